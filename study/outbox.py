@@ -1,0 +1,114 @@
+"""The outbox: finished runs on disk, until MLflow has them.
+
+One folder per run, written beside its place and renamed into it, so that an entry is either whole
+or not there.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished run as MLflow will get it.
+
+    Attributes:
+        key: The run's key.
+        cell: Its cell's key.
+        name: As people read it.
+        tags: Plain text by name.
+        params: Plain text by name.
+        metrics: Name, value, and epoch (0 where a value belongs to the whole run); finite.
+        started: Unix time in milliseconds; with `ended` also the metrics' time stamps, so that
+            writing an entry twice writes the same rows.
+        ended: Unix time in milliseconds.
+        spec: What `study.run_from` makes the run from.
+    """
+
+    key: str
+    cell: str
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: list[tuple[str, float, int]]
+    started: int
+    ended: int
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As `from_json` reads it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Entry":
+        """What `to_json` wrote."""
+        data = json.loads(text)
+        data["metrics"] = [tuple(metric) for metric in data["metrics"]]
+        return cls(**data)
+
+
+class Outbox:
+    """A folder of entries."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open it, and clear what an interrupted write or removal left."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*"):
+            shutil.rmtree(left)
+
+    def put(self, entry: Entry, predictions: bytes) -> None:
+        """Write an entry; it is on disk when this returns.
+
+        Args:
+            entry: The run.
+            predictions: Per-example predictions, a Parquet file; empty for none.
+        """
+        made = self.folder / f".{entry.key}.new"
+        artifacts = made / "artifacts"
+        artifacts.mkdir(parents=True)
+        _write(artifacts / "run.json", json.dumps(entry.spec, indent=1, sort_keys=True).encode())
+        if predictions:
+            _write(artifacts / "predictions.parquet", predictions)
+        _write(made / "entry.json", entry.to_json().encode())
+        place = self.folder / entry.key
+        if place.exists():  # the same run, twice: the results are the same bits
+            shutil.rmtree(made)
+            return
+        made.rename(place)
+        _sync(self.folder)
+
+    def keys(self) -> list[str]:
+        """The entries that wait, oldest first."""
+        waiting = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
+        return [path.name for path in sorted(waiting, key=lambda path: path.stat().st_mtime_ns)]
+
+    def get(self, key: str) -> tuple[Entry, Path]:
+        """An entry and the folder of its artifacts."""
+        place = self.folder / key
+        return Entry.from_json((place / "entry.json").read_text()), place / "artifacts"
+
+    def remove(self, key: str) -> None:
+        """Forget an entry that MLflow has."""
+        gone = self.folder / f".{key}.sent"
+        (self.folder / key).rename(gone)
+        shutil.rmtree(gone)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,154 @@
+"""From a study's missing runs to outcomes in MLflow."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from study.data import Encoded, encode
+from study.feed import Feed, Progress
+from study.home import Home
+from study.models import tokenizer
+from study.spec import SpecError
+from study.study import Run, Study, problems
+from study.tracking import Tracking
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 300.0  # how long the end of a study waits for a store in trouble
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as opposed to what.
+
+    Attributes:
+        address: A Ray cluster; None takes the one that runs here, or starts one.
+        workers: Runs under way at once at most; None uses all there is.
+        keep_going: Do not pause cells that fail again and again.
+        verbose: Show Ray's own messages.
+        source: The study file, for MLflow.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    keep_going: bool = False
+    verbose: bool = False
+    source: str = ""
+
+
+def check(study: Study) -> None:
+    """Find everything that would keep runs from running.
+
+    Raises:
+        SpecError: With all of it.
+    """
+    if mistakes := problems(study):
+        raise SpecError(f"study {study.name!r}", mistakes)
+
+
+def execute(
+    runs: list[Run],
+    tracking: Tracking,
+    progress: Progress,
+    *,
+    home: Home,
+    study: Study,
+    options: Options,
+) -> int:
+    """Do these runs; returns when all are done, paused or stopped, and MLflow has what it can.
+
+    Args:
+        runs: What is missing, in the order to start them.
+        tracking: Takes the outcomes.
+        progress: Kept up to date.
+        home: Watched for a request to stop.
+        study: The study they belong to.
+        options: How.
+
+    Returns:
+        Outcomes that wait in the outbox for a store in trouble.
+    """
+    feed = Feed(runs, progress, keep_going=options.keep_going)
+    stopped = threading.Event()
+    try:
+        with _stoppable(home, study.name, stopped):
+            _quiet(verbose=options.verbose)
+            from study import tuning  # Ray reads its environment when it is imported
+
+            data = encoded(runs)
+            tuning.start(options.address, verbose=options.verbose)
+            try:
+                tuning.tune_all(
+                    feed,
+                    data,
+                    tracking,
+                    progress,
+                    study=study,
+                    workers=options.workers,
+                    verbose=options.verbose,
+                )
+            finally:
+                tuning.end()
+    except KeyboardInterrupt:
+        stopped.set()
+    finally:
+        waiting = tracking.close(2.0 if stopped.is_set() else PATIENCE_SECONDS)
+    progress.stopped = stopped.is_set()
+    return waiting
+
+
+def encoded(runs: list[Run]) -> dict[str, Mapping[str, Encoded]]:
+    """The tokenised splits that these runs need, each once."""
+    tokenizers: dict[str, Any] = {}
+    made: dict[str, Mapping[str, Encoded]] = {}
+    for run in runs:
+        if (key := run.data_key) not in made:
+            model, length = run.cell.model, run.cell.recipe.max_length
+            if model.name not in tokenizers:
+                tokenizers[model.name] = tokenizer(model)
+            splits = run.cell.task.load().splits
+            made[key] = {n: encode(s, tokenizers[model.name], length) for n, s in splits.items()}
+    return made
+
+
+def _quiet(*, verbose: bool) -> None:
+    settings = {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # resuming goes by keys
+        "TUNE_FORCE_TRIAL_CLEANUP_S": "1",  # a stopped run is done again anyway
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    if not verbose:
+        settings["RAY_AIR_NEW_OUTPUT"] = "0"
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def _stoppable(home: Home, name: str, stopped: threading.Event) -> Iterator[None]:
+    """End on SIGTERM and on `study stop` as on Ctrl-C: Tune winds up, missing runs stay missing."""
+    over = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        stopped.set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            if home.stop_asked(name):
+                interrupt()
+                return
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    threading.Thread(target=watch, name="stop", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.signal(signal.SIGTERM, before)

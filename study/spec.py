@@ -1,0 +1,244 @@
+"""The base of every value a study file states: frozen, checked, and with a canonical form.
+
+A study file is plain Python, so its first bad value would hide the others. Therefore a `Spec` with
+mistakes is not raised but becomes an `Invalid`, which the enclosing spec collects; reading any
+attribute of it raises `SpecError` with everything that is wrong.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, Never, Self
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic._internal._model_construction import ModelMetaclass
+from pydantic_core import ErrorDetails
+
+
+class Mistake(NamedTuple):
+    """One thing that is wrong.
+
+    Attributes:
+        path: Where, as the user would write it, such as `techniques[1].rate`.
+        text: The rest of the sentence: the value, the rule, a suggestion.
+    """
+
+    path: str
+    text: str
+
+    def below(self, parent: str) -> "Mistake":
+        """The same mistake, seen from the spec that holds this one."""
+        joined = parent + (self.path if self.path.startswith("[") else f".{self.path}")
+        return Mistake(joined.rstrip("."), self.text)
+
+    def __str__(self) -> str:
+        separator = " " if self.text.startswith(("repeats", "is ")) else ": "
+        return f"{self.path}{separator}{self.text}" if self.path else self.text
+
+
+class SpecError(ValueError):
+    """A spec with mistakes, all of them.
+
+    Attributes:
+        subject: What is wrong, such as `study 'quickstart'`.
+        mistakes: Every mistake, in the order of the fields.
+    """
+
+    def __init__(self, subject: str, mistakes: Iterable[Mistake]) -> None:
+        self.subject = subject
+        self.mistakes = list(mistakes)
+        count = len(self.mistakes)
+        head = f"{count} mistake{'s' if count > 1 else ''} in {subject}:"
+        super().__init__("\n  ".join([head, *map(str, self.mistakes)]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.subject, self.mistakes)
+
+
+class Invalid:
+    """What a spec with mistakes becomes until somebody needs its value."""
+
+    def __init__(self, error: SpecError) -> None:
+        self.__dict__["error"] = error
+
+    def __getattr__(self, name: str) -> Never:
+        if name.startswith("__"):  # copying and inspecting must not fail
+            raise AttributeError(name)
+        raise self.error
+
+    def __add__(self, other: object) -> "Invalid":
+        more: list[Mistake] = other.error.mistakes if isinstance(other, Invalid) else []
+        return Invalid(SpecError(self.error.subject, [*self.error.mistakes, *more]))
+
+    __radd__ = __add__
+
+    def __repr__(self) -> str:
+        return f"<invalid: {self.error}>"
+
+
+class _Deferring(ModelMetaclass):  # pydantic has no public name for it
+    """Turns a failed construction into an `Invalid`."""
+
+    def __call__(cls, *args: Any, **fields: Any) -> Any:
+        mistakes = []
+        try:
+            made = super().__call__(*args, **fields)
+        except ValidationError as error:
+            mistakes = _mistakes(cls, error)
+        mistakes += cls.rules(fields)
+        if not mistakes:
+            return made
+        name = fields.get("name")
+        kind = cls.__name__.lower()
+        return Invalid(SpecError(f"{kind} {name!r}" if isinstance(name, str) else kind, mistakes))
+
+
+class Spec(BaseModel, metaclass=_Deferring):
+    """A frozen value with checked fields; unknown fields are mistakes."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        arbitrary_types_allowed=True,
+    )
+
+    @classmethod
+    def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
+        """What is wrong between fields; asked even where single fields are wrong.
+
+        Args:
+            fields: As the user gave them, unchecked.
+        """
+        return []
+
+    def replace(self, **fields: Any) -> Self:
+        """A copy with some fields changed, checked like a new one."""
+        unchanged = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**unchanged, **fields})
+
+    def canonical(self) -> dict[str, Any]:
+        """Plain data without the fields at their default, so that a new field keeps old keys."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+class Recipe(Spec):
+    """What every technique shares; anything that can move a bit is a field here, so in the key.
+
+    Attributes:
+        lr: Peak learning rate.
+        epochs: Passes over the training data.
+        batch_size: Rows per optimizer step.
+        schedule: After warm-up the rate falls linearly to 0, or stays constant.
+        warmup: Share of the steps over which the rate rises linearly from 0.
+        weight_decay: Decoupled; never on biases and norms.
+        betas: Decay of Adam's two moments.
+        eps: Adam's denominator.
+        clip_norm: Largest global gradient norm; None does not clip.
+        dropout: Probability of every dropout in the model; None keeps the checkpoint's.
+        precision: `bfloat16` runs forward passes under autocast; weights stay float32.
+        max_length: Tokens per example at most.
+        batches: `by_length` groups rows of like length within the drawn order; `shuffled` is a
+            plain shuffle.
+        checkpoint: Which weights count: of the `last` step, or of the epoch with the `best_dev`
+            score (the first of equals).
+        threads: CPU threads per run; other numbers round otherwise.
+
+    Source: Mosbach et al. 2021 for Adam with bias correction, warm-up and linear decay as the
+        defaults of a fair baseline.
+    """
+
+    lr: float = Field(default=2e-5, gt=0.0)
+    epochs: int = Field(default=3, gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    schedule: Literal["linear", "constant"] = "linear"
+    warmup: float = Field(default=0.1, ge=0.0, le=1.0)
+    weight_decay: float = Field(default=0.01, ge=0.0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-6, gt=0.0)
+    clip_norm: float | None = Field(default=1.0, gt=0.0)
+    dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    max_length: int = Field(default=128, gt=0)
+    batches: Literal["by_length", "shuffled"] = "by_length"
+    checkpoint: Literal["last", "best_dev"] = "last"
+    threads: int = Field(default=1, gt=0)
+
+
+def digest(payload: object) -> str:
+    """The first 12 hex digits of the SHA-256 of the payload's canonical JSON."""
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence that names the nearest known word, or the known words where none is near."""
+    names = sorted(known)
+    lowered = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(word.lower(), lowered, n=1)
+    if near:
+        return f"Did you mean {lowered[near[0]]!r}?"
+    return f"Known: {', '.join(names)}." if 0 < len(names) <= 30 else ""
+
+
+def _mistakes(cls: type[BaseModel], error: ValidationError) -> list[Mistake]:
+    found: dict[Mistake, None] = {}  # ordered, without repeats
+    for detail in error.errors():
+        path = _path(detail["loc"])
+        if isinstance(detail["input"], Invalid):
+            found |= dict.fromkeys(m.below(path) for m in detail["input"].error.mistakes)
+        elif isinstance(inner := detail.get("ctx", {}).get("error"), SpecError):
+            found |= dict.fromkeys(m.below(path) if path else m for m in inner.mistakes)
+        else:
+            found[Mistake(path, _explain(cls, detail))] = None
+    meant = {m.text for m in found if m.text.startswith("no such field")}
+    return [  # a misspelt field is one mistake, not two
+        m for m in found if m.text != "is missing." or not any(f"{m.path!r}?" in t for t in meant)
+    ]
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif "[" not in part:  # pydantic also names validators and union branches here
+            text += f".{part}" if text else part
+    return text
+
+
+def _explain(cls: type[BaseModel], detail: ErrorDetails) -> str:
+    value, kind, name = detail["input"], detail["type"], detail["loc"][0] if detail["loc"] else ""
+    field = cls.model_fields.get(str(name))
+    if kind == "extra_forbidden":
+        return f"no such field. {did_you_mean(str(name), cls.model_fields)}".strip()
+    if kind == "missing":
+        return "is missing."
+    if kind == "value_error":
+        return str(detail["ctx"]["error"])
+    if kind == "literal_error":
+        rule = f"{value!r} is not one of {detail['ctx']['expected']}."
+        options = detail["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        return f"{rule} {did_you_mean(value, options)}" if isinstance(value, str) else rule
+    if field and kind.startswith(("greater_than", "less_than")):
+        return f"{value!r} is not in {_interval(field.metadata)}."
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    return f"{value!r} is wrong: {message}."
+
+
+def _interval(metadata: list[Any]) -> str:
+    low, high = "(-inf", "inf)"
+    for rule in metadata:
+        match rule:
+            case annotated_types.Gt(gt):
+                low = f"({gt:g}"
+            case annotated_types.Ge(ge):
+                low = f"[{ge:g}"
+            case annotated_types.Lt(lt):
+                high = f"{lt:g})"
+            case annotated_types.Le(le):
+                high = f"{le:g}]"
+    return f"{low}, {high}"

@@ -1,0 +1,303 @@
+"""A study: tasks x models x configurations x seeds, and the key of every run in it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
+
+from study import metrics
+from study.models import Model, shape
+from study.seeding import Seed
+from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, digest
+from study.tasks import Task
+from study.techniques import TECHNIQUES, Technique
+from study.techniques.base import technique_from
+from study.train import Job
+
+
+def _as_technique(value: Any) -> Any:
+    return technique_from(value, TECHNIQUES) if isinstance(value, Mapping) else value
+
+
+AnyTechnique = Annotated[SerializeAsAny[Technique], BeforeValidator(_as_technique)]
+
+
+class Configuration(Spec):
+    """A technique with a recipe of its own; a bare technique takes the study's recipe.
+
+    Attributes:
+        technique: What is done.
+        recipe: How; None takes the study's.
+    """
+
+    technique: AnyTechnique
+    recipe: Recipe | None = None
+
+    def __init__(self, technique: Any = None, /, **fields: Any) -> None:
+        super().__init__(**({"technique": technique} if technique is not None else {}), **fields)
+
+
+class Seeds(Spec):
+    """Crossed seeds: every head seed with every order seed with every noise seed.
+
+    Attributes:
+        head: Seeds of the `head` stream.
+        order: Seeds of the `order` stream.
+        noise: Seeds of the `noise` stream.
+    """
+
+    head: tuple[int, ...] = Field(min_length=1)
+    order: tuple[int, ...] = Field(min_length=1)
+    noise: tuple[int, ...] = Field(min_length=1)
+
+    def each(self) -> list[Seed]:
+        """All combinations."""
+        return [Seed(*streams) for streams in product(self.head, self.order, self.noise)]
+
+    def text(self) -> str:
+        """A short text that says which seeds these are, such as `head=0-4 order=0-4 noise=0`."""
+        return " ".join(f"{stream}={_ranges(getattr(self, stream))}" for stream in Seed._fields)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Task x model x configuration; what statistics are computed on.
+
+    Attributes:
+        task: The data and its metric.
+        model: The checkpoint.
+        technique: What is done.
+        recipe: The configuration's recipe, before the technique's `recipe` hook.
+        label: The configuration as people read it, such as `LayerwiseDecay(0.7)`.
+    """
+
+    task: Task
+    model: Model
+    technique: Technique
+    recipe: Recipe
+    label: str
+
+    @property
+    def name(self) -> str:
+        """As people read it: `terms/minilm/LayerwiseDecay(0.7)`."""
+        return f"{self.task.name}/{self.model.name}/{self.label}"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything but the seed that decides a result."""
+        return {
+            "task": self.task.identity(),
+            "model": self.model.identity(),
+            "recipe": self.recipe.canonical(),
+            "technique": self.technique.canonical(),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """12 hex digits that name the cell."""
+        return digest(self.identity)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell at one seed: the unit of work, of MLflow, and of resumption."""
+
+    cell: Cell
+    seed: Seed
+
+    @property
+    def name(self) -> str:
+        """As people read it: `terms/minilm/LayerwiseDecay(0.7)/s3`."""
+        return f"{self.cell.name}/{self.seed.label}"
+
+    @cached_property
+    def key(self) -> str:
+        """12 hex digits of everything that decides the result."""
+        return digest({**self.cell.identity, "seed": list(self.seed)})
+
+    @property
+    def data_key(self) -> str:
+        """Runs with the same one share tokenised data."""
+        return f"{self.cell.task.name}/{self.cell.model.name}/{self.cell.recipe.max_length}"
+
+    def job(self) -> Job:
+        """The run as the training core needs it."""
+        task = self.cell.task
+        classes = len(task.load().labels) if task.kind == "classification" else None
+        metric = metrics.metric_named(task.metric)
+        return Job(self.cell.recipe, self.cell.technique, self.seed, metric, classes)
+
+    def spec(self) -> dict[str, Any]:
+        """Plain data from which `run_from` makes the same run."""
+        return {
+            "task": self.cell.task.canonical(),
+            "model": self.cell.model.canonical(),
+            "technique": self.cell.technique.canonical(),
+            "recipe": self.cell.recipe.canonical(),
+            "label": self.cell.label,
+            "seed": list(self.seed),
+        }
+
+
+def run_from(spec: Mapping[str, Any]) -> Run:
+    """The run that `Run.spec` wrote; task and technique of a user's own module are imported."""
+    cell = Cell(
+        Task(**spec["task"]),
+        Model(**spec["model"]),
+        technique_from(spec["technique"], TECHNIQUES),
+        Recipe(**spec["recipe"]),
+        spec["label"],
+    )
+    return Run(cell, Seed(*spec["seed"]))
+
+
+def _as_configuration(value: Any) -> Any:
+    return Configuration(value) if isinstance(value, Technique) else value
+
+
+class Study(Spec):
+    """A question: which runs there are, and what it takes to run them.
+
+    Attributes:
+        name: Names the MLflow experiment.
+        tasks: What is learnt.
+        models: What is fine-tuned.
+        techniques: Techniques or configurations; all are crossed with all tasks, models, seeds.
+        recipe: What bare techniques share.
+        seeds: Whole numbers, each setting all three streams, or `Seeds` that cross them.
+        data: A folder where the tasks' relative paths start, before `STUDY_DATA`.
+        gpus: Share of a GPU per run; 0 runs on CPUs. Book-keeping only: nothing limits memory.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
+    tasks: tuple[Task, ...] = Field(min_length=1)
+    models: tuple[Model, ...] = Field(min_length=1)
+    techniques: tuple[Annotated[Configuration, BeforeValidator(_as_configuration)], ...] = Field(
+        min_length=1
+    )
+    recipe: Recipe = Recipe()
+    seeds: tuple[int, ...] | Seeds
+    data: str | None = None
+    gpus: float = Field(default=0.0, ge=0.0)
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _any_iterable(cls, seeds: Any) -> Any:
+        return tuple(seeds) if isinstance(seeds, range | list | set) else seeds
+
+    @classmethod
+    def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
+        """Nothing stands twice, and there are seeds."""
+        mistakes = []
+        for field in ("tasks", "models", "techniques", "seeds"):
+            given = fields.get(field)
+            values = (
+                [_told_apart(value) for value in given] if isinstance(given, list | tuple) else []
+            )
+            for index, value in enumerate(values):
+                if value is not None and (first := values.index(value)) < index:
+                    mistakes.append(
+                        Mistake(f"{field}[{index}]", f"repeats {field}[{first}]: {value}.")
+                    )
+        if "seeds" in fields and not isinstance(fields["seeds"], Seeds | Invalid):
+            if not list(fields["seeds"]):
+                mistakes.append(Mistake("seeds", "is empty; a cell needs at least one."))
+        return mistakes
+
+    def cells(self) -> list[Cell]:
+        """All cells, in the order of the file."""
+        labels = self._labels()
+        return [
+            Cell(task, model, c.technique, c.recipe or self.recipe, label)
+            for task, model in product(self._placed_tasks(), self.models)
+            for c, label in zip(self.techniques, labels, strict=True)
+        ]
+
+    def each_seed(self) -> list[Seed]:
+        """All seeds, in order."""
+        if isinstance(self.seeds, Seeds):
+            return self.seeds.each()
+        return [Seed(number, number, number) for number in self.seeds]
+
+    def seeds_text(self) -> str:
+        """A short text that says which seeds these are, such as `0-19`."""
+        return self.seeds.text() if isinstance(self.seeds, Seeds) else _ranges(self.seeds)
+
+    def runs(self) -> list[Run]:
+        """All runs, seed by seed, so that a study cut short has compared like with like."""
+        cells = self.cells()
+        return [Run(cell, seed) for seed in self.each_seed() for cell in cells]
+
+    def _placed_tasks(self) -> list[Task]:
+        return [task.replace(folder=self.data) if self.data else task for task in self.tasks]
+
+    def _labels(self) -> list[str]:
+        """Technique labels, with the recipe fields that differ from the study's."""
+        return [
+            c.technique.label + _difference(c.recipe or self.recipe, self.recipe)
+            for c in self.techniques
+        ]
+
+
+def _told_apart(value: Any) -> str | None:
+    """What makes an element of a study its own; None where it is wrong anyway."""
+    match value:
+        case Task() | Model():
+            return value.name
+        case Technique():
+            return value.label
+        case Configuration():
+            return value.technique.label + (f" with {value.recipe!r}" if value.recipe else "")
+        case int():
+            return str(value)
+    return None
+
+
+def _difference(recipe: Recipe, shared: Recipe) -> str:
+    changed = [
+        f"{name}={getattr(recipe, name)}"
+        for name in Recipe.model_fields
+        if getattr(recipe, name) != getattr(shared, name)
+    ]
+    return f"[{', '.join(changed)}]" if changed else ""
+
+
+def _ranges(numbers: tuple[int, ...]) -> str:
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(f"{a}-{b}" if b > a else f"{a}" for a, b in parts)
+
+
+def problems(study: Study) -> list[Mistake]:
+    """Everything that would keep a study's runs from running, found before the first one starts.
+
+    Reads the data, finds the checkpoints, and asks each technique about each model.
+    """
+    found: list[Mistake] = []
+    for task in study._placed_tasks():
+        try:
+            task.load()
+        except SpecError as error:
+            found += error.mistakes
+    for index, model in enumerate(study.models):
+        try:
+            depths = shape(model)
+        except SpecError as error:
+            found += [mistake.below(f"models[{index}]") for mistake in error.mistakes]
+            continue
+        except LookupError as error:
+            found.append(Mistake(f"models[{index}].checkpoint", str(error)))
+            continue
+        for place, configuration in enumerate(study.techniques):
+            if objection := configuration.technique.objection(depths):
+                label = configuration.technique.label
+                text = f"{label} does not fit model {model.name!r}: {objection}."
+                found.append(Mistake(f"techniques[{place}]", text))
+    return found

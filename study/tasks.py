@@ -1,0 +1,248 @@
+"""Tasks: which data, which head, and the metric that decides."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from study import metrics
+from study.data import Rows, read_rows, resolve
+from study.spec import Mistake, Spec, SpecError, did_you_mean
+
+SPLITS = ("train", "dev", "test")
+REGRESSION = {"pearson", "spearman", "mse"}  # metrics of values, not of classes
+
+
+class Split(NamedTuple):
+    """One split, ready to tokenise.
+
+    Attributes:
+        ids: Example ids, unique in the task.
+        text: First (or only) segment of each example.
+        text_pair: Second segment of each example; None for single-segment tasks.
+        labels: Class ids (int64) or values (float64), shape (n_examples,).
+    """
+
+    ids: list[str]
+    text: list[str]
+    text_pair: list[str] | None
+    labels: metrics.Array
+
+
+class TaskData(NamedTuple):
+    """A task's rows, read and checked.
+
+    Attributes:
+        splits: `train`, `dev` and `test`.
+        labels: Class names in the order of their ids; empty for regression.
+        fingerprint: Changes with any text, label, or order of any row in use.
+    """
+
+    splits: dict[str, Split]
+    labels: tuple[str, ...]
+    fingerprint: str
+
+
+class Task(Spec):
+    """Data, a head, and the metric that decides.
+
+    Attributes:
+        name: As in tables and run names.
+        kind: Which head and loss: `classification` (cross-entropy) or `regression` (squared
+            error).
+        metric: A name in `METRICS`, or `"module:name"` for a metric of your own.
+        train: Where the rows are: a path to JSONL, CSV or Parquet (`.gz` where text), relative to
+            the study's data folder, to `STUDY_DATA` or to the working directory; or
+            `hf:DATASET:SPLIT` or `hf:DATASET/CONFIG:SPLIT` on the Hugging Face hub.
+        dev: The same; configurations and epochs are chosen on it.
+        test: The same; reported, never chosen on.
+        text: Column with the (first) text.
+        text_pair: Column with the second text; None for single texts.
+        label: Column with the label.
+        id: Column with a unique id; rows are numbered where the data has none.
+        labels: Class names; None takes those found in `train`, sorted.
+        train_rows: Size of the training subset; None trains on all rows. See `subset`.
+        dev_rows: Size of the dev subset; None uses all rows.
+        subset_seed: Draws the subset, the same for every run.
+        folder: Where relative paths start; the study fills it in.
+        source: Where the data comes from and under which licence.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.@+-]*$")
+    kind: Literal["classification", "regression"] = "classification"
+    metric: str = "accuracy"
+    train: str
+    dev: str
+    test: str
+    text: str = "text"
+    text_pair: str | None = None
+    label: str = "label"
+    id: str = "id"
+    labels: tuple[str, ...] | None = None
+    train_rows: int | None = Field(default=None, gt=0)
+    dev_rows: int | None = Field(default=None, gt=0)
+    subset_seed: int = 0
+    folder: str | None = None
+    source: str = ""
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, name: str) -> str:
+        try:
+            metrics.metric_named(name)
+        except LookupError as error:
+            raise ValueError(error.args[0]) from error
+        return name
+
+    @classmethod
+    def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
+        """The metric scores what the head gives."""
+        kind, metric = fields.get("kind", "classification"), fields.get("metric", "accuracy")
+        if metric not in metrics.METRICS or (metric in REGRESSION) == (kind == "regression"):
+            return []
+        fitting = REGRESSION if kind == "regression" else metrics.METRICS.keys() - REGRESSION
+        text = f"{metric!r} does not score a {kind} task. Fitting: {', '.join(sorted(fitting))}."
+        return [Mistake("metric", text)]
+
+    def subset(self, rows: int, *, seed: int, dev_rows: int | None = None) -> Self:
+        """The same task with fewer training (and dev) rows, fixed over all seeds of a study."""
+        name = f"{self.name}@{rows}"
+        return self.replace(name=name, train_rows=rows, dev_rows=dev_rows, subset_seed=seed)
+
+    def load(self) -> TaskData:
+        """Read and check all rows; read once per process.
+
+        Raises:
+            SpecError: With every problem of the data, each naming file, row and column.
+        """
+        return _load(self, os.environ.get("STUDY_DATA"))
+
+    def identity(self) -> dict[str, Any]:
+        """What of the task decides a run's result."""
+        return {
+            "kind": self.kind,
+            "metric": self.metric,
+            "pair": self.text_pair is not None,
+            "data": self.load().fingerprint,
+        }
+
+
+@cache
+def _load(task: Task, data_folder: str | None) -> TaskData:
+    mistakes: list[Mistake] = []
+    tables: dict[str, Rows] = {}
+    folders = [folder for folder in (task.folder, data_folder) if folder]
+    columns = [task.text, *([task.text_pair] if task.text_pair else []), task.label]
+    for split in SPLITS:
+        source = getattr(task, split)
+        try:
+            tables[split] = read_rows(resolve(source, folders), columns, id_column=task.id)
+        except SpecError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise SpecError(f"the data of task {task.name!r}", mistakes)
+
+    limits = {"train": task.train_rows, "dev": task.dev_rows, "test": None}
+    for split, limit in limits.items():
+        found = len(tables[split].ids)
+        if limit is not None and limit > found:
+            text = f"{limit} is more than the {found} rows of {tables[split].source}."
+            mistakes.append(Mistake(f"{split}_rows", text))
+        elif limit is not None:
+            tables[split] = _draw(tables[split], limit, task.subset_seed)
+
+    names = task.labels or tuple(sorted(set(map(str, tables["train"].columns[task.label]))))
+    splits = {}
+    for split, rows in tables.items():
+        labels, wrong = _labels(rows, task, names)
+        mistakes += wrong
+        pair = rows.columns[task.text_pair] if task.text_pair else None
+        splits[split] = Split(rows.ids, rows.columns[task.text], pair, labels)
+    mistakes += _repeated_ids(tables)
+    if mistakes:
+        raise SpecError(f"the data of task {task.name!r}", mistakes)
+    classes = names if task.kind == "classification" else ()
+    return TaskData(splits, classes, _fingerprint(splits, classes))
+
+
+def _labels(rows: Rows, task: Task, names: tuple[str, ...]) -> tuple[metrics.Array, list[Mistake]]:
+    values, wrong = [], []
+    known = {name: number for number, name in enumerate(names)}
+    for number, value in enumerate(rows.columns[task.label]):
+        where = f"{rows.where(number)}, {task.label}"
+        if task.kind == "classification":
+            if str(value) not in known:
+                text = f"{value!r} is not a label. {did_you_mean(str(value), names)}"
+                wrong.append(Mistake(where, text))
+            values.append(float(known.get(str(value), -1)))
+            continue
+        try:
+            values.append(float(value))
+        except ValueError:
+            wrong.append(Mistake(where, f"{value!r} is not a number."))
+        else:
+            if not np.isfinite(values[-1]):
+                wrong.append(Mistake(where, f"{value!r} is not finite."))
+    if len(wrong) > 10:
+        wrong = [
+            *wrong[:10],
+            Mistake(rows.source, f"and {len(wrong) - 10} more labels like these."),
+        ]
+    dtype = np.int64 if task.kind == "classification" else np.float64
+    return np.array(values, dtype=dtype), wrong
+
+
+def _repeated_ids(tables: dict[str, Rows]) -> list[Mistake]:
+    seen: dict[str, str] = {}
+    mistakes = []
+    for rows in tables.values():
+        for number, id_ in enumerate(rows.ids):
+            if id_ in seen:
+                mistakes.append(
+                    Mistake(rows.where(number), f"repeats the id {id_!r} of {seen[id_]}.")
+                )
+            seen[id_] = rows.where(number)
+    return mistakes[:10]
+
+
+def _draw(rows: Rows, limit: int, seed: int) -> Rows:
+    """A random subset in the original order; hashing ids keeps smaller subsets inside larger."""
+    rank = [hashlib.sha256(f"{seed}/{id_}".encode()).digest() for id_ in rows.ids]
+    chosen = sorted(sorted(range(len(rank)), key=rank.__getitem__)[:limit])
+    return rows.take(chosen)
+
+
+def _fingerprint(splits: dict[str, Split], labels: tuple[str, ...]) -> str:
+    hashed = hashlib.sha256(repr(labels).encode())
+    for name, split in splits.items():
+        hashed.update(f"{name} {len(split.ids)}".encode())
+        hashed.update(repr((split.text, split.text_pair)).encode())
+        hashed.update(split.labels.tobytes())
+    return hashed.hexdigest()[:16]
+
+
+TERMS = Task(
+    name="terms",
+    train="bundled:terms/train.jsonl.gz",
+    dev="bundled:terms/dev.jsonl.gz",
+    test="bundled:terms/test.jsonl.gz",
+    text_pair="text_pair",
+    labels=("different", "same"),
+    source="Biomedical term pairs curated in biomappings 0.6.0, CC0-1.0; see study/bundled/terms.",
+)
+BIOSSES = Task(
+    name="biosses",
+    kind="regression",
+    metric="pearson",
+    train="biosses/train.jsonl.gz",
+    dev="biosses/dev.jsonl.gz",
+    test="biosses/test.jsonl.gz",
+    text_pair="text_pair",
+    source="Sentence similarity, Sogancioglu et al. 2017; split of BLURB, Gu et al. 2021.",
+)
+
+TASKS: dict[str, Task] = {task.name: task for task in (TERMS, BIOSSES)}

@@ -1,0 +1,358 @@
+"""What a technique is: a frozen value with optional hooks into one run.
+
+The base class passes everything through; a technique overrides only what differs. Hooks run in
+the order in which they stand here, and for combined techniques in the order of `TECHNIQUES`.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
+from typing import Any, Literal
+
+import torch
+from pydantic import model_serializer
+from torch import Tensor, nn
+
+from study.models import Depths
+from study.seeding import Seed, Stream, torch_rng
+from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, did_you_mean
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with its own recipe, schedule and trainable parameters.
+
+    Attributes:
+        recipe: Its epochs, learning rate, schedule and warm-up count for this phase alone.
+        names: Parameters that train in it.
+    """
+
+    recipe: Recipe
+    names: Names
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share a learning rate and a weight decay.
+
+    Attributes:
+        names: Parameters, by name.
+        depth: Their depth, as in `models.Depths`.
+        lr: Peak learning rate.
+        weight_decay: Decoupled.
+    """
+
+    names: Names
+    depth: int
+    lr: float
+    weight_decay: float
+
+
+@dataclass
+class TrainState:
+    """What hooks see of one run.
+
+    Attributes:
+        model: The task model.
+        recipe: The run's recipe, after the `recipe` hook; in a phase, that phase's.
+        seed: The run's seeds.
+        depths: The depth of every parameter.
+        device: Where the model is.
+        step: Optimizer steps done, over all phases.
+        memo: What changes during a run, under the technique's name.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    seed: Seed
+    depths: Depths
+    device: torch.device
+    step: int = 0
+    memo: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trainable(self) -> Names:
+        """Parameters that require a gradient."""
+        return tuple(n for n, p in self.model.named_parameters() if p.requires_grad)
+
+    @cached_property
+    def start(self) -> dict[str, Tensor]:
+        """The weights that others pull towards: as training found them, after `weights`."""
+        if self.step > 0:
+            raise RuntimeError("`start` is read for the first time after training has begun")
+        return {n: p.detach().clone() for n, p in self.model.named_parameters()}
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """Exclude parameters from training for the whole run."""
+        for name in names:
+            self.model.get_parameter(name).requires_grad_(False)
+
+    def rng(self, stream: Stream, *purpose: str | int) -> torch.Generator:
+        """A generator of the caller's own; name the technique first in `purpose`."""
+        return torch_rng(self.seed, stream, *purpose)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Any:
+        """The model's outputs for a batch, `loss` among them where the batch has labels."""
+        bf16 = self.recipe.precision == "bfloat16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
+            return self.model(**batch)
+
+    def parameters(self, group: Group) -> dict[str, Any]:
+        """A group as torch's optimizers take it."""
+        tensors = [self.model.get_parameter(name) for name in group.names]
+        return {"params": tensors, "lr": group.lr, "weight_decay": group.weight_decay}
+
+
+class Technique(Spec):
+    """A way of fine-tuning. Subclass it once, never a subclass of it."""
+
+    @classmethod
+    def name(cls) -> str:
+        """The class name; a user's own technique is `module:Class`, so that it can be found."""
+        own = cls.__module__.startswith("study.")
+        return cls.__name__ if own else f"{cls.__module__}:{cls.__name__}"
+
+    @property
+    def title(self) -> str:
+        """The technique without its values: `LayerwiseDecay`."""
+        return type(self).__name__
+
+    @property
+    def label(self) -> str:
+        """As people read it: the class and the values that are set, `LayerwiseDecay(0.7)`."""
+        values = self.canonical()
+        values.pop("technique")
+        if not values:
+            return type(self).__name__
+        if len(values) == 1:
+            return f"{type(self).__name__}({_short(next(iter(values.values())))})"
+        inside = ", ".join(f"{name}={_short(value)}" for name, value in values.items())
+        return f"{type(self).__name__}({inside})"
+
+    @model_serializer(mode="wrap")
+    def _with_name(self, fields: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {"technique": self.name(), **fields(self)}
+
+    def __add__(self, other: "Technique | Invalid") -> "Technique":
+        if isinstance(other, Invalid):
+            return NotImplemented
+        parts = [*_parts(self), *_parts(other)]
+        return Combined(parts=tuple(sorted(parts, key=_rank)))
+
+    # --- before training ---
+
+    def objection(self, depths: Depths) -> str | None:
+        """Why this technique cannot be used on a model of these depths; None where it can."""
+        return None
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Adjust the shared recipe."""
+        return recipe
+
+    def weights(self, state: TrainState) -> None:
+        """Change values only; after it `state.start` is fixed."""
+
+    def prepare(self, state: TrainState) -> None:
+        """Freeze, insert, wrap. Runs on every start, a resume included."""
+
+    def phases(self, phases: list[Phase], state: TrainState) -> list[Phase]:
+        """Split training into stretches."""
+        return phases
+
+    # --- per phase ---
+
+    def groups(self, groups: list[Group], state: TrainState) -> list[Group]:
+        """Rearrange the groups; every trainable parameter stays in exactly one."""
+        return groups
+
+    def optimizer(self, groups: list[Group], state: TrainState) -> torch.optim.Optimizer | None:
+        """Another optimizer than AdamW; None keeps it."""
+        return None
+
+    # --- per step ---
+
+    def active(self, names: Names, state: TrainState) -> Names:
+        """Which of the phase's parameters learn in this step."""
+        return names
+
+    def before_step(self, state: TrainState) -> None:
+        """Act before the step's first forward pass."""
+
+    def loss(
+        self, loss: Tensor, outputs: Any, batch: Mapping[str, Tensor], state: TrainState
+    ) -> Tensor:
+        """Change the loss, a scalar; `outputs` is the first pass, `state.forward` runs another."""
+        return loss
+
+    def after_backward(self, state: TrainState) -> None:
+        """Act on gradients, which are whole and clipped."""
+
+    def after_step(self, state: TrainState) -> None:
+        """Act once the optimizer has moved."""
+
+    # --- evaluation ---
+
+    def evaluated(self, weights: dict[str, Tensor], state: TrainState) -> dict[str, Tensor]:
+        """The weights that evaluations and exports read, by parameter name."""
+        return weights
+
+
+class Combined(Technique):
+    """Several techniques at once; `A + B` makes it, in the order of `TECHNIQUES`.
+
+    Attributes:
+        parts: The techniques; none twice, and at most one of them overrides each of `phases`,
+            `optimizer` and `evaluated`.
+    """
+
+    parts: tuple[Technique, ...]
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse combinations without meaning."""
+        names = [part.name() for part in self.parts]
+        for name in names:
+            if names.count(name) > 1:
+                raise SpecError(" + ".join(names), [Mistake("", f"{name} is in it twice.")])
+        for hook in ("phases", "optimizer", "evaluated"):
+            having = [
+                p.name()
+                for p in self.parts
+                if getattr(type(p), hook) is not getattr(Technique, hook)
+            ]
+            if len(having) > 1:
+                text = f"{' and '.join(having)} both set the {hook}; only one can."
+                raise SpecError(" + ".join(names), [Mistake("", text)])
+
+    @property
+    def title(self) -> str:
+        """The parts' titles, joined."""
+        return " + ".join(part.title for part in self.parts)
+
+    @property
+    def label(self) -> str:
+        """The parts' labels, joined."""
+        return " + ".join(part.label for part in self.parts)
+
+    @model_serializer(mode="plain")
+    def _as_parts(self) -> dict[str, Any]:
+        return {"technique": [part.canonical() for part in self.parts]}
+
+    def objection(self, depths: Depths) -> str | None:
+        """The first objection of any part."""
+        return next((o for part in self.parts if (o := part.objection(depths))), None)
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Fold over the parts."""
+        return reduce(lambda recipe, part: part.recipe(recipe), self.parts, recipe)
+
+    def weights(self, state: TrainState) -> None:
+        """Each part in turn."""
+        for part in self.parts:
+            part.weights(state)
+
+    def prepare(self, state: TrainState) -> None:
+        """Each part in turn."""
+        for part in self.parts:
+            part.prepare(state)
+
+    def phases(self, phases: list[Phase], state: TrainState) -> list[Phase]:
+        """Fold over the parts."""
+        return reduce(lambda phases, part: part.phases(phases, state), self.parts, phases)
+
+    def groups(self, groups: list[Group], state: TrainState) -> list[Group]:
+        """Fold over the parts."""
+        return reduce(lambda groups, part: part.groups(groups, state), self.parts, groups)
+
+    def optimizer(self, groups: list[Group], state: TrainState) -> torch.optim.Optimizer | None:
+        """The one part's that has its own."""
+        made = (part.optimizer(groups, state) for part in self.parts)
+        return next((optimizer for optimizer in made if optimizer is not None), None)
+
+    def active(self, names: Names, state: TrainState) -> Names:
+        """Fold over the parts."""
+        return reduce(lambda names, part: part.active(names, state), self.parts, names)
+
+    def before_step(self, state: TrainState) -> None:
+        """Each part in turn."""
+        for part in self.parts:
+            part.before_step(state)
+
+    def loss(
+        self, loss: Tensor, outputs: Any, batch: Mapping[str, Tensor], state: TrainState
+    ) -> Tensor:
+        """Fold over the parts."""
+        return reduce(lambda loss, part: part.loss(loss, outputs, batch, state), self.parts, loss)
+
+    def after_backward(self, state: TrainState) -> None:
+        """Each part in turn."""
+        for part in self.parts:
+            part.after_backward(state)
+
+    def after_step(self, state: TrainState) -> None:
+        """Each part in turn."""
+        for part in self.parts:
+            part.after_step(state)
+
+    def evaluated(self, weights: dict[str, Tensor], state: TrainState) -> dict[str, Tensor]:
+        """Fold over the parts."""
+        return reduce(lambda weights, part: part.evaluated(weights, state), self.parts, weights)
+
+
+def plain_groups(state: TrainState) -> list[Group]:
+    """The groups before any technique: by depth, norms and biases without weight decay."""
+    members: dict[tuple[int, bool], list[str]] = {}
+    for name in state.trainable:
+        members.setdefault((state.depths.of(name), _decays(state.model, name)), []).append(name)
+    recipe = state.recipe
+    return [
+        Group(tuple(names), depth, recipe.lr, recipe.weight_decay if decays else 0.0)
+        for (depth, decays), names in sorted(members.items())
+    ]
+
+
+def technique_from(data: Mapping[str, Any], known: Mapping[str, type[Technique]]) -> Technique:
+    """The technique that `canonical()` wrote.
+
+    Args:
+        data: Its fields and its name under `technique`.
+        known: The techniques that may be named without a module.
+
+    Raises:
+        LookupError: If there is no such technique.
+    """
+    name = data["technique"]
+    if isinstance(name, list):
+        return Combined(parts=tuple(technique_from(part, known) for part in name))
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        kind = getattr(importlib.import_module(module), attribute)
+    elif name in known:
+        kind = known[name]
+    else:
+        raise LookupError(f"{name!r} is not a technique. {did_you_mean(name, known)}")
+    made: Technique = kind(**{key: value for key, value in data.items() if key != "technique"})
+    return made
+
+
+def _decays(model: nn.Module, name: str) -> bool:
+    owner, _, kind = name.rpartition(".")
+    return kind != "bias" and "norm" not in type(model.get_submodule(owner)).__name__.lower()
+
+
+def _parts(technique: Technique) -> Sequence[Technique]:
+    return technique.parts if isinstance(technique, Combined) else [technique]
+
+
+def _rank(technique: Technique) -> tuple[int, str]:
+    from study.techniques import TECHNIQUES  # the dict imports the classes, which import this file
+
+    order = list(TECHNIQUES)
+    name = technique.name()
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,38 @@
+"""Re-initialising: the top layers forget their pretraining."""
+
+from pydantic import Field
+
+from study.models import Depths, initialise
+from study.techniques.base import Technique, TrainState
+
+
+class ReinitTop(Technique):
+    """Draw the highest layers and the pooler anew before training.
+
+    Attributes:
+        layers: Layers to re-initialise, from the top; 0 re-initialises the pooler alone.
+
+    Source: Zhang et al. 2021, re-init; Tinn et al. 2023, who find it best for small
+        text-similarity tasks.
+    """
+
+    layers: int = Field(ge=0)
+
+    def objection(self, depths: Depths) -> str | None:
+        """The model must have that many layers, each with weights of its own."""
+        if depths.family.shared_layers and self.layers > 0:
+            return "its layers share one set of weights; only layers=0 can be re-initialised"
+        if self.layers > depths.layers:
+            return f"layers={self.layers} is more than its {depths.layers} layers"
+        return None
+
+    def weights(self, state: TrainState) -> None:
+        """Normal matrices, zero biases, unit norms, from the `head` stream."""
+        lowest = state.depths.head - self.layers
+        body = state.depths.family.body + "."
+        names = [
+            name
+            for name, _ in state.model.named_parameters()
+            if name.startswith(body) and state.depths.of(name) >= lowest
+        ]
+        initialise(state.model, names, state.seed, type(self).__name__)

@@ -1,0 +1,188 @@
+"""Ray Tune: a searcher hands out runs, warm workers do them, a callback takes the outcomes."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from study.data import Encoded
+from study.feed import Feed, Progress
+from study.outbox import Entry
+from study.study import Study
+from study.tracking import Tracking
+from study.worker import Worker
+
+log = logging.getLogger(__name__)
+
+RETRIES = 2  # after a worker or its machine died
+
+
+def start(address: str | None, *, verbose: bool) -> None:
+    """Connect to a Ray cluster, or start one here that listens on loopback only.
+
+    Args:
+        address: A cluster; None takes the one that runs on this machine, or starts one.
+        verbose: Show Ray's own messages.
+    """
+    ray.init(
+        address=address,
+        include_dashboard=False,
+        log_to_driver=verbose,
+        logging_level=logging.INFO if verbose else logging.ERROR,
+        runtime_env={"env_vars": _worker_environment()},
+    )
+
+
+def end() -> None:
+    """Leave the cluster; one that `start` started ends with it."""
+    ray.shutdown()
+
+
+def slots(study: Study, threads: int) -> int:
+    """Runs that the cluster can hold at once."""
+    resources = ray.cluster_resources()
+    held = int(resources.get("CPU", 1) // threads)
+    if study.gpus:
+        held = min(held, int(resources.get("GPU", 0) / study.gpus))
+    return max(1, held)
+
+
+def tune_all(
+    feed: Feed,
+    data: Mapping[str, Mapping[str, Encoded]],
+    tracking: Tracking,
+    progress: Progress,
+    *,
+    study: Study,
+    workers: int | None,
+    verbose: bool,
+) -> None:
+    """Do all of the feed's runs.
+
+    Args:
+        feed: Which runs, in which order.
+        data: Tokenised splits by `Run.data_key`.
+        tracking: Takes the outcomes.
+        progress: Kept up to date.
+        study: Gives the share of a GPU, and its name.
+        workers: Runs under way at once at most; None uses the whole cluster.
+        verbose: Show Tune's own tables.
+    """
+    runs = list(feed.runs.values())
+    threads = max(run.cell.recipe.threads for run in runs)
+    room = slots(study, threads)
+    progress.workers = min(workers or room, room, len(runs))
+    trainable = tune.with_parameters(
+        Worker,
+        specs={run.key: run.spec() for run in runs},
+        data={key: ray.put(splits) for key, splits in data.items()},
+        gpus=study.gpus,
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": threads, "gpu": study.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=Supply(feed),
+            num_samples=-1,
+            # A few more than run at once, so that a free worker never waits for the driver.
+            max_concurrent_trials=workers or 2 * room + 2,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=f"{study.name}-{os.getpid()}",
+            storage_path=str(Path(tracking.outbox.folder.parent, "tune")),
+            verbose=1 if verbose else 0,
+            callbacks=[Collect(feed, tracking, progress)],
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    progress.began = time.monotonic()
+    tuner.fit()
+
+
+class Supply(Searcher):
+    """Hands out the feed's runs in order; Tune decides when."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self._feed = feed
+
+    def suggest(self, trial_id: str) -> dict[str, str] | str:
+        """The next run's key."""
+        run = self._feed.next()
+        return Searcher.FINISHED if run is None else {"key": run.key}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing to learn: the order is fixed."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed study asks MLflow which runs are missing."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, likewise."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it beside its own state, which is never read back
+
+
+class Collect(tune.Callback):
+    """Takes each outcome out of Tune's result and puts it in the outbox."""
+
+    def __init__(self, feed: Feed, tracking: Tracking, progress: Progress) -> None:
+        self._feed, self._tracking, self._progress = feed, tracking, progress
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A run came back, with an outcome or a problem."""
+        run = self._feed.runs[trial.config["key"]]
+        if parcel := result.pop("parcel", None):
+            entry, predictions = Entry.from_json(parcel[0]), parcel[1]
+            self._tracking.put(entry, predictions)
+            self._progress.finished += 1
+            self._progress.seconds.append((entry.ended - entry.started) / 1000)
+            self._feed.succeeded(run)
+        elif problem := result.pop("problem", None):
+            log.debug("%s: %s", run.name, problem["traceback"])
+            self._lost(trial, problem["reason"])
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A worker died; Tune starts its run again."""
+        self._progress.retried += 1
+        log.info("%s: its worker died; started again", self._feed.runs[trial.config["key"]].name)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A worker died once too often."""
+        self._lost(trial, "its worker died again and again, perhaps for want of memory")
+
+    def _lost(self, trial: Trial, reason: str) -> None:
+        run = self._feed.runs[trial.config["key"]]
+        self._feed.failed(run, reason)
+        self._tracking.missing(run, reason)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def _worker_environment() -> dict[str, str]:
+    """Workers find the modules that the driver finds, and keep one thread per library."""
+    return {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path or os.getcwd() for path in sys.path)),
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
