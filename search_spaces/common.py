@@ -1,0 +1,107 @@
+"""What a search space is, how configurations are drawn from it, and ranges that spaces share."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf, prod
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+
+@dataclass(frozen=True)
+class Space:
+    """The values worth trying.
+
+    Attributes:
+        technique: Distribution per field of the technique.
+        recipe: Distribution per field of the recipe; other fields stay as the study has them.
+    """
+
+    technique: Mapping[str, BaseDistribution]
+    recipe: Mapping[str, BaseDistribution]
+
+    def size(self) -> float:
+        """How many distinct values it holds; infinite with a continuous field."""
+        return prod(map(_count, [*self.technique.values(), *self.recipe.values()]))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One value of a space, as keyword arguments.
+
+    Attributes:
+        technique: Value per field of the technique.
+        recipe: Value per field of the recipe.
+    """
+
+    technique: dict[str, Any]
+    recipe: dict[str, Any]
+
+
+# Source: Gu et al. 2021 (PubMedBERT and BLURB): lr 1e-5, 3e-5 or 5e-5. Differs: the whole interval.
+LR = FloatDistribution(1e-5, 5e-5, log=True)
+
+# Source: 20 in Mosbach et al. 2021, 3 in the short runs of Zhang et al. 2021. Differs: 10 as well.
+EPOCHS = CategoricalDistribution((3, 10, 20))
+
+
+def draw(space: Space, n: int, *, seed: int) -> list[Draw]:
+    """Draw distinct values at random; the first ones stay the same when more are asked for.
+
+    Every field has a stream of its own. Two spaces that share a recipe field therefore get the
+    same values of it from the same seed, or the same quantiles where their ranges differ, so
+    that techniques are compared on paired recipes.
+
+    Args:
+        space: Where to draw from.
+        n: How many.
+        seed: Seeds all streams; the global generators are neither read nor moved.
+
+    Raises:
+        ValueError: If the space holds fewer than `n` distinct values.
+
+    Source: random search with equal numbers of configurations, Bergstra & Bengio 2012.
+    """
+    if n > space.size():
+        raise ValueError(f"n: {n} is more than the {space.size()} distinct values of the space.")
+    streams = {
+        (part, name): (_stream(seed, f"{part}.{name}"), {name: distribution})
+        for part in ("technique", "recipe")
+        for name, distribution in getattr(space, part).items()
+    }
+    draws: list[Draw] = []
+    while len(draws) < n:
+        value = Draw({}, {})
+        for (part, name), (stream, field) in streams.items():
+            getattr(value, part)[name] = stream.ask(field).params[name]
+        if value not in draws:
+            draws.append(value)
+    return draws
+
+
+def _stream(seed: int, name: str) -> optuna.Study:
+    """An in-memory Optuna study that samples at random, without the log line about its birth."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    sampler = optuna.samplers.RandomSampler(seed=int.from_bytes(digest[:4], "big"))
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(sampler=sampler)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _count(distribution: BaseDistribution) -> float:
+    """Distinct values of one field."""
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return len(range(distribution.low, distribution.high + 1, distribution.step))
+    return 1 if distribution.single() else inf

@@ -1,0 +1,14 @@
+"""Re-initialising the top layers: one to five of them, the pooler always.
+
+Source: 5 layers is what the code of Zhang et al. 2021 runs on RTE with BERT-large. Differs: the
+    range is chosen here, because the grid of Tinn et al. 2023 is not known to us.
+"""
+
+from optuna.distributions import IntDistribution
+
+from search_spaces.common import EPOCHS, LR, Space
+
+SPACE = Space(
+    technique={"layers": IntDistribution(1, 5)},
+    recipe={"lr": LR, "epochs": EPOCHS},
+)
