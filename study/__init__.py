@@ -1,10 +1,10 @@
 """Which way of fine-tuning can you trust? Studies over seeds, techniques, models and tasks."""
 
 from study.cli import main
+from study.models import Model
 from study.spec import Recipe, SpecError
 from study.study import Configuration, Seeds, Study
 from study.tasks import Task
-from study.models import Model
 from study.techniques import (
     BiasedAdam,
     FreezeLower,

@@ -1,5 +1,6 @@
 """Models: pretrained checkpoints, what is known of their pretraining, and the depth of every
-parameter."""
+parameter.
+"""
 
 import copy
 import hashlib
@@ -229,8 +230,9 @@ def depths_of(model: nn.Module) -> Depths:
     return Depths(family, 1 if family.shared_layers else len(list(layers.children())))
 
 
-def shape(model: Model) -> Depths:
-    """The depth map of a checkpoint, from its configuration alone.
+@cache
+def hollow(model: Model) -> Any:
+    """The task model without weights, from the checkpoint's configuration alone.
 
     Raises:
         LookupError: If the architecture has no depth map.
@@ -242,7 +244,7 @@ def shape(model: Model) -> Depths:
     if config.model_type not in FAMILIES:
         raise _no_family(config.model_type)
     with torch.device("meta"):
-        return depths_of(transformers.AutoModelForSequenceClassification.from_config(config))
+        return transformers.AutoModelForSequenceClassification.from_config(config)
 
 
 def _no_family(kind: str) -> LookupError:

@@ -34,7 +34,7 @@ class Mistake(NamedTuple):
         return Mistake(joined.rstrip("."), self.text)
 
     def __str__(self) -> str:
-        separator = " " if self.text.startswith(("repeats", "is ")) else ": "
+        separator = " " if self.text.startswith(("repeats ", "is ", "has ")) else ": "
         return f"{self.path}{separator}{self.text}" if self.path else self.text
 
 

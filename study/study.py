@@ -1,6 +1,6 @@
 """A study: tasks x models x configurations x seeds, and the key of every run in it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
 from study import metrics
-from study.models import Model, shape
+from study.models import Model, depths_of, hollow
 from study.seeding import Seed
-from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, digest
+from study.spec import Mistake, Recipe, Spec, SpecError, digest
 from study.tasks import Task
 from study.techniques import TECHNIQUES, Technique
 from study.techniques.base import technique_from
@@ -154,6 +154,14 @@ def run_from(spec: Mapping[str, Any]) -> Run:
     return Run(cell, Seed(*spec["seed"]))
 
 
+def own_code(spec: Mapping[str, Any]) -> list[str]:
+    """Names in a run's spec whose code would be imported; empty for what the project brings."""
+    technique = spec["technique"]["technique"]
+    parts = technique if isinstance(technique, list) else [spec["technique"]]
+    names = [*(part["technique"] for part in parts), spec["task"].get("metric", "")]
+    return [name for name in names if ":" in name]
+
+
 def _as_configuration(value: Any) -> Any:
     return Configuration(value) if isinstance(value, Technique) else value
 
@@ -173,11 +181,9 @@ class Study(Spec):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
-    tasks: tuple[Task, ...] = Field(min_length=1)
-    models: tuple[Model, ...] = Field(min_length=1)
-    techniques: tuple[Annotated[Configuration, BeforeValidator(_as_configuration)], ...] = Field(
-        min_length=1
-    )
+    tasks: tuple[Task, ...]
+    models: tuple[Model, ...]
+    techniques: tuple[Annotated[Configuration, BeforeValidator(_as_configuration)], ...]
     recipe: Recipe = Recipe()
     seeds: tuple[int, ...] | Seeds
     data: str | None = None
@@ -194,17 +200,15 @@ class Study(Spec):
         mistakes = []
         for field in ("tasks", "models", "techniques", "seeds"):
             given = fields.get(field)
-            values = (
-                [_told_apart(value) for value in given] if isinstance(given, list | tuple) else []
-            )
+            if not isinstance(given, list | tuple | range):
+                continue
+            if not given:
+                mistakes.append(Mistake(field, "is empty; a study needs at least one."))
+            values = [_told_apart(value) for value in given]
             for index, value in enumerate(values):
                 if value is not None and (first := values.index(value)) < index:
-                    mistakes.append(
-                        Mistake(f"{field}[{index}]", f"repeats {field}[{first}]: {value}.")
-                    )
-        if "seeds" in fields and not isinstance(fields["seeds"], Seeds | Invalid):
-            if not list(fields["seeds"]):
-                mistakes.append(Mistake("seeds", "is empty; a cell needs at least one."))
+                    text = f"repeats {field}[{first}]: {value}."
+                    mistakes.append(Mistake(f"{field}[{index}]", text))
         return mistakes
 
     def cells(self) -> list[Cell]:
@@ -288,7 +292,7 @@ def problems(study: Study) -> list[Mistake]:
             found += error.mistakes
     for index, model in enumerate(study.models):
         try:
-            depths = shape(model)
+            depths = depths_of(hollow(model))
         except SpecError as error:
             found += [mistake.below(f"models[{index}]") for mistake in error.mistakes]
             continue

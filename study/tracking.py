@@ -6,12 +6,13 @@ only when MLflow has them. A store that vanished is waited for and never made an
 
 import logging
 import math
+import subprocess
 import threading
 import time
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from scipy import stats
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.home import Home
+from study.metrics import metric_named
 from study.models import describe
 from study.outbox import Entry, Outbox
 from study.study import Cell, Study
@@ -133,11 +135,16 @@ class Tracking:
         self.records: dict[str, Record] = {}
         self.trouble: str | None = None
         self._source = source
+        self._provenance = provenance(Path(source).parent)
         self._experiment = self._open(home, study.name)
         self._cells: dict[str, str] = {}  # key: run id of the parent
         self._problems: dict[str, str] = {}  # cell's key: why runs are missing
         self._stale: set[str] = set()
         self._expected = {cell.key: len(study.each_seed()) for cell in study.cells()}
+        self._names = {
+            cell.key: (cell.name, metric_named(cell.task.metric).higher_is_better)
+            for cell in study.cells()
+        }
         self._partial: dict[str, str] = {}  # run key: run id of a write that was cut short
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -151,13 +158,21 @@ class Tracking:
 
     def put(self, entry: Entry, predictions: bytes) -> None:
         """Hand over a finished run; it is on disk when this returns."""
-        self.outbox.put(entry, predictions)
+        self.outbox.put(replace(entry, tags=entry.tags | self._provenance), predictions)
 
     def missing(self, run: StudyRun, reason: str) -> None:
         """Say in a run's cell why the run is missing."""
         with self._lock:
             self._problems[run.cell.key] = f"{run.seed.label}: {reason}"[:500]
             self._stale.add(run.cell.key)
+
+    def cells_so_far(self) -> list[tuple[str, bool, list[Record]]]:
+        """Each cell's name, whether its metric is better when higher, and its finished runs."""
+        finished: dict[str, list[Record]] = {key: [] for key in self._names}
+        for record in list(self.records.values()):
+            if record.cell in finished:
+                finished[record.cell].append(record)
+        return [(*self._names[key], records) for key, records in finished.items()]
 
     def close(self, patience: float) -> int:
         """Write what waits, update all cells, and end the thread.
@@ -338,6 +353,33 @@ class Tracking:
         if self.trouble is not None:
             log.warning("MLflow is back.")
         self.trouble = None
+
+
+def provenance(folder: Path) -> dict[str, str]:
+    """The commit of the repository that holds a folder, and whether its files differ from it.
+
+    Returns:
+        `commit` and `dirty`; empty where there is no repository.
+    """
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
+    return {
+        "commit": commit[:12],
+        "dirty": str(dirty).lower(),
+        "mlflow.source.git.commit": commit,
+    }
 
 
 def summary(records: list[Record], expected: int) -> dict[str, float]:

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from study import metrics
 from study.data import Encoded, evaluation_batches, training_batches
@@ -42,7 +42,21 @@ class Job:
     classes: int | None
 
 
-@dataclass
+class Kept(NamedTuple):
+    """The epoch that counts so far.
+
+    Attributes:
+        logits: Its dev outputs.
+        oriented: Its dev score, higher is better.
+        weights: Its weights; None where they are the model's own.
+    """
+
+    logits: Logits
+    oriented: float
+    weights: dict[str, Tensor] | None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a run leaves.
 
@@ -76,7 +90,7 @@ def train(
     data: Mapping[str, Encoded],
     loaded: Loaded,
     device: torch.device,
-) -> Outcome:
+) -> tuple[Outcome, nn.Module]:
     """Fine-tune once.
 
     Args:
@@ -86,21 +100,22 @@ def train(
         device: Where to train.
 
     Returns:
-        The outcome; the same bits for the same job on one kind of device.
+        The outcome, the same bits for the same job on one kind of device; and the model with the
+        weights that count.
     """
     began = time.perf_counter()
     torch.set_num_threads(job.recipe.threads)
     reset_peak_memory(device)
     state = _prepared(job, loaded, device)
-    names = state.trainable
-    phases = job.technique.phases([Phase(state.recipe, names)], state)
-    curves: dict[str, list[float]] = {"train/loss": [], f"dev/{job.metric.name}": []}
-    best: tuple[float, dict[str, Tensor]] | None = None
-    finite, epoch = True, 0
+    phases = job.technique.phases([Phase(state.recipe, state.trainable)], state)
+    losses: list[float] = []
+    scores: list[float] = []
+    kept: Kept | None = None
     stepping = 0.0
 
     for phase in phases:
-        _enter(state, phase)
+        state.recipe = phase.recipe
+        _learn(state, phase.names)
         optimizer, rates = _optimizer(job.technique, state)
         steps = phase.recipe.epochs * -(-len(data["train"].ids) // phase.recipe.batch_size)
         done = 0
@@ -108,25 +123,25 @@ def train(
             started = time.perf_counter()
             state.model.train()
             total = torch.zeros((), device=device)
-            for batch in _batches(data["train"], state, epoch):
+            for batch in _batches(data["train"], state, epoch=len(losses)):
                 factor = schedule(phase.recipe, done, steps)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
-                loss = _step(job.technique, state, phase, optimizer, batch)
-                total += loss * len(batch["labels"])
+                total += _step(job.technique, state, phase, optimizer, batch) * len(batch["labels"])
                 done += 1
-            curves["train/loss"].append(float(total) / len(data["train"].ids))
+            losses.append(float(total) / len(data["train"].ids))
             stepping += time.perf_counter() - started
-            epoch += 1
-            dev = predict(job.technique, state, data["dev"])
-            finite = bool(np.isfinite(curves["train/loss"][-1]) and np.isfinite(dev).all())
-            if not finite:
-                break
-            curves[f"dev/{job.metric.name}"].append(score(job, dev, data["dev"]))
-            best = _better(best, curves[f"dev/{job.metric.name}"][-1], job, state)
-        if not finite:
+            with _evaluated(job.technique, state):
+                logits = predict(state, data["dev"])
+                if not (np.isfinite(losses[-1]) and np.isfinite(logits).all()):
+                    kept = None
+                    break
+                scores.append(score(job, logits, data["dev"]))
+                kept = _keep(kept, logits, scores[-1], job, state)
+        if kept is None:
             break
 
+    test = None if kept is None else _final(kept, job, state, data["test"])
     facts = {
         "seconds": time.perf_counter() - began,
         "steps": float(state.step),
@@ -134,13 +149,11 @@ def train(
         "peak_memory_bytes": float(peak_memory(device)),
         "trained_fraction": _share(state, {name for phase in phases for name in phase.names}),
     }
-    if not finite:
-        return Outcome("diverged", curves=curves, facts=facts, device=device.type)
-    if best is not None:
-        state.model.load_state_dict(best[1], strict=False)
-    outcome = _completed(job, state, data, curves, facts)
-    outcome.facts["seconds"] = time.perf_counter() - began
-    return outcome
+    curves = {"train/loss": losses, f"dev/{job.metric.name}": scores}
+    if kept is None or test is None or not np.isfinite(test).all():
+        return Outcome("diverged", curves=curves, facts=facts, device=device.type), state.model
+    outcome = _completed(job, data, {"dev": kept.logits, "test": test}, losses[-1])
+    return replace(outcome, curves=curves, facts=facts, device=device.type), state.model
 
 
 def schedule(recipe: Recipe, step: int, steps: int) -> float:
@@ -162,15 +175,15 @@ def schedule(recipe: Recipe, step: int, steps: int) -> float:
     return (steps - step) / max(1, steps - warm)
 
 
-def predict(technique: Technique, state: TrainState, data: Encoded) -> Logits:
-    """Outputs for every row, in the order of the rows, from the weights that count.
+def predict(state: TrainState, data: Encoded) -> Logits:
+    """Outputs for every row, in the order of the rows.
 
     Returns:
         Shape (n_examples, n_outputs).
     """
     parts: list[tuple[npt.NDArray[np.int64], Logits]] = []
     state.model.eval()
-    with torch.inference_mode(), _evaluated(technique, state):
+    with torch.inference_mode():
         for rows, batch in evaluation_batches(data, EVALUATION_BATCH):
             del batch["labels"]  # the loss is not needed
             logits = state.forward(_to(batch, state.device)).logits
@@ -184,8 +197,8 @@ def predict(technique: Technique, state: TrainState, data: Encoded) -> Logits:
 def answers(job: Job, logits: Logits) -> metrics.Array:
     """Class ids or values from outputs, shape (n_examples,)."""
     if job.classes is None:
-        return logits[:, 0].astype(np.float64)
-    return logits.argmax(axis=1).astype(np.int64)
+        return np.asarray(logits[:, 0], np.float64)
+    return np.asarray(logits.argmax(axis=1), np.int64)
 
 
 def score(job: Job, logits: Logits, data: Encoded) -> float:
@@ -200,11 +213,6 @@ def _prepared(job: Job, loaded: Loaded, device: torch.device) -> TrainState:
     job.technique.weights(state)
     job.technique.prepare(state)
     return state
-
-
-def _enter(state: TrainState, phase: Phase) -> None:
-    state.recipe = phase.recipe
-    _learn(state, phase.names)
 
 
 def _learn(state: TrainState, names: tuple[str, ...]) -> None:
@@ -286,27 +294,31 @@ def _evaluated(technique: Technique, state: TrainState) -> Iterator[None]:
             own[name].data = tensor
 
 
-def _better(
-    best: tuple[float, dict[str, Tensor]] | None, dev: float, job: Job, state: TrainState
-) -> tuple[float, dict[str, Tensor]] | None:
+def _keep(kept: Kept | None, logits: Logits, dev: float, job: Job, state: TrainState) -> Kept:
+    """What counts so far: the last epoch, or the one with the best dev score."""
     if state.recipe.checkpoint == "last":
-        return None
+        return Kept(logits, dev, None)
     oriented = dev if job.metric.higher_is_better else -dev
     oriented = oriented if np.isfinite(oriented) else -np.inf
-    if best is not None and oriented <= best[0]:
-        return best
-    with _evaluated(job.technique, state):
-        return oriented, {n: p.detach().clone() for n, p in state.model.named_parameters()}
+    if kept is not None and oriented <= kept.oriented:
+        return kept
+    weights = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+    return Kept(logits, oriented, weights)
+
+
+def _final(kept: Kept, job: Job, state: TrainState, test: Encoded) -> Logits:
+    """Give the model the weights that count, and read test once."""
+    counted = kept.weights
+    if counted is None:
+        counted = job.technique.evaluated(dict(state.model.named_parameters()), state)
+    for name, parameter in state.model.named_parameters():
+        parameter.data = counted[name].detach()
+    return predict(state, test)
 
 
 def _completed(
-    job: Job,
-    state: TrainState,
-    data: Mapping[str, Encoded],
-    curves: dict[str, list[float]],
-    facts: dict[str, float],
+    job: Job, data: Mapping[str, Encoded], logits: dict[str, Logits], train_loss: float
 ) -> Outcome:
-    logits = {split: predict(job.technique, state, data[split]) for split in ("dev", "test")}
     floors = {s: metrics.floor(job.metric, data[s].labels, job.classes) for s in logits}
     scores = {s: score(job, logits[s], data[s]) for s in logits}
     rules = metrics.collapse_rules(
@@ -314,7 +326,7 @@ def _completed(
         dev=scores["dev"],
         floor=floors["dev"],
         predicted=answers(job, logits["dev"]),
-        train_loss=curves["train/loss"][-1],
+        train_loss=train_loss,
         prior_loss=metrics.prior_loss(data["train"].labels, job.classes),
     )
     counted = {s: v if np.isfinite(v) else floors[s] for s, v in scores.items()}
@@ -325,10 +337,7 @@ def _completed(
         test=counted["test"],
         dev_floor=floors["dev"],
         test_floor=floors["test"],
-        curves=curves,
         logits=logits,
-        facts=facts,
-        device=state.device.type,
     )
 
 

@@ -66,7 +66,7 @@ class Worker(tune.Trainable):
         started = time.time()
         try:
             run = run_from(self._specs[self._key])
-            outcome = train(run.job(), self._splits(run), self._checkpoint(run), self._device)
+            outcome, _ = train(run.job(), self._splits(run), self._checkpoint(run), self._device)
         except torch.AcceleratorError:
             raise  # the device's context is lost with it: Tune starts another process
         except (

@@ -6,9 +6,9 @@ the order in which they stand here, and for combined techniques in the order of 
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import model_serializer

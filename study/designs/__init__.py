@@ -1,0 +1,1 @@
+"""Studies: one file each, which is also the script given to `ray submit`."""

@@ -1,0 +1,32 @@
+"""Which technique can be trusted on little data? Five of them on 128 biomedical term pairs."""
+
+from study import (
+    BiasedAdam,
+    FreezeLower,
+    LayerwiseDecay,
+    Recipe,
+    ReinitTop,
+    Standard,
+    Study,
+    main,
+)
+from study.models import MINILM
+from study.tasks import TERMS
+
+STUDY = Study(
+    name="quickstart",
+    tasks=[TERMS.subset(128, seed=0)],
+    models=[MINILM],
+    recipe=Recipe(lr=1e-4, epochs=5, batch_size=16, max_length=64),
+    techniques=[
+        Standard(),  # the baseline
+        BiasedAdam(),  # the literature's known-bad baseline
+        FreezeLower(layers=4),
+        LayerwiseDecay(rate=0.7),
+        ReinitTop(layers=1),
+    ],
+    seeds=range(5),
+)
+
+if __name__ == "__main__":
+    main(STUDY)

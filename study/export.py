@@ -1,0 +1,58 @@
+"""A run's trained model: trained again from its key, bit for bit, and saved for `transformers`."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from study.data import encode
+from study.models import Loaded
+from study.study import Run
+from study.train import Outcome, train
+
+
+def export(run: Run, folder: Path) -> Outcome:
+    """Train a run and save its model with its tokenizer.
+
+    Args:
+        run: Which.
+        folder: Gets safetensors, configuration, tokenizer, `run.json` and a card.
+
+    Returns:
+        The outcome, to compare with the one that the study saw.
+    """
+    job, task = run.job(), run.cell.task
+    loaded = Loaded(run.cell.model, outputs=job.classes or 1, kind=task.kind)
+    length = run.cell.recipe.max_length
+    rows = task.load()
+    data = {name: encode(split, loaded.tokenizer, length) for name, split in rows.splits.items()}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    outcome, model = train(job, data, loaded, device)
+    if rows.labels:
+        model.config.id2label = dict(enumerate(rows.labels))  # type: ignore[union-attr]
+        model.config.label2id = {name: i for i, name in enumerate(rows.labels)}  # type: ignore[union-attr]
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)  # type: ignore[operator]
+    loaded.tokenizer.save_pretrained(folder)
+    (folder / "run.json").write_text(json.dumps({"key": run.key, **run.spec()}, indent=1) + "\n")
+    (folder / "README.md").write_text(_card(run, outcome))
+    return outcome
+
+
+def _card(run: Run, outcome: Outcome) -> str:
+    metric = run.job().metric.name
+    return f"""# {run.name}
+
+One run of a stability study, trained again from its key `{run.key}`. It is one seed of many: the
+study's report says how much its scores scatter.
+
+| | |
+|---|---|
+| task | {run.cell.task.name} ({run.cell.task.source or "own data"}) |
+| starting from | {run.cell.model.checkpoint} ({run.cell.model.source or "licence unknown"}) |
+| technique | {run.cell.label} |
+| dev {metric} | {outcome.dev:.4f} |
+| test {metric} | {outcome.test:.4f} |
+
+`run.json` has everything that decides the result.
+"""

@@ -1,0 +1,72 @@
+"""What most tests need: a tiny model, a tiny task, and a run of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from study.data import Encoded, encode
+from study.metrics import METRICS
+from study.models import Loaded, Model, depths_of
+from study.seeding import Seed
+from study.spec import Recipe
+from study.tasks import Task
+from study.techniques import Standard, Technique
+from study.techniques.base import TrainState
+from study.tiny import tiny_model, tiny_task
+from study.train import Job, Outcome, train
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(lr=1e-2, epochs=2, batch_size=8)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    return tiny_task(tmp_path_factory.mktemp("tiny") / "task")
+
+
+@pytest.fixture(scope="session")
+def loaded(model: Model) -> Loaded:
+    return Loaded(model, outputs=2, kind="classification")
+
+
+@pytest.fixture(scope="session")
+def data(task: Task, loaded: Loaded) -> dict[str, Encoded]:
+    return {n: encode(s, loaded.tokenizer, 32) for n, s in task.load().splits.items()}
+
+
+@pytest.fixture
+def tiny_state(loaded: Loaded) -> TrainState:
+    fresh = loaded.fresh(Seed(0, 0, 0), None)
+    return TrainState(fresh, Recipe(lr=1.0), Seed(0, 0, 0), depths_of(fresh), CPU)
+
+
+Runner = Callable[..., Outcome]
+
+
+@pytest.fixture
+def tiny_run(data: dict[str, Encoded], loaded: Loaded) -> Runner:
+    """One run; keywords change the recipe, `technique` and `seed` the rest."""
+
+    def run(
+        technique: Technique | None = None, seed: Seed = Seed(0, 0, 0), **recipe: object
+    ) -> Outcome:
+        job = Job(RECIPE.replace(**recipe), technique or Standard(), seed, METRICS["accuracy"], 2)
+        return train(job, data, loaded, CPU)[0]
+
+    return run
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of oracles and task data that lies beside a checkout; skips where it does not."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("no `shared` folder beside the checkout")
+    return folder

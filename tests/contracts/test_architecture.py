@@ -1,0 +1,101 @@
+"""The import table of the house, enforced."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def loaded_by(code: str, names: set[str]) -> set[str]:
+    script = f"{code}; import sys; print(*({names!r} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(done.stdout.split())
+
+
+def test_analysis_needs_no_training_stack():
+    heavy = {"torch", "ray", "transformers", "study", "mlflow"}
+    assert loaded_by("import analysis, analysis.report", heavy) == set()
+
+
+def test_study_loads_neither_ray_nor_mlflow():
+    assert loaded_by("import study", {"ray", "mlflow", "analysis"}) == set()
+
+
+def test_search_spaces_need_no_training_stack():
+    assert loaded_by("import search_spaces", {"torch", "study", "ray", "mlflow"}) == set()
+
+
+def test_the_training_core_runs_where_ray_and_mlflow_are_absent(tmp_path):
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys(("ray", "mlflow", "analysis", "optuna", "sqlalchemy")))
+from pathlib import Path
+import torch
+from study import FreezeLower, LayerwiseDecay, Recipe, Study
+from study.data import encode
+from study.models import Loaded
+from study.tiny import tiny_model, tiny_task
+from study.train import train
+here = Path({str(tmp_path)!r})
+task, model = tiny_task(here / "task"), tiny_model(here / "model")
+study = Study(name="s", tasks=[task], models=[model], seeds=[0], recipe=Recipe(epochs=1),
+              techniques=[FreezeLower(layers=1) + LayerwiseDecay(rate=0.5)])
+loaded = Loaded(model, outputs=2, kind="classification")
+data = {{n: encode(s, loaded.tokenizer, 32) for n, s in task.load().splits.items()}}
+outcome, _ = train(study.runs()[0].job(), data, loaded, torch.device("cpu"))
+assert outcome.outcome == "completed"
+print("trained")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.split() == ["trained"]
+
+
+def imports(path: Path) -> set[str]:
+    """Modules imported anywhere in a file, `from a import b` as both `a` and `a.b`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def under(found: set[str], roots: set[str]) -> set[str]:
+    return {name for name in found if any(name == r or name.startswith(r + ".") for r in roots)}
+
+
+CORE = ["spec", "seeding", "metrics", "data", "tasks", "models", "memory", "train", "study"]
+
+
+@pytest.mark.parametrize(
+    ("files", "never"),
+    [
+        (["study/spec.py"], {"torch", "study"}),
+        ([f"study/{name}.py" for name in CORE], {"ray", "mlflow", "analysis", "search_spaces"}),
+        (["study/train.py"], {"study.techniques.standard", "study.techniques.TECHNIQUES"}),
+        (["study/tracking.py", "study/runner.py", "study/tuning.py"], {"analysis"}),
+        (sorted(map(str, Path("analysis").glob("*.py"))), {"torch", "ray", "study"}),
+        (sorted(map(str, Path("search_spaces").glob("*.py"))), {"torch", "study"}),
+        (sorted(map(str, Path("study/designs").glob("*.py"))), {"analysis", "study.designs"}),
+    ],
+)
+def test_rooms_import_only_what_they_may(files, never):
+    for file in files:
+        assert under(imports(ROOT / file), never) == set(), file
+
+
+def test_no_technique_imports_another():
+    folder = ROOT / "study" / "techniques"
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    for name in names:
+        others = {f"study.techniques.{other}" for other in names - {name}}
+        assert under(imports(folder / f"{name}.py"), others) == set(), name

@@ -1,0 +1,122 @@
+"""What every technique must keep; a new one is found through the dict."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from study.seeding import Seed
+from study.spec import Invalid
+from study.techniques import (
+    TECHNIQUES,
+    BiasedAdam,
+    FreezeLower,
+    LayerwiseDecay,
+    ReinitTop,
+    Standard,
+    Technique,
+)
+from study.techniques.base import plain_groups, technique_from
+
+EXAMPLES: dict[str, Technique] = {
+    "Standard": Standard(),
+    "BiasedAdam": BiasedAdam(),
+    "FreezeLower": FreezeLower(layers=1),
+    "LayerwiseDecay": LayerwiseDecay(rate=0.5),
+    "ReinitTop": ReinitTop(layers=1),
+}
+HOOKS = {name for name in vars(Technique) if not name.startswith(("_", "model_"))}
+
+
+def test_every_technique_has_an_example():
+    assert set(EXAMPLES) == set(TECHNIQUES)
+
+
+@pytest.fixture
+def prepared_state(tiny_state):
+    def prepare(technique: Technique):
+        technique.weights(tiny_state)
+        technique.prepare(tiny_state)
+        return tiny_state
+
+    return prepare
+
+
+@pytest.mark.parametrize("name", sorted(TECHNIQUES))
+def test_each_trainable_parameter_is_grouped_once(name, prepared_state):
+    state = prepared_state(EXAMPLES[name])
+    groups = EXAMPLES[name].groups(plain_groups(state), state)
+    assert sorted(n for g in groups for n in g.names) == sorted(state.trainable)
+
+
+@pytest.mark.parametrize("name", sorted(TECHNIQUES))
+def test_the_same_run_has_the_same_bits(name, tiny_run):
+    first = tiny_run(EXAMPLES[name])
+    tiny_run(Standard(), Seed(7, 7, 7))  # what ran before must not matter
+    again = tiny_run(EXAMPLES[name])
+    assert np.array_equal(first.logits["test"], again.logits["test"])
+    assert first.curves == again.curves
+
+
+@pytest.mark.parametrize("name", sorted(set(TECHNIQUES) - {"Standard"}))
+def test_it_differs_from_the_baseline(name, tiny_run):
+    assert tiny_run(EXAMPLES[name]).curves != tiny_run(Standard()).curves
+
+
+@pytest.mark.parametrize("name", sorted(TECHNIQUES))
+def test_it_trains_only_what_it_says(name, data, loaded):
+    from study.metrics import METRICS
+    from study.train import Job, train
+    from tests.conftest import CPU, RECIPE
+
+    technique = EXAMPLES[name]
+    job = Job(RECIPE, technique, Seed(0, 0, 0), METRICS["accuracy"], 2)
+    outcome, trained = train(job, data, loaded, CPU)
+    from study.models import depths_of
+    from study.techniques.base import TrainState
+
+    fresh = loaded.fresh(Seed(0, 0, 0), None)
+    state = TrainState(fresh, RECIPE, Seed(0, 0, 0), depths_of(fresh), CPU)
+    technique.weights(state)
+    technique.prepare(state)
+    for parameter_name, start in fresh.named_parameters():
+        moved = not torch.equal(start, trained.get_parameter(parameter_name))
+        assert moved <= (parameter_name in state.trainable), parameter_name
+    sizes = {n: p.numel() for n, p in fresh.named_parameters()}
+    share = sum(sizes[n] for n in state.trainable) / sum(sizes.values())
+    assert outcome.facts["trained_fraction"] == pytest.approx(share)
+
+
+@pytest.mark.parametrize("name", sorted(TECHNIQUES))
+def test_it_survives_its_canonical_form(name):
+    technique = EXAMPLES[name]
+    assert technique_from(technique.canonical(), TECHNIQUES) == technique
+
+
+@pytest.mark.parametrize("name", sorted(TECHNIQUES))
+def test_no_field_is_named_like_a_hook(name):
+    assert set(TECHNIQUES[name].model_fields).isdisjoint(HOOKS)
+
+
+@pytest.mark.parametrize("name", sorted(TECHNIQUES))
+def test_it_names_its_source(name):
+    assert "Source:" in (TECHNIQUES[name].__doc__ or "")
+
+
+PAIRS = list(combinations(sorted(TECHNIQUES), 2))
+
+
+@pytest.mark.parametrize(("one", "two"), PAIRS)
+def test_every_pair_commutes_and_runs(one, two, tiny_run):
+    left, right = EXAMPLES[one] + EXAMPLES[two], EXAMPLES[two] + EXAMPLES[one]
+    assert left.canonical() == right.canonical()
+    both = tiny_run(left).curves
+    for part in {one, two} - {"Standard"}:
+        alone = tiny_run(EXAMPLES[part]).curves
+        assert (both == alone) == ("Standard" in (one, two)), part
+
+
+@pytest.mark.parametrize("name", sorted(TECHNIQUES))
+def test_twice_the_same_is_refused(name):
+    assert isinstance(EXAMPLES[name] + EXAMPLES[name], Invalid)

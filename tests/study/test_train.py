@@ -1,0 +1,143 @@
+"""Training: what must not matter does not, and each stream moves only its own effect."""
+
+import numpy as np
+import pytest
+import torch
+
+from study.metrics import METRICS
+from study.seeding import Seed, derive
+from study.spec import Recipe
+from study.techniques import TECHNIQUES, Standard
+from study.techniques.base import Technique
+from study.train import Job, schedule, train
+from tests.conftest import CPU, RECIPE
+
+
+def test_the_same_run_has_the_same_bits(tiny_run):
+    first, again = tiny_run(), tiny_run()
+    assert np.array_equal(first.logits["test"], again.logits["test"])
+    assert first.curves == again.curves
+
+
+def test_nothing_global_matters(tiny_run):
+    first = tiny_run()
+    torch.manual_seed(123)
+    np.random.seed(123)  # noqa: NPY002
+    tiny_run(seed=Seed(5, 5, 5))
+    assert np.array_equal(tiny_run().logits["test"], first.logits["test"])
+
+
+@pytest.mark.parametrize("stream", ["head", "order", "noise"])
+def test_each_stream_changes_the_result(tiny_run, stream):
+    moved = Seed(0, 0, 0)._replace(**{stream: 1})
+    assert not np.array_equal(tiny_run(seed=moved).logits["dev"], tiny_run().logits["dev"])
+
+
+def test_noise_is_dropout_alone(tiny_run):
+    still = [tiny_run(seed=Seed(0, 0, noise), dropout=0.0).logits["dev"] for noise in (0, 1)]
+    assert np.array_equal(*still)
+
+
+def test_neighbouring_seeds_and_purposes_never_collide():
+    seeds = [Seed(a, b, 0) for a in range(20) for b in range(20)]
+    numbers = {derive(s, stream, p) for s in seeds for stream in ("head", "order") for p in (0, 1)}
+    assert len(numbers) == 80
+
+
+def test_the_schedule_by_hand():
+    recipe = Recipe(warmup=0.2)
+    assert [schedule(recipe, step, 10) for step in range(10)] == pytest.approx(
+        [0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    )
+    flat = Recipe(warmup=0.0, schedule="constant")
+    assert [schedule(flat, step, 4) for step in range(4)] == [1.0] * 4
+
+
+def test_a_loss_that_is_not_finite_diverges(tiny_run):
+    outcome = tiny_run(lr=1e30, clip_norm=None)
+    assert outcome.outcome == "diverged"
+    assert np.isnan(outcome.dev)
+    assert np.isnan(outcome.test)
+    assert outcome.logits == {}
+
+
+def test_a_run_that_learnt_nothing_is_collapsed(tiny_run):
+    outcome = tiny_run(lr=1e-12)
+    assert outcome.outcome == "completed"
+    assert "at_floor" in outcome.collapsed
+    assert "no_fit" in outcome.collapsed
+
+
+def test_the_tiny_task_can_be_learnt(tiny_run):
+    """Else every test on it would compare noise with noise."""
+    outcome = tiny_run(lr=3e-3, epochs=40, dropout=0.0)
+    assert outcome.curves["train/loss"][-1] < 0.2
+
+
+def test_best_dev_keeps_the_epoch_that_was_best(tiny_run):
+    last = tiny_run(epochs=6, lr=3e-2)
+    best = tiny_run(epochs=6, lr=3e-2, checkpoint="best_dev")
+    assert best.curves == last.curves
+    assert best.dev == max(last.curves["dev/accuracy"])
+    assert last.dev == last.curves["dev/accuracy"][-1]
+
+
+def test_best_dev_reads_test_from_those_weights(tiny_run):
+    epochs = [tiny_run(epochs=6, lr=3e-2, schedule="constant", warmup=0.0)]
+    scores = epochs[0].curves["dev/accuracy"]
+    first = int(np.argmax(scores)) + 1
+    short = tiny_run(epochs=first, lr=3e-2, schedule="constant", warmup=0.0)
+    best = tiny_run(epochs=6, lr=3e-2, schedule="constant", warmup=0.0, checkpoint="best_dev")
+    assert np.array_equal(best.logits["test"], short.logits["test"])
+
+
+def test_evaluating_does_not_disturb_training(tiny_run, monkeypatch):
+    """Dev is read after every epoch; reading it twice must change nothing."""
+    import study.train
+
+    first = tiny_run()
+    once = study.train.predict
+    monkeypatch.setattr(
+        study.train, "predict", lambda state, data: (once(state, data), once(state, data))[1]
+    )
+    assert tiny_run().curves == first.curves
+
+
+def test_precision_and_batches_are_choices_that_move_bits(tiny_run):
+    plain = tiny_run().logits["dev"]
+    for changed in ({"precision": "bfloat16"}, {"batches": "shuffled"}):
+        assert not np.array_equal(tiny_run(**changed).logits["dev"], plain)
+
+
+class Forgetful(Technique):
+    """Leaves a parameter out of every group."""
+
+    def groups(self, groups, state):  # type: ignore[no-untyped-def]
+        return groups[1:]
+
+
+def test_a_parameter_without_a_group_is_an_error(tiny_run):
+    with pytest.raises(ValueError, match="is in no group"):
+        tiny_run(Forgetful())
+
+
+def test_the_test_split_is_read_once_and_last(data, loaded, monkeypatch):
+    """Nothing may be chosen on it."""
+    import study.train
+
+    read = []
+    once = study.train.predict
+
+    def watched(state, rows):
+        read.append("test" if rows is data["test"] else "dev")
+        return once(state, rows)
+
+    monkeypatch.setattr(study.train, "predict", watched)
+    recipe = RECIPE.replace(epochs=3, checkpoint="best_dev")
+    train(Job(recipe, Standard(), Seed(0, 0, 0), METRICS["accuracy"], 2), data, loaded, CPU)
+    assert read == ["dev", "dev", "dev", "test"]
+
+
+def test_user_techniques_go_after_ours():
+    assert (Forgetful() + Standard()).label == "Standard + Forgetful"
+    assert "Forgetful" not in TECHNIQUES
