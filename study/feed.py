@@ -78,10 +78,10 @@ class Feed:
         errors = self._errors.setdefault(run.cell.key, [])
         errors.append(reason)
         repeated = Counter(errors).most_common(1)[0][1] >= SAME_ERRORS
-        if repeated and run.cell.key not in self._succeeded and not self._keep_going:
-            if run.cell.name not in self._progress.paused:
-                log.warning("%s is paused: %s", run.cell.name, reason)
-                self._progress.paused.append(run.cell.name)
+        new = run.cell.key not in self._succeeded and run.cell.name not in self._progress.paused
+        if repeated and new and not self._keep_going:
+            log.warning("%s is paused: %s", run.cell.name, reason)
+            self._progress.paused.append(run.cell.name)
 
     def succeeded(self, run: Run) -> None:
         """Note an outcome: the cell works."""

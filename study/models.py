@@ -1,6 +1,4 @@
-"""Models: pretrained checkpoints, what is known of their pretraining, and the depth of every
-parameter.
-"""
+"""Models: checkpoints, what is known of their pretraining, and the depth of every parameter."""
 
 import copy
 import hashlib

@@ -23,7 +23,7 @@ class Expected:
 
     Attributes:
         seconds: On one worker.
-        memory: Bytes, on the device that holds the model.
+        memory: Bytes at least, on the device that holds the model; activations come on top.
         basis: `measured` on this cell, `similar` cells of the same task and model, or `rough`, from
             the sizes of model and data.
     """
@@ -82,21 +82,14 @@ def _operations(cell: Cell) -> float:
         each = np.minimum(np.array(words) * WORDS_TO_TOKENS + 3, recipe.max_length)
         tokens[name] = float(each.sum())
     trained = recipe.epochs * tokens["train"]
-    evaluated = (recipe.epochs + 1) * tokens["dev"] + tokens["test"]
+    evaluated = recipe.epochs * tokens["dev"] + tokens["test"]
     return weights * (6 * trained + 2 * evaluated)
 
 
 def _memory(cell: Cell, gpus: float) -> float:
-    """Weights, gradients and both of Adam's moments as float32, and the last layer's activations.
-
-    A rough lower bound: what the backward pass keeps grows with batch and length.
-    """
+    """Weights, gradients and both of Adam's moments as float32; activations come on top."""
     _, parameters = _sizes(cell)
-    recipe = cell.technique.recipe(cell.recipe)
-    width = hollow(cell.model).config.hidden_size
-    layers = depths_of(hollow(cell.model)).layers
-    kept = 34 * recipe.batch_size * min(recipe.max_length, 64) * width * layers  # bytes
-    return 16.0 * parameters + kept + (0.0 if gpus else PROCESS_BYTES)
+    return 16.0 * parameters + (0.0 if gpus else PROCESS_BYTES)
 
 
 def _sizes(cell: Cell) -> tuple[int, int]:

@@ -61,5 +61,5 @@ def numpy_rng(seed: Seed, stream: Stream, *purpose: str | int) -> np.random.Gene
 def seed_global(number: int) -> None:
     """Reseed the global generators of all devices, which dropout and fused attention draw from."""
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(number)

@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, Never, Self
+from typing import Any, Literal, NamedTuple, Never, Self, cast
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -86,8 +86,8 @@ class _Deferring(ModelMetaclass):  # pydantic has no public name for it
         try:
             made = super().__call__(*args, **fields)
         except ValidationError as error:
-            mistakes = _mistakes(cls, error)
-        mistakes += cls.rules(fields)
+            mistakes = _mistakes(cast("type[Spec]", cls), error)
+        mistakes += cast("type[Spec]", cls).rules(fields)
         if not mistakes:
             return made
         name = fields.get("name")
@@ -186,6 +186,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _mistakes(cls: type[BaseModel], error: ValidationError) -> list[Mistake]:
     found: dict[Mistake, None] = {}  # ordered, without repeats
+    inner: object
     for detail in error.errors():
         path = _path(detail["loc"])
         if isinstance(detail["input"], Invalid):
@@ -196,7 +197,9 @@ def _mistakes(cls: type[BaseModel], error: ValidationError) -> list[Mistake]:
             found[Mistake(path, _explain(cls, detail))] = None
     meant = {m.text for m in found if m.text.startswith("no such field")}
     return [  # a misspelt field is one mistake, not two
-        m for m in found if m.text != "is missing." or not any(f"{m.path!r}?" in t for t in meant)
+        mistake
+        for mistake in found
+        if mistake.text != "is missing." or not any(f"{mistake.path!r}?" in text for text in meant)
     ]
 
 

@@ -170,7 +170,8 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
 
 
 def _labels(rows: Rows, task: Task, names: tuple[str, ...]) -> tuple[metrics.Array, list[Mistake]]:
-    values, wrong = [], []
+    values: list[float] = []
+    wrong: list[Mistake] = []
     known = {name: number for number, name in enumerate(names)}
     for number, value in enumerate(rows.columns[task.label]):
         where = f"{rows.where(number)}, {task.label}"
@@ -192,8 +193,8 @@ def _labels(rows: Rows, task: Task, names: tuple[str, ...]) -> tuple[metrics.Arr
             *wrong[:10],
             Mistake(rows.source, f"and {len(wrong) - 10} more labels like these."),
         ]
-    dtype = np.int64 if task.kind == "classification" else np.float64
-    return np.array(values, dtype=dtype), wrong
+    labels = np.array(values)
+    return labels.astype(np.int64) if task.kind == "classification" else labels, wrong
 
 
 def _repeated_ids(tables: dict[str, Rows]) -> list[Mistake]:

@@ -108,7 +108,7 @@ def tune_all(
     tuner.fit()
 
 
-class Supply(Searcher):
+class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
     """Hands out the feed's runs in order; Tune decides when."""
 
     def __init__(self, feed: Feed) -> None:
@@ -135,7 +135,7 @@ class Supply(Searcher):
         return {}  # Tune pickles it beside its own state, which is never read back
 
 
-class Collect(tune.Callback):
+class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
     """Takes each outcome out of Tune's result and puts it in the outbox."""
 
     def __init__(self, feed: Feed, tracking: Tracking, progress: Progress) -> None:

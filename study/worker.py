@@ -26,7 +26,7 @@ from study.train import Outcome, train
 KEPT_MODELS = 2  # checkpoints a worker keeps in memory; runs come seed by seed over all models
 
 
-class Worker(tune.Trainable):
+class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
     """A process that does one run after another; imports, data and checkpoints stay loaded."""
 
     def setup(

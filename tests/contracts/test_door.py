@@ -1,0 +1,245 @@
+"""MLflow, the only door between `study` and `analysis`: what goes in comes out, once."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import load_curves, load_predictions, load_runs
+from analysis.load import find_run, seeds_of, studies
+from study import LayerwiseDecay, Recipe, Seeds, Standard, Study
+from study.home import Held, Home
+from study.models import Loaded
+from study.outbox import Outbox
+from study.study import run_from
+from study.tracking import StoreGone, Tracking
+from study.train import train
+from tests.conftest import CPU
+
+pytest.importorskip("ray")
+from study.worker import entry_of, predictions_of  # noqa: E402
+
+
+@pytest.fixture
+def study(task, model):
+    return Study(
+        name="door",
+        tasks=[task],
+        models=[model],
+        recipe=Recipe(lr=3e-3, epochs=2, batch_size=8),
+        techniques=[Standard(), LayerwiseDecay(rate=0.5)],
+        seeds=range(3),
+    )
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Home:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def outcomes(study, data, loaded: Loaded):
+    return {run: train(run.job(), data, loaded, CPU)[0] for run in study.runs()[:5]}
+
+
+def put(tracking: Tracking, outcomes, data) -> None:
+    for run, outcome in outcomes.items():
+        parcel = predictions_of(outcome, data, run.cell.task.load().labels)
+        tracking.put(entry_of(run, outcome, 100.0, 101.5), parcel)
+
+
+def opened(home: Home, study: Study) -> Tracking:
+    return Tracking(home, study, "door.py")
+
+
+def test_what_goes_in_comes_out(home, study, outcomes, data):
+    tracking = opened(home, study)
+    put(tracking, outcomes, data)
+    assert tracking.close(20) == 0
+    frame = load_runs("door", home.uri).set_index("key")
+    assert studies(home.uri) == ["door"]
+    assert list(frame["outcome"]).count("missing") == 1
+    for run, outcome in outcomes.items():
+        row = frame.loc[run.key]
+        assert (row["dev"], row["test"]) == (outcome.dev, outcome.test)
+        assert row["floor"] == 0.5
+        assert row["collapsed"] == bool(outcome.collapsed)
+        assert (row["task"], row["configuration"]) == ("pairs", run.cell.label)
+        assert (row["head"], row["seed"]) == (run.seed.head, run.seed.head)
+        assert row["train_rows"] == 32
+    curves = load_curves("door", home.uri)
+    first = study.runs()[0]
+    own = curves[(curves["key"] == first.key) & (curves["name"] == "train/loss")]
+    assert list(own["value"]) == outcomes[first].curves["train/loss"]
+    assert list(own["epoch"]) == [1, 2]
+    predictions = load_predictions("door", home.uri)
+    part = predictions[(predictions["key"] == first.key) & (predictions["split"] == "test")]
+    logits = part[["logit_no", "logit_yes"]].to_numpy(np.float32)
+    assert np.array_equal(logits, outcomes[first].logits["test"])
+    assert list(part["id"]) == data["test"].ids
+    found = find_run(first.key[:10], home.uri)
+    assert run_from(found["spec"]).key == first.key
+
+
+def test_cells_are_parents_with_a_summary(home, study, outcomes, data):
+    from mlflow import MlflowClient
+
+    tracking = opened(home, study)
+    put(tracking, outcomes, data)
+    tracking.close(20)
+    client = MlflowClient(tracking_uri=home.uri)
+    number = client.get_experiment_by_name("door").experiment_id
+    cells = client.search_runs([number], "tags.kind = 'cell'")
+    by_label = {run.data.tags["configuration"]: run for run in cells}
+    assert set(by_label) == {"Standard", "LayerwiseDecay(0.5)"}
+    standard = by_label["Standard"]
+    scores = [o.test for run, o in outcomes.items() if run.cell.label == "Standard"]
+    assert standard.data.metrics["test_mean"] == pytest.approx(np.mean(scores))
+    assert standard.data.metrics["test_sd"] == pytest.approx(np.std(scores, ddof=1))
+    assert standard.info.status == "FINISHED"
+    assert by_label["LayerwiseDecay(0.5)"].data.metrics["missing"] == 1
+    assert by_label["LayerwiseDecay(0.5)"].info.status == "KILLED"
+    children = client.search_runs([number], "tags.kind = 'run'")
+    parents = {run.data.tags["mlflow.parentRunId"] for run in children}
+    assert parents == {run.info.run_id for run in cells}
+    assert len(children[0].data.params) == 4
+
+
+def test_putting_twice_writes_once(home, study, outcomes, data):
+    tracking = opened(home, study)
+    put(tracking, outcomes, data)
+    put(tracking, outcomes, data)
+    tracking.close(20)
+    again = opened(home, study)
+    put(again, outcomes, data)
+    again.close(20)
+    assert len(load_runs("door", home.uri).query("outcome == 'completed'")) == 5
+
+
+def test_a_write_that_was_cut_short_is_completed(home, study, outcomes, data):
+    """As `kill -9` leaves it: the run is made, some of it is logged, the outbox still has it."""
+    run, outcome = next(iter(outcomes.items()))
+    tracking = opened(home, study)
+    tracking.close(5)
+    client = tracking._store.client
+    entry = entry_of(run, outcome, 100.0, 101.5)
+    half = client.create_run(
+        tracking._experiment, tags={"kind": "run", "key": run.key, "cell": run.cell.key}
+    )
+    client.log_metric(half.info.run_id, "dev", entry.metrics[0][1], entry.ended, 0)
+    Outbox(home.study("door") / "outbox").put(entry, b"")
+    again = opened(home, study)
+    assert again.close(20) == 0
+    found = client.search_runs([tracking._experiment], f"tags.key = '{run.key}'")
+    assert [r.info.run_id for r in found] == [half.info.run_id]
+    assert found[0].info.status == "FINISHED"
+    assert len(client.get_metric_history(half.info.run_id, "dev")) == 1
+
+
+def test_an_outbox_is_drained_at_the_next_start(home, study, outcomes, data):
+    run, outcome = next(iter(outcomes.items()))
+    box = Outbox(home.study("door") / "outbox")
+    box.put(entry_of(run, outcome, 100.0, 101.5), b"")
+    (box.folder / ".half.new").mkdir()
+    tracking = opened(home, study)
+    assert run.key in tracking.records
+    assert tracking.close(5) == 0
+    assert list(box.folder.iterdir()) == []
+
+
+def test_a_diverged_run_has_no_scores(home, study, outcomes, data):
+    run, outcome = next(iter(outcomes.items()))
+    diverged = replace(outcome, outcome="diverged", dev=math.nan, test=math.nan, logits={})
+    tracking = opened(home, study)
+    tracking.put(entry_of(run, diverged, 100.0, 101.0), b"")
+    tracking.close(20)
+    row = load_runs("door", home.uri).set_index("key").loc[run.key]
+    assert row["outcome"] == "diverged"
+    assert math.isnan(row["dev"])
+
+
+def test_what_left_the_file_stays_in_mlflow_but_not_in_the_frame(home, study, outcomes, data):
+    tracking = opened(home, study)
+    put(tracking, outcomes, data)
+    tracking.close(20)
+    smaller = study.replace(techniques=[Standard()], seeds=range(2))
+    again = opened(home, smaller)
+    assert len(again.records) == 5
+    again.close(5)
+    frame = load_runs("door", home.uri)
+    assert list(frame["configuration"]) == ["Standard", "Standard"]
+    assert list(frame["seed"]) == [0, 1]
+
+
+def test_a_store_that_is_gone_is_not_made_anew(home, study):
+    opened(home, study).close(5)
+    (home.root / "mlflow.db").rename(home.root / "elsewhere.db")
+    with pytest.raises(StoreGone, match="is gone. Bring it back"):
+        opened(home, study)
+    assert not (home.root / "mlflow.db").exists()
+
+
+def test_another_file_in_the_stores_place_is_not_written_to(home, study, outcomes, data):
+    tracking = opened(home, study)
+    file = home.root / "mlflow.db"
+    file.rename(home.root / "elsewhere.db")
+    file.write_bytes(b"")
+    put(tracking, outcomes, data)
+    assert tracking.close(3) == 5
+    assert file.read_bytes() == b""
+
+
+def test_a_reader_makes_no_store(tmp_path):
+    with pytest.raises(LookupError, match="no store at"):
+        load_runs("door", f"sqlite:///{tmp_path / 'absent.db'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_study_suggests_the_one_meant(home, study):
+    opened(home, study).close(5)
+    with pytest.raises(LookupError, match="Did you mean 'door'"):
+        load_runs("doors", home.uri)
+
+
+def test_one_driver(home):
+    with home.lease("door"):
+        holder = home.driver("door")
+        assert holder is not None
+        assert holder.startswith("process ")
+        with pytest.raises(Held, match="is being run by process"), home.lease("door"):
+            pass
+    assert home.driver("door") is None
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(4), [0, 3, 7], Seeds(head=[0, 1], order=[4], noise=[2, 3])]
+)
+def test_seeds_are_read_as_they_are_written(study, seeds):
+    made = study.replace(seeds=seeds)
+    assert seeds_of(made.seeds_text()) == [tuple(seed) for seed in made.each_seed()]
+
+
+def test_a_server_gives_the_same_frame_as_the_database(home, study, outcomes, data, monkeypatch):
+    """The client's pages, made to go round the server: both readers must agree."""
+    import analysis.load
+
+    tracking = opened(home, study)
+    put(tracking, outcomes, data)
+    tracking.close(20)
+    direct, curves = load_runs("door", home.uri), load_curves("door", home.uri)
+    monkeypatch.setattr(analysis.load, "_is_database", lambda uri: False)
+    paged = load_runs("door", home.uri)
+    assert paged.equals(direct)
+    assert load_curves("door", home.uri).equals(curves)
+
+
+def test_folder_names_with_spaces(tmp_path, study, outcomes, data, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = Home(Path(tmp_path / "a folder"))
+    tracking = opened(home, study)
+    put(tracking, outcomes, data)
+    assert tracking.close(20) == 0
+    assert len(load_predictions("door", home.uri)) == 5 * 64
