@@ -230,7 +230,9 @@ def _wanted(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         columns=["cell", *STREAMS],
     )
     about = [name for name in [*CELL_TEXT, *(f"model.{fact}" for fact in FACTS)] if name in cells]
-    runs = runs.drop(columns=[name for name in about if name in runs])
+    needed = ["cell", *STREAMS, "outcome"]  # not there before the first run has finished
+    kept = dict.fromkeys(name for name in [*runs, *needed] if name not in about)
+    runs = runs.reindex(columns=list(kept)).astype({name: object for name in needed})
     frame = asked.merge(runs, on=["cell", *STREAMS], how="left")
     frame["outcome"] = frame["outcome"].fillna("missing")
     return frame.merge(cells[about], left_on="cell", right_index=True, how="left")

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from study.home import Home, default_home
-from study.spec import Invalid, did_you_mean
+from study.spec import Invalid, SpecError, did_you_mean
 from study.study import Run, Study
 
 
@@ -321,7 +322,15 @@ def load_study(path: Path) -> Study | Invalid:
     if described is None or described.loader is None:
         raise LookupError(f"{str(path)!r} is not a Python file")
     module = importlib.util.module_from_spec(described)
-    described.loader.exec_module(module)
+    try:
+        described.loader.exec_module(module)
+    except (SpecError, LookupError):
+        raise
+    except Exception as error:  # whatever a user's file can raise; the place is what they need
+        places = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        line = places[-1].lineno if places else getattr(error, "lineno", "?")
+        told = f"{path.name}, line {line}: {type(error).__name__}: {error}"
+        raise LookupError(told) from error
     found = [v for v in vars(module).values() if isinstance(v, Study)]
     wrong = [v for v in vars(module).values() if isinstance(v, Invalid)]
     if isinstance(stated := getattr(module, "STUDY", None), Study | Invalid):

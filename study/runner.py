@@ -3,10 +3,12 @@
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from study.data import Encoded, encode
@@ -77,7 +79,7 @@ def execute(
     stopped = threading.Event()
     try:
         with _stoppable(home, study.name, stopped):
-            _quiet(verbose=options.verbose)
+            _settle(options)
             from study import tuning  # Ray reads its environment when it is imported
 
             data = encoded(runs)
@@ -116,7 +118,8 @@ def encoded(runs: list[Run]) -> dict[str, Mapping[str, Encoded]]:
     return made
 
 
-def _quiet(*, verbose: bool) -> None:
+def _settle(options: Options) -> None:
+    """Set what Ray and Tune read from the environment when they are imported."""
     settings = {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # resuming goes by keys
@@ -124,8 +127,13 @@ def _quiet(*, verbose: bool) -> None:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    if not verbose:
+    if not options.verbose:
         settings["RAY_AIR_NEW_OUTPUT"] = "0"
+        logging.getLogger("ray").setLevel(logging.CRITICAL)  # trouble is told in our own words
+    running = Path(tempfile.gettempdir(), "ray", "ray_current_cluster").exists()
+    if options.address is None and "RAY_ADDRESS" not in os.environ and not running:
+        # The one switch with which Ray's servers listen on loopback, on every system.
+        settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     for name, value in settings.items():
         os.environ.setdefault(name, value)
 

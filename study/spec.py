@@ -60,6 +60,8 @@ class SpecError(ValueError):
 class Invalid:
     """What a spec with mistakes becomes until somebody needs its value."""
 
+    error: SpecError
+
     def __init__(self, error: SpecError) -> None:
         self.__dict__["error"] = error
 
@@ -186,7 +188,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _mistakes(cls: type[BaseModel], error: ValidationError) -> list[Mistake]:
     found: dict[Mistake, None] = {}  # ordered, without repeats
-    inner: object
     for detail in error.errors():
         path = _path(detail["loc"])
         if isinstance(detail["input"], Invalid):

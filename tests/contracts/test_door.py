@@ -84,6 +84,19 @@ def test_what_goes_in_comes_out(home, study, outcomes, data):
     assert run_from(found["spec"]).key == first.key
 
 
+def test_every_table_takes_a_study_that_has_just_begun(home, study, outcomes, data):
+    from analysis import best_strategy, cells, stability
+
+    tracking = opened(home, study)
+    assert list(cells(load_runs("door", home.uri))["missing"]) == [3, 3]
+    put(tracking, dict(list(outcomes.items())[:2]), data)
+    tracking.close(20)
+    frame = load_runs("door", home.uri)
+    assert list(cells(frame)["missing"]) == [2, 2]
+    assert len(best_strategy(frame)) == 1
+    assert len(stability(frame)) >= 1
+
+
 def test_cells_are_parents_with_a_summary(home, study, outcomes, data):
     from mlflow import MlflowClient
 

@@ -1,0 +1,99 @@
+"""The frame of runs: what must be in it, and the scores of its cells."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.instability import Scores
+from analysis.load import COLUMNS
+
+BASELINE = "Standard"  # the configuration that the others are compared with
+BLOCK = ["task", "model"]
+CELL = ["task", "model", "configuration"]
+OUTCOMES = ("completed", "diverged", "missing")
+
+Split = Literal["dev", "test"]
+
+
+def checked(runs: pd.DataFrame) -> pd.DataFrame:
+    """The same runs in one order, after everything that would make a wrong number is refused.
+
+    Args:
+        runs: One row per run, with at least the columns of `load_runs`; or no rows at all.
+
+    Returns:
+        A copy sorted by task, model, configuration and seed. What a task fixes (metric, direction,
+        floors) is filled in where a missing run does not know it; infinite scores become NaN.
+
+    Raises:
+        ValueError: With every mistake: absent columns, scores that are not numbers, unknown
+            outcomes, keys that stand twice, a label that names two different cells, or a task with
+            two metrics, directions or floors.
+    """
+    if runs.empty:
+        return runs.reindex(columns=COLUMNS)
+    absent = [column for column in COLUMNS if column not in runs.columns]
+    if absent:
+        raise ValueError(f"the frame of runs has no column {', '.join(map(repr, absent))}.")
+    runs = runs.copy()
+    mistakes = []
+    for column in ("dev", "test", "floor", "test_floor", "seconds"):
+        try:
+            numbers = pd.to_numeric(runs[column]).astype("float64")
+            runs[column] = numbers.where(np.isfinite(numbers))
+        except (TypeError, ValueError) as error:
+            mistakes.append(f"column {column!r} must hold numbers: {error}.")
+    unknown = sorted(set(map(str, runs["outcome"])) - set(OUTCOMES))
+    if unknown:
+        mistakes.append(f"outcome {unknown[0]!r} is not one of {', '.join(OUTCOMES)}.")
+    keys = runs.loc[runs["key"].fillna("") != "", "key"]  # a missing run has none
+    twice = keys[keys.duplicated()].unique()
+    if len(twice):
+        mistakes.append(f"key {', '.join(map(str, twice))} stands more than once.")
+    for label, cell in runs.groupby(CELL, dropna=False)["cell"]:
+        if cell.nunique() > 1:
+            mistakes.append(
+                f"{'/'.join(map(str, label))} names {cell.nunique()} different cells "
+                f"({', '.join(map(str, sorted(cell.dropna().unique())))}); analyse them apart."
+            )
+    for column in ("metric", "higher_is_better", "floor", "test_floor"):
+        for task, values in runs.groupby("task")[column]:
+            if values.nunique() > 1:
+                found = ", ".join(map(str, values.dropna().unique()))
+                mistakes.append(f"task {task!r} has more than one {column}: {found}.")
+        runs[column] = runs.groupby("task")[column].transform("first")
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+    runs["metric"] = runs["metric"].fillna("score")
+    runs["higher_is_better"] = runs["higher_is_better"].fillna(True).astype(bool)
+    runs["collapsed"] = runs["collapsed"].fillna(False).astype(bool)
+    runs["collapsed"] &= runs["outcome"] == "completed"
+    return runs.sort_values([*CELL, "head", "order", "noise", "key"], ignore_index=True)
+
+
+def scores(cell: pd.DataFrame, split: Split) -> Scores:
+    """The scores of one cell on one split, with its failures.
+
+    Args:
+        cell: Rows of `checked` runs that share task, model and configuration.
+        split: Which scores to read.
+    """
+    return Scores(
+        values=cell[split].to_numpy("float64"),
+        diverged=(cell["outcome"] == "diverged").to_numpy(bool),
+        collapsed=cell["collapsed"].to_numpy(bool),
+        floor=float(cell["floor" if split == "dev" else "test_floor"].iloc[0]),
+    )
+
+
+def blocks(runs: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Task, model, and the runs that are compared with each other."""
+    for (task, model), block in runs.groupby(BLOCK):
+        yield str(task), str(model), block
+
+
+def configurations(block: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The cells of one block, by the label of their configuration."""
+    return {str(label): cell for label, cell in block.groupby("configuration")}

@@ -1,0 +1,372 @@
+"""Frames of numbers to tables that people read: terminal, Markdown, LaTeX, HTML, CSV."""
+
+import html
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.frame import BASELINE
+from analysis.tables import ENOUGH_FOR_SCATTER
+
+WIDTH = 100  # columns of a terminal
+SHARED = ("Task", "Model", "Metric")  # said once, in the caption, where all rows agree
+DAGGER = "†"
+NBSP = "\u00a0"  # keeps an interval on one line
+
+Row = Any  # a named tuple that pandas makes of a frame's row
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to print.
+
+    Attributes:
+        name: File name without ending.
+        title: A few words.
+        caption: What the numbers are: over what they scatter, n, metric and direction.
+        header: Column names, shape (n_columns,).
+        body: Rows of text, each shape (n_columns,).
+        details: Columns that a terminal has no room for.
+        frame: The numbers behind, unrounded.
+    """
+
+    name: str
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    body: tuple[tuple[str, ...], ...]
+    details: tuple[str, ...]
+    frame: pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        return to_html(self)
+
+
+def score_text(value: float, scale: float, *, sign: str = "") -> str:
+    """A score, difference or sd as printed: points with one decimal, or four digits.
+
+    Args:
+        value: In the metric's own unit; NaN becomes a dash.
+        scale: 100 for scores that are shares, otherwise 1.
+        sign: `+` to show the sign of positive values too.
+    """
+    if not np.isfinite(value):
+        return "–"
+    shown = value * scale
+    digits = ".1f" if scale == 100 else ".4g"
+    if scale == 100 and 0 < abs(shown) < 0.05:
+        digits = ".1g"  # a scatter below the last decimal is not none
+    return f"{shown:{sign}{digits}}".replace("-", "−")
+
+
+def interval_text(low: float, high: float, *, scale: float) -> str:
+    """An interval as printed, such as `[70.1, 72.5]`; a dash if there is none."""
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "–"
+    return f"[{score_text(low, scale)},{NBSP}{score_text(high, scale)}]"
+
+
+def p_text(p: float) -> str:
+    """A p-value as printed: three decimals, `<0.001`, or a dash for NaN."""
+    if not np.isfinite(p):
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def count_text(finished: int, asked: int) -> str:
+    """How many runs there are, and of how many if some are missing."""
+    return f"{finished}" if finished == asked else f"{finished} of {asked}"
+
+
+def metric_text(metric: str, higher_is_better: bool, *, scale: float) -> str:
+    """A metric with its direction and unit."""
+    direction = "higher" if higher_is_better else "lower"
+    return f"{metric} ({direction} is better{', in points' if scale == 100 else ''})"
+
+
+def cells_table(found: pd.DataFrame) -> Table:
+    """The cells, as `tables.cells` gives them."""
+    columns: dict[str, Callable[[Row], str]] = {
+        **_SHARED_COLUMNS,
+        "Configuration": lambda r: r.configuration,
+        "n": lambda r: count_text(r.finished, r.asked),
+        "Failed": _failed,
+        "Test mean ± sd": lambda r: _mean_sd(r.test_mean, r.test_sd, r.scale),
+        "95% of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
+        "95% of sd": lambda r: interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
+        "Median": lambda r: score_text(r.test_median, r.scale),
+        "IQM": lambda r: score_text(r.test_iqm, r.scale),
+        "Min, max": lambda r: _pair(r.test_minimum, r.test_maximum, r.scale),
+        "Not failed": lambda r: _mean_sd(r.test_clean_mean, r.test_clean_sd, r.scale),
+        "Dev mean ± sd": lambda r: _mean_sd(r.dev_mean, r.dev_sd, r.scale),
+        "Dev median": lambda r: score_text(r.dev_median, r.scale),
+        "Dev IQM": lambda r: score_text(r.dev_iqm, r.scale),
+        "Dev min, max": lambda r: _pair(r.dev_minimum, r.dev_maximum, r.scale),
+        "Seconds": lambda r: "–" if np.isnan(r.seconds) else f"{r.seconds:.3g}",
+    }
+    notes = [
+        "± is the standard deviation over seeds (n − 1).",
+        "A failed run enters with its score, or with the constant answer's if it has none; "
+        "'Not failed' leaves failed runs out.",
+        "Intervals: t for the mean and chi-square for the sd; where runs failed, BCa bootstrap "
+        "for the sd from 20 seeds and none below. IQM is the mean of the middle half.",
+        "By falling dev mean; seconds are per run.",
+    ]
+    details = ["Median", "IQM", "Min, max", "Not failed"]
+    details += ["Dev median", "Dev IQM", "Dev min, max", "Seconds"]
+    return _table("cells", "All cells", found, columns, notes=notes, details=details)
+
+
+def best_strategy_table(found: pd.DataFrame) -> Table:
+    """The best strategies, as `tables.best_strategy` gives them."""
+    columns: dict[str, Callable[[Row], str]] = {
+        **_SHARED_COLUMNS,
+        "Recommended": lambda r: (r.recommended or "–") + (DAGGER if r.sensitivity else ""),
+        "Not told apart from": _tied,
+        "Decided by": lambda r: r.decided_by,
+        "n": lambda r: count_text(r.finished, r.asked),
+        "Failed": lambda r: f"{r.failed}",
+        "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
+        "Test mean ± sd": lambda r: _mean_sd(r.test_mean, r.test_sd, r.scale),
+        "95% of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
+        f"vs {BASELINE}": _versus,
+        "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
+        "P(best)": lambda r: "–" if np.isnan(r.probability_best) else f"{r.probability_best:.2f}",
+    }
+    notes = [
+        "Chosen on dev, reported on test. ± is the standard deviation over seeds (n − 1).",
+        "Not told apart: dev means that a Welch test does not separate from the highest "
+        "(Holm over the comparisons of a row, 5%); what decides among them is no test.",
+        f"vs {BASELINE}: difference of test means with its 95% Welch interval; p is Holm-adjusted "
+        f"over all configurations against {BASELINE} (* permutation test, where runs failed), not "
+        "across rows.",
+        "P(best): share of resamplings in which it has the highest dev mean.",
+    ]
+    if not found.empty:
+        for row in found[found["sensitivity"] != ""].itertuples():
+            notes.append(f"{DAGGER} {row.task}, {row.model}: {row.sensitivity}")
+    details = ["Decided by", "Dev mean", "95% of mean", "P(best)"]
+    return _table("best_strategy", "Best strategy", found, columns, notes=notes, details=details)
+
+
+def stability_table(found: pd.DataFrame) -> Table:
+    """Scatter and failures against the baseline, as `tables.stability` gives them."""
+    columns: dict[str, Callable[[Row], str]] = {
+        **_SHARED_COLUMNS,
+        "Configuration": lambda r: r.configuration,
+        "n": lambda r: f"{r.n}",
+        "sd": lambda r: score_text(r.sd, r.scale),
+        "sd ratio": lambda r: _ratio(r.ratio, r.ratio_low, r.ratio_high),
+        "p sd": lambda r: p_text(r.p_holm),
+        "sd ratio, not failed": lambda r: _ratio(
+            r.clean_ratio, r.clean_ratio_low, r.clean_ratio_high
+        ),
+        "p sd, not failed": lambda r: p_text(r.clean_p_holm),
+        "Failed, 95% of rate": lambda r: (
+            f"{r.failed} of {r.finished} [{r.failure_low:.0%},{NBSP}{r.failure_high:.0%}]"
+        ),
+        "p failures": lambda r: p_text(r.failure_p_holm),
+        "Verdict": lambda r: r.verdict,
+    }
+    notes = [
+        f"sd is the standard deviation of test scores over seeds (n − 1); the ratio is to "
+        f"{BASELINE}'s, below 1 is calmer.",
+        "Ratio intervals (95%): F distribution for clean cells; where runs failed, bootstrap from "
+        "20 seeds and none below.",
+        "p sd: Brown–Forsythe; p failures: Fisher's exact test; both Holm-adjusted within a task "
+        "and model.",
+        f"A verdict needs {ENOUGH_FOR_SCATTER} seeds and p below 0.05 with and without failed "
+        "runs; 'not shown' is not 'equal'.",
+    ]
+    if not found.empty:
+        detectable = found[["n_both", "mdr"]].dropna().drop_duplicates().sort_values("n_both")
+        notes += [
+            f"With {row.n_both:.0f} seeds only a ratio beyond {row.mdr:.1f} (or below "
+            f"1/{row.mdr:.1f}) would usually be found."
+            for row in detectable.itertuples()
+        ]
+    details = ["n", "p sd", "p sd, not failed", "p failures"]
+    return _table("stability", "Scatter and failures", found, columns, notes=notes, details=details)
+
+
+_SHARED_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "Task": lambda r: r.task,
+    "Model": lambda r: r.model,
+    "Metric": lambda r: metric_text(r.metric, r.higher_is_better, scale=r.scale),
+}
+
+
+def _table(
+    name: str,
+    title: str,
+    found: pd.DataFrame,
+    columns: dict[str, Callable[[Row], str]],
+    *,
+    notes: list[str],
+    details: list[str],
+) -> Table:
+    rows: list[Row] = list(found.itertuples())
+    if not rows:
+        return Table(name, title, "There are no runs yet.", tuple(columns), (), (), found)
+    texts = {header: [text(row) for row in rows] for header, text in columns.items()}
+    same = [header for header in SHARED if len(set(texts[header])) == 1]
+    facts = ", ".join(f"{header.lower()} {texts.pop(header)[0]}" for header in same)
+    runs = _range([int(row.finished) for row in rows])
+    caption = [f"{facts[0].upper()}{facts[1:]}."] if facts else []
+    caption += [f"n, the number of seeds with a result, is {runs}.", *notes]
+    return Table(
+        name=name,
+        title=title,
+        caption=" ".join(caption),
+        header=tuple(texts),
+        body=tuple(zip(*texts.values(), strict=True)),
+        details=tuple(details),
+        frame=found,
+    )
+
+
+def _range(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _mean_sd(mean: float, sd: float, scale: float) -> str:
+    if np.isnan(mean) or np.isnan(sd):
+        return score_text(mean, scale)
+    return f"{score_text(mean, scale)}{NBSP}±{NBSP}{score_text(sd, scale)}"
+
+
+def _pair(low: float, high: float, scale: float) -> str:
+    return f"{score_text(low, scale)},{NBSP}{score_text(high, scale)}"
+
+
+def _ratio(ratio: float, low: float, high: float) -> str:
+    if np.isnan(ratio):
+        return "–"
+    return f"{ratio:.2f}" + (f" [{low:.2f},{NBSP}{high:.2f}]" if np.isfinite(low) else "")
+
+
+def _failed(row: Row) -> str:
+    parts = [
+        f"{count} {word}"
+        for count, word in ((row.diverged, "diverged"), (row.collapsed, "collapsed"))
+        if count
+    ]
+    return ", ".join(parts) or "0"
+
+
+def _tied(row: Row) -> str:
+    if not row.recommended:
+        return "nothing has a score"
+    if row.compared == 1:
+        return "nothing to compare"
+    return str(row.tied).replace("; ", ", ") or "none: alone at the top"
+
+
+def _versus(row: Row) -> str:
+    if not row.recommended:
+        return "–"
+    if row.reason in ("is_baseline", "no_baseline"):
+        return "is the baseline" if row.reason == "is_baseline" else "no baseline"
+    text = score_text(row.difference, row.scale, sign="+")
+    return f"{text} {interval_text(row.difference_low, row.difference_high, scale=row.scale)}"
+
+
+def to_text(table: Table) -> str:
+    """The table for a terminal, at most 100 characters wide, with its caption below."""
+    kept = [i for i, header in enumerate(table.header) if header not in table.details]
+    rows = [[row[i] for i in kept] for row in (table.header, *table.body)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(kept))]
+    words = [max(len(word) for row in rows for word in row[i].split(" ")) for i in range(len(kept))]
+    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+        breakable = [w if w > word else 0 for w, word in zip(widths, words, strict=True)]
+        widest = breakable if any(breakable) else widths  # words break only where nothing else can
+        widths[widest.index(max(widest))] -= 1
+    lines = [table.title, ""] if table.body else [table.title]
+    for number, row in enumerate(rows if table.body else []):
+        wrapped = [textwrap.wrap(t, w) or [""] for t, w in zip(row, widths, strict=True)]
+        for height in range(max(map(len, wrapped))):
+            parts = [
+                (part[height] if height < len(part) else "").ljust(width)
+                for part, width in zip(wrapped, widths, strict=True)
+            ]
+            lines.append("  ".join(parts).rstrip())
+        if number == 0:
+            lines.append("  ".join("─" * width for width in widths))
+    return "\n".join([*lines, "", *textwrap.wrap(table.caption, WIDTH)])
+
+
+def to_markdown(table: Table) -> str:
+    """The table in Markdown, its caption below."""
+    rows = [table.header, tuple("---" for _ in table.header), *table.body]
+    lines = ["| " + " | ".join(t.replace("|", r"\|") for t in row) + " |" for row in rows]
+    return "\n".join([f"**{table.title}**", "", *(lines if table.body else []), "", table.caption])
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    NBSP: "~",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "†": r"$^\dagger$",
+    "→": r"$\to$",
+}
+
+
+def to_latex(table: Table) -> str:
+    """The table in LaTeX, for the package booktabs, with its caption above."""
+
+    def escaped(text: str) -> str:
+        return "".join(_LATEX.get(sign, sign) for sign in text)
+
+    rows = [" & ".join(map(escaped, row)) + r" \\" for row in (table.header, *table.body)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escaped(table.caption)}}}",
+            rf"\label{{tab:{table.name.replace('_', '-')}}}",
+            rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
+            r"\toprule",
+            rows[0],
+            r"\midrule",
+            *rows[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def to_html(table: Table) -> str:
+    """The table in HTML with its caption; everything escaped."""
+    if not table.body:
+        return f"<p>{html.escape(table.caption)}</p>"
+    head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in table.header)
+    body = "".join(
+        "<tr>" + "".join(f"<td{_prose(text)}>{html.escape(text)}</td>" for text in row) + "</tr>\n"
+        for row in table.body
+    )
+    return (
+        f"<table>\n<caption><span>{html.escape(table.caption)}</span></caption>\n"
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
+    )
+
+
+def _prose(text: str) -> str:
+    return ' class="prose"' if len(text) > 30 else ""
+
+
+def to_csv(table: Table) -> str:
+    """The numbers behind the table, unrounded, in the metric's own unit."""
+    return table.frame.to_csv(index=False)

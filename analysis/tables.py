@@ -1,0 +1,306 @@
+"""Frames of numbers: every cell, the best strategy per task and model, scatter against baseline."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import compare
+from analysis.frame import BASELINE, CELL, blocks, checked, configurations, scores
+from analysis.instability import (
+    ALPHA,
+    DECIMALS,
+    Scores,
+    mean,
+    minimum_detectable_ratio,
+    sd,
+    stream,
+    summarise,
+    wilson_interval,
+)
+
+ENOUGH_FOR_SCATTER = 15  # seeds below which no claim about scatter is made
+
+Row = dict[str, Any]
+
+
+def cells(runs: pd.DataFrame) -> pd.DataFrame:
+    """What is known of each cell.
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+
+    Returns:
+        One row per cell: task, model, configuration, technique, metric, higher_is_better, scale
+        (what rendering multiplies scores by), asked (runs the study asks for), finished (completed
+        or diverged), seconds (mean of a run), missing, diverged, collapsed, failure rate with its
+        interval, and the other fields of `Summary` as `test_*` and `dev_*`, in the metric's own
+        unit. Within a task and model by falling dev mean, then name. Empty for no runs.
+
+    Raises:
+        ValueError: If `runs` is malformed; see `frame.checked`.
+    """
+    rows: list[Row] = []
+    for task, model, block in blocks(checked(runs)):
+        for label, cell in configurations(block).items():
+            row: Row = {"task": task, "model": model, "configuration": label}
+            row["technique"] = cell["technique"].iloc[0]
+            row |= _task_facts(block)
+            row |= {"asked": len(cell), "finished": scores(cell, "dev").finished}
+            row["seconds"] = float(cell["seconds"].mean())
+            for split in ("test", "dev"):
+                summary = asdict(summarise(scores(cell, split), stream(task, model, label, split)))
+                for field, value in summary.items():
+                    row[field if field in _OF_THE_CELL else f"{split}_{field}"] = value
+            rows.append(row)
+    if not rows:
+        return pd.DataFrame(columns=[*CELL, "finished", "test_mean", "test_sd", "dev_mean"])
+    found = pd.DataFrame(rows)
+    rank = (found["dev_mean"] * np.where(found["higher_is_better"], -1, 1)).round(DECIMALS)
+    return (
+        found.assign(rank=rank)
+        .sort_values(["task", "model", "rank", "configuration"], ignore_index=True)
+        .drop(columns="rank")
+    )
+
+
+_OF_THE_CELL = {"missing", "diverged", "collapsed", "failure_rate", "failure_low", "failure_high"}
+
+
+def best_strategy(runs: pd.DataFrame) -> pd.DataFrame:
+    """Which configuration to use for each task and model, and which others may be as good.
+
+    Chosen on dev scores alone; what is then reported of the choice are its test scores.
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+
+    Returns:
+        One row per task and model: recommended (from the tie set on dev, by `decided_by`), best_dev
+        (highest dev mean), tied (the other members, joined by "; "), untested and unscored
+        configurations; of the recommended one n, finished, asked, failed, dev_mean, test mean and
+        sd with intervals and probability_best (on dev); and against the baseline on test the
+        difference (recommended minus baseline) with its Welch interval, p (Welch's, or of a
+        permutation test where a run failed: `method`), p_holm (over all configurations against
+        the baseline), improvement (probability of improvement) and `reason` why something of that
+        is NaN: `no_baseline`, `is_baseline`, or a test's own. `sensitivity` says what would
+        change if failed runs were left out; empty if nothing.
+
+    Raises:
+        ValueError: If `runs` is malformed; see `frame.checked`.
+    """
+    rows = [_best_of(task, model, block) for task, model, block in blocks(checked(runs))]
+    columns = ["task", "model", "recommended", "tied", "n", "test_mean"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+
+
+def stability(runs: pd.DataFrame) -> pd.DataFrame:
+    """Does a configuration scatter, or fail, more or less than the baseline?
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+
+    Returns:
+        One row per cell, on test scores: n, sd, ratio (sd over the baseline's) with its interval
+        and method, Brown-Forsythe p and p_holm over the configurations of the task and model; the
+        same as `clean_*` without failed runs; failed, finished, the failure rate with its Wilson
+        interval, Fisher's failure_p and failure_p_holm against the baseline; n_both (the smaller n
+        of the two cells) and mdr (the ratio of sds
+        that so few runs would show); and verdict: `baseline`, `no baseline`, `too few seeds`,
+        `not shown`, `less scatter` or `more scatter`. The last two need 15 seeds in both cells and
+        p_holm below 0.05 both with and without the failed runs.
+
+    Raises:
+        ValueError: If `runs` is malformed; see `frame.checked`.
+    """
+    found: list[Row] = []
+    for task, model, block in blocks(checked(runs)):
+        test = {label: scores(cell, "test") for label, cell in configurations(block).items()}
+        rows = [
+            {"task": task, "model": model, "configuration": label}
+            | _task_facts(block)
+            | _scatter(own)
+            | _scatter_against(own, test.get(BASELINE), label=label, key=(task, model))
+            for label, own in test.items()
+        ]
+        _adjust(rows, "p", "clean_p", "failure_p")
+        found += [row | {"verdict": _verdict(row)} for row in rows]
+    columns = [*CELL, "n", "sd", "ratio", "p_holm", "verdict"]
+    return pd.DataFrame(found) if found else pd.DataFrame(columns=columns)
+
+
+def _task_facts(block: pd.DataFrame) -> Row:
+    """Metric, direction, and what rendering multiplies scores by: 100 where they are shares."""
+    largest = block[["dev", "test", "floor", "test_floor"]].abs().max().max()
+    higher = bool(block["higher_is_better"].iloc[0])
+    return {
+        "metric": block["metric"].iloc[0],
+        "higher_is_better": higher,
+        "scale": 100.0 if higher and not largest > 1 else 1.0,
+    }
+
+
+def _best_of(task: str, model: str, block: pd.DataFrame) -> Row:
+    facts = _task_facts(block)
+    sign = 1.0 if facts["higher_is_better"] else -1.0
+    parts = configurations(block)
+    dev = {label: scores(cell, "dev") for label, cell in parts.items()}
+    test = {label: scores(cell, "test") for label, cell in parts.items()}
+    seconds = {label: float(cell["seconds"].mean()) for label, cell in parts.items()}
+    failures = {label: int(own.failed.sum()) for label, own in dev.items()}
+    coded = {label: sign * own.all_floor for label, own in dev.items()}
+    clean = {label: sign * own.excluded for label, own in dev.items()}
+
+    chosen = compare.tie_set(coded, failures=failures, seconds=seconds)
+    without = compare.tie_set(clean, failures=dict.fromkeys(dev, 0), seconds=seconds)
+    row: Row = {"task": task, "model": model} | facts
+    row |= {
+        "recommended": chosen.recommended,
+        "decided_by": chosen.decided_by,
+        "best_dev": chosen.best,
+        "tied": "; ".join(name for name in chosen.members if name != chosen.recommended),
+        "untested": "; ".join(chosen.untested),
+        "unscored": "; ".join(chosen.unscored),
+        "compared": len(parts),
+    }
+    name = chosen.recommended  # empty if nothing has a score
+    summary = asdict(summarise(test.get(name, _NO_RUNS), stream(task, model, name, "test")))
+    shares = compare.probability_best(coded, stream(task, model, "probability_best"))
+    versus = _against_baseline(test, key=(task, model), sign=sign)
+    versus_baseline = versus.get(name, _NO_DIFFERENCE)
+    return (
+        row
+        | {"n": summary["n"], "finished": dev.get(name, _NO_RUNS).finished}
+        | {"asked": len(parts.get(name, ())), "failed": failures.get(name, 0)}
+        | {"dev_mean": sign * mean(coded.get(name, _NO_RUNS.all_floor))}
+        | {
+            f"test_{field}": summary[field]
+            for field in ("mean", "mean_low", "mean_high", "sd", "sd_low", "sd_high")
+        }
+        | {"probability_best": shares.get(name, np.nan)}
+        | versus_baseline
+        | {"sensitivity": _sensitivity(chosen, without, versus_baseline)}
+    )
+
+
+_NO_RUNS = Scores(np.empty(0), np.empty(0, bool), np.empty(0, bool), np.nan)
+_DIFFERENCE = ("difference", "difference_low", "difference_high", "p", "clean_p", "improvement")
+_NO_DIFFERENCE: Row = dict.fromkeys((*_DIFFERENCE, "p_holm", "clean_p_holm"), np.nan)
+_NO_DIFFERENCE |= {"method": "", "reason": "no_baseline"}
+
+
+def _against_baseline(
+    test: Mapping[str, Scores], *, key: tuple[str, str], sign: float
+) -> dict[str, Row]:
+    """Each configuration minus the baseline; sign is -1 where lower is better."""
+    base = test.get(BASELINE)
+    rows: dict[str, Row] = {}
+    for label, own in test.items():
+        rows[label] = dict(_NO_DIFFERENCE)
+        if base is None:
+            continue
+        if label == BASELINE:
+            rows[label]["reason"] = "is_baseline"
+            continue
+        a, b = own.all_floor, base.all_floor
+        gap = compare.welch(a, b)
+        p, method = gap.p, "Welch"
+        if own.failed.any() or base.failed.any():
+            p = compare.permutation(a, b, rng=stream(*key, label, "permutation")).p
+            method = "permutation"
+        rows[label] = {
+            "difference": gap.estimate,
+            "difference_low": gap.low,
+            "difference_high": gap.high,
+            "p": p,
+            "clean_p": compare.welch(own.excluded, base.excluded).p,
+            "improvement": compare.probability_of_improvement(sign * a, sign * b),
+            "method": method,
+            "reason": gap.reason,
+        }
+    _adjust(list(rows.values()), "p", "clean_p")
+    return rows
+
+
+def _sensitivity(chosen: compare.TieSet, without: compare.TieSet, versus: Row) -> str:
+    """What leaving out the failed runs would change, as a sentence."""
+    changes = []
+    if without.best != chosen.best:
+        changes.append(f"{without.best or 'nothing'}, not {chosen.best}, has the best dev mean")
+    if set(without.members) != set(chosen.members):
+        changes.append(f"the tie set is {', '.join(without.members) or 'empty'}")
+    before, after = versus["p_holm"] < ALPHA, versus["clean_p_holm"] < ALPHA
+    if before != after:
+        verdict = "is" if after else "is no longer"
+        changes.append(f"the difference to {BASELINE} {verdict} significant")
+    return f"Without failed runs {', and '.join(changes)}." if changes else ""
+
+
+def _scatter(own: Scores) -> Row:
+    failed, finished = int(own.failed.sum()), own.finished
+    rate = wilson_interval(failed, finished)
+    return {
+        "n": own.all_floor.size,
+        "sd": sd(own.all_floor),
+        "clean_n": own.excluded.size,
+        "clean_sd": sd(own.excluded),
+        "failed": failed,
+        "finished": finished,
+        "failure_rate": failed / finished if finished else np.nan,
+        "failure_low": rate.low,
+        "failure_high": rate.high,
+    }
+
+
+def _scatter_against(own: Scores, base: Scores | None, *, label: str, key: tuple[str, str]) -> Row:
+    if base is None or label == BASELINE:
+        numbers = ["ratio", "ratio_low", "ratio_high", "p", "failure_p", "n_both", "mdr"]
+        numbers += ["clean_ratio", "clean_ratio_low", "clean_ratio_high", "clean_p"]
+        reason = "no_baseline" if base is None else "is_baseline"
+        return dict.fromkeys(numbers, np.nan) | {"method": "", "reason": reason}
+    a, b = own.all_floor, base.all_floor
+    if own.failed.any() or base.failed.any():
+        ratio = compare.sd_ratio_bootstrap(a, b, rng=stream(*key, label, "sd_ratio"))
+    else:
+        ratio = compare.sd_ratio(a, b)
+    clean = compare.sd_ratio(own.excluded, base.excluded)
+    failures = [(int(s.failed.sum()), s.finished) for s in (own, base)]
+    return {
+        "ratio": ratio.estimate,
+        "ratio_low": ratio.low,
+        "ratio_high": ratio.high,
+        "method": ratio.method,
+        "reason": ratio.reason,
+        "p": compare.brown_forsythe(a, b).p,
+        "clean_ratio": clean.estimate,
+        "clean_ratio_low": clean.low,
+        "clean_ratio_high": clean.high,
+        "clean_p": compare.brown_forsythe(own.excluded, base.excluded).p,
+        "failure_p": compare.fisher(*failures).p,
+        "n_both": min(a.size, b.size),
+        "mdr": minimum_detectable_ratio(min(a.size, b.size)),
+    }
+
+
+def _verdict(row: Row) -> str:
+    if row["reason"] in ("is_baseline", "no_baseline"):
+        return "baseline" if row["reason"] == "is_baseline" else "no baseline"
+    if row["n_both"] < ENOUGH_FOR_SCATTER:
+        return "too few seeds"
+    ratios = np.array([row["ratio"], row["clean_ratio"]])
+    if row["p_holm"] < ALPHA and row["clean_p_holm"] < ALPHA:
+        if (ratios < 1).all():
+            return "less scatter"
+        if (ratios > 1).all():
+            return "more scatter"
+    return "not shown"
+
+
+def _adjust(rows: list[Row], *names: str) -> None:
+    """Add `NAME_holm` to each row, adjusted over the rows."""
+    for name in names:
+        adjusted = compare.holm(np.array([row[name] for row in rows]))
+        for row, value in zip(rows, adjusted, strict=True):
+            row[f"{name}_holm"] = float(value)

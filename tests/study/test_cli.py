@@ -1,0 +1,182 @@
+"""What a person types, and what is said to wrong input."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from study.cli import run_command
+from study.home import Home
+from study.tiny import tiny_model, tiny_task
+
+STUDY = """\
+from study import FreezeLower, Recipe, Standard, Study, Task
+from study.models import Model
+
+STUDY = Study(
+    name="typed",
+    tasks=[Task(name="pairs", train="train.jsonl", dev="dev.jsonl", test="test.jsonl",
+                text_pair="text_pair")],
+    models=[Model(name="tiny", checkpoint={model!r})],
+    techniques=[Standard(), FreezeLower(layers={layers})],
+    recipe=Recipe({recipe}),
+    seeds=range(2),
+    data={task!r},
+)
+"""
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tiny_model(tmp_path / "model")
+    tiny_task(tmp_path / "task")
+
+    def made(layers: int = 1, recipe: str = "epochs=1") -> str:
+        path = tmp_path / "typed.py"
+        paths = {"model": str(tmp_path / "model"), "task": str(tmp_path / "task")}
+        path.write_text(STUDY.format(layers=layers, recipe=recipe, **paths))
+        return str(path)
+
+    return made
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = run_command(words)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_dry_run_starts_nothing(write, capsys, tmp_path):
+    code, out, err = said(capsys, "run", write(), "--dry-run")
+    assert code == 0
+    assert "study typed: 0 done, 4 new; roughly" in err
+    assert "pairs/tiny/FreezeLower(1)/s1" in out
+    assert not (tmp_path / "home").exists()
+
+
+def test_only_chooses_runs(write, capsys):
+    file = write()
+    _, out, _ = said(capsys, "run", file, "--dry-run", "--only", "seed=1", "--only", "technique=Standard")
+    assert [line.split()[-1] for line in out.splitlines() if "/" in line] == ["pairs/tiny/Standard/s1"]
+    code, _, err = said(capsys, "run", file, "--dry-run", "--only", "sed=1")
+    assert (code, err) == (2, "--only sed=: no such name. Did you mean 'seed'?\n")
+
+
+def test_a_technique_that_does_not_fit_is_found_before_anything_starts(write, capsys, tmp_path):
+    code, _, err = said(capsys, "run", write(layers=7))
+    assert code == 2
+    assert err == (
+        "1 mistake in study 'typed':\n  techniques[1]: FreezeLower(7) does not fit model 'tiny': "
+        "layers=7 leaves none of its 2 layers to train.\n"
+    )
+    assert not (tmp_path / "home").exists()
+
+
+def test_mistakes_in_the_file_end_with_two(write, capsys):
+    code, _, err = said(capsys, "run", write(recipe="lr=0, epoch=1"))
+    assert code == 2
+    assert err == (
+        "2 mistakes in study 'typed':\n  recipe.lr: 0 is not in (0, inf).\n"
+        "  recipe.epoch: no such field. Did you mean 'epochs'?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "absent.py"], "no study file 'absent.py'"),
+        (["status"], "which study? there is none in"),
+        (["status", "absent"], "no store at"),
+        (["show", "0123"], "no store at"),
+    ],
+)
+def test_what_is_not_there(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "nowhere"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code, _, err = said(capsys, *words)
+    assert code == 2
+    assert message in err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_without_a_study(tmp_path, capsys):
+    path = tmp_path / "empty.py"
+    path.write_text("x = 1\n")
+    code, _, err = said(capsys, "run", str(path))
+    assert code == 2
+    assert "states no study" in err
+
+
+def test_a_file_that_fails_says_where(tmp_path, capsys):
+    path = tmp_path / "broken.py"
+    path.write_text("\nfrom study import NoSuchThing\n")
+    code, _, err = said(capsys, "run", str(path))
+    assert code == 2
+    assert "broken.py, line 2: ImportError: cannot import name 'NoSuchThing'" in err
+
+
+@pytest.mark.parametrize("what", ["techniques", "tasks", "models", "spaces"])
+def test_lists_teach(what, capsys):
+    code, out, _ = said(capsys, "list", what)
+    assert code == 0
+    assert out.strip()
+    code, out, _ = said(capsys, "list", what, "--json")
+    assert all({"name", "purpose"} <= set(row) for row in json.loads(out))
+
+
+def test_every_technique_is_listed_with_its_source(capsys):
+    _, out, _ = said(capsys, "list", "techniques", "--json")
+    assert all(row["source"] for row in json.loads(out))
+
+
+def test_plan_counts_runs_and_seeds(write, capsys):
+    file = write()
+    code, out, _ = said(capsys, "plan", file, "--detect", "0.01", "--sd", "0.02")
+    assert code == 0
+    assert "4 runs: 2 cells x 2 seeds" in out
+    assert "64 seeds per cell" in out  # half an sd: Cohen's table
+    code, _, err = said(capsys, "plan", file, "--detect", "0.01")
+    assert (code, err) == (2, "--detect needs --sd: this study has no cell with two runs yet\n")
+
+
+def test_stop_where_nobody_runs(write, capsys, tmp_path):
+    write()
+    (tmp_path / "home" / "studies" / "typed").mkdir(parents=True)
+    assert Home(tmp_path / "home").names() == ["typed"]
+    code, out, _ = said(capsys, "stop")
+    assert (code, out) == (0, "nobody runs study 'typed'\n")
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_command(["--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert "study run study/designs/quickstart.py" in out
+    for name in ("run", "status", "stop", "report", "list", "show", "plan", "ui", "export"):
+        assert f"\n    {name} " in out, name
+
+
+def test_wrong_words_end_with_two(capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_command(["list", "technique"])
+    assert ended.value.code == 2
+    assert "techniques" in capsys.readouterr().err
+
+
+def test_the_readmes_commands_are_real():
+    """Every command that the README shows parses."""
+    from study.cli import _parser
+
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    shown = [line.strip() for line in text.splitlines() if line.strip().startswith(".venv/bin/study ")]
+    assert len(shown) >= 5
+    for line in shown:
+        words = line.split("#")[0].split()[1:]
+        assert _parser().parse_args(words).action
+    makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text()
+    for line in text.splitlines():
+        if line.startswith("make "):
+            assert f"\n{line.split()[1]}:" in makefile
