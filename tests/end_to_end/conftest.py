@@ -84,8 +84,7 @@ class Driver:
         return self.log.read_text()
 
     def finish(self, timeout: float = 180.0) -> int:
-        code = self.process.wait(timeout)
-        return code
+        return self.process.wait(timeout)
 
     def wait_for(self, condition: Callable[[], bool], timeout: float = 120.0) -> None:
         until = time.monotonic() + timeout

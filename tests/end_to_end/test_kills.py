@@ -1,4 +1,4 @@
-"""Whatever is killed, moved or asked twice: each run once, with the bits of an undisturbed study."""
+"""Whatever is killed, moved or asked twice: each run once, with an undisturbed study's bits."""
 
 import os
 import signal

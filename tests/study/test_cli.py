@@ -58,8 +58,12 @@ def test_dry_run_starts_nothing(write, capsys, tmp_path):
 
 def test_only_chooses_runs(write, capsys):
     file = write()
-    _, out, _ = said(capsys, "run", file, "--dry-run", "--only", "seed=1", "--only", "technique=Standard")
-    assert [line.split()[-1] for line in out.splitlines() if "/" in line] == ["pairs/tiny/Standard/s1"]
+    _, out, _ = said(
+        capsys, "run", file, "--dry-run", "--only", "seed=1", "--only", "technique=Standard"
+    )
+    assert [line.split()[-1] for line in out.splitlines() if "/" in line] == [
+        "pairs/tiny/Standard/s1"
+    ]
     code, _, err = said(capsys, "run", file, "--dry-run", "--only", "sed=1")
     assert (code, err) == (2, "--only sed=: no such name. Did you mean 'seed'?\n")
 
@@ -171,7 +175,9 @@ def test_the_readmes_commands_are_real():
     from study.cli import _parser
 
     text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    shown = [line.strip() for line in text.splitlines() if line.strip().startswith(".venv/bin/study ")]
+    shown = [
+        line.strip() for line in text.splitlines() if line.strip().startswith(".venv/bin/study ")
+    ]
     assert len(shown) >= 5
     for line in shown:
         words = line.split("#")[0].split()[1:]

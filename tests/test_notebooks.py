@@ -1,0 +1,52 @@
+"""The notebooks run from top to bottom on a study of the same name."""
+
+from pathlib import Path
+
+import pytest
+
+from study import BiasedAdam, Recipe, Standard, Study
+from study.home import Home
+from study.train import train
+from tests.conftest import CPU
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, task, model, data, loaded) -> Home:
+    from study.tracking import Tracking
+    from study.worker import entry_of, predictions_of
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
+    home = Home(tmp_path / "home")
+    study = Study(
+        name="quickstart",
+        tasks=[task],
+        models=[model],
+        recipe=Recipe(lr=1e-2, epochs=2, batch_size=8),
+        techniques=[Standard(), BiasedAdam()],
+        seeds=range(5),
+    )
+    tracking = Tracking(home, study, "quickstart.py")
+    for run in study.runs():
+        outcome, _ = train(run.job(), data, loaded, CPU)
+        parcel = predictions_of(outcome, data, task.load().labels)
+        tracking.put(entry_of(run, outcome, 0.0, 1.0), parcel)
+    assert tracking.close(30) == 0
+    return home
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebook_runs(path, home):
+    notebook = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300).execute()
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebook_is_committed_with_its_output(path):
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert sum(bool(cell.outputs) for cell in cells) >= len(cells) - 1
+    assert not any(o.output_type == "error" for cell in cells for o in cell.outputs)
