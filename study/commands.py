@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import traceback
@@ -40,7 +41,7 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
     from study.display import duration, shown
     from study.feed import Progress
     from study.runner import Options, check, execute
-    from study.tracking import StoreGone, Tracking
+    from study.tracking import TROUBLE, StoreGone, Tracking
 
     study, home = _sound(given), default_home()
     check(study)
@@ -50,8 +51,8 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
     with home.lease(study.name):
         try:
             tracking = Tracking(home, study, source)
-        except StoreGone as error:
-            complain(error)
+        except (StoreGone, *TROUBLE) as error:
+            complain(f"MLflow at {home.uri}: {str(error).splitlines()[0]}")
             return 1
         seen = {key: (record.cell, record.seconds) for key, record in tracking.records.items()}
         missing = _announced(study, runs, seen, arguments.workers)
@@ -142,6 +143,7 @@ def report(arguments: argparse.Namespace) -> int:
     path = write_report(load_runs(name, home.uri), load_curves(name, home.uri), folder)
     print(f"report: {_near(path)}")
     print(f"tables: {_near(path.parent / 'tables')}")
+    print(f"browse: {_program()} ui {name}")
     return 0
 
 
@@ -219,7 +221,7 @@ def show(arguments: argparse.Namespace) -> int:
     for name, value in found.items():
         text = value if isinstance(value, str) else json.dumps(value)
         print(f"{name:<20} {text}")
-    print(f"\nnext: study export {found['key']} --out FOLDER    the trained model")
+    print(f"\nnext: {_program()} export {found['key']} --out FOLDER    the trained model")
     return 0
 
 
@@ -258,7 +260,7 @@ def plan(arguments: argparse.Namespace) -> int:
             f"{seeds} seeds per cell to see a difference of {arguments.detect:g} at sd {sd:.3g} "
             "(two-sided 5 %, power 80 %)"
         )
-    print(f"\nnext: study run {arguments.file}")
+    print(f"\nnext: {_program()} run {arguments.file}")
     return 0
 
 
@@ -271,8 +273,7 @@ def ui(arguments: argparse.Namespace) -> int:
         return 0
     name = _named(arguments.study, home)
     experiment = _experiment(name, home)
-    shown = "searchFilter=tags.kind%20%3D%20%22cell%22&orderByKey=metrics.%60dev_mean%60"
-    print(f"cells: {page}#/experiments/{experiment}/runs?{shown}&orderByAsc=false")
+    print(f"cells: {page}#/experiments/{experiment}/runs?viewStateShareKey=cells")
     print("end it with Ctrl-C")
     server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", home.uri]
     local = ["--default-artifact-root", home.artifacts.as_uri(), "--host", "127.0.0.1"]
@@ -436,10 +437,16 @@ def _next(ending: str, name: str, resume: str | None = None) -> None:
     if ending:
         print(f"\n{ending}")
     if resume:
-        print(f"resume:  study run {_near(Path(resume))}")
-    print(f"cells:   study status {name}")
-    print(f"report:  study report {name}")
-    print(f"browse:  study ui {name}")
+        print(f"resume:  {_program()} run {_near(Path(resume))}")
+    for word, command in (("cells", "status"), ("report", "report"), ("browse", "ui")):
+        print(f"{word + ':':<8} {_program()} {command} {name}")
+
+
+def _program() -> str:
+    """What to type for this program: its name where the shell finds it, else its path."""
+    beside = Path(sys.executable).parent / "study"
+    found = shutil.which("study")
+    return "study" if found or not beside.exists() else _near(beside)
 
 
 def _named(given: str | None, home: Home) -> str:

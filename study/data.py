@@ -222,6 +222,29 @@ def encode(split: Any, tokenizer: Any, max_length: int) -> Encoded:
     return Encoded(split.ids, labels, starts, columns, {n: pads[n] for n in names})
 
 
+class Prepared(NamedTuple):
+    """A task's data as training takes it.
+
+    Attributes:
+        splits: `train`, `dev` and `test`, tokenised.
+        labels: Class names in the order of their ids; empty for regression.
+    """
+
+    splits: dict[str, Encoded]
+    labels: tuple[str, ...]
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes; None for regression."""
+        return len(self.labels) or None
+
+
+def prepare(rows: Any, tokenizer: Any, max_length: int) -> Prepared:
+    """Tokenise all splits of a `tasks.TaskData`."""
+    splits = {name: encode(split, tokenizer, max_length) for name, split in rows.splits.items()}
+    return Prepared(splits, rows.labels)
+
+
 # --- batches ----------------------------------------------------------------------------------
 
 Batch = dict[str, torch.Tensor]

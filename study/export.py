@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from study.data import encode
+from study.data import prepare
+from study.metrics import metric_named
 from study.models import Loaded
 from study.study import Run
 from study.train import Outcome, train
@@ -21,13 +22,12 @@ def export(run: Run, folder: Path) -> Outcome:
     Returns:
         The outcome, to compare with the one that the study saw.
     """
-    job, task = run.job(), run.cell.task
-    loaded = Loaded(run.cell.model, outputs=job.classes or 1, kind=task.kind)
-    length = run.cell.recipe.max_length
+    task = run.cell.task
     rows = task.load()
-    data = {name: encode(split, loaded.tokenizer, length) for name, split in rows.splits.items()}
+    loaded = Loaded(run.cell.model, outputs=len(rows.labels) or 1, kind=task.kind)
+    data = prepare(rows, loaded.tokenizer, run.cell.recipe.max_length)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    outcome, model = train(job, data, loaded, device)
+    outcome, model = train(run.job(data.classes), data.splits, loaded, device)
     if rows.labels:
         model.config.id2label = dict(enumerate(rows.labels))  # type: ignore[union-attr]
         model.config.label2id = {name: i for i, name in enumerate(rows.labels)}  # type: ignore[union-attr]
@@ -40,7 +40,7 @@ def export(run: Run, folder: Path) -> Outcome:
 
 
 def _card(run: Run, outcome: Outcome) -> str:
-    metric = run.job().metric.name
+    metric = metric_named(run.cell.task.metric).name
     return f"""# {run.name}
 
 One run of a stability study, trained again from its key `{run.key}`. It is one seed of many: the

@@ -5,13 +5,13 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.data import Encoded, encode
+from study.data import Prepared, prepare
 from study.feed import Feed, Progress
 from study.home import Home
 from study.models import tokenizer
@@ -82,7 +82,7 @@ def execute(
             _settle(options)
             from study import tuning  # Ray reads its environment when it is imported
 
-            data = encoded(runs)
+            data = prepared(runs)
             tuning.start(options.address, verbose=options.verbose)
             try:
                 tuning.tune_all(
@@ -104,17 +104,17 @@ def execute(
     return waiting
 
 
-def encoded(runs: list[Run]) -> dict[str, Mapping[str, Encoded]]:
-    """The tokenised splits that these runs need, each once."""
+def prepared(runs: list[Run]) -> dict[str, Prepared]:
+    """The data that these runs need, each tokenised once, by `Run.data_key`."""
     tokenizers: dict[str, Any] = {}
-    made: dict[str, Mapping[str, Encoded]] = {}
+    made: dict[str, Prepared] = {}
     for run in runs:
-        if (key := run.data_key) not in made:
-            model, length = run.cell.model, run.cell.recipe.max_length
+        if run.data_key not in made:
+            model = run.cell.model
             if model.name not in tokenizers:
                 tokenizers[model.name] = tokenizer(model)
-            splits = run.cell.task.load().splits
-            made[key] = {n: encode(s, tokenizers[model.name], length) for n, s in splits.items()}
+            rows, length = run.cell.task.load(), run.cell.recipe.max_length
+            made[run.data_key] = prepare(rows, tokenizers[model.name], length)
     return made
 
 
@@ -124,6 +124,7 @@ def _settle(options: Options) -> None:
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # resuming goes by keys
         "TUNE_FORCE_TRIAL_CLEANUP_S": "1",  # a stopped run is done again anyway
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same to workers
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }

@@ -123,11 +123,9 @@ class Run:
         """Runs with the same one share tokenised data."""
         return f"{self.cell.task.name}/{self.cell.model.name}/{self.cell.recipe.max_length}"
 
-    def job(self) -> Job:
-        """The run as the training core needs it."""
-        task = self.cell.task
-        classes = len(task.load().labels) if task.kind == "classification" else None
-        metric = metrics.metric_named(task.metric)
+    def job(self, classes: int | None) -> Job:
+        """The run as the training core needs it; the data says how many classes there are."""
+        metric = metrics.metric_named(self.cell.task.metric)
         return Job(self.cell.recipe, self.cell.technique, self.seed, metric, classes)
 
     def spec(self) -> dict[str, Any]:

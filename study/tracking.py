@@ -4,6 +4,7 @@ The driver alone writes, from one thread: entries go from the outbox to MLflow a
 only when MLflow has them. A store that vanished is waited for and never made anew.
 """
 
+import json
 import logging
 import math
 import subprocess
@@ -36,6 +37,19 @@ log = logging.getLogger(__name__)
 
 SUMMARY_SECONDS = 3.0  # a summary costs as much as a run; people look every few seconds at most
 RETRY_SECONDS = 1.0
+VIEW = "cells"  # the key of a view that MLflow's UI opens on, see `study ui`
+CELLS_VIEW = {
+    "searchFilter": "tags.kind = 'cell'",
+    "orderByKey": "metrics.`dev_mean`",
+    "orderByAsc": False,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "selectedColumns": [
+        f"metrics.`{name}`"
+        for name in ("n", "dev_mean", "test_mean", "test_sd", "test_low", "test_high")
+        + ("collapsed", "diverged", "missing")
+    ],
+}
 TROUBLE = (MlflowException, SQLAlchemyError, OSError)
 
 
@@ -202,9 +216,12 @@ class Tracking:
             client.restore_experiment(experiment.experiment_id)
         if experiment is not None:
             return str(experiment.experiment_id)
+        tags = {
+            "mlflow.experimentKind": "custom_model_development",
+            f"mlflow.sharedViewState.{VIEW}": json.dumps(CELLS_VIEW),
+        }
         local = self._store.uri.startswith("sqlite")
         where = (home.artifacts / name).as_uri() if local else None
-        tags = {"mlflow.experimentKind": "custom_model_development"}
         return str(client.create_experiment(name, artifact_location=where, tags=tags))
 
     def _read(self) -> None:

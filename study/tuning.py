@@ -3,9 +3,9 @@
 import logging
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,9 +13,9 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from study.data import Encoded
+from study.data import Prepared
 from study.feed import Feed, Progress
-from study.outbox import Entry
+from study.parcel import entry_of
 from study.study import Study
 from study.tracking import Tracking
 from study.worker import Worker
@@ -57,7 +57,7 @@ def slots(study: Study, threads: int) -> int:
 
 def tune_all(
     feed: Feed,
-    data: Mapping[str, Mapping[str, Encoded]],
+    data: Mapping[str, Prepared],
     tracking: Tracking,
     progress: Progress,
     *,
@@ -69,7 +69,7 @@ def tune_all(
 
     Args:
         feed: Which runs, in which order.
-        data: Tokenised splits by `Run.data_key`.
+        data: Prepared data by `Run.data_key`.
         tracking: Takes the outcomes.
         progress: Kept up to date.
         study: Gives the share of a GPU, and its name.
@@ -83,29 +83,31 @@ def tune_all(
     trainable = tune.with_parameters(
         Worker,
         specs={run.key: run.spec() for run in runs},
-        data={key: ray.put(splits) for key, splits in data.items()},
+        data={key: ray.put(made) for key, made in data.items()},
         gpus=study.gpus,
     )
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": threads, "gpu": study.gpus}),
-        tune_config=tune.TuneConfig(
-            search_alg=Supply(feed),
-            num_samples=-1,
-            # A few more than run at once, so that a free worker never waits for the driver.
-            max_concurrent_trials=workers or 2 * room + 2,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=f"{study.name}-{os.getpid()}",
-            storage_path=str(Path(tracking.outbox.folder.parent, "tune")),
-            verbose=1 if verbose else 0,
-            callbacks=[Collect(feed, tracking, progress)],
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        ),
-    )
-    progress.began = time.monotonic()
-    tuner.fit()
+    # Tune keeps a folder per run and its own state; resuming goes by keys, so nobody reads it.
+    with tempfile.TemporaryDirectory(prefix="study-tune-") as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": threads, "gpu": study.gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=Supply(feed),
+                num_samples=-1,
+                # A few more than run at once, so that a free worker never waits for the driver.
+                max_concurrent_trials=workers or 2 * room + 2,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=study.name,
+                storage_path=scratch,
+                verbose=1 if verbose else 0,
+                callbacks=[Collect(feed, tracking, progress)],
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        progress.began = time.monotonic()
+        tuner.fit()
 
 
 class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
@@ -147,10 +149,9 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         """A run came back, with an outcome or a problem."""
         run = self._feed.runs[trial.config["key"]]
         if parcel := result.pop("parcel", None):
-            entry, predictions = Entry.from_json(parcel[0]), parcel[1]
-            self._tracking.put(entry, predictions)
+            self._tracking.put(entry_of(run, parcel), parcel.predictions)
             self._progress.finished += 1
-            self._progress.seconds.append((entry.ended - entry.started) / 1000)
+            self._progress.seconds.append(parcel.ended - parcel.started)
             self._feed.succeeded(run)
         elif problem := result.pop("problem", None):
             log.debug("%s: %s", run.name, problem["traceback"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from study.data import Encoded, encode
+from study.data import Encoded, Prepared, prepare
 from study.metrics import METRICS
 from study.models import Loaded, Model, depths_of
 from study.seeding import Seed
@@ -37,8 +37,13 @@ def loaded(model: Model) -> Loaded:
 
 
 @pytest.fixture(scope="session")
-def data(task: Task, loaded: Loaded) -> dict[str, Encoded]:
-    return {n: encode(s, loaded.tokenizer, 32) for n, s in task.load().splits.items()}
+def prepared(task: Task, loaded: Loaded) -> Prepared:
+    return prepare(task.load(), loaded.tokenizer, 32)
+
+
+@pytest.fixture(scope="session")
+def data(prepared: Prepared) -> dict[str, Encoded]:
+    return prepared.splits
 
 
 @pytest.fixture

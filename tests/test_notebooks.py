@@ -15,9 +15,9 @@ FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch, task, model, data, loaded) -> Home:
+def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
+    from study.parcel import entry_of, packed
     from study.tracking import Tracking
-    from study.worker import entry_of, predictions_of
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
@@ -32,9 +32,9 @@ def home(tmp_path, monkeypatch, task, model, data, loaded) -> Home:
     )
     tracking = Tracking(home, study, "quickstart.py")
     for run in study.runs():
-        outcome, _ = train(run.job(), data, loaded, CPU)
-        parcel = predictions_of(outcome, data, task.load().labels)
-        tracking.put(entry_of(run, outcome, 0.0, 1.0), parcel)
+        outcome, _ = train(run.job(2), prepared.splits, loaded, CPU)
+        parcel = packed(outcome, prepared, started=0.0, ended=1.0)
+        tracking.put(entry_of(run, parcel), parcel.predictions)
     assert tracking.close(30) == 0
     return home
 

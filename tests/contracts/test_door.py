@@ -12,14 +12,12 @@ from analysis.load import find_run, seeds_of, studies
 from study import LayerwiseDecay, Recipe, Seeds, Standard, Study
 from study.home import Held, Home
 from study.models import Loaded
-from study.outbox import Outbox
+from study.outbox import Entry, Outbox
+from study.parcel import entry_of, packed
 from study.study import run_from
 from study.tracking import StoreGone, Tracking
 from study.train import train
 from tests.conftest import CPU
-
-pytest.importorskip("ray")
-from study.worker import entry_of, predictions_of  # noqa: E402
 
 
 @pytest.fixture
@@ -41,23 +39,27 @@ def home(tmp_path, monkeypatch) -> Home:
 
 
 @pytest.fixture
-def outcomes(study, data, loaded: Loaded):
-    return {run: train(run.job(), data, loaded, CPU)[0] for run in study.runs()[:5]}
+def outcomes(study, prepared, loaded: Loaded):
+    return {run: train(run.job(2), prepared.splits, loaded, CPU)[0] for run in study.runs()[:5]}
 
 
 def put(tracking: Tracking, outcomes, data) -> None:
     for run, outcome in outcomes.items():
-        parcel = predictions_of(outcome, data, run.cell.task.load().labels)
-        tracking.put(entry_of(run, outcome, 100.0, 101.5), parcel)
+        parcel = packed(outcome, data, started=100.0, ended=101.5)
+        tracking.put(entry_of(run, parcel), parcel.predictions)
+
+
+def entry(run, outcome, data) -> Entry:
+    return entry_of(run, packed(outcome, data, started=100.0, ended=101.5))
 
 
 def opened(home: Home, study: Study) -> Tracking:
     return Tracking(home, study, "door.py")
 
 
-def test_what_goes_in_comes_out(home, study, outcomes, data):
+def test_what_goes_in_comes_out(home, study, outcomes, prepared):
     tracking = opened(home, study)
-    put(tracking, outcomes, data)
+    put(tracking, outcomes, prepared)
     assert tracking.close(20) == 0
     frame = load_runs("door", home.uri).set_index("key")
     assert studies(home.uri) == ["door"]
@@ -79,17 +81,17 @@ def test_what_goes_in_comes_out(home, study, outcomes, data):
     part = predictions[(predictions["key"] == first.key) & (predictions["split"] == "test")]
     logits = part[["logit_no", "logit_yes"]].to_numpy(np.float32)
     assert np.array_equal(logits, outcomes[first].logits["test"])
-    assert list(part["id"]) == data["test"].ids
+    assert list(part["id"]) == prepared.splits["test"].ids
     found = find_run(first.key[:10], home.uri)
     assert run_from(found["spec"]).key == first.key
 
 
-def test_every_table_takes_a_study_that_has_just_begun(home, study, outcomes, data):
+def test_every_table_takes_a_study_that_has_just_begun(home, study, outcomes, prepared):
     from analysis import best_strategy, cells, stability
 
     tracking = opened(home, study)
     assert list(cells(load_runs("door", home.uri))["missing"]) == [3, 3]
-    put(tracking, dict(list(outcomes.items())[:2]), data)
+    put(tracking, dict(list(outcomes.items())[:2]), prepared)
     tracking.close(20)
     frame = load_runs("door", home.uri)
     assert list(cells(frame)["missing"]) == [2, 2]
@@ -97,11 +99,11 @@ def test_every_table_takes_a_study_that_has_just_begun(home, study, outcomes, da
     assert len(stability(frame)) >= 1
 
 
-def test_cells_are_parents_with_a_summary(home, study, outcomes, data):
+def test_cells_are_parents_with_a_summary(home, study, outcomes, prepared):
     from mlflow import MlflowClient
 
     tracking = opened(home, study)
-    put(tracking, outcomes, data)
+    put(tracking, outcomes, prepared)
     tracking.close(20)
     client = MlflowClient(tracking_uri=home.uri)
     number = client.get_experiment_by_name("door").experiment_id
@@ -121,29 +123,29 @@ def test_cells_are_parents_with_a_summary(home, study, outcomes, data):
     assert len(children[0].data.params) == 4
 
 
-def test_putting_twice_writes_once(home, study, outcomes, data):
+def test_putting_twice_writes_once(home, study, outcomes, prepared):
     tracking = opened(home, study)
-    put(tracking, outcomes, data)
-    put(tracking, outcomes, data)
+    put(tracking, outcomes, prepared)
+    put(tracking, outcomes, prepared)
     tracking.close(20)
     again = opened(home, study)
-    put(again, outcomes, data)
+    put(again, outcomes, prepared)
     again.close(20)
     assert len(load_runs("door", home.uri).query("outcome == 'completed'")) == 5
 
 
-def test_a_write_that_was_cut_short_is_completed(home, study, outcomes, data):
+def test_a_write_that_was_cut_short_is_completed(home, study, outcomes, prepared):
     """As `kill -9` leaves it: the run is made, some of it is logged, the outbox still has it."""
     run, outcome = next(iter(outcomes.items()))
     tracking = opened(home, study)
     tracking.close(5)
     client = tracking._store.client
-    entry = entry_of(run, outcome, 100.0, 101.5)
+    sent = entry(run, outcome, prepared)
     half = client.create_run(
         tracking._experiment, tags={"kind": "run", "key": run.key, "cell": run.cell.key}
     )
-    client.log_metric(half.info.run_id, "dev", entry.metrics[0][1], entry.ended, 0)
-    Outbox(home.study("door") / "outbox").put(entry, b"")
+    client.log_metric(half.info.run_id, "dev", sent.metrics[0][1], sent.ended, 0)
+    Outbox(home.study("door") / "outbox").put(sent, b"")
     again = opened(home, study)
     assert again.close(20) == 0
     found = client.search_runs([tracking._experiment], f"tags.key = '{run.key}'")
@@ -152,10 +154,10 @@ def test_a_write_that_was_cut_short_is_completed(home, study, outcomes, data):
     assert len(client.get_metric_history(half.info.run_id, "dev")) == 1
 
 
-def test_an_outbox_is_drained_at_the_next_start(home, study, outcomes, data):
+def test_an_outbox_is_drained_at_the_next_start(home, study, outcomes, prepared):
     run, outcome = next(iter(outcomes.items()))
     box = Outbox(home.study("door") / "outbox")
-    box.put(entry_of(run, outcome, 100.0, 101.5), b"")
+    box.put(entry(run, outcome, prepared), b"")
     (box.folder / ".half.new").mkdir()
     tracking = opened(home, study)
     assert run.key in tracking.records
@@ -163,20 +165,20 @@ def test_an_outbox_is_drained_at_the_next_start(home, study, outcomes, data):
     assert list(box.folder.iterdir()) == []
 
 
-def test_a_diverged_run_has_no_scores(home, study, outcomes, data):
+def test_a_diverged_run_has_no_scores(home, study, outcomes, prepared):
     run, outcome = next(iter(outcomes.items()))
     diverged = replace(outcome, outcome="diverged", dev=math.nan, test=math.nan, logits={})
     tracking = opened(home, study)
-    tracking.put(entry_of(run, diverged, 100.0, 101.0), b"")
+    tracking.put(entry(run, diverged, prepared), b"")
     tracking.close(20)
     row = load_runs("door", home.uri).set_index("key").loc[run.key]
     assert row["outcome"] == "diverged"
     assert math.isnan(row["dev"])
 
 
-def test_what_left_the_file_stays_in_mlflow_but_not_in_the_frame(home, study, outcomes, data):
+def test_what_left_the_file_stays_in_mlflow_but_not_in_the_frame(home, study, outcomes, prepared):
     tracking = opened(home, study)
-    put(tracking, outcomes, data)
+    put(tracking, outcomes, prepared)
     tracking.close(20)
     smaller = study.replace(techniques=[Standard()], seeds=range(2))
     again = opened(home, smaller)
@@ -195,12 +197,12 @@ def test_a_store_that_is_gone_is_not_made_anew(home, study):
     assert not (home.root / "mlflow.db").exists()
 
 
-def test_another_file_in_the_stores_place_is_not_written_to(home, study, outcomes, data):
+def test_another_file_in_the_stores_place_is_not_written_to(home, study, outcomes, prepared):
     tracking = opened(home, study)
     file = home.root / "mlflow.db"
     file.rename(home.root / "elsewhere.db")
     file.write_bytes(b"")
-    put(tracking, outcomes, data)
+    put(tracking, outcomes, prepared)
     assert tracking.close(3) == 5
     assert file.read_bytes() == b""
 
@@ -235,12 +237,14 @@ def test_seeds_are_read_as_they_are_written(study, seeds):
     assert seeds_of(made.seeds_text()) == [tuple(seed) for seed in made.each_seed()]
 
 
-def test_a_server_gives_the_same_frame_as_the_database(home, study, outcomes, data, monkeypatch):
+def test_a_server_gives_the_same_frame_as_the_database(
+    home, study, outcomes, prepared, monkeypatch
+):
     """The client's pages, made to go round the server: both readers must agree."""
     import analysis.load
 
     tracking = opened(home, study)
-    put(tracking, outcomes, data)
+    put(tracking, outcomes, prepared)
     tracking.close(20)
     direct, curves = load_runs("door", home.uri), load_curves("door", home.uri)
     monkeypatch.setattr(analysis.load, "_is_database", lambda uri: False)
@@ -249,10 +253,10 @@ def test_a_server_gives_the_same_frame_as_the_database(home, study, outcomes, da
     assert load_curves("door", home.uri).equals(curves)
 
 
-def test_folder_names_with_spaces(tmp_path, study, outcomes, data, monkeypatch):
+def test_folder_names_with_spaces(tmp_path, study, outcomes, prepared, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     home = Home(Path(tmp_path / "a folder"))
     tracking = opened(home, study)
-    put(tracking, outcomes, data)
+    put(tracking, outcomes, prepared)
     assert tracking.close(20) == 0
     assert len(load_predictions("door", home.uri)) == 5 * 64

@@ -1,0 +1,131 @@
+"""What a worker sends of a finished run, and the entry that the driver makes of it."""
+
+import importlib.metadata
+import io
+import platform
+import socket
+import sys
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from study.data import Prepared
+from study.metrics import metric_named
+from study.outbox import Entry
+from study.study import Run
+from study.train import Outcome
+
+
+class Parcel(NamedTuple):
+    """A finished run on its way to the driver.
+
+    Attributes:
+        outcome: Without its logits.
+        predictions: Per-example predictions, a Parquet file; empty where the run diverged.
+        started: Unix time in seconds.
+        ended: Unix time in seconds.
+        about: `device`, `host` and `versions` of the worker.
+    """
+
+    outcome: Outcome
+    predictions: bytes
+    started: float
+    ended: float
+    about: dict[str, str]
+
+
+def packed(outcome: Outcome, data: Prepared, *, started: float, ended: float) -> Parcel:
+    """Pack what a run left, on the worker that ran it."""
+    about = {
+        "device": device_name(outcome.device),
+        "host": socket.gethostname(),
+        "versions": versions(),
+    }
+    bare = replace(outcome, logits={})
+    return Parcel(bare, predictions_of(outcome, data), started, ended, about)
+
+
+def entry_of(run: Run, parcel: Parcel) -> Entry:
+    """A finished run as MLflow will get it."""
+    outcome, metric = parcel.outcome, metric_named(run.cell.task.metric)
+    splits = run.cell.task.load().splits
+    values = {
+        "dev": outcome.dev,
+        "test": outcome.test,
+        "dev_floor": outcome.dev_floor,
+        "test_floor": outcome.test_floor,
+        **outcome.facts,
+    }
+    metrics = [(name, value, 0) for name, value in values.items()]
+    for name, curve in outcome.curves.items():
+        metrics += [(name, value, epoch) for epoch, value in enumerate(curve, start=1)]
+    tags = {
+        "outcome": outcome.outcome,
+        "collapsed": ",".join(outcome.collapsed),
+        "metric": metric.name,
+        "higher_is_better": str(metric.higher_is_better).lower(),
+        **{f"{name}_rows": str(len(split.ids)) for name, split in splits.items()},
+        **{stream: str(number) for stream, number in run.seed._asdict().items()},
+        **parcel.about,
+    }
+    params = {
+        "task": run.cell.task.name,
+        "model": run.cell.model.name,
+        "configuration": run.cell.label,
+        "seed": run.seed.label,
+    }
+    return Entry(
+        key=run.key,
+        cell=run.cell.key,
+        name=run.name,
+        tags=tags,
+        params=params,
+        metrics=[(name, value, step) for name, value, step in metrics if np.isfinite(value)],
+        started=int(parcel.started * 1000),
+        ended=int(parcel.ended * 1000),
+        spec=run.spec(),
+    )
+
+
+def predictions_of(outcome: Outcome, data: Prepared) -> bytes:
+    """Per-example predictions as Parquet: `split`, `id`, `label`, and a column per output.
+
+    Returns:
+        Outputs are logits named `logit_<class>`, or `value` for regression; empty bytes where the
+        run diverged.
+    """
+    if not outcome.logits:
+        return b""
+    names = [f"logit_{label}" for label in data.labels] or ["value"]
+    tables = []
+    for split, logits in outcome.logits.items():
+        rows = data.splits[split]
+        gold = [data.labels[label] for label in rows.labels] if data.labels else rows.labels
+        columns = {
+            "split": pa.array([split] * len(rows.ids)),
+            "id": pa.array(rows.ids),
+            "label": pa.array(gold),
+            **{name: pa.array(logits[:, i]) for i, name in enumerate(names)},
+        }
+        tables.append(pa.table(columns))
+    sink = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def device_name(kind: str) -> str:
+    """The kind of device whose bits these are, such as `cpu x86_64` or a GPU's name."""
+    return torch.cuda.get_device_name() if kind == "cuda" else f"cpu {platform.machine()}"
+
+
+def versions() -> str:
+    """The versions that results depend on, as one line."""
+    packages = ("finetuning-stability", "torch", "transformers", "numpy")
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"python {python}, " + ", ".join(
+        f"{p} {importlib.metadata.version(p)}" for p in packages
+    )
