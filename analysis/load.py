@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlparse
 import pandas as pd
 import sqlalchemy as sa
 
+IDENTITY = ["key", "task", "model", "configuration", "seed"]  # of rows below a run
 STREAMS = ["head", "order", "noise"]
 FACTS = ["family", "parameters", "domain", "vocabulary", "objective"]
 CELL_TEXT = ["task", "model", "technique", "configuration", "metric"]
@@ -121,10 +122,9 @@ def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
     runs = load_runs(study, uri)
     long = _read(study, uri)
     keys = long.tags[long.tags["name"] == "key"].set_index("run")["value"]
-    history = _history(study, uri, [run for run, key in keys.items() if key in set(runs["key"])])
+    history = _history(study, uri, list(keys.index[keys.isin(runs["key"])]))
     history["key"] = history.pop("run").map(keys)
-    about = runs[["key", "task", "model", "configuration", "seed"]]
-    merged = about.merge(history, on="key")
+    merged = runs[IDENTITY].merge(history, on="key")
     return merged.sort_values(["key", "name", "epoch"], ignore_index=True)
 
 
@@ -145,19 +145,17 @@ def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
     uri = uri or default_uri()
     runs = load_runs(study, uri)
     long = _read(study, uri)
-    keys = long.tags[long.tags["name"] == "key"].set_index("run")["value"]
-    where = long.runs.set_index("run")["artifact_uri"]
-    places = {key: where[run] for run, key in keys.items()}
+    keys = long.tags.loc[long.tags["name"] == "key", ["run", "value"]]
+    places = keys.merge(long.runs, on="run").set_index("value")["artifact_uri"]
+    about = runs.loc[runs["outcome"] == "completed", IDENTITY]
     parts = []
-    about = runs[runs["outcome"] == "completed"]
-    for row in about[["key", "task", "model", "configuration", "seed"]].itertuples(index=False):
-        part = pd.read_parquet(_fetched(f"{places[row.key]}/predictions.parquet", uri))
-        parts.append(part.assign(**row._asdict()))
+    for row in about.to_dict("records"):
+        part = pd.read_parquet(_fetched(f"{places[row['key']]}/predictions.parquet", uri))
+        parts.append(part.assign(**{str(name): value for name, value in row.items()}))
     if not parts:
-        return pd.DataFrame(columns=["key", "task", "model", "configuration", "seed", "split"])
+        return pd.DataFrame(columns=[*IDENTITY, "split"])
     together = pd.concat(parts, ignore_index=True)
-    first = ["key", "task", "model", "configuration", "seed"]
-    return together[first + [name for name in together if name not in first]]
+    return together[IDENTITY + [name for name in together if name not in IDENTITY]]
 
 
 def find_run(key: str, uri: str | None = None) -> dict[str, Any]:
@@ -168,23 +166,23 @@ def find_run(key: str, uri: str | None = None) -> dict[str, Any]:
         uri: As for `load_runs`.
 
     Returns:
-        `key`, `study`, `name`, `tags`, `metrics`, `artifacts` (their place) and `spec` (plain data).
+        `key`, `study`, `name`, `tags`, `metrics`, `artifacts` (their place), `spec` (plain data).
 
     Raises:
         LookupError: If no run, or more than one, has such a key.
     """
     uri = uri or default_uri()
-    found = {}
+    found: dict[str, tuple[str, _Long]] = {}
     for name in studies(uri):
         long = _read(name, uri)
         keys = long.tags[(long.tags["name"] == "key") & long.tags["value"].str.startswith(key)]
-        found |= {run: (name, long) for run in keys["run"]}
+        found |= dict.fromkeys(keys["run"], (name, long))
     if len(found) != 1:
         many = f"{len(found)} runs have keys that start with" if found else "no run has the key"
         raise LookupError(f"{many} {key!r}")
     (run, (name, long)) = found.popitem()
     tags = _of_run(long.tags, run)
-    place = long.runs.set_index("run").loc[run, "artifact_uri"]
+    place = str(long.runs.set_index("run").at[run, "artifact_uri"])
     return {
         "key": tags["key"],
         "study": name,
@@ -232,7 +230,7 @@ def _wanted(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     about = [name for name in [*CELL_TEXT, *(f"model.{fact}" for fact in FACTS)] if name in cells]
     needed = ["cell", *STREAMS, "outcome"]  # not there before the first run has finished
     kept = dict.fromkeys(name for name in [*runs, *needed] if name not in about)
-    runs = runs.reindex(columns=list(kept)).astype({name: object for name in needed})
+    runs = runs.reindex(columns=list(kept)).astype(dict.fromkeys(needed, object))
     frame = asked.merge(runs, on=["cell", *STREAMS], how="left")
     frame["outcome"] = frame["outcome"].fillna("missing")
     return frame.merge(cells[about], left_on="cell", right_index=True, how="left")
@@ -296,9 +294,9 @@ def _experiments(uri: str) -> dict[str, str]:
     if _is_database(uri):
         query = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
         found = _query(uri, query)
-        pairs = zip(found["name"], found["experiment_id"].astype(str), strict=True)
+        pairs = list(zip(found["name"], found["experiment_id"].astype(str), strict=True))
     else:
-        pairs = ((e.name, e.experiment_id) for e in _client(uri).search_experiments())
+        pairs = [(e.name, e.experiment_id) for e in _client(uri).search_experiments()]
     return {name: number for name, number in pairs if name != "Default"}
 
 

@@ -221,6 +221,8 @@ def _explain(cls: type[BaseModel], detail: ErrorDetails) -> str:
         return f"no such field. {did_you_mean(str(name), cls.model_fields)}".strip()
     if kind == "missing":
         return "is missing."
+    if kind == "string_pattern_mismatch":
+        return f"{value!r} has characters that cannot be in a {name}; use letters, digits, . _ -"
     if kind == "value_error":
         return str(detail["ctx"]["error"])
     if kind == "literal_error":
