@@ -74,8 +74,14 @@ def resolve(source: str, folders: list[str]) -> str | Path:
     raise SpecError("data", [Mistake(source, f"no such file in {places}.{hint}")])
 
 
-def read_rows(source: str | Path, columns: list[str], *, id_column: str) -> Rows:
+def read_rows(source: str | Path, columns: list[str], *, id_column: str, split: str) -> Rows:
     """Read JSONL, CSV, Parquet or a hub data set.
+
+    Args:
+        source: A file, or a name on the hub.
+        columns: The texts' columns and, last, the label's.
+        id_column: Column with ids; where it is absent rows are named by split and number.
+        split: `train`, `dev` or `test`.
 
     Raises:
         SpecError: With every broken line, missing column and empty value.
@@ -92,17 +98,18 @@ def read_rows(source: str | Path, columns: list[str], *, id_column: str) -> Rows
             for c in absent
         ]
         raise SpecError("data", mistakes)
-    empty = [
-        Mistake(f"{name}, row {number}, {column}", "is empty.")
-        for record, number in zip(records, numbers, strict=True)
-        for column in columns
-        if record.get(column) is None or record[column] == ""
-    ]
-    if empty:
-        raise SpecError("data", empty[:10])
-    stem = Path(name).name.split(".")[0].replace(":", "-")
+    wrong = []
+    for record, number in zip(records, numbers, strict=True):
+        for column in columns:
+            value, where = record.get(column), f"{name}, row {number}, {column}"
+            if value is None or value == "" or value != value:  # NaN is not itself
+                wrong.append(Mistake(where, "is empty."))
+            elif column != columns[-1] and not isinstance(value, str):
+                wrong.append(Mistake(where, f"{value!r} is not text."))
+    if wrong:
+        raise SpecError("data", wrong[:10])
     ids = [
-        str(record.get(id_column, f"{stem}-{number}"))
+        str(record.get(id_column, f"{split}-{number}"))
         for record, number in zip(records, numbers, strict=True)
     ]
     return Rows(name, ids, {c: [record[c] for record in records] for c in columns}, numbers)
@@ -120,8 +127,10 @@ def _records(source: str | Path) -> tuple[list[dict[str, Any]], list[int]]:
     if kinds == "csv":
         try:
             frame = pd.read_csv(source, dtype=str, keep_default_na=False)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise SpecError("data", [Mistake(str(source), f"is not CSV: {error}")]) from error
+        except pd.errors.EmptyDataError:
+            return [], []
+        except (pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise SpecError("data", [Mistake(str(source), f"is not UTF-8 CSV: {error}")]) from error
     elif kinds == "parquet":
         frame = pd.read_parquet(source)
     else:
@@ -133,8 +142,14 @@ def _records(source: str | Path) -> tuple[list[dict[str, Any]], list[int]]:
 
 def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     records, numbers, mistakes = [], [], []
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
-        for number, line in enumerate(lines, start=1):
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+        for number, coded in enumerate(lines, start=1):
+            try:
+                line = coded.decode()
+            except UnicodeDecodeError as error:
+                text = f"is not UTF-8: {error.reason} at byte {error.start + 1}."
+                mistakes.append(Mistake(f"{path}, row {number}", text))
+                continue
             if not line.strip():
                 continue
             try:

@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from study.feed import Progress
-from study.tracking import Tracking, summary
+from study.summary import summary
+from study.tracking import Tracking
 
 PLAIN_SECONDS = 60.0
 LIVE_SECONDS = 0.5

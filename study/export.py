@@ -25,9 +25,9 @@ def export(run: Run, folder: Path) -> Outcome:
     task = run.cell.task
     rows = task.load()
     loaded = Loaded(run.cell.model, outputs=len(rows.labels) or 1, kind=task.kind)
-    data = prepare(rows, loaded.tokenizer, run.cell.recipe.max_length)
+    data = prepare(rows, loaded.tokenizer, run.recipe.max_length)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    outcome, model = train(run.job(data.classes), data.splits, loaded, device)
+    outcome, model = train(run.setting(data.classes), data.splits, loaded, device)
     if rows.labels:
         model.config.id2label = dict(enumerate(rows.labels))  # type: ignore[union-attr]
         model.config.label2id = {name: i for i, name in enumerate(rows.labels)}  # type: ignore[union-attr]

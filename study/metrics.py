@@ -28,12 +28,14 @@ class Metric:
             classification, values for regression. NaN where the metric is undefined.
         higher_is_better: Direction.
         bounded: Whether the metric lies in [-1, 1], so that "one point" has a meaning.
+        kind: The kind of task it scores; None fits any.
     """
 
     name: str
     score: Callable[[Array, Array], float]
     higher_is_better: bool = True
     bounded: bool = True
+    kind: str | None = "classification"
 
     def __call__(self, gold: Array, predicted: Array) -> float:
         """Score the predictions; NaN where the metric is undefined."""
@@ -68,9 +70,15 @@ METRICS: dict[str, Metric] = {
         Metric("f1", _f1("binary")),
         Metric("macro_f1", _f1("macro")),
         Metric("matthews_corrcoef", _matthews),
-        Metric("pearson", _correlation(stats.pearsonr)),
-        Metric("spearman", _correlation(stats.spearmanr)),
-        Metric("mse", sk.mean_squared_error, higher_is_better=False, bounded=False),
+        Metric("pearson", _correlation(stats.pearsonr), kind="regression"),
+        Metric("spearman", _correlation(stats.spearmanr), kind="regression"),
+        Metric(
+            "mse",
+            sk.mean_squared_error,
+            higher_is_better=False,
+            bounded=False,
+            kind="regression",
+        ),
     )
 }
 
@@ -90,7 +98,9 @@ def metric_named(name: str) -> Metric:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise LookupError(f"metric {name!r} cannot be imported: {error}") from error
-    return found if isinstance(found, Metric) else Metric(attribute, found, bounded=False)
+    return (
+        found if isinstance(found, Metric) else Metric(attribute, found, bounded=False, kind=None)
+    )
 
 
 def floor(metric: Metric, gold: Array, classes: int | None) -> float:
@@ -137,7 +147,7 @@ def collapse_rules(
     floor: float,
     predicted: Array,
     train_loss: float,
-    prior_loss: float,
+    loss_to_beat: float,
 ) -> list[str]:
     """Which signs say that a completed run learnt no more than a constant answer.
 
@@ -146,8 +156,8 @@ def collapse_rules(
         dev: The run's final dev score; NaN where the metric is undefined for its predictions.
         floor: The constant predictor's dev score.
         predicted: The run's dev predictions, shape (n_examples,).
-        train_loss: Mean training loss of the last epoch.
-        prior_loss: The loss of the best constant answer on the training labels.
+        train_loss: The task's mean loss over the last epoch of training.
+        loss_to_beat: What a run that fits anything stays below.
 
     Returns:
         Names among `at_floor`, `constant`, `no_fit`; empty for a run that learnt.
@@ -161,14 +171,23 @@ def collapse_rules(
         rules.append("at_floor")
     if np.ptp(predicted) == 0:
         rules.append("constant")
-    if not train_loss < prior_loss - 0.01:
+    if not train_loss < loss_to_beat:
         rules.append("no_fit")
     return rules
 
 
-def prior_loss(labels: Array, classes: int | None) -> float:
-    """Training loss of the best constant answer: label entropy in nats, or label variance."""
+def loss_to_beat(labels: Array, classes: int | None) -> float:
+    """The training loss of the best constant answer, less a margin.
+
+    Args:
+        labels: Of the training split, shape (n_examples,).
+        classes: Number of classes; None for regression.
+
+    Returns:
+        Label entropy less 0.01, in nats; for regression 99 % of the label variance, which holds
+        whatever the unit.
+    """
     if classes is None:
-        return float(np.var(labels))
+        return 0.99 * float(np.var(labels))
     shares = np.bincount(labels.astype(np.int64), minlength=classes) / len(labels)
-    return float(stats.entropy(shares))
+    return float(stats.entropy(shares)) - 0.01

@@ -16,6 +16,8 @@ from torch import nn
 from study.seeding import Seed, torch_rng
 from study.spec import Mistake, Spec, SpecError
 
+DECIDING = ("*.safetensors", "*.json", "*.txt", "*.model")  # weights, configuration, tokenizer
+
 # --- checkpoints ------------------------------------------------------------------------------
 
 
@@ -27,7 +29,7 @@ class Model(Spec):
         checkpoint: A local folder, a Hugging Face hub id, or `package:MODULE/FOLDER` for weights
             that a Python package carries.
         revision: Commit or tag on the hub.
-        sha256: Expected checksum of `model.safetensors`; None does not check.
+        sha256: Expected checksum of the (first) safetensors file; None does not check.
         family: Architecture and size class that tables group by, such as `bert-base`.
         parameters: Parameters without the task head.
         domain: What it was pretrained on, such as `general` or `biomedical`.
@@ -88,9 +90,10 @@ def _locate(model: Model) -> Path:
         raise _wrong(model, f"no folder {where!r}.")
     from huggingface_hub import snapshot_download  # only where a hub is asked
 
-    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
-        return Path(snapshot_download(where, revision=model.revision, allow_patterns=wanted))
+        return Path(
+            snapshot_download(where, revision=model.revision, allow_patterns=list(DECIDING))
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         text = (
@@ -106,9 +109,8 @@ def _wrong(model: Model, text: str) -> SpecError:
 
 @cache
 def _fingerprint(folder: Path) -> str:
-    deciding = ["config.json", "tokenizer.json", "vocab.txt", "spiece.model", "tokenizer.model"]
-    files = [*sorted(folder.glob("*.safetensors")), *(folder / name for name in deciding)]
-    parts = [f"{file.name} {_sha256(file)}" for file in files if file.is_file()]
+    files = sorted(file for kind in DECIDING for file in folder.glob(kind))
+    parts = [f"{file.name} {_sha256(file)}" for file in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ or not there.
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,12 @@ class Outbox:
 
     def keys(self) -> list[str]:
         """The entries that wait, oldest first."""
-        waiting = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
-        return [path.name for path in sorted(waiting, key=lambda path: path.stat().st_mtime_ns)]
+        waiting = []
+        for path in self.folder.iterdir():
+            if not path.name.startswith("."):
+                with suppress(FileNotFoundError):  # the other thread has just sent it
+                    waiting.append((path.stat().st_mtime_ns, path.name))
+        return [name for _, name in sorted(waiting)]
 
     def get(self, key: str) -> tuple[Entry, Path]:
         """An entry and the folder of its artifacts."""
@@ -97,6 +102,19 @@ class Outbox:
         gone = self.folder / f".{key}.sent"
         (self.folder / key).rename(gone)
         shutil.rmtree(gone)
+
+    def refuse(self, key: str, reason: str) -> Path:
+        """Set an entry aside that MLflow will never take.
+
+        Returns:
+            Where it is now, with the reason beside it.
+        """
+        place = self.folder.parent / "refused" / key
+        shutil.rmtree(place, ignore_errors=True)
+        place.parent.mkdir(exist_ok=True)
+        (self.folder / key).rename(place)
+        (place / "reason.txt").write_text(reason + "\n")
+        return place
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -113,7 +113,7 @@ def prepared(runs: list[Run]) -> dict[str, Prepared]:
             model = run.cell.model
             if model.name not in tokenizers:
                 tokenizers[model.name] = tokenizer(model)
-            rows, length = run.cell.task.load(), run.cell.recipe.max_length
+            rows, length = run.cell.task.load(), run.recipe.max_length
             made[run.data_key] = prepare(rows, tokenizers[model.name], length)
     return made
 

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
 from study import metrics
-from study.models import Model, depths_of, hollow
+from study.models import MODELS, Model, depths_of, hollow
 from study.seeding import Seed
 from study.spec import Mistake, Recipe, Spec, SpecError, digest
 from study.tasks import Task
 from study.techniques import TECHNIQUES, Technique
-from study.techniques.base import technique_from
-from study.train import Job
+from study.techniques.base import parts_of, technique_from
+from study.train import Setting
 
 
 def _as_technique(value: Any) -> Any:
@@ -52,6 +52,15 @@ class Seeds(Spec):
     head: tuple[int, ...] = Field(min_length=1)
     order: tuple[int, ...] = Field(min_length=1)
     noise: tuple[int, ...] = Field(min_length=1)
+
+    @classmethod
+    def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
+        """No seed stands twice in a stream."""
+        return [
+            Mistake(stream, f"{list(given)} has a seed twice.")
+            for stream in Seed._fields
+            if (given := fields.get(stream)) is not None and len(set(given)) < len(list(given))
+        ]
 
     def each(self) -> list[Seed]:
         """All combinations."""
@@ -121,12 +130,17 @@ class Run:
     @property
     def data_key(self) -> str:
         """Runs with the same one share tokenised data."""
-        return f"{self.cell.task.name}/{self.cell.model.name}/{self.cell.recipe.max_length}"
+        return f"{self.cell.task.name}/{self.cell.model.name}/{self.recipe.max_length}"
 
-    def job(self, classes: int | None) -> Job:
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as it trains, after the technique's `recipe` hook."""
+        return self.cell.technique.recipe(self.cell.recipe)
+
+    def setting(self, classes: int | None) -> Setting:
         """The run as the training core needs it; the data says how many classes there are."""
         metric = metrics.metric_named(self.cell.task.metric)
-        return Job(self.cell.recipe, self.cell.technique, self.seed, metric, classes)
+        return Setting(self.cell.recipe, self.cell.technique, self.seed, metric, classes)
 
     def spec(self) -> dict[str, Any]:
         """Plain data from which `run_from` makes the same run."""
@@ -154,10 +168,19 @@ def run_from(spec: Mapping[str, Any]) -> Run:
 
 def own_code(spec: Mapping[str, Any]) -> list[str]:
     """Names in a run's spec whose code would be imported; empty for what the project brings."""
-    technique = spec["technique"]["technique"]
-    parts = technique if isinstance(technique, list) else [spec["technique"]]
-    names = [*(part["technique"] for part in parts), spec["task"].get("metric", "")]
-    return [name for name in names if ":" in name]
+
+    def names(technique: Mapping[str, Any]) -> list[str]:
+        inside = technique["technique"]
+        if isinstance(inside, list):
+            return [name for part in inside for name in names(part)]
+        return [str(inside)]
+
+    checkpoint = str(spec["model"]["checkpoint"])
+    packages = {model.checkpoint for model in MODELS.values()}
+    found = [*names(spec["technique"]), str(spec["task"].get("metric", ""))]
+    return [name for name in found if ":" in name] + (
+        [checkpoint] if checkpoint.startswith("package:") and checkpoint not in packages else []
+    )
 
 
 def _as_configuration(value: Any) -> Any:
@@ -198,8 +221,9 @@ class Study(Spec):
         mistakes = []
         for field in ("tasks", "models", "techniques", "seeds"):
             given = fields.get(field)
-            if not isinstance(given, list | tuple | range):
+            if not isinstance(given, list | tuple | range | set):
                 continue
+            given = list(given)
             if not given:
                 mistakes.append(Mistake(field, "is empty; a study needs at least one."))
             values = [_told_apart(value) for value in given]
@@ -288,18 +312,43 @@ def problems(study: Study) -> list[Mistake]:
             task.load()
         except SpecError as error:
             found += error.mistakes
+    shapes = {}
     for index, model in enumerate(study.models):
         try:
-            depths = depths_of(hollow(model))
+            shapes[model.name] = hollow(model), depths_of(hollow(model))
         except SpecError as error:
             found += [mistake.below(f"models[{index}]") for mistake in error.mistakes]
-            continue
-        except LookupError as error:
-            found.append(Mistake(f"models[{index}].checkpoint", str(error)))
-            continue
-        for place, configuration in enumerate(study.techniques):
-            if objection := configuration.technique.objection(depths):
-                label = configuration.technique.label
-                text = f"{label} does not fit model {model.name!r}: {objection}."
-                found.append(Mistake(f"techniques[{place}]", text))
+        except (LookupError, ValueError) as error:  # transformers says ValueError
+            text = str(error).splitlines()[0]
+            found.append(Mistake(f"models[{index}].checkpoint", text))
+    for place, configuration in enumerate(study.techniques):
+        technique, recipe = configuration.technique, configuration.recipe or study.recipe
+        path = f"techniques[{place}]"
+        found += [
+            Mistake(
+                path, f"{part.title} is defined in the study file; move it to a module beside it."
+            )
+            for part in parts_of(technique)
+            if part.name().startswith(("__main__:", "study_file_"))
+        ]
+        for name, (model, depths) in shapes.items():
+            if objection := technique.objection(depths):
+                text = f"{technique.label} does not fit model {name!r}: {objection}."
+                found.append(Mistake(path, text))
+            longest = getattr(model.config, "max_position_embeddings", None)
+            if longest and technique.recipe(recipe).max_length > longest:
+                length = technique.recipe(recipe).max_length
+                text = f"{length} is more than the {longest} positions of model {name!r}."
+                found.append(Mistake(f"{path}.recipe.max_length", text))
+    return found or _same_keys(study)
+
+
+def _same_keys(study: Study) -> list[Mistake]:
+    """Cells that differ in name alone would share their runs."""
+    seen: dict[str, str] = {}
+    found = []
+    for cell in study.cells():
+        if cell.key in seen:
+            found.append(Mistake(cell.name, f"is the same as {seen[cell.key]}; name it once."))
+        seen[cell.key] = cell.name
     return found

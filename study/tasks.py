@@ -14,7 +14,6 @@ from study.data import Rows, read_rows, resolve
 from study.spec import Mistake, Spec, SpecError, did_you_mean
 
 SPLITS = ("train", "dev", "test")
-REGRESSION = {"pearson", "spearman", "mse"}  # metrics of values, not of classes
 
 
 class Split(NamedTuple):
@@ -101,16 +100,17 @@ class Task(Spec):
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
         """The metric scores what the head gives."""
-        kind, metric = fields.get("kind", "classification"), fields.get("metric", "accuracy")
-        if metric not in metrics.METRICS or (metric in REGRESSION) == (kind == "regression"):
+        kind, name = fields.get("kind", "classification"), fields.get("metric", "accuracy")
+        metric = metrics.METRICS.get(name)
+        if metric is None or metric.kind == kind:
             return []
-        fitting = REGRESSION if kind == "regression" else metrics.METRICS.keys() - REGRESSION
-        text = f"{metric!r} does not score a {kind} task. Fitting: {', '.join(sorted(fitting))}."
+        fitting = sorted(m.name for m in metrics.METRICS.values() if m.kind == kind)
+        text = f"{name!r} does not score a {kind} task. Fitting: {', '.join(fitting)}."
         return [Mistake("metric", text)]
 
     def subset(self, rows: int, *, seed: int, dev_rows: int | None = None) -> Self:
         """The same task with fewer training (and dev) rows, fixed over all seeds of a study."""
-        name = f"{self.name}@{rows}"
+        name = f"{self.name}@{rows}" + (f".{seed}" if seed else "")
         return self.replace(name=name, train_rows=rows, dev_rows=dev_rows, subset_seed=seed)
 
     def load(self) -> TaskData:
@@ -140,22 +140,29 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     for split in SPLITS:
         source = getattr(task, split)
         try:
-            tables[split] = read_rows(resolve(source, folders), columns, id_column=task.id)
+            found = resolve(source, folders)
+            tables[split] = read_rows(found, columns, id_column=task.id, split=split)
         except SpecError as error:
             mistakes += error.mistakes
     if mistakes:
         raise SpecError(f"the data of task {task.name!r}", mistakes)
 
+    names = task.labels or tuple(sorted(set(map(str, tables["train"].columns[task.label]))))
+    if task.kind == "classification" and len(names) < 2:
+        text = f"has the one label {names[0]!r}; a classification needs at least two."
+        mistakes.append(Mistake(f"{tables['train'].source}, {task.label}", text))
+    if task.metric == "f1" and len(names) > 2:
+        text = f"'f1' needs two classes, there are {len(names)}; macro_f1 takes any number."
+        mistakes.append(Mistake("metric", text))
     limits = {"train": task.train_rows, "dev": task.dev_rows, "test": None}
     for split, limit in limits.items():
-        found = len(tables[split].ids)
-        if limit is not None and limit > found:
-            text = f"{limit} is more than the {found} rows of {tables[split].source}."
+        there = len(tables[split].ids)
+        if limit is not None and limit > there:
+            text = f"{limit} is more than the {there} rows of {tables[split].source}."
             mistakes.append(Mistake(f"{split}_rows", text))
         elif limit is not None:
             tables[split] = _draw(tables[split], limit, task.subset_seed)
 
-    names = task.labels or tuple(sorted(set(map(str, tables["train"].columns[task.label]))))
     splits = {}
     for split, rows in tables.items():
         labels, wrong = _labels(rows, task, names)

@@ -25,7 +25,7 @@ def tiny_model(folder: Path) -> Model:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=32,
-        max_position_embeddings=64,
+        max_position_embeddings=128,
     )
     transformers.utils.logging.disable_progress_bar()
     with torch.random.fork_rng():

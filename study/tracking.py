@@ -10,28 +10,25 @@ import math
 import subprocess
 import threading
 import time
-import uuid
 from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.tracking._tracking_service.utils import _get_store
-from scipy import stats
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.home import Home
 from study.metrics import metric_named
 from study.models import describe
 from study.outbox import Entry, Outbox
-from study.study import Cell, Study
-from study.study import Run as StudyRun
+from study.store import Store, StoreGone
+from study.study import Cell, Run, Study
+from study.summary import Record, note, record_of, summary
+from study.techniques.base import parts_of
 
 log = logging.getLogger(__name__)
 
@@ -50,84 +47,7 @@ CELLS_VIEW = {
         + ("collapsed", "diverged", "missing")
     ],
 }
-TROUBLE = (MlflowException, SQLAlchemyError, OSError)
-
-
-class StoreGone(RuntimeError):
-    """The tracking store is not where it was, or is another one."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """What the driver remembers of a run that MLflow has.
-
-    Attributes:
-        run_id: MLflow's id.
-        cell: The cell's key.
-        outcome: `completed` or `diverged`.
-        collapsed: Whether the run is no better than a constant answer.
-        dev: NaN where diverged.
-        test: NaN where diverged.
-        seconds: The worker's time.
-    """
-
-    run_id: str
-    cell: str
-    outcome: str
-    collapsed: bool
-    dev: float
-    test: float
-    seconds: float
-
-
-class Store:
-    """A tracking store that is checked before and after each use, where it is a SQLite file."""
-
-    def __init__(self, home: Home) -> None:
-        """Open it; the default store is made where there never was one.
-
-        Raises:
-            StoreGone: If the default store has been here and is not now.
-        """
-        self.uri = home.uri
-        self._file = _sqlite_file(self.uri)
-        if self._file is not None:
-            marker = home.root / "store-id"
-            if not self._file.exists():
-                if self.uri == f"sqlite:///{home.root / 'mlflow.db'}" and marker.exists():
-                    raise StoreGone(
-                        f"the store {self._file} is gone. Bring it back, or remove {marker} to "
-                        "start an empty one."
-                    )
-                _create(self._file)
-                marker.write_text(uuid.uuid4().hex + "\n")
-            # Never creates a file, unlike the plain address.
-            self.uri = f"sqlite:///file:{self._file}?mode=rw&uri=true"
-        self._inode = self._seen()
-        self.client = MlflowClient(tracking_uri=self.uri)
-
-    def check(self) -> None:
-        """Make sure that the next transaction goes to the store that was opened.
-
-        Raises:
-            StoreGone: If it does not.
-        """
-        if self._file is None or self._seen() == self._inode:
-            return
-        # Pooled connections still write to the file that was moved away.
-        _get_store(self.uri).engine.dispose()
-        if self._seen() is None:
-            raise StoreGone(f"the store {self._file} is gone; waiting for it to come back")
-        raise StoreGone(f"another file is at {self._file}; waiting for the store to come back")
-
-    def _seen(self) -> tuple[int, int] | None:
-        if self._file is None:
-            return None
-        try:
-            status = self._file.stat()
-        except FileNotFoundError:
-            return None
-        return status.st_dev, status.st_ino
+TROUBLE = (StoreGone, MlflowException, SQLAlchemyError, OSError)
 
 
 class Tracking:
@@ -154,7 +74,9 @@ class Tracking:
         self._cells: dict[str, str] = {}  # key: run id of the parent
         self._problems: dict[str, str] = {}  # cell's key: why runs are missing
         self._stale: set[str] = set()
-        self._expected = {cell.key: len(study.each_seed()) for cell in study.cells()}
+        self._wanted: dict[str, list[str]] = {}  # cell's key: its runs' keys
+        for run in study.runs():
+            self._wanted.setdefault(run.cell.key, []).append(run.key)
         self._names = {
             cell.key: (cell.name, metric_named(cell.task.metric).higher_is_better)
             for cell in study.cells()
@@ -174,7 +96,7 @@ class Tracking:
         """Hand over a finished run; it is on disk when this returns."""
         self.outbox.put(replace(entry, tags=entry.tags | self._provenance), predictions)
 
-    def missing(self, run: StudyRun, reason: str) -> None:
+    def missing(self, run: Run, reason: str) -> None:
         """Say in a run's cell why the run is missing."""
         with self._lock:
             self._problems[run.cell.key] = f"{run.seed.label}: {reason}"[:500]
@@ -182,11 +104,7 @@ class Tracking:
 
     def cells_so_far(self) -> list[tuple[str, bool, list[Record]]]:
         """Each cell's name, whether its metric is better when higher, and its finished runs."""
-        finished: dict[str, list[Record]] = {key: [] for key in self._names}
-        for record in list(self.records.values()):
-            if record.cell in finished:
-                finished[record.cell].append(record)
-        return [(*self._names[key], records) for key, records in finished.items()]
+        return [(*told, self._finished(key)) for key, told in self._names.items()]
 
     def close(self, patience: float) -> int:
         """Write what waits, update all cells, and end the thread.
@@ -201,10 +119,7 @@ class Tracking:
         while self.outbox.keys() and time.monotonic() < until and self._thread.is_alive():
             time.sleep(0.05)
         self._closing.set()
-        self._thread.join(timeout=max(RETRY_SECONDS * 2, patience))
-        if not self.trouble:
-            with suppress(StoreGone, *TROUBLE):
-                self._summarise(set(self._expected), closing=True)
+        self._thread.join(timeout=max(10.0, patience))
         return len(self.outbox.keys())
 
     # --- reading ---
@@ -230,11 +145,11 @@ class Tracking:
         for run in self._search("tags.kind = 'run'"):
             key = run.data.tags["key"]
             if run.info.status == "FINISHED":
-                self.records[key] = _record(run)
+                self.records[key] = record_of(run.data.tags, run.data.metrics)
             else:
                 self._partial[key] = run.info.run_id
 
-    def _search(self, filter_string: str) -> Iterable[Run]:
+    def _search(self, filter_string: str) -> Iterable[MlflowRun]:
         token = None
         while True:
             page = self._store.client.search_runs(
@@ -269,17 +184,19 @@ class Tracking:
         summarised = 0.0
         while True:
             closing = self._closing.is_set()
+            moved = 0
             try:
                 moved = self._drain()
-                if time.monotonic() - summarised > SUMMARY_SECONDS:
+                if closing:
+                    self._summarise(set(self._wanted), closing=True)
+                elif time.monotonic() - summarised > SUMMARY_SECONDS:
                     with self._lock:
                         stale, self._stale = self._stale, set()
                     self._summarise(stale, closing=False)
                     summarised = time.monotonic()
                 self._all_well()
-            except (StoreGone, *TROUBLE) as error:
+            except Exception as error:  # stores raise what they like; it is told, and tried again
                 self._in_trouble(error)
-                moved = 0
             if closing:
                 return
             if not moved:
@@ -291,7 +208,14 @@ class Tracking:
             self._store.check()
             entry, artifacts = self.outbox.get(key)
             if key not in self.records:
-                record = self._send(entry, artifacts)
+                try:
+                    record = self._send(entry, artifacts)
+                except MlflowException as error:
+                    if error.error_code != "INVALID_PARAMETER_VALUE":
+                        raise
+                    place = self.outbox.refuse(key, str(error))
+                    log.error("MLflow refuses %s: %s. It is in %s.", entry.name, error, place)
+                    continue
                 self._store.check()  # only now is it certain which file was written to
                 self.records[key] = record
             self.outbox.remove(key)
@@ -312,7 +236,7 @@ class Tracking:
                 "kind": "run",
                 "key": entry.key,
                 "cell": entry.cell,
-                "mlflow.parentRunId": self._cells[entry.cell],
+                "mlflow.parentRunId": self._parent(entry),
                 "mlflow.source.name": self._source,
             }
             run = client.create_run(
@@ -329,39 +253,43 @@ class Tracking:
         )
         client.set_terminated(run_id, "FINISHED", end_time=entry.ended)
         del self._partial[entry.key]
-        values = {name: value for name, value, _ in entry.metrics}
-        return _made_record(run_id, {**entry.tags, "cell": entry.cell}, values)
+        values = {name: value for name, value, step in entry.metrics if step == 0}
+        return record_of({**entry.tags, "cell": entry.cell}, values)
+
+    def _parent(self, entry: Entry) -> str:
+        """The run id of an entry's cell, made where an earlier study file knew it and no store."""
+        if entry.cell not in self._cells:
+            tags = {"kind": "cell", "cell": entry.cell, "in_study": "false", **entry.params}
+            del tags["seed"]
+            name = entry.name.rpartition("/")[0]
+            run = self._store.client.create_run(self._experiment, tags=tags, run_name=name)
+            self._cells[entry.cell] = run.info.run_id
+        return self._cells[entry.cell]
+
+    def _finished(self, cell: str) -> list[Record]:
+        keys = self._wanted.get(cell, [])
+        return [self.records[key] for key in keys if key in self.records]
 
     def _summarise(self, cells: Iterable[str], *, closing: bool) -> None:
         client, now = self._store.client, int(time.time() * 1000)
-        by_cell: dict[str, list[Record]] = {key: [] for key in cells if key in self._expected}
-        for record in self.records.values():
-            if record.cell in by_cell:
-                by_cell[record.cell].append(record)
-        for key, records in by_cell.items():
+        for key in cells:
+            if key not in self._wanted:
+                continue
             self._store.check()
-            values = summary(records, self._expected[key])
-            metrics = [
-                Metric(n, v, now, len(records)) for n, v in values.items() if math.isfinite(v)
-            ]
+            values = summary(self._finished(key), len(self._wanted[key]))
+            metrics = [Metric(n, v, now, 0) for n, v in values.items() if math.isfinite(v)]
             problem = self._problems.get(key) if values["missing"] else None
-            tags = [
-                RunTag("problem", problem or ""),
-                RunTag("mlflow.note.content", _note(values, problem)),
-            ]
+            described = {"problem": problem or "", "mlflow.note.content": note(values, problem)}
+            tags = [RunTag(name, text) for name, text in described.items()]
             client.log_batch(self._cells[key], metrics=metrics, tags=tags)
-            status = "RUNNING"
-            if not values["missing"]:
-                status = "FINISHED"
-            elif closing:
-                status = "KILLED"
-            if status == "RUNNING":
-                client.update_run(self._cells[key], status=status)
-            else:
+            if not values["missing"] or closing:
+                status = "KILLED" if values["missing"] else "FINISHED"
                 client.set_terminated(self._cells[key], status)
+            else:
+                client.update_run(self._cells[key], status="RUNNING")
 
     def _in_trouble(self, error: Exception) -> None:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         if self.trouble is None:
             log.warning("MLflow: %s. Finished runs wait in %s.", reason, self.outbox.folder)
         self.trouble = reason
@@ -399,49 +327,6 @@ def provenance(folder: Path) -> dict[str, str]:
     }
 
 
-def summary(records: list[Record], expected: int) -> dict[str, float]:
-    """A cell in numbers, as its parent run shows it.
-
-    Args:
-        records: The cell's finished runs.
-        expected: Runs that the study asks for.
-
-    Returns:
-        `n`, `missing`, `diverged`, `collapsed`, and per split mean, sd (n - 1) and the 95 % t
-        interval of the mean; NaN where n is too small.
-    """
-    completed = [record for record in records if record.outcome == "completed"]
-    values = {
-        "n": float(len(completed)),
-        "missing": float(max(0, expected - len(records))),
-        "diverged": float(len(records) - len(completed)),
-        "collapsed": float(sum(record.collapsed for record in completed)),
-    }
-    splits: tuple[Literal["dev", "test"], ...] = ("dev", "test")
-    for split in splits:
-        scores = np.array([getattr(record, split) for record in completed])
-        n = len(scores)
-        mean = float(scores.mean()) if n else math.nan
-        sd = float(scores.std(ddof=1)) if n > 1 else math.nan
-        half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n) if n > 1 else math.nan
-        values |= {f"{split}_mean": mean, f"{split}_sd": sd}
-        values |= {f"{split}_low": mean - half, f"{split}_high": mean + half}
-    if completed:
-        values["seconds"] = float(np.mean([record.seconds for record in completed]))
-    return values
-
-
-def _note(values: dict[str, float], problem: str | None) -> str:
-    counts = ", ".join(f"{int(values[k])} {k}" for k in ("missing", "diverged", "collapsed"))
-    text = f"n = {int(values['n'])} seeds ({counts})"
-    if math.isfinite(values["test_low"]):
-        text += (
-            f". Test {values['test_mean']:.4f} ± {values['test_sd']:.4f} (sd over seeds), "
-            f"95 % interval of the mean {values['test_low']:.4f} to {values['test_high']:.4f}"
-        )
-    return f"{text}.\n\nMissing: {problem}" if problem else f"{text}."
-
-
 def _cell_tags(cell: Cell) -> dict[str, str]:
     metric = cell.task.metric
     return {
@@ -457,40 +342,10 @@ def _cell_tags(cell: Cell) -> dict[str, str]:
 
 
 def _flat(cell: Cell) -> dict[str, str]:
-    flat = {f"recipe.{name}": value for name, value in cell.recipe.model_dump().items()}
-    flat |= {f"technique.{name}": value for name, value in cell.technique.canonical().items()}
+    """What the cell trains with: the recipe after the technique's hook, and every value set."""
+    flat: dict[str, Any] = {}
+    for name, value in cell.technique.recipe(cell.recipe).model_dump().items():
+        flat[f"recipe.{name}"] = value
+    for part in parts_of(cell.technique):
+        flat |= {f"{part.title}.{name}": getattr(part, name) for name in type(part).model_fields}
     return {name: str(value) for name, value in flat.items()}
-
-
-def _record(run: Run) -> Record:
-    return _made_record(run.info.run_id, run.data.tags, run.data.metrics)
-
-
-def _made_record(run_id: str, tags: dict[str, str], values: dict[str, Any]) -> Record:
-    return Record(
-        run_id,
-        tags["cell"],
-        tags["outcome"],
-        bool(tags["collapsed"]),
-        values.get("dev", math.nan),
-        values.get("test", math.nan),
-        values.get("seconds", math.nan),
-    )
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def _create(file: Path) -> None:
-    """An empty MLflow store, in WAL mode so that the UI reads while the driver writes."""
-    import sqlite3
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
-    _get_store(f"sqlite:///{file}").engine.dispose()
-    connection = sqlite3.connect(file)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-    finally:
-        connection.close()

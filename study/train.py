@@ -1,5 +1,6 @@
 """One run, from pretrained weights to its outcome."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,12 +20,12 @@ from study.seeding import Seed, derive, seed_global
 from study.spec import Recipe
 from study.techniques.base import Group, Phase, Technique, TrainState, plain_groups
 
-EVALUATION_BATCH = 64
+EVALUATION_BATCH = {"cpu": 16, "cuda": 128}  # by kind of device; rows rarely fill a CPU's caches
 Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Job:
+class Setting:
     """One run as the training core needs it, free of files and names.
 
     Attributes:
@@ -86,7 +87,7 @@ class Outcome:
 
 
 def train(
-    job: Job,
+    setting: Setting,
     data: Mapping[str, Encoded],
     loaded: Loaded,
     device: torch.device,
@@ -94,54 +95,56 @@ def train(
     """Fine-tune once.
 
     Args:
-        job: What to train.
+        setting: What to train.
         data: The task's splits, tokenised for this checkpoint.
         loaded: The checkpoint.
         device: Where to train.
 
     Returns:
-        The outcome, the same bits for the same job on one kind of device; and the model with the
-        weights that count.
+        The outcome, the same bits for the same setting on one kind of device; and the model with
+        the weights that count.
     """
     began = time.perf_counter()
-    torch.set_num_threads(job.recipe.threads)
     reset_peak_memory(device)
-    state = _prepared(job, loaded, device)
-    phases = job.technique.phases([Phase(state.recipe, state.trainable)], state)
+    state = _prepared(setting, loaded, device)
+    phases = setting.technique.phases([Phase(state.recipe, state.trainable)], state)
     losses: list[float] = []
     scores: list[float] = []
     kept: Kept | None = None
-    stepping = 0.0
+    stepping, plain_loss = 0.0, math.nan
 
     for phase in phases:
         state.recipe = phase.recipe
         _learn(state, phase.names)
-        optimizer, rates = _optimizer(job.technique, state)
+        optimizer, rates = _optimizer(setting.technique, state)
         steps = phase.recipe.epochs * -(-len(data["train"].ids) // phase.recipe.batch_size)
         done = 0
         for _ in range(phase.recipe.epochs):
             started = time.perf_counter()
             state.model.train()
-            total = torch.zeros((), device=device)
+            totals = torch.zeros(2, device=device)  # of what is minimised, and of the task alone
             for batch in _batches(data["train"], state, epoch=len(losses)):
                 factor = schedule(phase.recipe, done, steps)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
-                total += _step(job.technique, state, phase, optimizer, batch) * len(batch["labels"])
+                step_losses = _step(setting.technique, state, phase, optimizer, batch)
+                totals += torch.stack(step_losses) * len(batch["labels"])
                 done += 1
-            losses.append(float(total) / len(data["train"].ids))
+            minimised, plain = (totals / len(data["train"].ids)).tolist()
+            losses.append(minimised)
             stepping += time.perf_counter() - started
-            with _evaluated(job.technique, state):
+            with _evaluated(setting.technique, state):
                 logits = predict(state, data["dev"])
                 if not (np.isfinite(losses[-1]) and np.isfinite(logits).all()):
                     kept = None
                     break
-                scores.append(score(job, logits, data["dev"]))
-                kept = _keep(kept, logits, scores[-1], job, state)
+                scores.append(score(setting, logits, data["dev"]))
+                kept = _keep(kept, logits, scores[-1], setting, state)
+                plain_loss = plain
         if kept is None:
             break
 
-    test = None if kept is None else _final(kept, job, state, data["test"])
+    test = None if kept is None else _final(kept, setting, state, data["test"])
     facts = {
         "seconds": time.perf_counter() - began,
         "steps": float(state.step),
@@ -149,11 +152,19 @@ def train(
         "peak_memory_bytes": float(peak_memory(device)),
         "trained_fraction": _share(state, {name for phase in phases for name in phase.names}),
     }
-    curves = {"train/loss": losses, f"dev/{job.metric.name}": scores}
-    if kept is None or test is None or not np.isfinite(test).all():
-        return Outcome("diverged", curves=curves, facts=facts, device=device.type), state.model
-    outcome = _completed(job, data, {"dev": kept.logits, "test": test}, losses[-1])
-    return replace(outcome, curves=curves, facts=facts, device=device.type), state.model
+    curves = {"train/loss": losses, f"dev/{setting.metric.name}": scores}
+    outcome = Outcome(
+        "diverged",
+        dev_floor=metrics.floor(setting.metric, data["dev"].labels, setting.classes),
+        test_floor=metrics.floor(setting.metric, data["test"].labels, setting.classes),
+        curves=curves,
+        facts=facts,
+        device=device.type,
+    )
+    if kept is not None and test is not None and np.isfinite(test).all():
+        outputs = {"dev": kept.logits, "test": test}
+        outcome = _completed(outcome, setting, data, outputs, plain_loss)
+    return outcome, state.model
 
 
 def schedule(recipe: Recipe, step: int, steps: int) -> float:
@@ -184,7 +195,7 @@ def predict(state: TrainState, data: Encoded) -> Logits:
     parts: list[tuple[npt.NDArray[np.int64], Logits]] = []
     state.model.eval()
     with torch.inference_mode():
-        for rows, batch in evaluation_batches(data, EVALUATION_BATCH):
+        for rows, batch in evaluation_batches(data, EVALUATION_BATCH[state.device.type]):
             del batch["labels"]  # the loss is not needed
             logits = state.forward(_to(batch, state.device)).logits
             parts.append((rows, logits.float().cpu().numpy()))
@@ -194,32 +205,36 @@ def predict(state: TrainState, data: Encoded) -> Logits:
     return outputs
 
 
-def answers(job: Job, logits: Logits) -> metrics.Array:
+def answers(setting: Setting, logits: Logits) -> metrics.Array:
     """Class ids or values from outputs, shape (n_examples,)."""
-    if job.classes is None:
+    if setting.classes is None:
         return np.asarray(logits[:, 0], np.float64)
     return np.asarray(logits.argmax(axis=1), np.int64)
 
 
-def score(job: Job, logits: Logits, data: Encoded) -> float:
+def score(setting: Setting, logits: Logits, data: Encoded) -> float:
     """The deciding metric; NaN where it is undefined for these outputs."""
-    return job.metric(data.labels, answers(job, logits))
+    return setting.metric(data.labels, answers(setting, logits))
 
 
-def _prepared(job: Job, loaded: Loaded, device: torch.device) -> TrainState:
-    recipe = job.technique.recipe(job.recipe)
-    model = loaded.fresh(job.seed, recipe.dropout).to(device)
-    state = TrainState(model, recipe, job.seed, depths_of(model), device)
-    job.technique.weights(state)
-    job.technique.prepare(state)
+def _prepared(setting: Setting, loaded: Loaded, device: torch.device) -> TrainState:
+    recipe = setting.technique.recipe(setting.recipe)
+    torch.set_num_threads(recipe.threads)
+    model = loaded.fresh(setting.seed, recipe.dropout).to(device)
+    state = TrainState(model, recipe, setting.seed, depths_of(model), device)
+    # A module that a technique makes draws its values globally.
+    seed_global(derive(setting.seed, "head", "prepare"))
+    setting.technique.weights(state)
+    setting.technique.prepare(state)
     return state
 
 
 def _learn(state: TrainState, names: tuple[str, ...]) -> None:
     chosen = set(names)
     for name, parameter in state.model.named_parameters():
-        parameter.requires_grad_(name in chosen)
-        parameter.grad = None
+        if parameter.requires_grad != (name in chosen):
+            parameter.requires_grad_(name in chosen)
+            parameter.grad = None
 
 
 def _optimizer(
@@ -261,13 +276,14 @@ def _step(
     phase: Phase,
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """One optimizer step: the loss that was minimised, and the task's own."""
     seed_global(derive(state.seed, "noise", state.step))
-    active = technique.active(phase.names, state)
-    if active is not phase.names:
-        _learn(state, active)
+    if type(technique).active is not Technique.active:
+        _learn(state, technique.active(phase.names, state))
     technique.before_step(state)
     outputs = state.forward(batch)
+    plain = outputs.loss.detach()
     loss: Tensor = technique.loss(outputs.loss, outputs, batch, state)
     loss.backward()  # type: ignore[no-untyped-call]
     if state.recipe.clip_norm is not None:
@@ -277,7 +293,7 @@ def _step(
     optimizer.zero_grad()
     state.step += 1
     technique.after_step(state)
-    return loss.detach()
+    return loss.detach(), plain
 
 
 @contextmanager
@@ -294,11 +310,13 @@ def _evaluated(technique: Technique, state: TrainState) -> Iterator[None]:
             own[name].data = tensor
 
 
-def _keep(kept: Kept | None, logits: Logits, dev: float, job: Job, state: TrainState) -> Kept:
+def _keep(
+    kept: Kept | None, logits: Logits, dev: float, setting: Setting, state: TrainState
+) -> Kept:
     """What counts so far: the last epoch, or the one with the best dev score."""
     if state.recipe.checkpoint == "last":
         return Kept(logits, dev, None)
-    oriented = dev if job.metric.higher_is_better else -dev
+    oriented = dev if setting.metric.higher_is_better else -dev
     oriented = oriented if np.isfinite(oriented) else -np.inf
     if kept is not None and oriented <= kept.oriented:
         return kept
@@ -306,37 +324,38 @@ def _keep(kept: Kept | None, logits: Logits, dev: float, job: Job, state: TrainS
     return Kept(logits, oriented, weights)
 
 
-def _final(kept: Kept, job: Job, state: TrainState, test: Encoded) -> Logits:
+def _final(kept: Kept, setting: Setting, state: TrainState, test: Encoded) -> Logits:
     """Give the model the weights that count, and read test once."""
     counted = kept.weights
     if counted is None:
-        counted = job.technique.evaluated(dict(state.model.named_parameters()), state)
+        counted = setting.technique.evaluated(dict(state.model.named_parameters()), state)
     for name, parameter in state.model.named_parameters():
         parameter.data = counted[name].detach()
     return predict(state, test)
 
 
 def _completed(
-    job: Job, data: Mapping[str, Encoded], logits: dict[str, Logits], train_loss: float
+    outcome: Outcome,
+    setting: Setting,
+    data: Mapping[str, Encoded],
+    logits: dict[str, Logits],
+    train_loss: float,
 ) -> Outcome:
-    floors = {s: metrics.floor(job.metric, data[s].labels, job.classes) for s in logits}
-    scores = {s: score(job, logits[s], data[s]) for s in logits}
+    dev, test = (score(setting, logits[split], data[split]) for split in ("dev", "test"))
     rules = metrics.collapse_rules(
-        job.metric,
-        dev=scores["dev"],
-        floor=floors["dev"],
-        predicted=answers(job, logits["dev"]),
+        setting.metric,
+        dev=dev,
+        floor=outcome.dev_floor,
+        predicted=answers(setting, logits["dev"]),
         train_loss=train_loss,
-        prior_loss=metrics.prior_loss(data["train"].labels, job.classes),
+        loss_to_beat=metrics.loss_to_beat(data["train"].labels, setting.classes),
     )
-    counted = {s: v if np.isfinite(v) else floors[s] for s, v in scores.items()}
-    return Outcome(
-        "completed",
+    return replace(
+        outcome,
+        outcome="completed",
         collapsed=rules,
-        dev=counted["dev"],
-        test=counted["test"],
-        dev_floor=floors["dev"],
-        test_floor=floors["test"],
+        dev=dev if np.isfinite(dev) else outcome.dev_floor,
+        test=test if np.isfinite(test) else outcome.test_floor,
         logits=logits,
     )
 

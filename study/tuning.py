@@ -77,7 +77,7 @@ def tune_all(
         verbose: Show Tune's own tables.
     """
     runs = list(feed.runs.values())
-    threads = max(run.cell.recipe.threads for run in runs)
+    threads = max(run.recipe.threads for run in runs)
     room = slots(study, threads)
     progress.workers = min(workers or room, room, len(runs))
     trainable = tune.with_parameters(

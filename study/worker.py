@@ -60,7 +60,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             run = run_from(self._specs[self._key])
             data = self._prepared(run)
             loaded = self._checkpoint(run, data.classes)
-            outcome, _ = train(run.job(data.classes), data.splits, loaded, self._device)
+            outcome, _ = train(run.setting(data.classes), data.splits, loaded, self._device)
         except torch.AcceleratorError:
             raise  # the device's context is lost with it: Tune starts another process
         except Exception as error:  # told to the driver; the process is sound for the next run

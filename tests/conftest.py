@@ -15,7 +15,7 @@ from study.tasks import Task
 from study.techniques import Standard, Technique
 from study.techniques.base import TrainState
 from study.tiny import tiny_model, tiny_task
-from study.train import Job, Outcome, train
+from study.train import Outcome, Setting, train
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(lr=1e-2, epochs=2, batch_size=8)
@@ -62,8 +62,10 @@ def tiny_run(data: dict[str, Encoded], loaded: Loaded) -> Runner:
     def run(
         technique: Technique | None = None, seed: Seed = Seed(0, 0, 0), **recipe: object
     ) -> Outcome:
-        job = Job(RECIPE.replace(**recipe), technique or Standard(), seed, METRICS["accuracy"], 2)
-        return train(job, data, loaded, CPU)[0]
+        setting = Setting(
+            RECIPE.replace(**recipe), technique or Standard(), seed, METRICS["accuracy"], 2
+        )
+        return train(setting, data, loaded, CPU)[0]
 
     return run
 

@@ -110,6 +110,12 @@ class Technique(Spec):
     """A way of fine-tuning. Subclass it once, never a subclass of it."""
 
     @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Refuse a field that would hide a hook."""
+        if hidden := set(cls.model_fields) & {n for n in vars(Technique) if not n.startswith("_")}:
+            raise TypeError(f"{cls.__name__}: field {min(hidden)!r} is the name of a hook")
+
+    @classmethod
     def name(cls) -> str:
         """The class name; a user's own technique is `module:Class`, so that it can be found."""
         own = cls.__module__.startswith("study.")
@@ -139,7 +145,7 @@ class Technique(Spec):
     def __add__(self, other: "Technique | Invalid") -> "Technique":
         if isinstance(other, Invalid):
             return NotImplemented
-        parts = [*_parts(self), *_parts(other)]
+        parts = [*parts_of(self), *parts_of(other)]
         return Combined(parts=tuple(sorted(parts, key=_rank)))
 
     # --- before training ---
@@ -237,7 +243,7 @@ class Combined(Technique):
         return " + ".join(part.label for part in self.parts)
 
     @model_serializer(mode="plain")
-    def _as_parts(self) -> dict[str, Any]:
+    def _asparts_of(self) -> dict[str, Any]:
         return {"technique": [part.canonical() for part in self.parts]}
 
     def objection(self, depths: Depths) -> str | None:
@@ -333,8 +339,9 @@ def technique_from(data: Mapping[str, Any], known: Mapping[str, type[Technique]]
         kind = known[name]
     else:
         raise LookupError(f"{name!r} is not a technique. {did_you_mean(name, known)}")
-    made: Technique = kind(**{key: value for key, value in data.items() if key != "technique"})
-    return made
+    if not (isinstance(kind, type) and issubclass(kind, Technique)):
+        raise LookupError(f"{name!r} is not a technique")
+    return kind(**{key: value for key, value in data.items() if key != "technique"})
 
 
 def _decays(model: nn.Module, name: str) -> bool:
@@ -342,7 +349,8 @@ def _decays(model: nn.Module, name: str) -> bool:
     return kind != "bias" and "norm" not in type(model.get_submodule(owner)).__name__.lower()
 
 
-def _parts(technique: Technique) -> Sequence[Technique]:
+def parts_of(technique: Technique) -> Sequence[Technique]:
+    """The techniques that a combined one is made of; of any other, itself."""
     return technique.parts if isinstance(technique, Combined) else [technique]
 
 

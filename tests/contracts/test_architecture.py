@@ -48,7 +48,7 @@ study = Study(name="s", tasks=[task], models=[model], seeds=[0], recipe=Recipe(e
               techniques=[FreezeLower(layers=1) + LayerwiseDecay(rate=0.5)])
 loaded = Loaded(model, outputs=2, kind="classification")
 data = {{n: encode(s, loaded.tokenizer, 32) for n, s in task.load().splits.items()}}
-outcome, _ = train(study.runs()[0].job(2), data, loaded, torch.device("cpu"))
+outcome, _ = train(study.runs()[0].setting(2), data, loaded, torch.device("cpu"))
 assert outcome.outcome == "completed"
 print("trained")
 """

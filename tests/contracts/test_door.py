@@ -14,8 +14,9 @@ from study.home import Held, Home
 from study.models import Loaded
 from study.outbox import Entry, Outbox
 from study.parcel import entry_of, packed
+from study.store import StoreGone
 from study.study import run_from
-from study.tracking import StoreGone, Tracking
+from study.tracking import Tracking
 from study.train import train
 from tests.conftest import CPU
 
@@ -40,7 +41,7 @@ def home(tmp_path, monkeypatch) -> Home:
 
 @pytest.fixture
 def outcomes(study, prepared, loaded: Loaded):
-    return {run: train(run.job(2), prepared.splits, loaded, CPU)[0] for run in study.runs()[:5]}
+    return {run: train(run.setting(2), prepared.splits, loaded, CPU)[0] for run in study.runs()[:5]}
 
 
 def put(tracking: Tracking, outcomes, data) -> None:

@@ -67,12 +67,12 @@ def test_it_differs_from_the_baseline(name, tiny_run):
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
 def test_it_trains_only_what_it_says(name, data, loaded):
     from study.metrics import METRICS
-    from study.train import Job, train
+    from study.train import Setting, train
     from tests.conftest import CPU, RECIPE
 
     technique = EXAMPLES[name]
-    job = Job(RECIPE, technique, Seed(0, 0, 0), METRICS["accuracy"], 2)
-    outcome, trained = train(job, data, loaded, CPU)
+    setting = Setting(RECIPE, technique, Seed(0, 0, 0), METRICS["accuracy"], 2)
+    outcome, trained = train(setting, data, loaded, CPU)
     from study.models import depths_of
     from study.techniques.base import TrainState
 

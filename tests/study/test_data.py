@@ -75,8 +75,57 @@ def test_values_must_be_numbers(tmp_path):
 
 def test_repeated_ids(tmp_path):
     same = [{"id": "1", **row()}]
-    task = write(tmp_path, train=[{"id": "0", **row()}], dev=same, test=same)
+    train = [{"id": "0", **row()}, {"id": "2", **row(label="no")}]
+    task = write(tmp_path, train=train, dev=same, test=same)
     assert said(task) == ["test.jsonl, row 1 repeats the id '1' of dev.jsonl, row 1."]
+
+
+def test_one_label_is_no_classification(tmp_path):
+    task = write(tmp_path, train=[row()], dev=[row()], test=[row()])
+    assert said(task) == [
+        "train.jsonl, label has the one label 'yes'; a classification needs at least two."
+    ]
+
+
+def test_texts_are_text(tmp_path):
+    task = write(tmp_path, train=[*GOOD, {"text": 7, "label": "no"}], dev=GOOD, test=GOOD)
+    assert said(task) == ["train.jsonl, row 3, text: 7 is not text."]
+
+
+def test_other_encodings_are_told(tmp_path):
+    task = write(tmp_path, train=GOOD, dev=GOOD, test=GOOD)
+    (tmp_path / "train.jsonl").write_bytes('{"text": "né", "label": "yes"}'.encode("latin-1"))
+    assert said(task)[0].startswith("train.jsonl, row 1 is not UTF-8: ")
+
+
+def test_parquet_nulls_are_empty(tmp_path):
+    import pandas as pd
+
+    frame = pd.DataFrame({"text": ["a", None], "label": ["yes", None]})
+    for split in ("train", "dev", "test"):
+        frame.to_parquet(tmp_path / f"{split}.parquet")
+    paths = {split: f"{split}.parquet" for split in ("train", "dev", "test")}
+    mistakes = said(Task(name="mine", folder=str(tmp_path), **paths))
+    assert mistakes[:2] == [
+        "train.parquet, row 2, text is empty.",
+        "train.parquet, row 2, label is empty.",
+    ]
+
+
+def test_files_of_one_name_in_several_folders(tmp_path):
+    paths = {}
+    for split in ("train", "dev", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "data.jsonl").write_text("\n".join(map(json.dumps, GOOD)))
+        paths[split] = f"{split}/data.jsonl"
+    loaded = Task(name="mine", folder=str(tmp_path), **paths).load()
+    assert loaded.splits["dev"].ids == ["dev-1", "dev-2"]
+
+
+def test_labels_come_from_all_of_train_not_from_its_subset(tmp_path):
+    train = [row(label=f"c{i}") for i in range(20)]
+    task = write(tmp_path, train=train, dev=train, test=train)
+    assert len(task.subset(4, seed=0).load().labels) == 20
 
 
 def test_csv_and_parquet_read_like_jsonl(tmp_path):

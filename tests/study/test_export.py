@@ -21,7 +21,7 @@ def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, load
     )
     (run,) = study.runs()
     outcome = export(run, tmp_path / "out")
-    first, _ = train(run.job(2), data, loaded, CPU)
+    first, _ = train(run.setting(2), data, loaded, CPU)
     assert outcome.test == first.test
 
     plain = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from study.metrics import METRICS, Metric, collapse_rules, floor, margin, metric_named, prior_loss
+from study.metrics import METRICS, Metric, collapse_rules, floor, loss_to_beat, margin, metric_named
 
 GOLD = np.array([0, 0, 0, 1])
 
@@ -64,7 +64,7 @@ def rules(**changed: object) -> list[str]:
         "floor": 0.5,
         "predicted": np.tile([0, 1], 500),
         "train_loss": 0.1,
-        "prior_loss": 0.69,
+        "loss_to_beat": 0.68,
     }
     return collapse_rules(METRICS["accuracy"], **{**fine, **changed})
 
@@ -85,14 +85,14 @@ def test_a_lower_metric_collapses_from_above():
         floor=1.0,
         predicted=np.array([0.1, 0.2]),
         train_loss=0.1,
-        prior_loss=1.0,
+        loss_to_beat=0.99,
     )
     assert found == ["at_floor"]
 
 
-def test_prior_loss_by_hand():
-    assert prior_loss(np.array([0, 1]), 2) == pytest.approx(np.log(2))
-    assert prior_loss(np.array([1.0, 3.0]), None) == 1.0
+def test_loss_to_beat_by_hand():
+    assert loss_to_beat(np.array([0, 1]), 2) == pytest.approx(np.log(2) - 0.01)
+    assert loss_to_beat(np.array([0.1, 0.3]), None) == pytest.approx(0.99 * 0.01)
 
 
 def test_a_metric_of_the_users_own(tmp_path, monkeypatch):

