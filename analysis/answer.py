@@ -56,6 +56,9 @@ def _choice(row: Row) -> list[str]:
             f"Use {row.recommended}, but the runs do not tell it apart from {tied}; among these "
             f"it was picked by: {row.decided_by}."
         )
+    if row.unscored:
+        waiting = _listed(str(row.unscored).split("; "))
+        first = f"So far, of those with a score: {first} No score yet: {waiting}."
     return [first, result, *([row.sensitivity] if row.sensitivity else [])]
 
 

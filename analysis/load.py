@@ -172,15 +172,16 @@ def find_run(key: str, uri: str | None = None) -> dict[str, Any]:
         LookupError: If no run, or more than one, has such a key.
     """
     uri = uri or default_uri()
-    found: dict[str, tuple[str, _Long]] = {}
+    found: dict[str, tuple[str, str, _Long]] = {}
     for name in studies(uri):
         long = _read(name, uri)
         keys = long.tags[(long.tags["name"] == "key") & long.tags["value"].str.startswith(key)]
-        found |= dict.fromkeys(keys["run"], (name, long))
+        for run, full in zip(keys["run"], keys["value"], strict=True):
+            found[str(full)] = (str(run), name, long)  # studies can share a run: the same bits
     if len(found) != 1:
         many = f"{len(found)} runs have keys that start with" if found else "no run has the key"
         raise LookupError(f"{many} {key!r}")
-    (run, (name, long)) = found.popitem()
+    run, name, long = next(iter(found.values()))
     tags = _of_run(long.tags, run)
     place = str(long.runs.set_index("run").at[run, "artifact_uri"])
     return {

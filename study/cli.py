@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from study import commands
+from study.ending import complain
 from study.home import Held
 from study.spec import Invalid, SpecError
 from study.study import Study
@@ -55,16 +56,18 @@ def _guarded(action: Callable[[], int]) -> int:
     try:
         return action()
     except SpecError as error:
-        commands.complain(error)
+        complain(error)
         return 2
     except LookupError as error:
-        commands.complain(error.args[0] if error.args else error)
+        if isinstance(error, KeyError | IndexError):
+            raise  # a mistake of ours, not of what was asked for
+        complain(error)
         return 2
     except Held as error:
-        commands.complain(f"{error}. Wait for it, or end it with: study stop")
+        complain(f"{error}. Wait for it, or end it with: study stop")
         return 1
     except KeyboardInterrupt:
-        commands.complain("Stopped before anything was started.")
+        complain("Stopped.")
         return 130
     except BrokenPipeError:  # `study list techniques | head`
         sys.stderr.close()

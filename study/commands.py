@@ -1,19 +1,22 @@
 """What each command does; the only place that joins `study` and `analysis`."""
 
 import argparse
-import importlib.util
 import json
-import os
-import shutil
+import math
 import subprocess
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from study.display import duration
+from study.ending import Ending, complain, near, program, tell_next
+from study.feed import Progress
+from study.files import load_study, sound, study_named
 from study.home import Home, default_home
-from study.spec import Invalid, SpecError, did_you_mean
+from study.spec import Invalid, did_you_mean
 from study.study import Run, Study
 
 
@@ -38,28 +41,28 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
     Returns:
         The exit code: 1 if any run is missing afterwards.
     """
-    from study.display import duration, shown
-    from study.feed import Progress
+    from study.display import shown
     from study.runner import Options, check, execute
-    from study.tracking import TROUBLE, StoreGone, Tracking
+    from study.tracking import TROUBLE, Tracking
 
-    study, home = _sound(given), default_home()
+    study, home = sound(given), default_home()
     check(study)
     runs = _chosen(study, arguments.only)
+    ending = Ending(study.name, len(runs), as_json=arguments.json)
     if arguments.dry_run:
-        return _dry_run(study, runs, home, arguments.workers)
+        missing = _announced(study, runs, _seen(study, home), arguments.workers)
+        return ending.nothing_started(missing)
     with home.lease(study.name):
         try:
             tracking = Tracking(home, study, source)
-        except (StoreGone, *TROUBLE) as error:
+        except TROUBLE as error:
             complain(f"MLflow at {home.uri}: {str(error).splitlines()[0]}")
             return 1
         seen = {key: (record.cell, record.seconds) for key, record in tracking.records.items()}
         missing = _announced(study, runs, seen, arguments.workers)
         if not missing:
             tracking.close(0.0)
-            _next("nothing to run", study.name)
-            return 0
+            return ending.nothing_to_run()
         options = Options(
             address=arguments.address,
             workers=arguments.workers,
@@ -68,40 +71,10 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
         )
         progress = Progress(total=len(runs), finished=len(runs) - len(missing))
         with shown(progress, tracking):
-            waiting = execute(missing, tracking, progress, home=home, study=study, options=options)
-    lost = sum(run.key not in tracking.records for run in runs) - waiting
-    if arguments.json:
-        problems = {"problems": progress.problems, "paused": progress.paused}
-        counts = {"study": study.name, "runs": len(runs), "missing": lost, "waiting": waiting}
-        print(json.dumps(counts | problems))
-    else:
-        _tables(study.name, home)
-    _tell_problems(progress.problems, progress.paused)
-    if waiting:
-        complain(f"{waiting} finished runs wait in the outbox; the next start sends them.")
-    state = "stopped" if progress.stopped else "finished"
-    done, work = len(runs) - lost, duration(sum(progress.seconds))
-    ending = (
-        f"{state}: {done} of {len(runs)} runs done, {work} of work on {progress.workers} workers"
-    )
-    _next(ending, study.name, resume=source if lost else None)
-    return 1 if lost or waiting else 0
-
-
-def _dry_run(study: Study, runs: list[Run], home: Home, workers: int | None) -> int:
-    from analysis import load_runs
-
-    try:
-        frame = load_runs(study.name, home.uri)
-    except LookupError:  # no store yet, or not this study
-        seen: dict[str, tuple[str, float]] = {}
-    else:
-        done = frame[frame["outcome"] != "missing"]
-        seen = dict(zip(done["key"], zip(done["cell"], done["seconds"], strict=True), strict=True))
-    for run in _announced(study, runs, seen, workers):
-        print(f"  {run.key}  {run.name}")
-    print("\nnothing was started")
-    return 0
+            execute(missing, tracking, progress, home=home, study=study, options=options)
+        waiting = {*tracking.outbox.keys()} & {run.key for run in missing}
+        lost = [run for run in runs if run.key not in tracking.records.keys() | waiting]
+    return ending.ended(progress, lost=len(lost), waiting=len(waiting), home=home)
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -109,7 +82,7 @@ def status(arguments: argparse.Namespace) -> int:
     from analysis import cells, cells_table, load_runs, to_text
 
     home = default_home()
-    name = _named(arguments.study, home)
+    name = study_named(arguments.study, home)
     table = cells(load_runs(name, home.uri))
     if arguments.json:
         print(table.to_json(orient="records"))
@@ -117,14 +90,18 @@ def status(arguments: argparse.Namespace) -> int:
     print(to_text(cells_table(table)))
     holder = home.driver(name)
     print(f"\nbeing run by {holder}" if holder else "\nnot running")
-    _next("", name)
+    if not holder and table["missing"].sum():
+        print(f"resume:  {program()} run FILE")
+    tell_next(name)
     return 0
 
 
 def stop(arguments: argparse.Namespace) -> int:
     """Ask the driver of a study to stop; it stays resumable."""
     home = default_home()
-    name = _named(arguments.study, home)
+    name = study_named(arguments.study, home)
+    if name not in home.names():
+        raise LookupError(f"no study {name!r} in {home.root}. {did_you_mean(name, home.names())}")
     holder = home.ask_to_stop(name)
     if holder is None:
         print(f"nobody runs study {name!r}")
@@ -138,12 +115,12 @@ def report(arguments: argparse.Namespace) -> int:
     from analysis import load_curves, load_runs, write_report
 
     home = default_home()
-    name = _named(arguments.study, home)
+    name = study_named(arguments.study, home)
     folder = arguments.out or home.study(name) / "report"
     path = write_report(load_runs(name, home.uri), load_curves(name, home.uri), folder)
-    print(f"report: {_near(path)}")
-    print(f"tables: {_near(path.parent / 'tables')}")
-    print(f"browse: {_program()} ui {name}")
+    print(f"report: {near(path)}")
+    print(f"tables: {near(path.parent / 'tables')}")
+    print(f"browse: {program()} ui {name}")
     return 0
 
 
@@ -221,25 +198,25 @@ def show(arguments: argparse.Namespace) -> int:
     for name, value in found.items():
         text = value if isinstance(value, str) else json.dumps(value)
         print(f"{name:<20} {text}")
-    print(f"\nnext: {_program()} export {found['key']} --out FOLDER    the trained model")
+    print(f"\nnext: {program()} export {found['key']} --out FOLDER    the trained model")
     return 0
 
 
 def plan(arguments: argparse.Namespace) -> int:
     """Say what a study will take: runs, hours, memory, and the seeds a difference needs."""
     from analysis.planning import seeds_for_difference
-    from study.display import duration
-    from study.plan import expect, total_seconds
+    from study.plan import at_once, expect, total_seconds
     from study.runner import check
 
-    study = _sound(load_study(Path(arguments.file)))
+    study = sound(load_study(Path(arguments.file)))
     check(study)
-    seen, sds = _seen(study, default_home())
-    runs = study.runs()
+    done, runs = _finished(study, default_home()), study.runs()
+    seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
     expected = expect(study.cells(), seen, gpus=study.gpus)
-    workers = arguments.workers or os.cpu_count() or 1
+    workers = at_once(runs, study.gpus, arguments.workers)
     total = total_seconds(runs, expected)
-    sd = arguments.sd or (max(sds) if sds else None)
+    scattered = done.groupby("cell")["dev"].std().max()
+    sd = arguments.sd or (None if pd.isna(scattered) else float(scattered))
     seeds = None
     if arguments.detect is not None:
         if sd is None:
@@ -260,7 +237,7 @@ def plan(arguments: argparse.Namespace) -> int:
             f"{seeds} seeds per cell to see a difference of {arguments.detect:g} at sd {sd:.3g} "
             "(two-sided 5 %, power 80 %)"
         )
-    print(f"\nnext: {_program()} run {arguments.file}")
+    print(f"\nnext: {program()} run {arguments.file}")
     return 0
 
 
@@ -271,7 +248,7 @@ def ui(arguments: argparse.Namespace) -> int:
     if home.uri.startswith("http"):
         print(f"the store has a server: {home.uri}")
         return 0
-    name = _named(arguments.study, home)
+    name = study_named(arguments.study, home)
     experiment = _experiment(name, home)
     print(f"cells: {page}#/experiments/{experiment}/runs?viewStateShareKey=cells")
     print("end it with Ctrl-C")
@@ -289,64 +266,25 @@ def export(arguments: argparse.Namespace) -> int:
     from study.export import export
 
     run = _trusted_run(arguments)
-    print(f"training {run.name} again")
-    outcome = export(run, arguments.out)
-    before = find_run(run.key, default_home().uri)["metrics"].get("test")
-    same = before == outcome.test
-    told = "the same" if same else f"NOT the {before} "
-    print(f"test score {outcome.test:.6f}, {told} as when the study ran it")
-    print(f"model: {_near(arguments.out)}")
+    try:
+        found = find_run(run.key, default_home().uri)
+    except LookupError:  # exported from its file before it was ever run
+        found = {"metrics": {}, "tags": {}}
+    device = "cuda" if "device" in found["tags"] and "cpu" not in found["tags"]["device"] else "cpu"
+    print(f"training {run.name} again on {device}")
+    outcome = export(run, arguments.out, device)
+    print(f"model: {near(arguments.out)}")
+    if not found["tags"]:
+        print(f"test score {outcome.test:.6f}; the study has not run it yet")
+        return 0
+    before = found["metrics"].get("test", math.nan)  # a diverged run has none
+    same = before == outcome.test or (math.isnan(before) and math.isnan(outcome.test))
+    told = "the same as" if same else f"NOT the {before:.6f} of"
+    print(f"test score {outcome.test:.6f}, {told} when the study ran it")
     return 0 if same else 1
 
 
-def complain(text: object) -> None:
-    """Say something that is not the answer."""
-    print(text, file=sys.stderr)
-
-
 # --- helpers ----------------------------------------------------------------------------------
-
-
-def load_study(path: Path) -> Study | Invalid:
-    """The study that a file states, with or without mistakes.
-
-    Raises:
-        LookupError: If there is no such file, or no study in it.
-    """
-    from study.study import Study
-
-    if not path.is_file():
-        raise LookupError(f"no study file {str(path)!r}")
-    sys.path.insert(0, str(path.resolve().parent))  # a module of the user's own lies beside it
-    name = f"study_file_{path.stem}".replace("-", "_")
-    described = importlib.util.spec_from_file_location(name, path)
-    if described is None or described.loader is None:
-        raise LookupError(f"{str(path)!r} is not a Python file")
-    module = importlib.util.module_from_spec(described)
-    try:
-        described.loader.exec_module(module)
-    except (SpecError, LookupError):
-        raise
-    except Exception as error:  # whatever a user's file can raise; the place is what they need
-        places = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-        line = places[-1].lineno if places else getattr(error, "lineno", "?")
-        told = f"{path.name}, line {line}: {type(error).__name__}: {error}"
-        raise LookupError(told) from error
-    found = [v for v in vars(module).values() if isinstance(v, Study)]
-    wrong = [v for v in vars(module).values() if isinstance(v, Invalid)]
-    if isinstance(stated := getattr(module, "STUDY", None), Study | Invalid):
-        return stated
-    if len(found) == 1:
-        return found[0]
-    if wrong:
-        return wrong[-1]
-    raise LookupError(f"{str(path)!r} states no study: it needs `STUDY = Study(...)`")
-
-
-def _sound(given: Study | Invalid) -> Study:
-    if isinstance(given, Invalid):
-        raise given.error
-    return given
 
 
 def _chosen(study: Study, only: list[str]) -> list[Run]:
@@ -389,8 +327,7 @@ def _announced(
     Returns:
         The runs that are missing.
     """
-    from study.display import duration
-    from study.plan import expect, total_seconds
+    from study.plan import at_once, expect, total_seconds
 
     missing = [run for run in runs if run.key not in seen]
     counts = [f"{len(runs) - len(missing)} done", f"{len(missing)} new"]
@@ -402,81 +339,31 @@ def _announced(
         for cell, spent in seen.values():
             seconds.setdefault(cell, []).append(spent)
         expected = expect(study.cells(), seconds, gpus=study.gpus)
-        cores = os.cpu_count() or 1
-        at_once = min(workers or cores, cores, len(missing))
+        together = at_once(missing, study.gpus, workers)
         word = "about"
         if any(expected[run.cell.key].basis == "rough" for run in missing):
             word = "roughly"
-        left = duration(total_seconds(missing, expected) / at_once)
-        text += f"; {word} {left} on {at_once} workers"
+        left = duration(total_seconds(missing, expected) / together)
+        text += f"; {word} {left} on {together} workers"
     print(text, file=sys.stderr)
     return missing
 
 
-def _tables(name: str, home: Home) -> None:
-    from analysis import best_strategy, best_strategy_table, cells, cells_table, load_runs, to_text
-
-    runs = load_runs(name, home.uri)
-    if (runs["outcome"] == "missing").all():
-        return
-    print(to_text(cells_table(cells(runs))))
-    print()
-    print(to_text(best_strategy_table(best_strategy(runs))))
+def _seen(study: Study, home: Home) -> dict[str, tuple[str, float]]:
+    """Cell key and seconds of every finished run, by its key; empty without a store."""
+    done = _finished(study, home)
+    return dict(zip(done["key"], zip(done["cell"], done["seconds"], strict=True), strict=True))
 
 
-def _tell_problems(problems: dict[str, str], paused: list[str]) -> None:
-    for name, reason in list(problems.items())[:10]:
-        complain(f"missing {name}: {reason}")
-    if len(problems) > 10:
-        complain(f"and {len(problems) - 10} more missing runs")
-    for name in paused:
-        complain(f"paused {name}: the same error in its first runs; --keep-going does not pause")
-
-
-def _next(ending: str, name: str, resume: str | None = None) -> None:
-    if ending:
-        print(f"\n{ending}")
-    if resume:
-        print(f"resume:  {_program()} run {_near(Path(resume))}")
-    for word, command in (("cells", "status"), ("report", "report"), ("browse", "ui")):
-        print(f"{word + ':':<8} {_program()} {command} {name}")
-
-
-def _program() -> str:
-    """What to type for this program: its name where the shell finds it, else its path."""
-    beside = Path(sys.executable).parent / "study"
-    found = shutil.which("study")
-    return "study" if found or not beside.exists() else _near(beside)
-
-
-def _named(given: str | None, home: Home) -> str:
-    if given is not None and given.endswith(".py"):
-        return _sound(load_study(Path(given))).name
-    if given is not None:
-        return given
-    names = home.names()
-    if len(names) != 1:
-        there = f"there are {', '.join(names)}" if names else f"there is none in {home.root}"
-        raise LookupError(f"which study? {there}")
-    return names[0]
-
-
-def _near(path: Path) -> str:
-    path = path.resolve()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _seen(study: Study, home: Home) -> tuple[dict[str, list[float]], list[float]]:
-    """Seconds of finished runs by cell, and the sds over seeds of the dev score."""
+def _finished(study: Study, home: Home) -> Any:
     from analysis import load_runs
+    from analysis.load import COLUMNS
 
     try:
         runs = load_runs(study.name, home.uri)
-    except LookupError:
-        return {}, []
-    done = runs[runs["outcome"] == "completed"]
-    seconds = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
-    return seconds, [float(sd) for sd in done.groupby("cell")["dev"].std().dropna()]
+    except LookupError:  # no store yet, or not this study
+        return pd.DataFrame(columns=COLUMNS)
+    return runs[runs["outcome"] != "missing"]
 
 
 def _trusted_run(arguments: argparse.Namespace) -> Run:
@@ -485,7 +372,7 @@ def _trusted_run(arguments: argparse.Namespace) -> Run:
     from study.study import own_code, run_from
 
     if arguments.file:
-        study = _sound(load_study(Path(arguments.file)))
+        study = sound(load_study(Path(arguments.file)))
         for run in study.runs():
             if run.key.startswith(arguments.key):
                 return run

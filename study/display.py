@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -12,14 +13,16 @@ from rich.text import Text
 
 from study.feed import Progress
 from study.summary import summary
-from study.tracking import Tracking
+
+if TYPE_CHECKING:
+    from study.tracking import Tracking
 
 PLAIN_SECONDS = 60.0
 LIVE_SECONDS = 0.5
 
 
 @contextmanager
-def shown(progress: Progress, tracking: Tracking) -> Iterator[None]:
+def shown(progress: Progress, tracking: "Tracking") -> Iterator[None]:
     """Show progress on standard error until the block ends."""
     over = threading.Event()
     terminal = sys.stderr.isatty()
@@ -43,7 +46,7 @@ def shown(progress: Progress, tracking: Tracking) -> Iterator[None]:
         thread.join()
 
 
-def line(progress: Progress, tracking: Tracking) -> str:
+def line(progress: Progress, tracking: "Tracking") -> str:
     """Progress in one line: counts, time left, and the best cell so far."""
     parts = [f"{progress.finished}/{progress.total} runs"]
     if progress.workers:
@@ -69,7 +72,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _best(tracking: Tracking) -> str | None:
+def _best(tracking: "Tracking") -> str | None:
     best: tuple[float, str] | None = None
     cells = tracking.cells_so_far()
     if len({name.split("/")[0] for name, _, _ in cells}) > 1:

@@ -12,12 +12,13 @@ from study.study import Run
 from study.train import Outcome, train
 
 
-def export(run: Run, folder: Path) -> Outcome:
+def export(run: Run, folder: Path, device: str) -> Outcome:
     """Train a run and save its model with its tokenizer.
 
     Args:
         run: Which.
         folder: Gets safetensors, configuration, tokenizer, `run.json` and a card.
+        device: `cpu` or `cuda`, as the study trained it; the other rounds otherwise.
 
     Returns:
         The outcome, to compare with the one that the study saw.
@@ -26,8 +27,7 @@ def export(run: Run, folder: Path) -> Outcome:
     rows = task.load()
     loaded = Loaded(run.cell.model, outputs=len(rows.labels) or 1, kind=task.kind)
     data = prepare(rows, loaded.tokenizer, run.recipe.max_length)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    outcome, model = train(run.setting(data.classes), data.splits, loaded, device)
+    outcome, model = train(run.setting(data.classes), data.splits, loaded, torch.device(device))
     if rows.labels:
         model.config.id2label = dict(enumerate(rows.labels))  # type: ignore[union-attr]
         model.config.label2id = {name: i for i, name in enumerate(rows.labels)}  # type: ignore[union-attr]

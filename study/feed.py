@@ -5,6 +5,7 @@ import statistics
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from study.study import Run
 
@@ -27,6 +28,7 @@ class Progress:
         seconds: Duration of each run finished since the start.
         began: When the first run was handed out (`time.monotonic`).
         stopped: Whether somebody asked to stop.
+        traces: Where the tracebacks of failed runs are, one file per cell; None without any.
     """
 
     total: int
@@ -38,6 +40,7 @@ class Progress:
     seconds: list[float] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     stopped: bool = False
+    traces: Path | None = None
 
     @property
     def missing(self) -> int:

@@ -1,5 +1,6 @@
 """What a study will take, before it is run: runs, hours, memory."""
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -59,6 +60,21 @@ def expect(
             speed = GPU_FLOPS if gpus else _speed()
             expected[cell.key] = Expected(_operations(cell) / speed, memory, "rough")
     return expected
+
+
+def at_once(runs: list[Run], gpus: float, workers: int | None) -> int:
+    """Runs that this machine can hold at once; a cluster may hold more.
+
+    Args:
+        runs: Which.
+        gpus: Share of a GPU per run.
+        workers: An upper limit; None for none.
+    """
+    threads = max((run.recipe.threads for run in runs), default=1)
+    room = (os.cpu_count() or 1) // threads
+    if gpus:
+        room = min(room, int(torch.cuda.device_count() / gpus))
+    return max(1, min(workers or room, room, len(runs)))
 
 
 def total_seconds(runs: Iterable[Run], expected: Mapping[str, Expected]) -> float:

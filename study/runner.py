@@ -76,9 +76,8 @@ def execute(
         Outcomes that wait in the outbox for a store in trouble.
     """
     feed = Feed(runs, progress, keep_going=options.keep_going)
-    stopped = threading.Event()
     try:
-        with _stoppable(home, study.name, stopped):
+        with _stoppable(home, study.name):
             _settle(options)
             from study import tuning  # Ray reads its environment when it is imported
 
@@ -93,14 +92,14 @@ def execute(
                     study=study,
                     workers=options.workers,
                     verbose=options.verbose,
+                    alone=_alone(options),
                 )
             finally:
                 tuning.end()
     except KeyboardInterrupt:
-        stopped.set()
+        progress.stopped = True
     finally:
-        waiting = tracking.close(2.0 if stopped.is_set() else PATIENCE_SECONDS)
-    progress.stopped = stopped.is_set()
+        waiting = tracking.close(2.0 if progress.stopped else PATIENCE_SECONDS)
     return waiting
 
 
@@ -118,12 +117,18 @@ def prepared(runs: list[Run]) -> dict[str, Prepared]:
     return made
 
 
+def _alone(options: Options) -> bool:
+    """Whether no cluster was named and none runs here, so that Ray is started on this machine."""
+    running = Path(tempfile.gettempdir(), "ray", "ray_current_cluster").exists()
+    return options.address is None and "RAY_ADDRESS" not in os.environ and not running
+
+
 def _settle(options: Options) -> None:
     """Set what Ray and Tune read from the environment when they are imported."""
     settings = {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # resuming goes by keys
-        "TUNE_FORCE_TRIAL_CLEANUP_S": "1",  # a stopped run is done again anyway
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the study at once; it resumes by keys
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same to workers
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -131,8 +136,7 @@ def _settle(options: Options) -> None:
     if not options.verbose:
         settings["RAY_AIR_NEW_OUTPUT"] = "0"
         logging.getLogger("ray").setLevel(logging.CRITICAL)  # trouble is told in our own words
-    running = Path(tempfile.gettempdir(), "ray", "ray_current_cluster").exists()
-    if options.address is None and "RAY_ADDRESS" not in os.environ and not running:
+    if _alone(options):
         # The one switch with which Ray's servers listen on loopback, on every system.
         settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     for name, value in settings.items():
@@ -140,12 +144,11 @@ def _settle(options: Options) -> None:
 
 
 @contextmanager
-def _stoppable(home: Home, name: str, stopped: threading.Event) -> Iterator[None]:
-    """End on SIGTERM and on `study stop` as on Ctrl-C: Tune winds up, missing runs stay missing."""
+def _stoppable(home: Home, name: str) -> Iterator[None]:
+    """End on SIGTERM and on `study stop` as on Ctrl-C."""
     over = threading.Event()
 
     def interrupt(*_: object) -> None:
-        stopped.set()
         os.kill(os.getpid(), signal.SIGINT)
 
     def watch() -> None:

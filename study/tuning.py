@@ -16,11 +16,10 @@ from ray.tune.search import Searcher
 from study.data import Prepared
 from study.feed import Feed, Progress
 from study.parcel import entry_of
-from study.study import Study
+from study.spec import Mistake, SpecError
+from study.study import Run, Study
 from study.tracking import Tracking
 from study.worker import Worker
-
-log = logging.getLogger(__name__)
 
 RETRIES = 2  # after a worker or its machine died
 
@@ -46,13 +45,16 @@ def end() -> None:
     ray.shutdown()
 
 
-def slots(study: Study, threads: int) -> int:
-    """Runs that the cluster can hold at once."""
+def slots(threads: int, gpus: float) -> int:
+    """Runs that the cluster can hold at once, as it is now; an autoscaler may add to it.
+
+    Args:
+        threads: CPUs per run.
+        gpus: Share of a GPU per run.
+    """
     resources = ray.cluster_resources()
-    held = int(resources.get("CPU", 1) // threads)
-    if study.gpus:
-        held = min(held, int(resources.get("GPU", 0) / study.gpus))
-    return max(1, held)
+    held = int(resources.get("CPU", 0) // threads)
+    return min(held, int(resources.get("GPU", 0) / gpus)) if gpus else held
 
 
 def tune_all(
@@ -64,6 +66,7 @@ def tune_all(
     study: Study,
     workers: int | None,
     verbose: bool,
+    alone: bool,
 ) -> None:
     """Do all of the feed's runs.
 
@@ -75,10 +78,20 @@ def tune_all(
         study: Gives the share of a GPU, and its name.
         workers: Runs under way at once at most; None uses the whole cluster.
         verbose: Show Tune's own tables.
+        alone: Whether the cluster is this machine and will not grow.
+
+    Raises:
+        SpecError: If no run fits on this machine.
     """
     runs = list(feed.runs.values())
     threads = max(run.recipe.threads for run in runs)
-    room = slots(study, threads)
+    room = slots(threads, study.gpus)
+    if alone and room == 0:
+        has = {name: ray.cluster_resources().get(name, 0) for name in ("CPU", "GPU")}
+        text = f"a run needs {threads} CPUs and {study.gpus:g} GPUs; this machine has "
+        text += f"{has['CPU']:g} and {has['GPU']:g}."
+        raise SpecError(f"study {study.name!r}", [Mistake("recipe.threads, gpus", text)])
+    room = max(1, room)
     progress.workers = min(workers or room, room, len(runs))
     trainable = tune.with_parameters(
         Worker,
@@ -154,24 +167,29 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
             self._progress.seconds.append(parcel.ended - parcel.started)
             self._feed.succeeded(run)
         elif problem := result.pop("problem", None):
-            log.debug("%s: %s", run.name, problem["traceback"])
-            self._lost(trial, problem["reason"])
+            self._lost(run, problem["reason"], problem["traceback"])
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A worker died; Tune starts its run again."""
         self._progress.retried += 1
-        log.info("%s: its worker died; started again", self._feed.runs[trial.config["key"]].name)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A worker died once too often."""
-        self._lost(trial, "its worker died again and again, perhaps for want of memory")
+        """A worker died, or could not be set up, once too often."""
+        told = str(trial.get_pickled_error() or trial.get_error() or "")
+        reason = "its worker died again and again, perhaps for want of memory"
+        if "ActorDiedError" not in told and told.strip():
+            reason = told.strip().splitlines()[-1]
+        self._lost(self._feed.runs[trial.config["key"]], reason, told)
 
-    def _lost(self, trial: Trial, reason: str) -> None:
-        run = self._feed.runs[trial.config["key"]]
+    def _lost(self, run: Run, reason: str, trace: str) -> None:
+        folder = self._tracking.outbox.folder.parent / "problems"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{run.cell.key}.txt").write_text(f"{run.name}\n\n{trace}\n")
+        self._progress.traces = folder
         self._feed.failed(run, reason)
         self._tracking.missing(run, reason)
 

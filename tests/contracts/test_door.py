@@ -190,6 +190,103 @@ def test_what_left_the_file_stays_in_mlflow_but_not_in_the_frame(home, study, ou
     assert list(frame["seed"]) == [0, 1]
 
 
+def test_the_summary_holds_the_runs_that_the_study_asks_for(home, study, outcomes, prepared):
+    """Other seeds than before: the earlier runs stay, and neither count nor hide that some miss."""
+    tracking = opened(home, study)
+    put(tracking, outcomes, prepared)
+    tracking.close(20)
+    again = opened(home, study.replace(seeds=[2, 7, 8]))
+    again.close(20)
+    for run in again._store.client.search_runs([again._experiment], "tags.kind = 'cell'"):
+        label = run.data.tags["configuration"]
+        assert run.data.metrics["n"] == (1 if label == "Standard" else 0)
+        assert run.data.metrics["missing"] == (2 if label == "Standard" else 3)
+        assert run.info.status == "KILLED"
+
+
+def test_a_diverged_run_counts_at_the_floor(home, study, outcomes, prepared):
+    from analysis import cells
+
+    runs = [run for run in outcomes if run.cell.label == "Standard"]
+    tracking = opened(home, study)
+    put(tracking, {run: outcomes[run] for run in runs[:2]}, prepared)
+    lost = replace(outcomes[runs[2]], outcome="diverged", dev=math.nan, test=math.nan, logits={})
+    tracking.put(entry(runs[2], lost, prepared), b"")
+    tracking.close(20)
+    values = dict(zip(("n", "diverged"), (3.0, 1.0), strict=True))
+    (parent,) = tracking._store.client.search_runs(
+        [tracking._experiment], "tags.kind = 'cell' and tags.configuration = 'Standard'"
+    )
+    expected = np.mean([outcomes[runs[0]].test, outcomes[runs[1]].test, 0.5])
+    assert parent.data.metrics["test_mean"] == pytest.approx(expected)
+    assert {name: parent.data.metrics[name] for name in values} == values
+    table = cells(load_runs("door", home.uri)).set_index("configuration")
+    assert table.loc["Standard", "test_mean"] == pytest.approx(expected)
+
+
+def test_the_outbox_is_listed_while_it_is_emptied(home, study, outcomes, prepared):
+    """The end of a study polls it while the writer sends."""
+    import threading
+
+    box = Outbox(home.study("door") / "outbox")
+    run, outcome = next(iter(outcomes.items()))
+    sent = entry(run, outcome, prepared)
+    keys = [f"{number:012x}" for number in range(300)]
+    for key in keys:
+        box.put(replace(sent, key=key), b"")
+    emptying = threading.Thread(target=lambda: [box.remove(key) for key in keys])
+    emptying.start()
+    while emptying.is_alive():
+        box.keys()
+    emptying.join()
+    assert box.keys() == []
+
+
+def test_an_entry_that_mlflow_never_takes_blocks_nothing(home, study, outcomes, prepared, caplog):
+    runs = list(outcomes)
+    tracking = opened(home, study)
+    bad = entry(runs[0], outcomes[runs[0]], prepared)
+    tracking.put(replace(bad, metrics=[("exact match %", 1.0, 0)]), b"")
+    put(tracking, {runs[1]: outcomes[runs[1]]}, prepared)
+    assert tracking.close(20) == 0
+    assert "MLflow refuses" in caplog.text
+    assert (home.study("door") / "refused" / runs[0].key / "reason.txt").exists()
+    assert set(tracking.records) == {runs[1].key}
+
+
+def test_an_entry_of_a_cell_that_nobody_knows_any_more(home, study, outcomes, prepared):
+    """The outbox outlived both the store and the technique's place in the file."""
+    run = next(run for run in outcomes if run.cell.label != "Standard")
+    box = Outbox(home.study("door") / "outbox")
+    box.put(entry(run, outcomes[run], prepared), b"")
+    tracking = opened(home, study.replace(techniques=[Standard()]))
+    assert tracking.close(20) == 0
+    again = opened(home, study)
+    assert run.key in again.records
+    again.close(5)
+    assert list(load_runs("door", home.uri)["outcome"]).count("completed") == 1
+
+
+def test_stores_of_ones_own_are_not_made_anew_either(home, study, tmp_path, monkeypatch):
+    file = tmp_path / "own.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
+    opened(home, study).close(5)
+    file.rename(tmp_path / "away.db")
+    with pytest.raises(StoreGone):
+        opened(home, study)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    opened(home, study).close(5)  # the default store never was: it is made
+
+
+def test_a_run_of_two_studies_is_one_run(home, study, outcomes, prepared):
+    run, outcome = next(iter(outcomes.items()))
+    for name in ("door", "window"):
+        tracking = opened(home, study.replace(name=name))
+        put(tracking, {run: outcome}, prepared)
+        tracking.close(20)
+    assert find_run(run.key, home.uri)["metrics"]["test"] == outcome.test
+
+
 def test_a_store_that_is_gone_is_not_made_anew(home, study):
     opened(home, study).close(5)
     (home.root / "mlflow.db").rename(home.root / "elsewhere.db")

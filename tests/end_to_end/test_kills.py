@@ -1,6 +1,7 @@
 """Whatever is killed, moved or asked twice: each run once, with an undisturbed study's bits."""
 
 import os
+import re
 import signal
 import time
 
@@ -66,6 +67,7 @@ def test_killed_worker(running, undisturbed):
     os.kill(victim, signal.SIGKILL)
     assert len(tracked(running.home)) < RUNS, "nothing was in flight"
     assert running.finish() == 0, running.said()
+    assert re.search(r", [12] retried", running.said()), running.said()
     once_each(running.home, undisturbed)
 
 
@@ -75,7 +77,9 @@ def test_interrupted_study_resumes(bench, running, undisturbed):
     running.process.send_signal(signal.SIGINT)
     assert running.finish(60) == 1, running.said()
     assert time.monotonic() - began < 30
-    assert "resume:" in running.said()
+    assert "stopped:" in running.said()
+    assert "resume:  python" in running.said()
+    assert "Traceback" not in running.said()
     assert len(tracked(running.home)) < RUNS
     again = bench.start(running.home)
     assert again.finish() == 0, again.said()

@@ -56,6 +56,14 @@ def test_dry_run_starts_nothing(write, capsys, tmp_path):
     assert not (tmp_path / "home").exists()
 
 
+def test_json_is_all_there_is_on_standard_output(write, capsys):
+    code, out, _ = said(capsys, "run", write(), "--dry-run", "--json")
+    assert code == 0
+    answer = json.loads(out)
+    assert (answer["study"], answer["runs"], answer["missing"]) == ("typed", 4, 4)
+    assert "pairs/tiny/Standard/s0" in answer["new"].values()
+
+
 def test_only_chooses_runs(write, capsys):
     file = write()
     _, out, _ = said(
@@ -151,6 +159,9 @@ def test_stop_where_nobody_runs(write, capsys, tmp_path):
     assert Home(tmp_path / "home").names() == ["typed"]
     code, out, _ = said(capsys, "stop")
     assert (code, out) == (0, "nobody runs study 'typed'\n")
+    code, _, err = said(capsys, "stop", "typo")
+    assert code == 2
+    assert "Did you mean 'typed'?" in err
 
 
 def test_help_teaches(capsys):

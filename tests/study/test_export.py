@@ -20,7 +20,7 @@ def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, load
         name="s", tasks=[task], models=[model], recipe=recipe, techniques=[Standard()], seeds=[3]
     )
     (run,) = study.runs()
-    outcome = export(run, tmp_path / "out")
+    outcome = export(run, tmp_path / "out", "cpu")
     first, _ = train(run.setting(2), data, loaded, CPU)
     assert outcome.test == first.test
 

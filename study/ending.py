@@ -1,0 +1,128 @@
+"""What `study run` says at its end, and what to type next."""
+
+import json
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from study.display import duration
+from study.feed import Progress
+from study.home import Home
+from study.study import Run
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What `study run` says at its end.
+
+    Attributes:
+        name: The study.
+        runs: How many were asked for.
+        as_json: One object on standard output, and nothing else there.
+    """
+
+    name: str
+    runs: int
+    as_json: bool
+
+    def nothing_started(self, missing: list[Run]) -> int:
+        """The end of a dry run."""
+        if self.as_json:
+            return self._json(missing=len(missing), new={run.key: run.name for run in missing})
+        for run in missing:
+            print(f"  {run.key}  {run.name}")
+        print("\nnothing was started")
+        return 0
+
+    def nothing_to_run(self) -> int:
+        """The end of a study that is done."""
+        if self.as_json:
+            return self._json(missing=0)
+        print("nothing to run")
+        tell_next(self.name)
+        return 0
+
+    def ended(self, progress: Progress, *, lost: int, waiting: int, home: Home) -> int:
+        """The end of a study that ran: 1 where runs are missing or wait, else 0."""
+        for name, reason in list(progress.problems.items())[:10]:
+            complain(f"missing {name}: {reason}")
+        if len(progress.problems) > 10:
+            complain(f"and {len(progress.problems) - 10} more missing runs")
+        for name in progress.paused:
+            complain(f"paused {name}: the same error in its first runs; --keep-going goes on")
+        if progress.traces:
+            complain(f"tracebacks: {near(progress.traces)}")
+        if waiting:
+            complain(f"{waiting} finished runs wait in the outbox; the next start sends them.")
+        code = 1 if lost or waiting else 0
+        if self.as_json:
+            self._json(
+                missing=lost,
+                waiting=waiting,
+                retried=progress.retried,
+                stopped=progress.stopped,
+                problems=progress.problems,
+                paused=progress.paused,
+            )
+            return code
+        try:
+            _tables(self.name, home)
+        except LookupError as error:  # the store is away
+            complain(error.args[0])
+        state = "stopped" if progress.stopped else "finished"
+        work = f"{duration(sum(progress.seconds))} of work on {progress.workers} workers"
+        retried = f", {progress.retried} retried" if progress.retried else ""
+        print(f"\n{state}: {self.runs - lost - waiting} of {self.runs} runs done, {work}{retried}")
+        if code:
+            print(f"resume:  {typed()}")
+        tell_next(self.name)
+        return code
+
+    def _json(self, **facts: Any) -> int:
+        print(json.dumps({"study": self.name, "runs": self.runs, **facts}))
+        return 0
+
+
+def complain(text: object) -> None:
+    """Say something that is not the answer."""
+    print(text, file=sys.stderr)
+
+
+def _tables(name: str, home: Home) -> None:
+    from analysis import best_strategy, best_strategy_table, cells, cells_table, load_runs, to_text
+
+    runs = load_runs(name, home.uri)
+    if (runs["outcome"] == "missing").all():
+        return
+    print(to_text(cells_table(cells(runs))))
+    print()
+    print(to_text(best_strategy_table(best_strategy(runs))))
+
+
+def tell_next(name: str) -> None:
+    """Say what to type next about a study."""
+    for word, command in (("cells", "status"), ("report", "report"), ("browse", "ui")):
+        print(f"{word + ':':<8} {program()} {command} {name}")
+
+
+def typed() -> str:
+    """The command as it was typed, to be typed again."""
+    if Path(sys.argv[0]).name == "study":
+        return shlex.join([program(), *sys.argv[1:]])
+    return shlex.join(["python", *sys.argv])
+
+
+def program() -> str:
+    """What to type for this program: its name where the shell finds it, else its path."""
+    beside = Path(sys.executable).parent / "study"
+    found = shutil.which("study")
+    return "study" if found or not beside.exists() else near(beside)
+
+
+def near(path: Path) -> str:
+    """A path as one would type it here."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
