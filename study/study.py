@@ -14,7 +14,7 @@ from study.seeding import Seed
 from study.spec import Mistake, Recipe, Spec, SpecError, digest
 from study.tasks import Task
 from study.techniques import TECHNIQUES, Technique
-from study.techniques.base import parts_of, technique_from
+from study.techniques.base import parts_of, short, technique_from
 from study.train import Setting
 
 
@@ -284,7 +284,7 @@ def _told_apart(value: Any) -> str | None:
 
 def _difference(recipe: Recipe, shared: Recipe) -> str:
     changed = [
-        f"{name}={getattr(recipe, name)}"
+        f"{name}={short(getattr(recipe, name))}"
         for name in Recipe.model_fields
         if getattr(recipe, name) != getattr(shared, name)
     ]

@@ -68,7 +68,8 @@ class Task(Spec):
         dev_rows: Size of the dev subset; None uses all rows.
         subset_seed: Draws the subset, the same for every run.
         folder: Where relative paths start; the study fills it in.
-        source: Where the data comes from and under which licence.
+        source: Where the data comes from, under which licence, and how to get it; said where it is
+            not found.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.@+-]*$")
@@ -145,6 +146,8 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
         except SpecError as error:
             mistakes += error.mistakes
     if mistakes:
+        if task.source and any("no such file" in mistake.text for mistake in mistakes):
+            mistakes.append(Mistake(f"task {task.name}", task.source))
         raise SpecError(f"the data of task {task.name!r}", mistakes)
 
     names = task.labels or tuple(sorted(set(map(str, tables["train"].columns[task.label]))))
@@ -250,7 +253,11 @@ BIOSSES = Task(
     dev="biosses/dev.jsonl.gz",
     test="biosses/test.jsonl.gz",
     text_pair="text_pair",
-    source="Sentence similarity, Sogancioglu et al. 2017; split of BLURB, Gu et al. 2021.",
+    source=(
+        "Sentence similarity (Sogancioglu et al. 2017), licence not stated, so not bundled. Get BLURB's split "
+        "(Gu et al. 2021; 64, 16 and 20 rows of id, text, text_pair, label), write each as "
+        "biosses/{train,dev,test}.jsonl.gz, and name the folder that holds biosses in STUDY_DATA."
+    ),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in (TERMS, BIOSSES)}

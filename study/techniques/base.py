@@ -134,8 +134,8 @@ class Technique(Spec):
         if not values:
             return type(self).__name__
         if len(values) == 1:
-            return f"{type(self).__name__}({_short(next(iter(values.values())))})"
-        inside = ", ".join(f"{name}={_short(value)}" for name, value in values.items())
+            return f"{type(self).__name__}({short(next(iter(values.values())))})"
+        inside = ", ".join(f"{name}={short(value)}" for name, value in values.items())
         return f"{type(self).__name__}({inside})"
 
     @model_serializer(mode="wrap")
@@ -362,5 +362,6 @@ def _rank(technique: Technique) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value as it stands in a label."""
     return f"{value:g}" if isinstance(value, float) else str(value)
