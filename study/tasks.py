@@ -254,9 +254,9 @@ BIOSSES = Task(
     test="biosses/test.jsonl.gz",
     text_pair="text_pair",
     source=(
-        "Sentence similarity (Sogancioglu et al. 2017), licence not stated, so not bundled. Get BLURB's split "
-        "(Gu et al. 2021; 64, 16 and 20 rows of id, text, text_pair, label), write each as "
-        "biosses/{train,dev,test}.jsonl.gz, and name the folder that holds biosses in STUDY_DATA."
+        "Sentence similarity (Sogancioglu et al. 2017), licence not stated, so not bundled. Get "
+        "BLURB's split (Gu et al. 2021; 64, 16 and 20 rows of id, text, text_pair, label), write "
+        "each as biosses/SPLIT.jsonl.gz, and name the folder that holds biosses in STUDY_DATA."
     ),
 )
 
