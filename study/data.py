@@ -65,11 +65,11 @@ def resolve(source: str, folders: list[str]) -> str | Path:
         return source
     if source.startswith("bundled:"):
         return Path(str(resources.files("study") / "bundled" / source.removeprefix("bundled:")))
-    tried = [Path(folder, source) for folder in (*folders, ".")]
-    for path in tried:
-        if path.is_file():
+    tried = dict.fromkeys(Path(folder).resolve() for folder in (*folders, "."))
+    for folder in tried:
+        if (path := Path(folder, source)).is_file():
             return path
-    places = ", ".join(str(path.parent) for path in dict.fromkeys(tried))
+    places = ", ".join(map(str, tried))
     hint = "" if folders else " Name its folder in the study's `data` or in STUDY_DATA."
     raise SpecError("data", [Mistake(source, f"no such file in {places}.{hint}")])
 

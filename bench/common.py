@@ -1,0 +1,115 @@
+"""What the benchmarks share: a fresh process per measured study, and the line that ends a bench."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from study import Study
+    from study.tracking import Record
+
+WORKERS = 2
+HERE = Path(__file__).resolve().parent
+CALL = """
+import importlib, json, sys
+from pathlib import Path
+module, function, arguments, place = sys.argv[1:]
+answer = getattr(importlib.import_module(module), function)(*json.loads(arguments))
+Path(place).write_text(json.dumps(answer))
+"""
+# What study.runner sets for itself, before the first import of Ray; so both sides have it.
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class Measured(NamedTuple):
+    """One call in a process of its own.
+
+    Attributes:
+        seconds: Wall clock of the whole process: interpreter, imports, the call, the end.
+        answer: What the function returned.
+    """
+
+    seconds: float
+    answer: Any
+
+
+def measured(
+    function: Callable[..., object],
+    *arguments: object,
+    environment: Mapping[str, str] | None = None,
+) -> Measured:
+    """Call a function of a bench in a fresh process, in a fresh folder, with a fresh store.
+
+    Args:
+        function: At the top level of a file in this folder.
+        *arguments: JSON goes in and comes out.
+        environment: More variables for the process.
+
+    Raises:
+        subprocess.CalledProcessError: If the process fails; its messages are shown.
+    """
+    module = Path(function.__code__.co_filename).stem  # not `__main__`, which workers lack
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        place = Path(folder, "answer.json")
+        words = [module, function.__name__, json.dumps(arguments), str(place)]
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", CALL, *words],
+            cwd=folder,
+            env=_environment(Path(folder)) | dict(environment or {}),
+            capture_output=True,
+            text=True,
+        )
+        seconds = time.perf_counter() - began
+        if done.returncode:
+            print(done.stdout[-2000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
+            done.check_returncode()
+        return Measured(seconds, json.loads(place.read_text()))
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    outside = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "STUDY_DATA")
+    kept = {name: value for name, value in os.environ.items() if name not in outside}
+    path = os.pathsep.join((str(HERE), str(HERE.parent)))
+    own = {"STUDY_HOME": str(folder / "store"), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return kept | own | QUIET
+
+
+def complete(study: "Study") -> dict[str, "Record"]:
+    """Do all runs of a study the way `study run` does; returns once MLflow has them.
+
+    Raises:
+        RuntimeError: If a run is missing at the end.
+    """
+    from study.feed import Progress
+    from study.home import default_home
+    from study.runner import Options, check, execute
+    from study.tracking import Tracking
+
+    check(study)
+    home, runs = default_home(), study.runs()
+    with home.lease(study.name):
+        tracking = Tracking(home, study, __file__)
+        progress = Progress(total=len(runs), finished=0)
+        options = Options(address="local", workers=WORKERS)
+        waiting = execute(runs, tracking, progress, home=home, study=study, options=options)
+    if waiting or len(tracking.records) != len(runs):
+        reasons = list(progress.problems.items())[:3]
+        raise RuntimeError(f"{len(tracking.records)} of {len(runs)} runs are in MLflow: {reasons}")
+    return tracking.records
+
+
+def ending(name: str, figure: str, *, bar: str, met: bool) -> int:
+    """Print a bench's last line; returns its exit code."""
+    print(f"{name}: {figure} (bar {bar}) {'met' if met else 'short'}")
+    return 0 if met else 1
