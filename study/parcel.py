@@ -6,6 +6,7 @@ import platform
 import socket
 import sys
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -122,6 +123,7 @@ def device_name(kind: str) -> str:
     return torch.cuda.get_device_name() if kind == "cuda" else f"cpu {platform.machine()}"
 
 
+@cache
 def versions() -> str:
     """The versions that results depend on, as one line."""
     packages = ("finetuning-stability", "torch", "transformers", "numpy")

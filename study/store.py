@@ -35,7 +35,8 @@ class Store:
                 _create(self._file)
             marker.touch()
             # Never creates a file, unlike the plain address.
-            self.uri = f"sqlite:///file:{self._file}?mode=rw&uri=true"
+            # The driver is named because MLflow makes folders for a plain sqlite:/// address.
+            self.uri = f"sqlite+pysqlite:///file:{self._file}?mode=rw&uri=true"
         self._inode = self._seen()
         self.client = MlflowClient(tracking_uri=self.uri)
 

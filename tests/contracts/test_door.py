@@ -305,6 +305,15 @@ def test_another_file_in_the_stores_place_is_not_written_to(home, study, outcome
     assert file.read_bytes() == b""
 
 
+def test_nothing_is_left_in_the_working_directory(home, study, tmp_path, monkeypatch):
+    """MLflow makes parent folders of what it takes for a relative path."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    opened(home, study).close(5)
+    load_runs("door", home.uri)
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 def test_a_reader_makes_no_store(tmp_path):
     with pytest.raises(LookupError, match="no store at"):
         load_runs("door", f"sqlite:///{tmp_path / 'absent.db'}")
