@@ -17,7 +17,7 @@ STUDY = Study(
     name="quickstart",
     tasks=[TERMS.subset(128, seed=0)],
     models=[MINILM],
-    recipe=Recipe(lr=1e-4, epochs=5, batch_size=16, max_length=64),
+    recipe=Recipe(lr=1e-4, epochs=4, batch_size=16, max_length=64),
     techniques=[
         Standard(),  # the baseline
         BiasedAdam(),  # the literature's known-bad baseline
