@@ -73,6 +73,7 @@ class Tracking:
         self._experiment = self._open(home, study.name)
         self._cells: dict[str, str] = {}  # key: run id of the parent
         self._problems: dict[str, str] = {}  # cell's key: why runs are missing
+        self._troubled: set[str] = set()  # cells whose parent says why runs are missing
         self._stale: set[str] = set()
         self._wanted: dict[str, list[str]] = {}  # cell's key: its runs' keys
         for run in study.runs():
@@ -142,6 +143,8 @@ class Tracking:
     def _read(self) -> None:
         for run in self._search("tags.kind = 'cell'"):
             self._cells[run.data.tags["cell"]] = run.info.run_id
+            if run.data.tags.get("problem"):
+                self._troubled.add(run.data.tags["cell"])
         for run in self._search("tags.kind = 'run'"):
             key = run.data.tags["key"]
             if run.info.status == "FINISHED":
@@ -279,7 +282,10 @@ class Tracking:
             values = summary(self._finished(key), len(self._wanted[key]))
             metrics = [Metric(n, v, now, 0) for n, v in values.items() if math.isfinite(v)]
             problem = self._problems.get(key) if values["missing"] else None
-            described = {"problem": problem or "", "mlflow.note.content": note(values, problem)}
+            described = {"mlflow.note.content": note(values, problem)}
+            if problem or key in self._troubled:
+                described["problem"] = problem or ""
+                self._troubled.add(key)
             tags = [RunTag(name, text) for name, text in described.items()]
             client.log_batch(self._cells[key], metrics=metrics, tags=tags)
             if not values["missing"] or closing:
