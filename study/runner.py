@@ -77,13 +77,13 @@ def execute(
     """
     feed = Feed(runs, progress, keep_going=options.keep_going)
     try:
-        with _stoppable(home, study.name):
-            _settle(options)
-            from study import tuning  # Ray reads its environment when it is imported
+        _settle(options)
+        from study import tuning  # Ray reads its environment when it is imported
 
-            data = prepared(runs)
-            tuning.start(options.address, verbose=options.verbose)
-            try:
+        data = prepared(runs)
+        tuning.start(options.address, verbose=options.verbose)
+        try:
+            with _stoppable(home, study.name):  # after the start, where Ray takes SIGTERM
                 tuning.tune_all(
                     feed,
                     data,
@@ -94,8 +94,8 @@ def execute(
                     verbose=options.verbose,
                     alone=_alone(options),
                 )
-            finally:
-                tuning.end()
+        finally:
+            tuning.end()
     except KeyboardInterrupt:
         progress.stopped = True
     finally:

@@ -71,10 +71,11 @@ def test_killed_worker(running, undisturbed):
     once_each(running.home, undisturbed)
 
 
-def test_interrupted_study_resumes(bench, running, undisturbed):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_study_resumes(bench, running, undisturbed, sent):
     running.wait_for_runs(2)
     began = time.monotonic()
-    running.process.send_signal(signal.SIGINT)
+    running.process.send_signal(sent)
     assert running.finish(60) == 1, running.said()
     assert time.monotonic() - began < 30
     assert "stopped:" in running.said()
