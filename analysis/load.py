@@ -91,17 +91,7 @@ def load_runs(study: str, uri: str | None = None) -> pd.DataFrame:
     Raises:
         LookupError: If there is no such study or no such store.
     """
-    long = _read(study, uri or default_uri())
-    tags = long.tags.pivot(index="run", columns="name", values="value")
-    if "kind" not in tags:
-        raise LookupError(f"experiment {study!r} was not written by a study")
-    cells = tags[tags["kind"] == "cell"].set_index("cell")
-    finished = long.runs.loc[long.runs["status"] == "FINISHED", "run"]
-    runs = tags[(tags["kind"] == "run") & tags.index.isin(finished)]
-    numbers = long.metrics.pivot(index="run", columns="name", values="value")
-    runs = runs.join(numbers, rsuffix="_value")
-    frame = _wanted(runs, cells[cells["in_study"] == "true"])
-    return _typed(frame, study)
+    return _frame(_read(study, uri or default_uri()), study)
 
 
 def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
@@ -119,8 +109,8 @@ def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
         LookupError: If there is no such study or no such store.
     """
     uri = uri or default_uri()
-    runs = load_runs(study, uri)
     long = _read(study, uri)
+    runs = _frame(long, study)
     keys = long.tags[long.tags["name"] == "key"].set_index("run")["value"]
     history = _history(study, uri, list(keys.index[keys.isin(runs["key"])]))
     history["key"] = history.pop("run").map(keys)
@@ -143,8 +133,8 @@ def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
         LookupError: If there is no such study or no such store.
     """
     uri = uri or default_uri()
-    runs = load_runs(study, uri)
     long = _read(study, uri)
+    runs = _frame(long, study)
     keys = long.tags.loc[long.tags["name"] == "key", ["run", "value"]]
     places = keys.merge(long.runs, on="run").set_index("value")["artifact_uri"]
     about = runs.loc[runs["outcome"] == "completed", IDENTITY]
@@ -216,6 +206,19 @@ def default_uri() -> str:
 
 
 # --- from long tables to the frame ------------------------------------------------------------
+
+
+def _frame(long: _Long, study: str) -> pd.DataFrame:
+    tags = long.tags.pivot(index="run", columns="name", values="value")
+    if "kind" not in tags:
+        raise LookupError(f"experiment {study!r} was not written by a study")
+    cells = tags[tags["kind"] == "cell"].set_index("cell")
+    finished = long.runs.loc[long.runs["status"] == "FINISHED", "run"]
+    runs = tags[(tags["kind"] == "run") & tags.index.isin(finished)]
+    numbers = long.metrics.pivot(index="run", columns="name", values="value")
+    runs = runs.join(numbers, rsuffix="_value")
+    frame = _wanted(runs, cells[cells["in_study"] == "true"])
+    return _typed(frame, study)
 
 
 def _wanted(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:

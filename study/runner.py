@@ -19,8 +19,6 @@ from study.spec import SpecError
 from study.study import Run, Study, problems
 from study.tracking import Tracking
 
-log = logging.getLogger(__name__)
-
 PATIENCE_SECONDS = 300.0  # how long the end of a study waits for a store in trouble
 
 
@@ -33,14 +31,12 @@ class Options:
         workers: Runs under way at once at most; None uses all there is.
         keep_going: Do not pause cells that fail again and again.
         verbose: Show Ray's own messages.
-        source: The study file, for MLflow.
     """
 
     address: str | None = None
     workers: int | None = None
     keep_going: bool = False
     verbose: bool = False
-    source: str = ""
 
 
 def check(study: Study) -> None:

@@ -243,7 +243,7 @@ class Combined(Technique):
         return " + ".join(part.label for part in self.parts)
 
     @model_serializer(mode="plain")
-    def _asparts_of(self) -> dict[str, Any]:
+    def _as_parts(self) -> dict[str, Any]:
         return {"technique": [part.canonical() for part in self.parts]}
 
     def objection(self, depths: Depths) -> str | None:
