@@ -181,7 +181,7 @@ def ready(
 
     from study.train import Outcome
 
-    shapes = {split: (len(data[split].ids), setting.classes) for split in ("dev", "test")}
+    shapes = {split: (len(data[split].ids), setting.kind.outputs) for split in ("dev", "test")}
     outcome = Outcome(
         "completed",
         dev=READY_DEV,

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from study.kinds import Kind
 from study.seeding import Seed, numpy_rng
 from study.spec import Mistake, SpecError, did_you_mean
 
@@ -242,22 +243,17 @@ class Prepared(NamedTuple):
 
     Attributes:
         splits: `train`, `dev` and `test`, tokenised.
-        labels: Class names in the order of their ids; empty for regression.
+        kind: What a model's outputs for it mean.
     """
 
     splits: dict[str, Encoded]
-    labels: tuple[str, ...]
-
-    @property
-    def classes(self) -> int | None:
-        """Number of classes; None for regression."""
-        return len(self.labels) or None
+    kind: Kind
 
 
 def prepare(rows: Any, tokenizer: Any, max_length: int) -> Prepared:
     """Tokenise all splits of a `tasks.TaskData`."""
     splits = {name: encode(split, tokenizer, max_length) for name, split in rows.splits.items()}
-    return Prepared(splits, rows.labels)
+    return Prepared(splits, rows.kind)
 
 
 # --- batches ----------------------------------------------------------------------------------

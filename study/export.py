@@ -25,12 +25,12 @@ def export(run: Run, folder: Path, device: str) -> Outcome:
     """
     task = run.cell.task
     rows = task.load()
-    loaded = Loaded(run.cell.model, outputs=len(rows.labels) or 1, kind=task.kind)
+    loaded = Loaded(run.cell.model, rows.kind)
     data = prepare(rows, loaded.tokenizer, run.recipe.max_length)
-    outcome, model = train(run.setting(data.classes), data.splits, loaded, torch.device(device))
-    if rows.labels:
-        model.config.id2label = dict(enumerate(rows.labels))  # type: ignore[union-attr]
-        model.config.label2id = {name: i for i, name in enumerate(rows.labels)}  # type: ignore[union-attr]
+    outcome, model = train(run.setting(data.kind), data.splits, loaded, torch.device(device))
+    if labels := rows.kind.labels:
+        model.config.id2label = dict(enumerate(labels))  # type: ignore[union-attr]
+        model.config.label2id = {name: i for i, name in enumerate(labels)}  # type: ignore[union-attr]
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)  # type: ignore[operator]
     loaded.tokenizer.save_pretrained(folder)

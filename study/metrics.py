@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import stats
 from sklearn import metrics as sk
 
+from study.kinds import Kind
 from study.spec import did_you_mean
 
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
@@ -103,13 +104,13 @@ def metric_named(name: str) -> Metric:
     )
 
 
-def floor(metric: Metric, gold: Array, classes: int | None) -> float:
+def floor(metric: Metric, gold: Array, kind: Kind) -> float:
     """The best score that a constant prediction reaches.
 
     Args:
         metric: The deciding metric.
         gold: Labels of the split, shape (n_examples,).
-        classes: Number of classes; None for regression, where the constant is the mean.
+        kind: The kind of task; the constant of a regression is the mean.
 
     Returns:
         The score; 0.0 where the metric is undefined for constants (correlations).
@@ -117,7 +118,7 @@ def floor(metric: Metric, gold: Array, classes: int | None) -> float:
     Source: Mosbach et al. 2021, the majority-class predictor; F1 as the larger of all-positive
         and 0.
     """
-    answers = range(classes) if classes is not None else [float(np.mean(gold))]
+    answers = range(len(kind.labels)) or [float(np.mean(gold))]
     scores = [metric(gold, np.full(len(gold), answer)) for answer in answers]
     defined = [score for score in scores if np.isfinite(score)]
     if not defined:
@@ -176,18 +177,18 @@ def collapse_rules(
     return rules
 
 
-def loss_to_beat(labels: Array, classes: int | None) -> float:
+def loss_to_beat(labels: Array, kind: Kind) -> float:
     """The training loss of the best constant answer, less a margin.
 
     Args:
         labels: Of the training split, shape (n_examples,).
-        classes: Number of classes; None for regression.
+        kind: The kind of task.
 
     Returns:
         Label entropy less 0.01, in nats; for regression 99 % of the label variance, which holds
         whatever the unit.
     """
-    if classes is None:
+    if not kind.labels:
         return 0.99 * float(np.var(labels))
-    shares = np.bincount(labels.astype(np.int64), minlength=classes) / len(labels)
+    shares = np.bincount(labels.astype(np.int64), minlength=len(kind.labels)) / len(labels)
     return float(stats.entropy(shares)) - 0.01

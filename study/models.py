@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import nn
 
+from study.kinds import Kind
 from study.seeding import Seed, torch_rng
 from study.spec import Mistake, Spec, SpecError
 
@@ -265,15 +266,12 @@ class Loaded:
         new: Names of the parameters that the checkpoint does not have, drawn from `head`.
     """
 
-    def __init__(
-        self, model: Model, *, outputs: int, kind: Literal["classification", "regression"]
-    ):
+    def __init__(self, model: Model, kind: Kind):
         """Read a checkpoint as float32.
 
         Args:
             model: Which.
-            outputs: Size of the head's output.
-            kind: Decides the loss.
+            kind: Decides the head and the loss.
 
         Raises:
             LookupError: If the architecture has no depth map, or the checkpoint lacks weights
@@ -284,13 +282,12 @@ class Loaded:
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
         folder = model.folder()
-        problem = {"classification": "single_label_classification", "regression": "regression"}
         self._template, report = transformers.AutoModelForSequenceClassification.from_pretrained(
             folder,
             dtype=torch.float32,
             use_safetensors=True,
-            num_labels=outputs,
-            problem_type=problem[kind],
+            num_labels=kind.outputs,
+            problem_type=kind.problem,
             output_loading_info=True,
         )
         self.tokenizer = tokenizer(model)

@@ -101,11 +101,12 @@ def predictions_of(outcome: Outcome, data: Prepared) -> bytes:
     """
     if not outcome.logits:
         return b""
-    names = [f"logit_{label}" for label in data.labels] or ["value"]
+    names = [f"logit_{label}" for label in data.kind.labels] or ["value"]
     tables = []
     for split, logits in outcome.logits.items():
         rows = data.splits[split]
-        gold = [data.labels[label] for label in rows.labels] if data.labels else rows.labels
+        classes = data.kind.labels
+        gold = [classes[label] for label in rows.labels] if classes else rows.labels
         columns = {
             "split": pa.array([split] * len(rows.ids)),
             "id": pa.array(rows.ids),

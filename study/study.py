@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
 from study import metrics
+from study.kinds import Kind
 from study.models import MODELS, Model, depths_of, hollow
 from study.seeding import Seed
 from study.spec import Mistake, Recipe, Spec, SpecError, digest
@@ -137,10 +138,10 @@ class Run:
         """The recipe as it trains, after the technique's `recipe` hook."""
         return self.cell.technique.recipe(self.cell.recipe)
 
-    def setting(self, classes: int | None) -> Setting:
-        """The run as the training core needs it; the data says how many classes there are."""
+    def setting(self, kind: Kind) -> Setting:
+        """The run as the training core needs it; the data says which classes there are."""
         metric = metrics.metric_named(self.cell.task.metric)
-        return Setting(self.cell.recipe, self.cell.technique, self.seed, metric, classes)
+        return Setting(self.cell.recipe, self.cell.technique, self.seed, metric, kind)
 
     def spec(self) -> dict[str, Any]:
         """Plain data from which `run_from` makes the same run."""
@@ -332,7 +333,8 @@ def problems(study: Study) -> list[Mistake]:
             if part.name().startswith(("__main__:", "study_file_"))
         ]
         for name, (model, depths) in shapes.items():
-            if objection := technique.objection(depths):
+            objections = (technique.objection(depths, task.kind) for task in study.tasks)
+            if objection := next((o for o in objections if o), None):
                 text = f"{technique.label} does not fit model {name!r}: {objection}."
                 found.append(Mistake(path, text))
             longest = getattr(model.config, "max_position_embeddings", None)

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from study import metrics
 from study.data import Rows, read_rows, resolve
+from study.kinds import KINDS, Kind
 from study.spec import Mistake, Spec, SpecError, did_you_mean
 
 SPLITS = ("train", "dev", "test")
@@ -37,12 +38,12 @@ class TaskData(NamedTuple):
 
     Attributes:
         splits: `train`, `dev` and `test`.
-        labels: Class names in the order of their ids; empty for regression.
+        kind: The kind of task, with its class names.
         fingerprint: Changes with any text, label, or order of any row in use.
     """
 
     splits: dict[str, Split]
-    labels: tuple[str, ...]
+    kind: Kind
     fingerprint: str
 
 
@@ -176,7 +177,7 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     if mistakes:
         raise SpecError(f"the data of task {task.name!r}", mistakes)
     classes = names if task.kind == "classification" else ()
-    return TaskData(splits, classes, _fingerprint(splits, classes))
+    return TaskData(splits, KINDS[task.kind](classes), _fingerprint(splits, classes))
 
 
 def _labels(rows: Rows, task: Task, names: tuple[str, ...]) -> tuple[metrics.Array, list[Mistake]]:

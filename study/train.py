@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from study import metrics
 from study.data import Encoded, evaluation_batches, training_batches
+from study.kinds import Kind
 from study.memory import peak_memory, reset_peak_memory
 from study.models import Loaded, depths_of
 from study.seeding import Seed, derive, seed_global
@@ -33,14 +34,14 @@ class Setting:
         technique: What to do.
         seed: The three streams' seeds.
         metric: The deciding metric.
-        classes: Number of classes; None for regression.
+        kind: What the model's outputs mean.
     """
 
     recipe: Recipe
     technique: Technique
     seed: Seed
     metric: metrics.Metric
-    classes: int | None
+    kind: Kind
 
 
 class Kept(NamedTuple):
@@ -106,18 +107,19 @@ def train(
     """
     began = time.perf_counter()
     reset_peak_memory(device)
-    state = _prepared(setting, loaded, device)
+    state = _prepared(setting, data["train"], loaded, device)
     phases = setting.technique.phases([Phase(state.recipe, state.trainable)], state)
+    lengths = [_steps(phase.recipe, data["train"]) for phase in phases]
+    state.steps = sum(lengths)
     losses: list[float] = []
     scores: list[float] = []
     kept: Kept | None = None
     stepping, plain_loss = 0.0, math.nan
 
-    for phase in phases:
+    for phase, steps in zip(phases, lengths, strict=True):
         state.recipe = phase.recipe
         _learn(state, phase.names)
-        optimizer, rates = _optimizer(setting.technique, state)
-        steps = phase.recipe.epochs * -(-len(data["train"].ids) // phase.recipe.batch_size)
+        optimizer, groups = _optimizer(setting.technique, state)
         done = 0
         for _ in range(phase.recipe.epochs):
             started = time.perf_counter()
@@ -125,8 +127,9 @@ def train(
             totals = torch.zeros(2, device=device)  # of what is minimised, and of the task alone
             for batch in _batches(data["train"], state, epoch=len(losses)):
                 factor = schedule(phase.recipe, done, steps)
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * factor
+                for mine, group in zip(optimizer.param_groups, groups, strict=True):
+                    mine["lr"] = group.lr * factor
+                state.rates = {name: g.lr * factor for g in groups for name in g.names}
                 step_losses = _step(setting.technique, state, phase, optimizer, batch)
                 totals += torch.stack(step_losses) * len(batch["labels"])
                 done += 1
@@ -155,8 +158,8 @@ def train(
     curves = {"train/loss": losses, f"dev/{setting.metric.name}": scores}
     outcome = Outcome(
         "diverged",
-        dev_floor=metrics.floor(setting.metric, data["dev"].labels, setting.classes),
-        test_floor=metrics.floor(setting.metric, data["test"].labels, setting.classes),
+        dev_floor=metrics.floor(setting.metric, data["dev"].labels, setting.kind),
+        test_floor=metrics.floor(setting.metric, data["test"].labels, setting.kind),
         curves=curves,
         facts=facts,
         device=device.type,
@@ -207,7 +210,7 @@ def predict(state: TrainState, data: Encoded) -> Logits:
 
 def answers(setting: Setting, logits: Logits) -> metrics.Array:
     """Class ids or values from outputs, shape (n_examples,)."""
-    if setting.classes is None:
+    if setting.kind.name == "regression":
         return np.asarray(logits[:, 0], np.float64)
     return np.asarray(logits.argmax(axis=1), np.int64)
 
@@ -217,11 +220,16 @@ def score(setting: Setting, logits: Logits, data: Encoded) -> float:
     return setting.metric(data.labels, answers(setting, logits))
 
 
-def _prepared(setting: Setting, loaded: Loaded, device: torch.device) -> TrainState:
+def _prepared(setting: Setting, train: Encoded, loaded: Loaded, device: torch.device) -> TrainState:
     recipe = setting.technique.recipe(setting.recipe)
     torch.set_num_threads(recipe.threads)
     model = loaded.fresh(setting.seed, recipe.dropout).to(device)
-    state = TrainState(model, recipe, setting.seed, depths_of(model), device)
+
+    def batches() -> Iterator[dict[str, Tensor]]:
+        return (_to(batch, device) for _, batch in evaluation_batches(train, recipe.batch_size))
+
+    depths = depths_of(model)
+    state = TrainState(model, recipe, setting.seed, depths, device, setting.kind, batches)
     # A module that a technique makes draws its values globally.
     seed_global(derive(setting.seed, "head", "prepare"))
     setting.technique.weights(state)
@@ -239,7 +247,7 @@ def _learn(state: TrainState, names: tuple[str, ...]) -> None:
 
 def _optimizer(
     technique: Technique, state: TrainState
-) -> tuple[torch.optim.Optimizer, list[float]]:
+) -> tuple[torch.optim.Optimizer, list[Group]]:
     groups: list[Group] = technique.groups(plain_groups(state), state)
     placed = [name for group in groups for name in group.names]
     for name in state.trainable:
@@ -255,7 +263,7 @@ def _optimizer(
         eps=state.recipe.eps,
         fused=True,
     )
-    return optimizer, [group.lr for group in groups]
+    return optimizer, groups
 
 
 def _batches(data: Encoded, state: TrainState, epoch: int) -> Iterator[dict[str, Tensor]]:
@@ -348,7 +356,7 @@ def _completed(
         floor=outcome.dev_floor,
         predicted=answers(setting, logits["dev"]),
         train_loss=train_loss,
-        loss_to_beat=metrics.loss_to_beat(data["train"].labels, setting.classes),
+        loss_to_beat=metrics.loss_to_beat(data["train"].labels, setting.kind),
     )
     return replace(
         outcome,
@@ -358,6 +366,10 @@ def _completed(
         test=test if np.isfinite(test) else outcome.test_floor,
         logits=logits,
     )
+
+
+def _steps(recipe: Recipe, train: Encoded) -> int:
+    return recipe.epochs * -(-len(train.ids) // recipe.batch_size)
 
 
 def _share(state: TrainState, names: set[str]) -> float:

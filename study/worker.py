@@ -10,6 +10,7 @@ import torch
 from ray import tune
 
 from study.data import Prepared
+from study.kinds import Kind
 from study.models import Loaded
 from study.parcel import packed
 from study.study import Run, run_from
@@ -59,8 +60,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         try:
             run = run_from(self._specs[self._key])
             data = self._prepared(run)
-            loaded = self._checkpoint(run, data.classes)
-            outcome, _ = train(run.setting(data.classes), data.splits, loaded, self._device)
+            loaded = self._checkpoint(run, data.kind)
+            outcome, _ = train(run.setting(data.kind), data.splits, loaded, self._device)
         except torch.AcceleratorError:
             raise  # the device's context is lost with it: Tune starts another process
         except Exception as error:  # told to the driver; the process is sound for the next run
@@ -74,11 +75,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             self._data[run.data_key] = ray.get(self._references[run.data_key])
         return self._data[run.data_key]
 
-    def _checkpoint(self, run: Run, classes: int | None) -> Loaded:
-        model, kind = run.cell.model, run.cell.task.kind
-        key = (model, classes, kind)
+    def _checkpoint(self, run: Run, kind: Kind) -> Loaded:
+        key = (run.cell.model, kind)
         if key not in self._loaded:
             while len(self._loaded) >= KEPT_MODELS:
                 self._loaded.pop(next(iter(self._loaded)))
-            self._loaded[key] = Loaded(model, outputs=classes or 1, kind=kind)
+            self._loaded[key] = Loaded(run.cell.model, kind)
         return self._loaded[key]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from study.data import Encoded, Prepared, prepare
+from study.kinds import Classification
 from study.metrics import METRICS
 from study.models import Loaded, Model, depths_of
 from study.seeding import Seed
@@ -17,6 +18,7 @@ from study.techniques.base import TrainState
 from study.tiny import tiny_model, tiny_task
 from study.train import Outcome, Setting, train
 
+PAIRS = Classification(("no", "yes"))
 CPU = torch.device("cpu")
 RECIPE = Recipe(lr=1e-2, epochs=2, batch_size=8)
 
@@ -33,7 +35,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 @pytest.fixture(scope="session")
 def loaded(model: Model) -> Loaded:
-    return Loaded(model, outputs=2, kind="classification")
+    return Loaded(model, PAIRS)
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +51,9 @@ def data(prepared: Prepared) -> dict[str, Encoded]:
 @pytest.fixture
 def tiny_state(loaded: Loaded) -> TrainState:
     fresh = loaded.fresh(Seed(0, 0, 0), None)
-    return TrainState(fresh, Recipe(lr=1.0), Seed(0, 0, 0), depths_of(fresh), CPU)
+    return TrainState(
+        fresh, Recipe(lr=1.0), Seed(0, 0, 0), depths_of(fresh), CPU, PAIRS, lambda: iter(())
+    )
 
 
 Runner = Callable[..., Outcome]
@@ -63,7 +67,7 @@ def tiny_run(data: dict[str, Encoded], loaded: Loaded) -> Runner:
         technique: Technique | None = None, seed: Seed = Seed(0, 0, 0), **recipe: object
     ) -> Outcome:
         setting = Setting(
-            RECIPE.replace(**recipe), technique or Standard(), seed, METRICS["accuracy"], 2
+            RECIPE.replace(**recipe), technique or Standard(), seed, METRICS["accuracy"], PAIRS
         )
         return train(setting, data, loaded, CPU)[0]
 

@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
     )
     tracking = Tracking(home, study, "quickstart.py")
     for run in study.runs():
-        outcome, _ = train(run.setting(2), prepared.splits, loaded, CPU)
+        outcome, _ = train(run.setting(prepared.kind), prepared.splits, loaded, CPU)
         parcel = packed(outcome, prepared, started=0.0, ended=1.0)
         tracking.put(entry_of(run, parcel), parcel.predictions)
     assert tracking.close(30) == 0

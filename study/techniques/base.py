@@ -5,7 +5,7 @@ the order in which they stand here, and for combined techniques in the order of 
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from pydantic import model_serializer
 from torch import Tensor, nn
 
+from study.kinds import Kind
 from study.models import Depths
 from study.seeding import Seed, Stream, torch_rng
 from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, did_you_mean
@@ -61,7 +62,11 @@ class TrainState:
         seed: The run's seeds.
         depths: The depth of every parameter.
         device: Where the model is.
+        kind: The kind of task: what the model's outputs mean.
+        batches: Called, the training rows batch by batch, in an order that is always the same.
         step: Optimizer steps done, over all phases.
+        steps: Optimizer steps of the whole run; 0 until the phases are known.
+        rates: The learning rate of every trainable parameter in this step, by name.
         memo: What changes during a run, under the technique's name.
     """
 
@@ -70,7 +75,11 @@ class TrainState:
     seed: Seed
     depths: Depths
     device: torch.device
+    kind: Kind
+    batches: Callable[[], Iterator[dict[str, Tensor]]]
     step: int = 0
+    steps: int = 0
+    rates: dict[str, float] = field(default_factory=dict)
     memo: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -150,8 +159,8 @@ class Technique(Spec):
 
     # --- before training ---
 
-    def objection(self, depths: Depths) -> str | None:
-        """Why this technique cannot be used on a model of these depths; None where it can."""
+    def objection(self, depths: Depths, kind: str) -> str | None:
+        """Why this technique cannot be used on such a model and kind of task; None if it can."""
         return None
 
     def recipe(self, recipe: Recipe) -> Recipe:
@@ -246,9 +255,9 @@ class Combined(Technique):
     def _as_parts(self) -> dict[str, Any]:
         return {"technique": [part.canonical() for part in self.parts]}
 
-    def objection(self, depths: Depths) -> str | None:
+    def objection(self, depths: Depths, kind: str) -> str | None:
         """The first objection of any part."""
-        return next((o for part in self.parts if (o := part.objection(depths))), None)
+        return next((o for part in self.parts if (o := part.objection(depths, kind))), None)
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Fold over the parts."""

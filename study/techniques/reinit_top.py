@@ -18,7 +18,7 @@ class ReinitTop(Technique):
 
     layers: int = Field(ge=0)
 
-    def objection(self, depths: Depths) -> str | None:
+    def objection(self, depths: Depths, kind: str) -> str | None:
         """The model must have that many layers, each with weights of its own."""
         if depths.family.shared_layers and self.layers > 0:
             return "its layers share one set of weights; only layers=0 can be re-initialised"

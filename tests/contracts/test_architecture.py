@@ -38,7 +38,7 @@ sys.modules.update(dict.fromkeys(("ray", "mlflow", "analysis", "optuna", "sqlalc
 from pathlib import Path
 import torch
 from study import FreezeLower, LayerwiseDecay, Recipe, Study
-from study.data import encode
+from study.data import prepare
 from study.models import Loaded
 from study.tiny import tiny_model, tiny_task
 from study.train import train
@@ -46,9 +46,9 @@ here = Path({str(tmp_path)!r})
 task, model = tiny_task(here / "task"), tiny_model(here / "model")
 study = Study(name="s", tasks=[task], models=[model], seeds=[0], recipe=Recipe(epochs=1),
               techniques=[FreezeLower(layers=1) + LayerwiseDecay(rate=0.5)])
-loaded = Loaded(model, outputs=2, kind="classification")
-data = {{n: encode(s, loaded.tokenizer, 32) for n, s in task.load().splits.items()}}
-outcome, _ = train(study.runs()[0].setting(2), data, loaded, torch.device("cpu"))
+loaded = Loaded(model, task.load().kind)
+data = prepare(task.load(), loaded.tokenizer, 32)
+outcome, _ = train(study.runs()[0].setting(data.kind), data.splits, loaded, torch.device("cpu"))
 assert outcome.outcome == "completed"
 print("trained")
 """
@@ -73,7 +73,18 @@ def under(found: set[str], roots: set[str]) -> set[str]:
     return {name for name in found if any(name == r or name.startswith(r + ".") for r in roots)}
 
 
-CORE = ["spec", "seeding", "metrics", "data", "tasks", "models", "memory", "train", "study"]
+CORE = [
+    "spec",
+    "seeding",
+    "kinds",
+    "metrics",
+    "data",
+    "tasks",
+    "models",
+    "memory",
+    "train",
+    "study",
+]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,10 @@ def home(tmp_path, monkeypatch) -> Home:
 
 @pytest.fixture
 def outcomes(study, prepared, loaded: Loaded):
-    return {run: train(run.setting(2), prepared.splits, loaded, CPU)[0] for run in study.runs()[:5]}
+    return {
+        run: train(run.setting(prepared.kind), prepared.splits, loaded, CPU)[0]
+        for run in study.runs()[:5]
+    }
 
 
 def put(tracking: Tracking, outcomes, data) -> None:

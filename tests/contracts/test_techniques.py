@@ -8,24 +8,10 @@ import torch
 
 from study.seeding import Seed
 from study.spec import Invalid
-from study.techniques import (
-    TECHNIQUES,
-    BiasedAdam,
-    FreezeLower,
-    LayerwiseDecay,
-    ReinitTop,
-    Standard,
-    Technique,
-)
+from study.techniques import TECHNIQUES, Standard, Technique
 from study.techniques.base import plain_groups, technique_from
+from tests.examples import EXAMPLES
 
-EXAMPLES: dict[str, Technique] = {
-    "Standard": Standard(),
-    "BiasedAdam": BiasedAdam(),
-    "FreezeLower": FreezeLower(layers=1),
-    "LayerwiseDecay": LayerwiseDecay(rate=0.5),
-    "ReinitTop": ReinitTop(layers=1),
-}
 HOOKS = {name for name in vars(Technique) if not name.startswith(("_", "model_"))}
 
 
@@ -68,16 +54,16 @@ def test_it_differs_from_the_baseline(name, tiny_run):
 def test_it_trains_only_what_it_says(name, data, loaded):
     from study.metrics import METRICS
     from study.train import Setting, train
-    from tests.conftest import CPU, RECIPE
+    from tests.conftest import CPU, PAIRS, RECIPE
 
     technique = EXAMPLES[name]
-    setting = Setting(RECIPE, technique, Seed(0, 0, 0), METRICS["accuracy"], 2)
+    setting = Setting(RECIPE, technique, Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
     outcome, trained = train(setting, data, loaded, CPU)
     from study.models import depths_of
     from study.techniques.base import TrainState
 
     fresh = loaded.fresh(Seed(0, 0, 0), None)
-    state = TrainState(fresh, RECIPE, Seed(0, 0, 0), depths_of(fresh), CPU)
+    state = TrainState(fresh, RECIPE, Seed(0, 0, 0), depths_of(fresh), CPU, PAIRS, iter)
     technique.weights(state)
     technique.prepare(state)
     for parameter_name, start in fresh.named_parameters():

@@ -125,7 +125,7 @@ def test_files_of_one_name_in_several_folders(tmp_path):
 def test_labels_come_from_all_of_train_not_from_its_subset(tmp_path):
     train = [row(label=f"c{i}") for i in range(20)]
     task = write(tmp_path, train=train, dev=train, test=train)
-    assert len(task.subset(4, seed=0).load().labels) == 20
+    assert len(task.subset(4, seed=0).load().kind.labels) == 20
 
 
 def test_csv_and_parquet_read_like_jsonl(tmp_path):

@@ -11,7 +11,7 @@ from study.data import encode, evaluation_batches
 from study.export import export
 from study.study import run_from
 from study.train import train
-from tests.conftest import CPU
+from tests.conftest import CPU, PAIRS
 
 
 def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, loaded):
@@ -21,7 +21,7 @@ def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, load
     )
     (run,) = study.runs()
     outcome = export(run, tmp_path / "out", "cpu")
-    first, _ = train(run.setting(2), data, loaded, CPU)
+    first, _ = train(run.setting(PAIRS), data, loaded, CPU)
     assert outcome.test == first.test
 
     plain = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")

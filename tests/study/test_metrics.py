@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from study.kinds import Regression
 from study.metrics import METRICS, Metric, collapse_rules, floor, loss_to_beat, margin, metric_named
+from tests.conftest import PAIRS
 
 GOLD = np.array([0, 0, 0, 1])
 
@@ -38,17 +40,17 @@ def test_a_constant_prediction_has_no_matthews():
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "expected"),
+    ("name", "kind", "expected"),
     [
-        ("accuracy", 2, 0.75),  # the majority's share
-        ("f1", 2, 0.4),  # all positive: precision 1/4, recall 1
-        ("matthews_corrcoef", 2, 0.0),
-        ("pearson", None, 0.0),
-        ("mse", None, 0.1875),  # the variance
+        ("accuracy", PAIRS, 0.75),  # the majority's share
+        ("f1", PAIRS, 0.4),  # all positive: precision 1/4, recall 1
+        ("matthews_corrcoef", PAIRS, 0.0),
+        ("pearson", Regression(()), 0.0),
+        ("mse", Regression(()), 0.1875),  # the variance
     ],
 )
-def test_floors_by_hand(name, classes, expected):
-    assert floor(METRICS[name], GOLD, classes) == pytest.approx(expected)
+def test_floors_by_hand(name, kind, expected):
+    assert floor(METRICS[name], GOLD, kind) == pytest.approx(expected)
 
 
 def test_the_margin_is_a_point_or_two_standard_errors():
@@ -91,8 +93,8 @@ def test_a_lower_metric_collapses_from_above():
 
 
 def test_loss_to_beat_by_hand():
-    assert loss_to_beat(np.array([0, 1]), 2) == pytest.approx(np.log(2) - 0.01)
-    assert loss_to_beat(np.array([0.1, 0.3]), None) == pytest.approx(0.99 * 0.01)
+    assert loss_to_beat(np.array([0, 1]), PAIRS) == pytest.approx(np.log(2) - 0.01)
+    assert loss_to_beat(np.array([0.1, 0.3]), Regression(())) == pytest.approx(0.99 * 0.01)
 
 
 def test_a_metric_of_the_users_own(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from torch import nn
 from study.models import FAMILIES, MINILM, Depths, Loaded, Model, depths_of, initialise
 from study.seeding import Seed
 from study.spec import SpecError
+from tests.conftest import PAIRS
 
 SMALL = {
     "vocab_size": 50,
@@ -131,14 +132,14 @@ def test_a_checkpoint_without_its_body_is_refused(tmp_path, model: Model):
     import safetensors.torch
 
     folder = tmp_path / "broken"
-    loaded = Loaded(model, outputs=2, kind="classification")
+    loaded = Loaded(model, PAIRS)
     loaded.fresh(Seed(0, 0, 0), None).save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     kept = {k: v for k, v in weights.items() if "layer.0" not in k}
     safetensors.torch.save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(LookupError, match=r"has no weights for bert\.encoder\.layer\.0"):
-        Loaded(Model(name="broken", checkpoint=str(folder)), outputs=2, kind="classification")
+        Loaded(Model(name="broken", checkpoint=str(folder)), PAIRS)
 
 
 def test_what_cannot_be_had_says_what_to_do(tmp_path, monkeypatch):

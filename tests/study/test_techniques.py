@@ -80,11 +80,13 @@ def test_frozen_weights_stay_bit_for_bit(tiny_state, layers):
 
 def test_freezing_leaves_something_to_train():
     depths = Depths(FAMILIES["bert"], 6)
-    assert FreezeLower(layers=5).objection(depths) is None
-    assert FreezeLower(layers=6).objection(depths) == (
+    assert FreezeLower(layers=5).objection(depths, "classification") is None
+    assert FreezeLower(layers=6).objection(depths, "classification") == (
         "layers=6 leaves none of its 6 layers to train"
     )
-    assert FreezeLower(layers=1).objection(Depths(FAMILIES["albert"], 1)) is not None
+    assert (
+        FreezeLower(layers=1).objection(Depths(FAMILIES["albert"], 1), "classification") is not None
+    )
 
 
 def test_reinit_draws_the_top_and_leaves_the_rest(tiny_state):
@@ -115,8 +117,11 @@ def test_start_is_what_re_initialising_left(tiny_state):
 
 def test_reinit_of_more_layers_than_there_are():
     depths = Depths(FAMILIES["bert"], 2)
-    assert ReinitTop(layers=2).objection(depths) is None
-    assert ReinitTop(layers=3).objection(depths) == "layers=3 is more than its 2 layers"
+    assert ReinitTop(layers=2).objection(depths, "classification") is None
+    assert (
+        ReinitTop(layers=3).objection(depths, "classification")
+        == "layers=3 is more than its 2 layers"
+    )
 
 
 def test_reinit_depends_on_the_head_seed_alone(tiny_run):

@@ -10,7 +10,7 @@ from study.spec import Recipe
 from study.techniques import TECHNIQUES, Standard
 from study.techniques.base import Technique
 from study.train import Setting, schedule, train
-from tests.conftest import CPU, RECIPE
+from tests.conftest import CPU, PAIRS, RECIPE
 
 
 def test_the_same_run_has_the_same_bits(tiny_run):
@@ -134,7 +134,7 @@ def test_the_test_split_is_read_once_and_last(data, loaded, monkeypatch):
 
     monkeypatch.setattr(study.train, "predict", watched)
     recipe = RECIPE.replace(epochs=3, checkpoint="best_dev")
-    train(Setting(recipe, Standard(), Seed(0, 0, 0), METRICS["accuracy"], 2), data, loaded, CPU)
+    train(Setting(recipe, Standard(), Seed(0, 0, 0), METRICS["accuracy"], PAIRS), data, loaded, CPU)
     assert read == ["dev", "dev", "dev", "test"]
 
 
