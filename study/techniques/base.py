@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import model_serializer
@@ -116,7 +116,14 @@ class TrainState:
 
 
 class Technique(Spec):
-    """A way of fine-tuning. Subclass it once, never a subclass of it."""
+    """A way of fine-tuning. Subclass it once, never a subclass of it.
+
+    Attributes:
+        clashes: Techniques, by name, with which this one has no meaning, and why; one of the two
+            says so.
+    """
+
+    clashes: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -220,7 +227,7 @@ class Combined(Technique):
 
     Attributes:
         parts: The techniques; none twice, and at most one of them overrides each of `phases`,
-            `optimizer` and `evaluated`.
+            `optimizer` and `evaluated`, and none clashing with another.
     """
 
     parts: tuple[Technique, ...]
@@ -231,6 +238,10 @@ class Combined(Technique):
         for name in names:
             if names.count(name) > 1:
                 raise SpecError(" + ".join(names), [Mistake("", f"{name} is in it twice.")])
+        for part in self.parts:
+            for other in sorted(set(part.clashes) & set(names)):
+                text = f"{part.name()} has no meaning with {other}: {part.clashes[other]}."
+                raise SpecError(" + ".join(names), [Mistake("", text)])
         for hook in ("phases", "optimizer", "evaluated"):
             having = [
                 p.name()
