@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from study.data import Encoded
+    from study.batches import Encoded
     from study.models import Loaded
     from study.train import Outcome, Setting
 

@@ -115,19 +115,20 @@ def theirs(techniques: int, seeds: int, epochs: int) -> Scores:
     import ray
     from ray import tune
 
-    from study.models import tokenizer
+    from study.models import processor
 
     study = question(techniques, seeds, epochs)
     task, model = study.tasks[0], study.models[0]
-    reader = tokenizer(model)
+    data = task.load()
+    reader = processor(model, data.kind)
     splits = {}
-    for name, split in task.load().splits.items():
+    for name, split in data.splits.items():
         tokens = reader(
             split.text, split.text_pair, truncation=True, max_length=study.recipe.max_length
         )
         splits[name] = [
             {**{column: values[row] for column, values in tokens.items()}, "label": int(label)}
-            for row, label in enumerate(split.labels)
+            for row, label in enumerate(split.gold)
         ]
     ray.init("local", num_cpus=common.WORKERS, include_dashboard=False, log_to_driver=False)
     trainable = tune.with_parameters(

@@ -26,14 +26,14 @@ def export(run: Run, folder: Path, device: str) -> Outcome:
     task = run.cell.task
     rows = task.load()
     loaded = Loaded(run.cell.model, rows.kind)
-    data = prepare(rows, loaded.tokenizer, run.recipe.max_length)
+    data = prepare(rows, loaded.processor, run.recipe.max_length)
     outcome, model = train(run.setting(data.kind), data.splits, loaded, torch.device(device))
     if labels := rows.kind.labels:
         model.config.id2label = dict(enumerate(labels))  # type: ignore[union-attr]
         model.config.label2id = {name: i for i, name in enumerate(labels)}  # type: ignore[union-attr]
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)  # type: ignore[operator]
-    loaded.tokenizer.save_pretrained(folder)
+    loaded.processor.save_pretrained(folder)
     (folder / "run.json").write_text(json.dumps({"key": run.key, **run.spec()}, indent=1) + "\n")
     (folder / "README.md").write_text(_card(run, outcome))
     return outcome

@@ -5,17 +5,25 @@ theirs, named in the task as `"their_module:name"`.
 """
 
 import importlib
+import re
+import string
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+from seqeval import metrics as seqeval
+from seqeval.scheme import IOB2
 from sklearn import metrics as sk
 
-from study.kinds import Kind
+from study.batches import Encoded
+from study.kinds import KINDS, Kind
 from study.spec import did_you_mean
 
+CLASSES = ("classification", "image")
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 
@@ -25,20 +33,21 @@ class Metric:
 
     Attributes:
         name: As in MLflow and tables.
-        score: Gold labels and predictions, both shape (n_examples,), to one float; class ids for
-            classification, values for regression. NaN where the metric is undefined.
+        score: Gold and predicted answers, one entry per example, to one float: class ids, values,
+            rows of 0 and 1, lists of tags, or answers (gold: all that are right) as the kind has
+            them. NaN where the metric is undefined.
         higher_is_better: Direction.
         bounded: Whether the metric lies in [-1, 1], so that "one point" has a meaning.
-        kind: The kind of task it scores; None fits any.
+        kinds: The kinds of task it scores.
     """
 
     name: str
-    score: Callable[[Array, Array], float]
+    score: Callable[[Any, Any], float]
     higher_is_better: bool = True
     bounded: bool = True
-    kind: str | None = "classification"
+    kinds: tuple[str, ...] = CLASSES
 
-    def __call__(self, gold: Array, predicted: Array) -> float:
+    def __call__(self, gold: Any, predicted: Any) -> float:
         """Score the predictions; NaN where the metric is undefined."""
         return float(self.score(gold, predicted))
 
@@ -64,22 +73,94 @@ def _f1(average: str) -> Callable[[Array, Array], float]:
     return score
 
 
+def _positive_f1(gold: Array, predicted: Array) -> float:
+    """Micro F1 over all classes but the first, the negative one (Gu et al. 2021, BLURB)."""
+    positive = np.setdiff1d(np.union1d(gold, predicted), [0])
+    if not len(positive):
+        return 0.0
+    return float(sk.f1_score(gold, predicted, labels=positive, average="micro", zero_division=0.0))
+
+
+def _entity_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
+    """Micro F1 of entities: first word, last word and class; a stray I- begins an entity.
+
+    Source: seqeval's default, which scores as the script of CoNLL-2000; as BLURB has it.
+    """
+    return float(seqeval.f1_score(gold, predicted, zero_division=0))
+
+
+def _strict_entity_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
+    """The same, but an entity that does not begin with B- is none (seqeval, strict IOB2)."""
+    return float(seqeval.f1_score(gold, predicted, mode="strict", scheme=IOB2, zero_division=0))
+
+
+def _word_macro_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
+    """Mean over classes of the F1 over words, prefixes and O left out (BLURB, EBM PICO)."""
+    right, given = ([tag[2:] for tags in side for tag in tags] for side in (gold, predicted))
+    classes = sorted({*right, *given} - {""})
+    if not classes:
+        return 0.0
+    return float(sk.f1_score(right, given, labels=classes, average="macro", zero_division=0.0))
+
+
+def _squad(compare: Callable[[str, str], float]) -> Callable[[Any, Any], float]:
+    """Mean over questions of the best comparison with any gold answer; no answer is "".
+
+    Source: Rajpurkar et al. 2018, the official evaluation of SQuAD 2.0.
+    """
+
+    def score(gold: list[tuple[str, ...]], predicted: list[str]) -> float:
+        scores = []
+        for answers, given in zip(gold, predicted, strict=True):
+            right = [text for text in map(_normal, answers) if text] or [""]
+            scores.append(max(compare(text, _normal(given)) for text in right))
+        return float(np.mean(scores))
+
+    return score
+
+
+def _normal(text: str) -> str:
+    """Lower case, without punctuation, articles and extra white space."""
+    bare = "".join(c for c in text.lower() if c not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+
+
+def _exact(gold: str, given: str) -> float:
+    return float(gold == given)
+
+
+def _overlap(gold: str, given: str) -> float:
+    """F1 over words; where one side is empty, whether both are."""
+    right, words = gold.split(), given.split()
+    if not right or not words:
+        return float(right == words)
+    same = (Counter(right) & Counter(words)).total()
+    return 2 * same / (len(right) + len(words))
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("accuracy", sk.accuracy_score),
         Metric("f1", _f1("binary")),
-        Metric("macro_f1", _f1("macro")),
+        Metric("macro_f1", _f1("macro"), kinds=(*CLASSES, "multilabel")),
+        Metric("micro_f1", _f1("micro"), kinds=("multilabel",)),
+        Metric("micro_f1_excl_negative", _positive_f1),
         Metric("matthews_corrcoef", _matthews),
-        Metric("pearson", _correlation(stats.pearsonr), kind="regression"),
-        Metric("spearman", _correlation(stats.spearmanr), kind="regression"),
+        Metric("pearson", _correlation(stats.pearsonr), kinds=("regression",)),
+        Metric("spearman", _correlation(stats.spearmanr), kinds=("regression",)),
         Metric(
             "mse",
             sk.mean_squared_error,
             higher_is_better=False,
             bounded=False,
-            kind="regression",
+            kinds=("regression",),
         ),
+        Metric("entity_f1", _entity_f1, kinds=("tagging",)),
+        Metric("entity_f1_strict", _strict_entity_f1, kinds=("tagging",)),
+        Metric("word_macro_f1", _word_macro_f1, kinds=("tagging",)),
+        Metric("squad_f1", _squad(_overlap), kinds=("span",)),
+        Metric("squad_em", _squad(_exact), kinds=("span",)),
     )
 }
 
@@ -100,17 +181,19 @@ def metric_named(name: str) -> Metric:
     except (ImportError, AttributeError) as error:
         raise LookupError(f"metric {name!r} cannot be imported: {error}") from error
     return (
-        found if isinstance(found, Metric) else Metric(attribute, found, bounded=False, kind=None)
+        found
+        if isinstance(found, Metric)
+        else Metric(attribute, found, bounded=False, kinds=tuple(KINDS))
     )
 
 
-def floor(metric: Metric, gold: Array, kind: Kind) -> float:
-    """The best score that a constant prediction reaches.
+def floor(metric: Metric, kind: Kind, data: Encoded) -> float:
+    """The best score that a constant answer reaches.
 
     Args:
         metric: The deciding metric.
-        gold: Labels of the split, shape (n_examples,).
-        kind: The kind of task; the constant of a regression is the mean.
+        kind: The kind of task; says which constant answers there are.
+        data: The split.
 
     Returns:
         The score; 0.0 where the metric is undefined for constants (correlations).
@@ -118,8 +201,7 @@ def floor(metric: Metric, gold: Array, kind: Kind) -> float:
     Source: Mosbach et al. 2021, the majority-class predictor; F1 as the larger of all-positive
         and 0.
     """
-    answers = range(len(kind.labels)) or [float(np.mean(gold))]
-    scores = [metric(gold, np.full(len(gold), answer)) for answer in answers]
+    scores = [metric(data.gold, answer) for answer in kind.constants(data)]
     defined = [score for score in scores if np.isfinite(score)]
     if not defined:
         return 0.0
@@ -146,7 +228,8 @@ def collapse_rules(
     *,
     dev: float,
     floor: float,
-    predicted: Array,
+    examples: int,
+    constant: bool,
     train_loss: float,
     loss_to_beat: float,
 ) -> list[str]:
@@ -156,7 +239,8 @@ def collapse_rules(
         metric: The deciding metric.
         dev: The run's final dev score; NaN where the metric is undefined for its predictions.
         floor: The constant predictor's dev score.
-        predicted: The run's dev predictions, shape (n_examples,).
+        examples: Size of the dev split.
+        constant: Whether all dev examples have the same answer.
         train_loss: The task's mean loss over the last epoch of training.
         loss_to_beat: What a run that fits anything stays below.
 
@@ -168,27 +252,10 @@ def collapse_rules(
     """
     sign = 1.0 if metric.higher_is_better else -1.0
     rules = []
-    if not sign * (dev - floor) > margin(metric, floor, len(predicted)):  # NaN is at the floor
+    if not sign * (dev - floor) > margin(metric, floor, examples):  # NaN is at the floor
         rules.append("at_floor")
-    if np.ptp(predicted) == 0:
+    if constant:
         rules.append("constant")
     if not train_loss < loss_to_beat:
         rules.append("no_fit")
     return rules
-
-
-def loss_to_beat(labels: Array, kind: Kind) -> float:
-    """The training loss of the best constant answer, less a margin.
-
-    Args:
-        labels: Of the training split, shape (n_examples,).
-        kind: The kind of task.
-
-    Returns:
-        Label entropy less 0.01, in nats; for regression 99 % of the label variance, which holds
-        whatever the unit.
-    """
-    if not kind.labels:
-        return 0.99 * float(np.var(labels))
-    shares = np.bincount(labels.astype(np.int64), minlength=len(kind.labels)) / len(labels)
-    return float(stats.entropy(shares)) - 0.01

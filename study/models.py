@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -226,14 +226,19 @@ def depths_of(model: nn.Module) -> Depths:
     kind = str(model.config.model_type)  # type: ignore[union-attr]
     if kind not in FAMILIES:
         raise _no_family(kind)
-    family = FAMILIES[kind]
+    # Span models of Llama have the body under another name.
+    family = replace(FAMILIES[kind], body=str(model.base_model_prefix))
     layers = model.get_submodule(f"{family.body}.{family.layers}")
     return Depths(family, 1 if family.shared_layers else len(list(layers.children())))
 
 
 @cache
-def hollow(model: Model) -> Any:
+def hollow(model: Model, kind: type[Kind]) -> Any:
     """The task model without weights, from the checkpoint's configuration alone.
+
+    Args:
+        model: Which checkpoint.
+        kind: The kind of task, which has the head.
 
     Raises:
         LookupError: If the architecture has no depth map.
@@ -245,7 +250,7 @@ def hollow(model: Model) -> Any:
     if config.model_type not in FAMILIES:
         raise _no_family(config.model_type)
     with torch.device("meta"):
-        return transformers.AutoModelForSequenceClassification.from_config(config)
+        return getattr(transformers, kind.auto).from_config(config)
 
 
 def _no_family(kind: str) -> LookupError:
@@ -262,7 +267,7 @@ class Loaded:
     """A checkpoint with a task head, read once; each run gets a copy with its own new head.
 
     Attributes:
-        tokenizer: The checkpoint's fast tokenizer.
+        processor: The checkpoint's fast tokenizer, or its image processor.
         new: Names of the parameters that the checkpoint does not have, drawn from `head`.
     """
 
@@ -282,15 +287,15 @@ class Loaded:
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
         folder = model.folder()
-        self._template, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+        self._template, report = getattr(transformers, kind.auto).from_pretrained(
             folder,
             dtype=torch.float32,
             use_safetensors=True,
             num_labels=kind.outputs,
-            problem_type=kind.problem,
             output_loading_info=True,
+            **({"problem_type": kind.problem} if kind.problem else {}),
         )
-        self.tokenizer = tokenizer(model)
+        self.processor = processor(model, kind)
         self.new = sorted(report["missing_keys"])
         depths = depths_of(self._template)
         lost = [name for name in self.new if depths.of(name) < depths.head]
@@ -314,11 +319,15 @@ class Loaded:
         return model
 
 
-def tokenizer(model: Model) -> Any:
-    """The checkpoint's fast tokenizer."""
-    from transformers import AutoTokenizer  # takes seconds
+def processor(model: Model, kind: Kind) -> Any:
+    """The checkpoint's fast tokenizer, or its image processor."""
+    import transformers  # takes seconds
 
-    return AutoTokenizer.from_pretrained(model.folder(), use_fast=True)
+    if kind.name == "image":
+        return transformers.AutoImageProcessor.from_pretrained(model.folder(), backend="pil")
+    # Byte-level tokenizers take lists of words only where each begins as inside a text.
+    words = {"add_prefix_space": True} if kind.words else {}
+    return transformers.AutoTokenizer.from_pretrained(model.folder(), use_fast=True, **words)
 
 
 @torch.no_grad()

@@ -93,27 +93,19 @@ def entry_of(run: Run, parcel: Parcel) -> Entry:
 
 
 def predictions_of(outcome: Outcome, data: Prepared) -> bytes:
-    """Per-example predictions as Parquet: `split`, `id`, `label`, and a column per output.
+    """Predictions as Parquet: `split`, `id`, `label`, and columns as the kind's `table` has them.
 
     Returns:
-        Outputs are logits named `logit_<class>`, or `value` for regression; empty bytes where the
-        run diverged.
+        One row per example, or per word for tagging; empty bytes where the run diverged.
     """
     if not outcome.logits:
         return b""
-    names = [f"logit_{label}" for label in data.kind.labels] or ["value"]
     tables = []
     for split, logits in outcome.logits.items():
         rows = data.splits[split]
-        classes = data.kind.labels
-        gold = [classes[label] for label in rows.labels] if classes else rows.labels
-        columns = {
-            "split": pa.array([split] * len(rows.ids)),
-            "id": pa.array(rows.ids),
-            "label": pa.array(gold),
-            **{name: pa.array(logits[:, i]) for i, name in enumerate(names)},
-        }
-        tables.append(pa.table(columns))
+        columns = data.kind.table(logits, rows)
+        names = pa.array([split] * len(columns["id"]))
+        tables.append(pa.table({"split": names, **{n: pa.array(c) for n, c in columns.items()}}))
     sink = io.BytesIO()
     pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
     return sink.getvalue()

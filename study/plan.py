@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import torch
 
+from study.kinds import KINDS
 from study.models import depths_of, hollow
 from study.study import Cell, Run
 
@@ -110,7 +111,7 @@ def _memory(cell: Cell, gpus: float) -> float:
 
 def _sizes(cell: Cell) -> tuple[int, int]:
     """Weights that every token passes through, and all parameters."""
-    model = hollow(cell.model)
+    model = hollow(cell.model, KINDS[cell.task.kind])
     depths = depths_of(model)
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     return sum(n for name, n in sizes.items() if depths.of(name) > 0), sum(sizes.values())

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from study.data import Prepared, prepare
 from study.feed import Feed, Progress
 from study.home import Home
-from study.models import tokenizer
+from study.models import processor
 from study.spec import SpecError
 from study.study import Run, Study, problems
 from study.tracking import Tracking
@@ -101,15 +100,12 @@ def execute(
 
 def prepared(runs: list[Run]) -> dict[str, Prepared]:
     """The data that these runs need, each tokenised once, by `Run.data_key`."""
-    tokenizers: dict[str, Any] = {}
     made: dict[str, Prepared] = {}
     for run in runs:
         if run.data_key not in made:
-            model = run.cell.model
-            if model.name not in tokenizers:
-                tokenizers[model.name] = tokenizer(model)
-            rows, length = run.cell.task.load(), run.recipe.max_length
-            made[run.data_key] = prepare(rows, tokenizers[model.name], length)
+            rows = run.cell.task.load()
+            read = processor(run.cell.model, rows.kind)
+            made[run.data_key] = prepare(rows, read, run.recipe.max_length)
     return made
 
 

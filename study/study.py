@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
 from study import metrics
-from study.kinds import Kind
+from study.kinds import KINDS, Kind
 from study.models import MODELS, Model, depths_of, hollow
 from study.seeding import Seed
 from study.spec import Mistake, Recipe, Spec, SpecError, digest
@@ -313,10 +313,12 @@ def problems(study: Study) -> list[Mistake]:
             task.load()
         except SpecError as error:
             found += error.mistakes
-    shapes = {}
-    for index, model in enumerate(study.models):
+    shapes = {}  # of every model with every head it gets
+    kinds = dict.fromkeys(task.kind for task in study.tasks)
+    for (index, model), kind in product(enumerate(study.models), kinds):
         try:
-            shapes[model.name] = hollow(model), depths_of(hollow(model))
+            shape = hollow(model, KINDS[kind])
+            shapes[model.name, kind] = shape, depths_of(shape)
         except SpecError as error:
             found += [mistake.below(f"models[{index}]") for mistake in error.mistakes]
         except (LookupError, ValueError) as error:  # transformers says ValueError
@@ -332,9 +334,8 @@ def problems(study: Study) -> list[Mistake]:
             for part in parts_of(technique)
             if part.name().startswith(("__main__:", "study_file_"))
         ]
-        for name, (model, depths) in shapes.items():
-            objections = (technique.objection(depths, task.kind) for task in study.tasks)
-            if objection := next((o for o in objections if o), None):
+        for (name, kind), (model, depths) in shapes.items():
+            if objection := technique.objection(depths, kind):
                 text = f"{technique.label} does not fit model {name!r}: {objection}."
                 found.append(Mistake(path, text))
             longest = getattr(model.config, "max_position_embeddings", None)
@@ -342,7 +343,7 @@ def problems(study: Study) -> list[Mistake]:
                 length = technique.recipe(recipe).max_length
                 text = f"{length} is more than the {longest} positions of model {name!r}."
                 found.append(Mistake(f"{path}.recipe.max_length", text))
-    return found or _same_keys(study)
+    return list(dict.fromkeys(found)) or _same_keys(study)
 
 
 def _same_keys(study: Study) -> list[Mistake]:

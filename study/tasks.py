@@ -10,27 +10,11 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from study import metrics
-from study.data import Rows, read_rows, resolve
-from study.kinds import KINDS, Kind
+from study.kinds import KINDS, Kind, Split
+from study.rows import Rows, read_rows, resolve
 from study.spec import Mistake, Spec, SpecError, did_you_mean
 
 SPLITS = ("train", "dev", "test")
-
-
-class Split(NamedTuple):
-    """One split, ready to tokenise.
-
-    Attributes:
-        ids: Example ids, unique in the task.
-        text: First (or only) segment of each example.
-        text_pair: Second segment of each example; None for single-segment tasks.
-        labels: Class ids (int64) or values (float64), shape (n_examples,).
-    """
-
-    ids: list[str]
-    text: list[str]
-    text_pair: list[str] | None
-    labels: metrics.Array
 
 
 class TaskData(NamedTuple):
@@ -40,11 +24,13 @@ class TaskData(NamedTuple):
         splits: `train`, `dev` and `test`.
         kind: The kind of task, with its class names.
         fingerprint: Changes with any text, label, or order of any row in use.
+        truncate: As in `Task`.
     """
 
     splits: dict[str, Split]
     kind: Kind
     fingerprint: str
+    truncate: str
 
 
 class Task(Spec):
@@ -52,21 +38,28 @@ class Task(Spec):
 
     Attributes:
         name: As in tables and run names.
-        kind: Which head and loss: `classification` (cross-entropy) or `regression` (squared
-            error).
+        kind: Which head and loss, a name in `KINDS`: `classification` (cross-entropy),
+            `regression` (squared error), `multilabel` (a list of labels, or one text with `|`
+            between them), `tagging` (lists of words and of tags), `span` (the question in `text`,
+            the context in `text_pair`, a list of answers with `text` and `start`), `image` (an
+            image file as bytes or base64 text).
         metric: A name in `METRICS`, or `"module:name"` for a metric of your own.
         train: Where the rows are: a path to JSONL, CSV or Parquet (`.gz` where text), relative to
             the study's data folder, to `STUDY_DATA` or to the working directory; or
             `hf:DATASET:SPLIT` or `hf:DATASET/CONFIG:SPLIT` on the Hugging Face hub.
         dev: The same; configurations and epochs are chosen on it.
         test: The same; reported, never chosen on.
-        text: Column with the (first) text.
+        text: Column with the (first) text, words, or image.
         text_pair: Column with the second text; None for single texts.
         label: Column with the label.
         id: Column with a unique id; rows are numbered where the data has none.
-        labels: Class names; None takes those found in `train`, sorted.
+        truncate: What a pair that is too long loses: the end of its longer text
+            (`longest_first`) or of the second (`only_second`), so that a question stays whole.
+        labels: Class names, for `micro_f1_excl_negative` the negative class first; None takes
+            those found in `train`, sorted.
         train_rows: Size of the training subset; None trains on all rows. See `subset`.
         dev_rows: Size of the dev subset; None uses all rows.
+        test_rows: Size of the test subset; None uses all rows.
         subset_seed: Draws the subset, the same for every run.
         folder: Where relative paths start; the study fills it in.
         source: Where the data comes from, under which licence, and how to get it; said where it is
@@ -74,7 +67,7 @@ class Task(Spec):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.@+-]*$")
-    kind: Literal["classification", "regression"] = "classification"
+    kind: str = "classification"
     metric: str = "accuracy"
     train: str
     dev: str
@@ -83,9 +76,11 @@ class Task(Spec):
     text_pair: str | None = None
     label: str = "label"
     id: str = "id"
+    truncate: Literal["longest_first", "only_second"] = "longest_first"
     labels: tuple[str, ...] | None = None
     train_rows: int | None = Field(default=None, gt=0)
     dev_rows: int | None = Field(default=None, gt=0)
+    test_rows: int | None = Field(default=None, gt=0)
     subset_seed: int = 0
     folder: str | None = None
     source: str = ""
@@ -99,21 +94,35 @@ class Task(Spec):
             raise ValueError(error.args[0]) from error
         return name
 
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, name: str) -> str:
+        if name not in KINDS:
+            raise ValueError(f"{name!r} is not a kind of task. {did_you_mean(name, KINDS)}")
+        return name
+
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
         """The metric scores what the head gives."""
         kind, name = fields.get("kind", "classification"), fields.get("metric", "accuracy")
         metric = metrics.METRICS.get(name)
-        if metric is None or metric.kind == kind:
+        if metric is None or kind not in KINDS or kind in metric.kinds:
             return []
-        fitting = sorted(m.name for m in metrics.METRICS.values() if m.kind == kind)
+        fitting = sorted(m.name for m in metrics.METRICS.values() if kind in m.kinds)
         text = f"{name!r} does not score a {kind} task. Fitting: {', '.join(fitting)}."
         return [Mistake("metric", text)]
 
-    def subset(self, rows: int, *, seed: int, dev_rows: int | None = None) -> Self:
-        """The same task with fewer training (and dev) rows, fixed over all seeds of a study."""
-        name = f"{self.name}@{rows}" + (f".{seed}" if seed else "")
-        return self.replace(name=name, train_rows=rows, dev_rows=dev_rows, subset_seed=seed)
+    def subset(
+        self, rows: int, *, seed: int, dev_rows: int | None = None, test_rows: int | None = None
+    ) -> Self:
+        """The same task with fewer rows, fixed over all seeds of a study; None keeps all."""
+        return self.replace(
+            name=f"{self.name}@{rows}" + (f".{seed}" if seed else ""),
+            train_rows=rows,
+            dev_rows=dev_rows,
+            test_rows=test_rows,
+            subset_seed=seed,
+        )
 
     def load(self) -> TaskData:
         """Read and check all rows; read once per process.
@@ -125,12 +134,15 @@ class Task(Spec):
 
     def identity(self) -> dict[str, Any]:
         """What of the task decides a run's result."""
-        return {
+        deciding = {
             "kind": self.kind,
             "metric": self.metric,
             "pair": self.text_pair is not None,
             "data": self.load().fingerprint,
         }
+        if self.truncate != "longest_first":  # left out at its default, as everywhere in keys
+            deciding["truncate"] = self.truncate
+        return deciding
 
 
 @cache
@@ -151,14 +163,15 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
             mistakes.append(Mistake(f"task {task.name}", task.source))
         raise SpecError(f"the data of task {task.name!r}", mistakes)
 
-    names = task.labels or tuple(sorted(set(map(str, tables["train"].columns[task.label]))))
-    if task.kind == "classification" and len(names) < 2:
-        text = f"has the one label {names[0]!r}; a classification needs at least two."
+    values = tables["train"].columns[task.label]
+    kind = KINDS[task.kind](task.labels or KINDS[task.kind].found(values))
+    if task.kind in ("classification", "image") and len(kind.labels) < 2:
+        text = f"has the one label {kind.labels[0]!r}; a classification needs at least two."
         mistakes.append(Mistake(f"{tables['train'].source}, {task.label}", text))
-    if task.metric == "f1" and len(names) > 2:
-        text = f"'f1' needs two classes, there are {len(names)}; macro_f1 takes any number."
+    if task.metric == "f1" and len(kind.labels) > 2:
+        text = f"'f1' needs two classes, there are {len(kind.labels)}; macro_f1 takes any number."
         mistakes.append(Mistake("metric", text))
-    limits = {"train": task.train_rows, "dev": task.dev_rows, "test": None}
+    limits = {"train": task.train_rows, "dev": task.dev_rows, "test": task.test_rows}
     for split, limit in limits.items():
         there = len(tables[split].ids)
         if limit is not None and limit > there:
@@ -169,43 +182,35 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
 
     splits = {}
     for split, rows in tables.items():
-        labels, wrong = _labels(rows, task, names)
+        splits[split], wrong = _split(rows, task, kind)
         mistakes += wrong
-        pair = rows.columns[task.text_pair] if task.text_pair else None
-        splits[split] = Split(rows.ids, rows.columns[task.text], pair, labels)
     mistakes += _repeated_ids(tables)
     if mistakes:
         raise SpecError(f"the data of task {task.name!r}", mistakes)
-    classes = names if task.kind == "classification" else ()
-    return TaskData(splits, KINDS[task.kind](classes), _fingerprint(splits, classes))
+    return TaskData(splits, kind, _fingerprint(splits, kind.labels), task.truncate)
 
 
-def _labels(rows: Rows, task: Task, names: tuple[str, ...]) -> tuple[metrics.Array, list[Mistake]]:
-    values: list[float] = []
-    wrong: list[Mistake] = []
-    known = {name: number for number, name in enumerate(names)}
-    for number, value in enumerate(rows.columns[task.label]):
-        where = f"{rows.where(number)}, {task.label}"
-        if task.kind == "classification":
-            if str(value) not in known:
-                text = f"{value!r} is not a label. {did_you_mean(str(value), names)}"
-                wrong.append(Mistake(where, text))
-            values.append(float(known.get(str(value), -1)))
-            continue
+def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
+    found: list[tuple[int, str, str]] = []
+    texts = []
+    for row, value in enumerate(rows.columns[task.text]):
         try:
-            values.append(float(value))
-        except ValueError:
-            wrong.append(Mistake(where, f"{value!r} is not a number."))
-        else:
-            if not np.isfinite(values[-1]):
-                wrong.append(Mistake(where, f"{value!r} is not finite."))
-    if len(wrong) > 10:
-        wrong = [
-            *wrong[:10],
-            Mistake(rows.source, f"and {len(wrong) - 10} more labels like these."),
-        ]
-    labels = np.array(values)
-    return labels.astype(np.int64) if task.kind == "classification" else labels, wrong
+            texts.append(kind.text(value))
+        except ValueError as error:
+            found.append((row, task.text, str(error)))
+            texts.append(())
+    pair = rows.columns[task.text_pair] if task.text_pair else None
+    found += [
+        (row, str(task.text_pair), f"{value!r} is not text.")
+        for row, value in enumerate(pair or [])
+        if not isinstance(value, str)
+    ]
+    gold, wrong = kind.gold(rows.columns[task.label], texts)
+    found += [(row, task.label, text) for row, text in wrong]
+    mistakes = [Mistake(f"{rows.where(row)}, {column}", text) for row, column, text in found[:10]]
+    if len(found) > 10:
+        mistakes.append(Mistake(rows.source, f"and {len(found) - 10} more mistakes like these."))
+    return Split(rows.ids, texts, pair, gold), mistakes
 
 
 def _repeated_ids(tables: dict[str, Rows]) -> list[Mistake]:
@@ -233,7 +238,8 @@ def _fingerprint(splits: dict[str, Split], labels: tuple[str, ...]) -> str:
     for name, split in splits.items():
         hashed.update(f"{name} {len(split.ids)}".encode())
         hashed.update(repr((split.text, split.text_pair)).encode())
-        hashed.update(split.labels.tobytes())
+        gold = split.gold
+        hashed.update(gold.tobytes() if isinstance(gold, np.ndarray) else repr(gold).encode())
     return hashed.hexdigest()[:16]
 
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from study import metrics
-from study.data import Encoded, evaluation_batches, training_batches
-from study.kinds import Kind
+from study.batches import TARGETS, Encoded, evaluation_batches, training_batches
+from study.kinds import Kind, Outputs
 from study.memory import peak_memory, reset_peak_memory
 from study.models import Loaded, depths_of
 from study.seeding import Seed, derive, seed_global
@@ -22,7 +21,6 @@ from study.spec import Recipe
 from study.techniques.base import Group, Phase, Technique, TrainState, plain_groups
 
 EVALUATION_BATCH = {"cpu": 16, "cuda": 128}  # by kind of device; rows rarely fill a CPU's caches
-Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Kept(NamedTuple):
         weights: Its weights; None where they are the model's own.
     """
 
-    logits: Logits
+    logits: Outputs
     oriented: float
     weights: dict[str, Tensor] | None
 
@@ -82,7 +80,7 @@ class Outcome:
     dev_floor: float = float("nan")
     test_floor: float = float("nan")
     curves: dict[str, list[float]] = field(default_factory=dict)
-    logits: dict[str, Logits] = field(default_factory=dict)
+    logits: dict[str, Outputs] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
     device: str = "cpu"
 
@@ -131,9 +129,9 @@ def train(
                     mine["lr"] = group.lr * factor
                 state.rates = {name: g.lr * factor for g in groups for name in g.names}
                 step_losses = _step(setting.technique, state, phase, optimizer, batch)
-                totals += torch.stack(step_losses) * len(batch["labels"])
+                totals += torch.stack(step_losses) * len(next(iter(batch.values())))
                 done += 1
-            minimised, plain = (totals / len(data["train"].ids)).tolist()
+            minimised, plain = (totals / data["train"].rows).tolist()
             losses.append(minimised)
             stepping += time.perf_counter() - started
             with _evaluated(setting.technique, state):
@@ -158,8 +156,8 @@ def train(
     curves = {"train/loss": losses, f"dev/{setting.metric.name}": scores}
     outcome = Outcome(
         "diverged",
-        dev_floor=metrics.floor(setting.metric, data["dev"].labels, setting.kind),
-        test_floor=metrics.floor(setting.metric, data["test"].labels, setting.kind),
+        dev_floor=metrics.floor(setting.metric, setting.kind, data["dev"]),
+        test_floor=metrics.floor(setting.metric, setting.kind, data["test"]),
         curves=curves,
         facts=facts,
         device=device.type,
@@ -189,35 +187,27 @@ def schedule(recipe: Recipe, step: int, steps: int) -> float:
     return (steps - step) / max(1, steps - warm)
 
 
-def predict(state: TrainState, data: Encoded) -> Logits:
-    """Outputs for every row, in the order of the rows.
+def predict(state: TrainState, data: Encoded) -> Outputs:
+    """Outputs for every unit, in the order of the rows.
 
     Returns:
-        Shape (n_examples, n_outputs).
+        Shape (n_units, n_outputs).
     """
-    parts: list[tuple[npt.NDArray[np.int64], Logits]] = []
+    outputs = np.empty((data.units[-1], state.kind.outputs), np.float32)
     state.model.eval()
     with torch.inference_mode():
         for rows, batch in evaluation_batches(data, EVALUATION_BATCH[state.device.type]):
-            del batch["labels"]  # the loss is not needed
-            logits = state.forward(_to(batch, state.device)).logits
-            parts.append((rows, logits.float().cpu().numpy()))
-    outputs = np.empty((len(data.ids), parts[0][1].shape[1]), np.float32)
-    for rows, logits in parts:
-        outputs[rows] = logits
+            batch = _to(batch, state.device)
+            inputs = {name: t for name, t in batch.items() if name not in TARGETS}  # no loss
+            units = state.kind.units(state.forward(inputs), batch)
+            places = [np.arange(data.units[row], data.units[row + 1]) for row in rows]
+            outputs[np.concatenate(places)] = units.float().cpu().numpy()
     return outputs
 
 
-def answers(setting: Setting, logits: Logits) -> metrics.Array:
-    """Class ids or values from outputs, shape (n_examples,)."""
-    if setting.kind.name == "regression":
-        return np.asarray(logits[:, 0], np.float64)
-    return np.asarray(logits.argmax(axis=1), np.int64)
-
-
-def score(setting: Setting, logits: Logits, data: Encoded) -> float:
+def score(setting: Setting, outputs: Outputs, data: Encoded) -> float:
     """The deciding metric; NaN where it is undefined for these outputs."""
-    return setting.metric(data.labels, answers(setting, logits))
+    return setting.metric(data.gold, setting.kind.answers(outputs, data))
 
 
 def _prepared(setting: Setting, train: Encoded, loaded: Loaded, device: torch.device) -> TrainState:
@@ -319,7 +309,7 @@ def _evaluated(technique: Technique, state: TrainState) -> Iterator[None]:
 
 
 def _keep(
-    kept: Kept | None, logits: Logits, dev: float, setting: Setting, state: TrainState
+    kept: Kept | None, logits: Outputs, dev: float, setting: Setting, state: TrainState
 ) -> Kept:
     """What counts so far: the last epoch, or the one with the best dev score."""
     if state.recipe.checkpoint == "last":
@@ -332,7 +322,7 @@ def _keep(
     return Kept(logits, oriented, weights)
 
 
-def _final(kept: Kept, setting: Setting, state: TrainState, test: Encoded) -> Logits:
+def _final(kept: Kept, setting: Setting, state: TrainState, test: Encoded) -> Outputs:
     """Give the model the weights that count, and read test once."""
     counted = kept.weights
     if counted is None:
@@ -346,7 +336,7 @@ def _completed(
     outcome: Outcome,
     setting: Setting,
     data: Mapping[str, Encoded],
-    logits: dict[str, Logits],
+    logits: dict[str, Outputs],
     train_loss: float,
 ) -> Outcome:
     dev, test = (score(setting, logits[split], data[split]) for split in ("dev", "test"))
@@ -354,9 +344,10 @@ def _completed(
         setting.metric,
         dev=dev,
         floor=outcome.dev_floor,
-        predicted=answers(setting, logits["dev"]),
+        examples=len(data["dev"].ids),
+        constant=setting.kind.is_constant(setting.kind.answers(logits["dev"], data["dev"])),
         train_loss=train_loss,
-        loss_to_beat=metrics.loss_to_beat(data["train"].labels, setting.kind),
+        loss_to_beat=setting.kind.loss_to_beat(data["train"]),
     )
     return replace(
         outcome,
@@ -369,7 +360,7 @@ def _completed(
 
 
 def _steps(recipe: Recipe, train: Encoded) -> int:
-    return recipe.epochs * -(-len(train.ids) // recipe.batch_size)
+    return recipe.epochs * -(-train.rows // recipe.batch_size)
 
 
 def _share(state: TrainState, names: set[str]) -> float:

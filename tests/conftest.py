@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from study.data import Encoded, Prepared, prepare
+from study.batches import Encoded
+from study.data import Prepared, prepare
 from study.kinds import Classification
 from study.metrics import METRICS
 from study.models import Loaded, Model, depths_of
@@ -40,7 +41,7 @@ def loaded(model: Model) -> Loaded:
 
 @pytest.fixture(scope="session")
 def prepared(task: Task, loaded: Loaded) -> Prepared:
-    return prepare(task.load(), loaded.tokenizer, 32)
+    return prepare(task.load(), loaded.processor, 32)
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ task, model = tiny_task(here / "task"), tiny_model(here / "model")
 study = Study(name="s", tasks=[task], models=[model], seeds=[0], recipe=Recipe(epochs=1),
               techniques=[FreezeLower(layers=1) + LayerwiseDecay(rate=0.5)])
 loaded = Loaded(model, task.load().kind)
-data = prepare(task.load(), loaded.tokenizer, 32)
+data = prepare(task.load(), loaded.processor, 32)
 outcome, _ = train(study.runs()[0].setting(data.kind), data.splits, loaded, torch.device("cpu"))
 assert outcome.outcome == "completed"
 print("trained")
@@ -76,7 +76,8 @@ def under(found: set[str], roots: set[str]) -> set[str]:
 CORE = [
     "spec",
     "seeding",
-    "kinds",
+    "batches",
+    "rows",
     "metrics",
     "data",
     "tasks",
@@ -91,7 +92,11 @@ CORE = [
     ("files", "never"),
     [
         (["study/spec.py"], {"torch", "study"}),
-        ([f"study/{name}.py" for name in CORE], {"ray", "mlflow", "analysis", "search_spaces"}),
+        (
+            [f"study/{name}.py" for name in CORE]
+            + sorted(map(str, Path("study/kinds").glob("*.py"))),
+            {"ray", "mlflow", "analysis", "search_spaces"},
+        ),
         (["study/train.py"], {"study.techniques.standard", "study.techniques.TECHNIQUES"}),
         (["study/tracking.py", "study/runner.py", "study/tuning.py"], {"analysis"}),
         (sorted(map(str, Path("analysis").glob("*.py"))), {"torch", "ray", "study"}),

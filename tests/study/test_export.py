@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from study import Recipe, Standard, Study
-from study.data import encode, evaluation_batches
+from study.batches import evaluation_batches
 from study.export import export
 from study.study import run_from
 from study.train import train
@@ -27,7 +27,8 @@ def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, load
     plain = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     plain.eval()
-    rows = encode(task.load().splits["test"], tokenizer, 32)
+    test = task.load().splits["test"]
+    rows = PAIRS.encode(test, tokenizer, max_length=32, truncate="longest_first")
     for indices, batch in evaluation_batches(rows, 64):
         with torch.inference_mode():
             logits = plain(**{k: v for k, v in batch.items() if k != "labels"}).logits.numpy()

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from study.batches import Encoded
 from study.kinds import Regression
-from study.metrics import METRICS, Metric, collapse_rules, floor, loss_to_beat, margin, metric_named
+from study.metrics import METRICS, Metric, collapse_rules, floor, margin, metric_named
 from tests.conftest import PAIRS
 
 GOLD = np.array([0, 0, 0, 1])
@@ -50,7 +51,9 @@ def test_a_constant_prediction_has_no_matthews():
     ],
 )
 def test_floors_by_hand(name, kind, expected):
-    assert floor(METRICS[name], GOLD, kind) == pytest.approx(expected)
+    rows = np.arange(len(GOLD) + 1)
+    data = Encoded(["a", "b", "c", "d"], GOLD, rows, rows)
+    assert floor(METRICS[name], kind, data) == pytest.approx(expected)
 
 
 def test_the_margin_is_a_point_or_two_standard_errors():
@@ -64,7 +67,8 @@ def rules(**changed: object) -> list[str]:
     fine = {
         "dev": 0.9,
         "floor": 0.5,
-        "predicted": np.tile([0, 1], 500),
+        "examples": 1000,
+        "constant": False,
         "train_loss": 0.1,
         "loss_to_beat": 0.68,
     }
@@ -76,7 +80,7 @@ def test_which_rule_says_collapsed():
     assert rules(dev=0.53) == ["at_floor"]  # two standard errors at 1,000 rows are 0.0316
     assert rules(dev=0.54) == []
     assert rules(dev=float("nan")) == ["at_floor"]
-    assert rules(predicted=np.zeros(1000, int)) == ["constant"]
+    assert rules(constant=True) == ["constant"]
     assert rules(train_loss=0.685) == ["no_fit"]
 
 
@@ -85,16 +89,12 @@ def test_a_lower_metric_collapses_from_above():
         METRICS["mse"],
         dev=0.999,
         floor=1.0,
-        predicted=np.array([0.1, 0.2]),
+        examples=2,
+        constant=False,
         train_loss=0.1,
         loss_to_beat=0.99,
     )
     assert found == ["at_floor"]
-
-
-def test_loss_to_beat_by_hand():
-    assert loss_to_beat(np.array([0, 1]), PAIRS) == pytest.approx(np.log(2) - 0.01)
-    assert loss_to_beat(np.array([0.1, 0.3]), Regression(())) == pytest.approx(0.99 * 0.01)
 
 
 def test_a_metric_of_the_users_own(tmp_path, monkeypatch):

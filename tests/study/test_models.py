@@ -134,7 +134,7 @@ def test_a_checkpoint_without_its_body_is_refused(tmp_path, model: Model):
     folder = tmp_path / "broken"
     loaded = Loaded(model, PAIRS)
     loaded.fresh(Seed(0, 0, 0), None).save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
+    loaded.processor.save_pretrained(folder)
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     kept = {k: v for k, v in weights.items() if "layer.0" not in k}
     safetensors.torch.save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
