@@ -260,6 +260,16 @@ def ui(arguments: argparse.Namespace) -> int:
         return 0
 
 
+def import_blurb(arguments: argparse.Namespace) -> int:
+    """Write BLURB's data sets as rows that tasks read."""
+    from study.tasks.blurb import import_blurb
+
+    for task, splits in import_blurb(arguments.folder, arguments.out).items():
+        print(f"{task}: " + ", ".join(f"{count} {split}" for split, count in splits.items()))
+    print(f"now: export STUDY_DATA={arguments.out}")
+    return 0
+
+
 def export(arguments: argparse.Namespace) -> int:
     """Train a run again, bit for bit, and save the model as `transformers` loads it."""
     from analysis.load import find_run

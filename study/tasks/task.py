@@ -1,4 +1,4 @@
-"""Tasks: which data, which head, and the metric that decides."""
+"""A task: which data, which head, and the metric that decides."""
 
 import hashlib
 import os
@@ -13,6 +13,7 @@ from study import metrics
 from study.kinds import KINDS, Kind, Split
 from study.rows import Rows, read_rows, resolve
 from study.spec import Mistake, Spec, SpecError, did_you_mean
+from study.tasks.splits import AnyDivision, ByGroup, KFold
 
 SPLITS = ("train", "dev", "test")
 
@@ -49,6 +50,7 @@ class Task(Spec):
             `hf:DATASET:SPLIT` or `hf:DATASET/CONFIG:SPLIT` on the Hugging Face hub.
         dev: The same; configurations and epochs are chosen on it.
         test: The same; reported, never chosen on.
+        split: How to divide the rows of `train` where `dev` and `test` are not given.
         text: Column with the (first) text, words, or image.
         text_pair: Column with the second text; None for single texts.
         label: Column with the label.
@@ -61,6 +63,7 @@ class Task(Spec):
         dev_rows: Size of the dev subset; None uses all rows.
         test_rows: Size of the test subset; None uses all rows.
         subset_seed: Draws the subset, the same for every run.
+        task_type: What it counts as in a suite's score, such as `NER`.
         folder: Where relative paths start; the study fills it in.
         source: Where the data comes from, under which licence, and how to get it; said where it is
             not found.
@@ -70,8 +73,9 @@ class Task(Spec):
     kind: str = "classification"
     metric: str = "accuracy"
     train: str
-    dev: str
-    test: str
+    dev: str | None = None
+    test: str | None = None
+    split: AnyDivision | None = None
     text: str = "text"
     text_pair: str | None = None
     label: str = "label"
@@ -82,6 +86,7 @@ class Task(Spec):
     dev_rows: int | None = Field(default=None, gt=0)
     test_rows: int | None = Field(default=None, gt=0)
     subset_seed: int = 0
+    task_type: str = ""
     folder: str | None = None
     source: str = ""
 
@@ -103,7 +108,20 @@ class Task(Spec):
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
-        """The metric scores what the head gives."""
+        """The metric scores what the head gives, and there are three splits."""
+        given = [name for name in ("dev", "test") if fields.get(name) is not None]
+        mistakes = []
+        if fields.get("split") is None:
+            missing = [name for name in ("dev", "test") if name not in given]
+            hint = "is missing; name its rows, or say with `split` how to divide those of `train`."
+            mistakes = [Mistake(name, hint) for name in missing]
+        elif given:
+            text = f"divides the rows of `train`; leave out {' and '.join(given)}."
+            mistakes = [Mistake("split", text)]
+        return mistakes + cls._metric_mistakes(fields)
+
+    @classmethod
+    def _metric_mistakes(cls, fields: Mapping[str, Any]) -> list[Mistake]:
         kind, name = fields.get("kind", "classification"), fields.get("metric", "accuracy")
         metric = metrics.METRICS.get(name)
         if metric is None or kind not in KINDS or kind in metric.kinds:
@@ -123,6 +141,19 @@ class Task(Spec):
             test_rows=test_rows,
             subset_seed=seed,
         )
+
+    def folds(self) -> list[Self]:
+        """A task for every fold of `split`, each with another part as test.
+
+        A fold is a task of its own in tables: what scatters over folds is not what scatters over
+        seeds.
+        """
+        if not isinstance(self.split, KFold | ByGroup):
+            raise ValueError("folds: the task's `split` is neither KFold nor ByGroup.")
+        return [
+            self.replace(name=f"{self.name}.fold{fold}", split=self.split.replace(fold=fold))
+            for fold in range(self.split.folds)
+        ]
 
     def load(self) -> TaskData:
         """Read and check all rows; read once per process.
@@ -147,17 +178,8 @@ class Task(Spec):
 
 @cache
 def _load(task: Task, data_folder: str | None) -> TaskData:
-    mistakes: list[Mistake] = []
-    tables: dict[str, Rows] = {}
     folders = [folder for folder in (task.folder, data_folder) if folder]
-    columns = [task.text, *([task.text_pair] if task.text_pair else []), task.label]
-    for split in SPLITS:
-        source = getattr(task, split)
-        try:
-            found = resolve(source, folders)
-            tables[split] = read_rows(found, columns, id_column=task.id, split=split)
-        except SpecError as error:
-            mistakes += error.mistakes
+    tables, mistakes = _tables(task, folders)
     if mistakes:
         if task.source and any("no such file" in mistake.text for mistake in mistakes):
             mistakes.append(Mistake(f"task {task.name}", task.source))
@@ -188,6 +210,27 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     if mistakes:
         raise SpecError(f"the data of task {task.name!r}", mistakes)
     return TaskData(splits, kind, _fingerprint(splits, kind.labels), task.truncate)
+
+
+def _tables(task: Task, folders: list[str]) -> tuple[dict[str, Rows], list[Mistake]]:
+    columns = [task.text, *([task.text_pair] if task.text_pair else []), task.label]
+    if task.split is not None:
+        columns += task.split.columns
+        try:
+            found = resolve(task.train, folders)
+            rows = read_rows(found, columns, id_column=task.id, split="row")
+            parts = task.split.divide(rows, rows.columns[task.label])
+        except SpecError as error:
+            return {}, error.mistakes
+        return {name: rows.take(parts[name]) for name in SPLITS}, []
+    tables, mistakes = {}, []
+    for split in SPLITS:
+        try:
+            found = resolve(getattr(task, split), folders)
+            tables[split] = read_rows(found, columns, id_column=task.id, split=split)
+        except SpecError as error:
+            mistakes += error.mistakes
+    return tables, mistakes
 
 
 def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
@@ -241,30 +284,3 @@ def _fingerprint(splits: dict[str, Split], labels: tuple[str, ...]) -> str:
         gold = split.gold
         hashed.update(gold.tobytes() if isinstance(gold, np.ndarray) else repr(gold).encode())
     return hashed.hexdigest()[:16]
-
-
-TERMS = Task(
-    name="terms",
-    train="bundled:terms/train.jsonl.gz",
-    dev="bundled:terms/dev.jsonl.gz",
-    test="bundled:terms/test.jsonl.gz",
-    text_pair="text_pair",
-    labels=("different", "same"),
-    source="Biomedical term pairs curated in biomappings 0.6.0, CC0-1.0; see study/bundled/terms.",
-)
-BIOSSES = Task(
-    name="biosses",
-    kind="regression",
-    metric="pearson",
-    train="biosses/train.jsonl.gz",
-    dev="biosses/dev.jsonl.gz",
-    test="biosses/test.jsonl.gz",
-    text_pair="text_pair",
-    source=(
-        "Sentence similarity (Sogancioglu et al. 2017), licence not stated, so not bundled. Get "
-        "BLURB's split (Gu et al. 2021; 64, 16 and 20 rows of id, text, text_pair, label), write "
-        "each as biosses/SPLIT.jsonl.gz, and name the folder that holds biosses in STUDY_DATA."
-    ),
-)
-
-TASKS: dict[str, Task] = {task.name: task for task in (TERMS, BIOSSES)}

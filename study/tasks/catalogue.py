@@ -1,0 +1,219 @@
+"""The tasks that the field knows: BLURB, GLUE, SQuAD, CIFAR, and the bundled term pairs.
+
+Only `TERMS` is bundled. The others may not be redistributed, or not by everybody; their rows come
+from the folder that a study or `STUDY_DATA` names, one folder per task with `train`, `dev` and
+`test` as `.jsonl.gz`. `study import-blurb` makes such folders from BLURB's own.
+"""
+
+from typing import Any
+
+from study.tasks.task import Task
+
+
+def _task(name: str, **fields: Any) -> Task:
+    files = {split: f"{name}/{split}.jsonl.gz" for split in ("train", "dev", "test")}
+    source = fields.pop("source")
+    how = f"Not bundled. Write its rows as {name}/SPLIT.jsonl.gz and name the folder that holds "
+    how += f"{name} in STUDY_DATA; docs/tasks.md says what a row has and where to get them."
+    return Task(name=name, source=f"{source} {how}", **files, **fields)
+
+
+def _entities(name: str, entity: str, source: str) -> Task:
+    return _task(
+        name,
+        kind="tagging",
+        metric="entity_f1",
+        text="tokens",
+        label="tags",
+        labels=("O", f"B-{entity}", f"I-{entity}"),
+        task_type="NER",
+        source=source,
+    )
+
+
+def _relation(name: str, labels: tuple[str, ...], source: str) -> Task:
+    return _task(
+        name,
+        metric="micro_f1_excl_negative",
+        labels=labels,
+        task_type="relation extraction",
+        source=source,
+    )
+
+
+TERMS = Task(
+    name="terms",
+    train="bundled:terms/train.jsonl.gz",
+    dev="bundled:terms/dev.jsonl.gz",
+    test="bundled:terms/test.jsonl.gz",
+    text_pair="text_pair",
+    labels=("different", "same"),
+    source="Biomedical term pairs curated in biomappings 0.6.0, CC0-1.0; see study/bundled/terms.",
+)
+
+# --- BLURB (Gu et al. 2021, arXiv 2007.15779) ---------------------------------------------------
+
+BC5_CHEM = _entities(
+    "bc5_chem",
+    "Chemical",
+    "Chemical mentions (Li et al. 2016, BioCreative V CDR; split of Crichton et al. 2017).",
+)
+BC5_DISEASE = _entities(
+    "bc5_disease",
+    "Disease",
+    "Disease mentions (Li et al. 2016, BioCreative V CDR; split of Crichton et al. 2017).",
+)
+NCBI_DISEASE = _entities(
+    "ncbi_disease", "Disease", "Disease mentions (Dogan et al. 2014, NCBI disease corpus)."
+)
+BC2GM = _entities("bc2gm", "Gene", "Gene mentions (Smith et al. 2008, BioCreative II).")
+JNLPBA = _entities(
+    "jnlpba",
+    "Entity",
+    "Biomedical mentions, five classes merged to one (Collier & Kim 2004, JNLPBA).",
+)
+EBM_PICO = _task(
+    "ebm_pico",
+    kind="tagging",
+    metric="word_macro_f1",
+    text="tokens",
+    label="tags",
+    labels=("O", "B-PAR", "I-PAR", "B-INT", "I-INT", "B-OUT", "I-OUT"),
+    task_type="PICO",
+    source="Participants, interventions and outcomes of trials (Nye et al. 2018, EBM-NLP).",
+)
+CHEMPROT = _relation(
+    "chemprot",
+    ("false", "CPR:3", "CPR:4", "CPR:5", "CPR:6", "CPR:9"),
+    "Chemical-protein relations (Krallinger et al. 2017, BioCreative VI).",
+)
+DDI = _relation(
+    "ddi",
+    ("DDI-false", "DDI-advise", "DDI-effect", "DDI-int", "DDI-mechanism"),
+    "Drug-drug interactions (Herrero-Zazo et al. 2013).",
+)
+GAD = _relation("gad", ("0", "1"), "Gene-disease associations (Bravo et al. 2015).")
+BIOSSES = Task(
+    name="biosses",
+    kind="regression",
+    metric="pearson",
+    train="biosses/train.jsonl.gz",
+    dev="biosses/dev.jsonl.gz",
+    test="biosses/test.jsonl.gz",
+    text_pair="text_pair",
+    task_type="sentence similarity",
+    source=(
+        "Sentence similarity (Sogancioglu et al. 2017), licence not stated, so not bundled. Get "
+        "BLURB's split (Gu et al. 2021; 64, 16 and 20 rows of id, text, text_pair, label), write "
+        "each as biosses/SPLIT.jsonl.gz, and name the folder that holds biosses in STUDY_DATA."
+    ),
+)
+HOC = _task(
+    "hoc",
+    kind="multilabel",
+    metric="micro_f1",
+    label="labels",
+    labels=(
+        "activating invasion and metastasis",
+        "avoiding immune destruction",
+        "cellular energetics",
+        "enabling replicative immortality",
+        "evading growth suppressors",
+        "genomic instability and mutation",
+        "inducing angiogenesis",
+        "resisting cell death",
+        "sustaining proliferative signaling",
+        "tumor promoting inflammation",
+    ),
+    task_type="document classification",
+    source="Hallmarks of cancer of whole abstracts (Baker et al. 2016).",
+)
+PUBMEDQA = _task(
+    "pubmedqa",
+    text_pair="text_pair",
+    truncate="only_second",
+    labels=("yes", "no", "maybe"),
+    task_type="question answering",
+    source="Questions and abstracts without their conclusion (Jin et al. 2019), MIT.",
+)
+BIOASQ = _task(
+    "bioasq",
+    text_pair="text_pair",
+    truncate="only_second",
+    labels=("yes", "no"),
+    task_type="question answering",
+    source="Questions and snippets (BioASQ 7b, yes/no; registration at bioasq.org).",
+)
+
+BLURB: tuple[Task, ...] = (
+    BC5_CHEM,
+    BC5_DISEASE,
+    NCBI_DISEASE,
+    BC2GM,
+    JNLPBA,
+    EBM_PICO,
+    CHEMPROT,
+    DDI,
+    GAD,
+    BIOSSES,
+    HOC,
+    PUBMEDQA,
+    BIOASQ,
+)
+
+# --- GLUE (Wang et al. 2019), SQuAD, CIFAR ------------------------------------------------------
+
+COLA = _task(
+    "glue_cola",
+    metric="matthews_corrcoef",
+    labels=("unacceptable", "acceptable"),
+    task_type="single sentence",
+    source="Acceptability (Warstadt et al. 2019); GLUE's dev is test here, dev is cut from train.",
+)
+SST2 = _task(
+    "glue_sst2",
+    labels=("negative", "positive"),
+    task_type="single sentence",
+    source="Sentiment (Socher et al. 2013); GLUE's dev is test here, dev is cut from train.",
+)
+STSB = _task(
+    "glue_stsb",
+    kind="regression",
+    metric="pearson",
+    text_pair="text_pair",
+    task_type="similarity",
+    source="Similarity (Cer et al. 2017); GLUE's dev is test here, dev is cut from train.",
+)
+GLUE: tuple[Task, ...] = (COLA, SST2, STSB)
+
+SQUAD2 = _task(
+    "squad2",
+    kind="span",
+    metric="squad_f1",
+    text="question",
+    text_pair="context",
+    label="answers",
+    task_type="question answering",
+    source="Answers in a paragraph, or none (Rajpurkar et al. 2018), CC BY-SA 4.0.",
+)
+CIFAR10_SMALL = _task(
+    "cifar10_small",
+    kind="image",
+    text="image",
+    labels=(
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ),
+    task_type="image classification",
+    source="Ten classes of small pictures (Krizhevsky 2009), 2,000 for training.",
+)
+
+TASKS: dict[str, Task] = {task.name: task for task in (TERMS, *BLURB, *GLUE, SQUAD2, CIFAR10_SMALL)}
