@@ -91,6 +91,13 @@ def test_below_the_head_is_anchored_and_t0_is_a_share_of_the_run(tiny_state):
     assert optimizer._share() == 0.5
 
 
+def test_the_start_is_known_even_where_the_head_learns_first(tiny_state):
+    head = [g for g in plain_groups(tiny_state) if g.depth == tiny_state.depths.head]
+    RecAdam().optimizer(head, tiny_state)
+    tiny_state.step = 1
+    assert tiny_state.start
+
+
 def test_a_pull_that_overshoots_is_refused(tiny_state):
     """lr * gamma of 2 or more moves a weight further away than it was."""
     with pytest.raises(SpecError, match=r"gamma: 5000 times the learning rate 0.0004 is not below"):
