@@ -35,7 +35,7 @@ class ChildTuningD(Technique):
         if self.p == 1.0 or not names:
             return
         squares = _squared_gradients(names, state)
-        # The other kthvalue than the CPU's is not sure to be deterministic.
+        # On the CPU: a GPU's kthvalue does not promise to be deterministic.
         ranked = torch.cat([s.flatten().cpu() for s in squares])
         rest = ranked.numel() - round(self.p * ranked.numel())
         bound = ranked.kthvalue(rest).values.item() if rest else -1.0

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from study.batches import evaluation_batches
 from study.metrics import METRICS
 from study.seeding import Seed
 from study.techniques import BiasedAdam, ChildTuningD, ChildTuningF, PriorDecay, Standard, Technique
@@ -65,8 +66,6 @@ def test_keeping_everything_changes_nothing(technique, tiny_run):
 
 def test_the_mask_holds_the_largest_squares_over_all_layers(tiny_state, data):
     """Against a full sort; the head and the embeddings have no mask."""
-    from study.data import evaluation_batches
-
     tiny_state.batches = lambda: (batch for _, batch in evaluation_batches(data["train"], 8))
     ChildTuningD(p=0.2).prepare(tiny_state)
     masks = {n: learns for n, (learns, _) in tiny_state.memo["ChildTuningD"].items()}
@@ -85,8 +84,6 @@ def test_the_mask_holds_the_largest_squares_over_all_layers(tiny_state, data):
 
 
 def test_preparing_leaves_no_gradients(tiny_state, data):
-    from study.data import evaluation_batches
-
     tiny_state.batches = lambda: (batch for _, batch in evaluation_batches(data["train"], 8))
     ChildTuningD(p=0.2).prepare(tiny_state)
     assert all(p.grad is None for p in tiny_state.model.parameters())
