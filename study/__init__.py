@@ -6,20 +6,32 @@ from study.spec import Recipe, SpecError
 from study.study import Configuration, Seeds, Study
 from study.tasks import Task
 from study.techniques import (
+    L2SP,
     BiasedAdam,
+    ChildTuningD,
+    ChildTuningF,
     FreezeLower,
     LayerwiseDecay,
+    Mixout,
+    PriorDecay,
+    RecAdam,
     ReinitTop,
     Standard,
     Technique,
 )
 
 __all__ = [
+    "L2SP",
     "BiasedAdam",
+    "ChildTuningD",
+    "ChildTuningF",
     "Configuration",
     "FreezeLower",
     "LayerwiseDecay",
+    "Mixout",
     "Model",
+    "PriorDecay",
+    "RecAdam",
     "Recipe",
     "ReinitTop",
     "Seeds",

@@ -2,25 +2,43 @@
 
 from study.techniques.base import Combined, Technique
 from study.techniques.biased_adam import BiasedAdam
+from study.techniques.child_tuning_d import ChildTuningD
+from study.techniques.child_tuning_f import ChildTuningF
 from study.techniques.freeze_lower import FreezeLower
+from study.techniques.l2_sp import L2SP
 from study.techniques.layerwise_decay import LayerwiseDecay
+from study.techniques.mixout import Mixout
+from study.techniques.prior_decay import PriorDecay
+from study.techniques.rec_adam import RecAdam
 from study.techniques.reinit_top import ReinitTop
 from study.techniques.standard import Standard
 
 TECHNIQUES: dict[str, type[Technique]] = {
     "Standard": Standard,
     "BiasedAdam": BiasedAdam,
+    "RecAdam": RecAdam,
     "ReinitTop": ReinitTop,
+    "Mixout": Mixout,
     "FreezeLower": FreezeLower,
     "LayerwiseDecay": LayerwiseDecay,
+    "ChildTuningF": ChildTuningF,
+    "ChildTuningD": ChildTuningD,
+    "L2SP": L2SP,
+    "PriorDecay": PriorDecay,
 }
 
 __all__ = [
+    "L2SP",
     "TECHNIQUES",
     "BiasedAdam",
+    "ChildTuningD",
+    "ChildTuningF",
     "Combined",
     "FreezeLower",
     "LayerwiseDecay",
+    "Mixout",
+    "PriorDecay",
+    "RecAdam",
     "ReinitTop",
     "Standard",
     "Technique",

@@ -63,7 +63,7 @@ def test_it_trains_only_what_it_says(name, data, loaded):
     from study.techniques.base import TrainState
 
     fresh = loaded.fresh(Seed(0, 0, 0), None)
-    state = TrainState(fresh, RECIPE, Seed(0, 0, 0), depths_of(fresh), CPU, PAIRS, iter)
+    state = TrainState(fresh, RECIPE, Seed(0, 0, 0), depths_of(fresh), CPU, PAIRS, lambda: iter(()))
     technique.weights(state)
     technique.prepare(state)
     for parameter_name, start in fresh.named_parameters():

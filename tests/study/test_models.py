@@ -1,11 +1,22 @@
 """Depths of every family, new parameters, and what is refused."""
 
+import copy
+
 import pytest
 import torch
 import transformers
 from torch import nn
 
-from study.models import FAMILIES, MINILM, Depths, Loaded, Model, depths_of, initialise
+from study.models import (
+    FAMILIES,
+    MINILM,
+    Depths,
+    Loaded,
+    Model,
+    _set_dropout,
+    depths_of,
+    initialise,
+)
 from study.seeding import Seed
 from study.spec import SpecError
 from tests.conftest import PAIRS
@@ -125,6 +136,21 @@ def test_draws_depend_on_the_head_stream_and_the_name_alone(loaded: Loaded):
 def test_dropout_reaches_every_module(loaded: Loaded):
     model = loaded.fresh(Seed(0, 0, 0), 0.25)
     assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {0.25}
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIGS))
+def test_no_dropout_is_left_in_any_family(kind):
+    """Some hand fused attention a number, which no nn.Dropout shows."""
+    config = copy.deepcopy(CONFIGS[kind])
+    names = [name for name in vars(config) if "dropout" in name]
+    assert names
+    for name in names:
+        setattr(config, name, 0.5)
+    model = transformers.AutoModelForSequenceClassification.from_config(config).train()
+    ids = torch.arange(5, 17).reshape(2, 6)
+    assert not torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
+    _set_dropout(model, 0.0)
+    assert torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
 def test_a_checkpoint_without_its_body_is_refused(tmp_path, model: Model):

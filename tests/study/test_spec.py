@@ -3,10 +3,16 @@
 import pytest
 
 from study import (
+    L2SP,
     BiasedAdam,
+    ChildTuningD,
+    ChildTuningF,
     Configuration,
     FreezeLower,
     LayerwiseDecay,
+    Mixout,
+    PriorDecay,
+    RecAdam,
     Recipe,
     ReinitTop,
     Seeds,
@@ -104,18 +110,50 @@ def test_released_defaults_never_change():
     }
 
 
+def test_released_defaults_of_techniques_never_change():
+    assert [
+        technique().model_dump()
+        for technique in (RecAdam, Mixout, ChildTuningF, ChildTuningD, L2SP, PriorDecay)
+    ] == [
+        {"technique": "RecAdam", "k": 0.2, "t0": 0.1, "gamma": 5000.0},
+        {"technique": "Mixout", "p": 0.1, "mask": "element", "keep_dropout": False},
+        {"technique": "ChildTuningF", "p": 0.3},
+        {"technique": "ChildTuningD", "p": 0.2},
+        {"technique": "L2SP", "alpha": 0.01, "beta": 0.01},
+        {"technique": "PriorDecay", "rate": 0.01},
+    ]
+
+
 def test_golden_keys():
     """Finished studies find their runs by these; a change here loses them all."""
-    techniques = [Standard(), BiasedAdam(), FreezeLower(layers=4), LayerwiseDecay(rate=0.7)]
-    found = {t.label: digest(t.canonical()) for t in [*techniques, ReinitTop(layers=1)]}
+    techniques = [
+        Standard(),
+        BiasedAdam(),
+        RecAdam(k=0.5),
+        ReinitTop(layers=1),
+        Mixout(p=0.5),
+        FreezeLower(layers=4),
+        LayerwiseDecay(rate=0.7),
+        ChildTuningF(p=0.4),
+        ChildTuningD(p=0.3),
+        L2SP(alpha=0.1),
+        PriorDecay(rate=0.1),
+    ]
+    found = {t.label: digest(t.canonical()) for t in techniques}
     assert found == {
         "Standard": "d92f810dd7ea",
         "BiasedAdam": "ad8a230a6e17",
+        "RecAdam(0.5)": "19eb3f11f020",
+        "ReinitTop(1)": "604938c8b5c9",
+        "Mixout(0.5)": "259de71c9bfe",
         "FreezeLower(4)": "358e3fac361a",
         "LayerwiseDecay(0.7)": "2d0cf8cced95",
-        "ReinitTop(1)": "604938c8b5c9",
+        "ChildTuningF(0.4)": "9e55650c407b",
+        "ChildTuningD(0.3)": "b8b35721fdcd",
+        "L2SP(0.1)": "5a6d6b805ded",
+        "PriorDecay(0.1)": "1fab69db9dc6",
     }
-    assert set(TECHNIQUES) == {t.title for t in [*techniques, ReinitTop(layers=1)]}
+    assert set(TECHNIQUES) == {t.title for t in techniques}
 
 
 def test_golden_run_key():

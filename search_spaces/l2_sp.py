@@ -1,0 +1,14 @@
+"""L2-SP: the strength of the pull below the head; the head's own stays at its default.
+
+Source: Li et al. 2018 for the technique. Differs: the range is chosen here, to span those that are
+    known for its decoupled kind.
+"""
+
+from optuna.distributions import FloatDistribution
+
+from search_spaces.common import LR, Space
+
+SPACE = Space(
+    technique={"alpha": FloatDistribution(1e-4, 1e-1, log=True)},
+    recipe={"lr": LR},
+)

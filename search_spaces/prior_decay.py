@@ -1,0 +1,14 @@
+"""Prior decay: the pull in powers of ten around the rates that published code runs.
+
+Source: 1e-3 is what the code of Zhang et al. 2021 runs, 1e-2 that of Du & Nguyen 2023. Differs:
+    one power more on either side is chosen here.
+"""
+
+from optuna.distributions import CategoricalDistribution
+
+from search_spaces.common import LR, Space
+
+SPACE = Space(
+    technique={"rate": CategoricalDistribution((1e-4, 1e-3, 1e-2, 1e-1))},
+    recipe={"lr": LR},
+)

@@ -1,0 +1,47 @@
+"""L2-SP: a penalty on the distance to the start, as part of the loss."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from study.techniques.base import Technique, TrainState
+
+
+class L2SP(Technique):
+    """Penalise the squared distance to the starting weights in the loss.
+
+    loss + alpha / 2 * |w - w0|^2 + beta / 2 * |head|^2, over what learns in the step. The penalty's
+    gradient is clipped with the task's, and passes through Adam's moments; `PriorDecay` is the
+    decoupled kind.
+
+    Attributes:
+        alpha: Strength below the head, towards the weights that training found.
+        beta: Strength of the head, towards zero.
+
+    Source: Li et al. 2018, L2-SP; both strengths as in the Transfer-Learning-Library (Jiang et al.
+        2020). Differs: a pretrained pooler belongs to the head; ordinary weight decay stays on,
+        so the head has both.
+    """
+
+    alpha: float = Field(default=0.01, ge=0.0)
+    beta: float = Field(default=0.01, ge=0.0)
+
+    def loss(
+        self, loss: Tensor, outputs: Any, batch: Mapping[str, Tensor], state: TrainState
+    ) -> Tensor:
+        """Add both penalties."""
+        start = state.start  # asked for now, even where a first phase trains the head alone
+        penalties = []
+        for name, weight in state.model.named_parameters():
+            if not weight.requires_grad:
+                continue
+            if state.depths.of(name) == state.depths.head:
+                penalties.append(self.beta / 2 * weight.square().sum())
+            else:  # mse_loss keeps no copy of the difference for the backward pass
+                distance = functional.mse_loss(weight, start[name], reduction="sum")
+                penalties.append(self.alpha / 2 * distance)
+        return loss + torch.stack(penalties).sum()

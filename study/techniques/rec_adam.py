@@ -1,0 +1,122 @@
+"""RecAdam: recall the pretrained weights first, learn the task later."""
+
+from collections.abc import Callable
+from math import sqrt, tanh
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from study.spec import Mistake, Recipe, SpecError
+from study.techniques.base import Group, Technique, TrainState
+
+
+class RecAdam(Technique):
+    """Anneal from a strong pull to the pretrained weights to the task's own steps.
+
+    lam(t) = 1 / (1 + exp(-k (t - t0))) rises from 0 to 1. Below the head, Adam's step is scaled by
+    lam, and after it w -= lr * (1 - lam) * gamma * (w - w0). The head has plain AdamW.
+
+    Attributes:
+        k: How steeply lam rises, per optimizer step.
+        t0: Where lam is a half, as a share of the run's steps.
+        gamma: Strength of the pull; lr * gamma must stay below 2, or the pull overshoots and grows.
+
+    Source: Chen et al. 2020 for the update and gamma; k is the middle of their grid. Differs: they
+        give t0 in steps (100 to 1,000 of some 10,000), which short tasks do not have, so the share
+        is chosen here; weight decay comes first, as in torch's AdamW; a pretrained pooler belongs
+        to the head.
+    """
+
+    k: float = Field(default=0.2, gt=0.0)
+    t0: float = Field(default=0.1, ge=0.0, le=1.0)
+    gamma: float = Field(default=5000.0, ge=0.0)
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Refuse a learning rate at which the pull is unstable."""
+        self._check(recipe.lr)
+        return recipe
+
+    def optimizer(self, groups: list[Group], state: TrainState) -> torch.optim.Optimizer:
+        """Anchored below the head."""
+        start = state.start  # asked for now, even where a first phase trains the head alone
+        made = []
+        for group in groups:
+            anchors = None
+            if group.depth < state.depths.head:
+                self._check(group.lr)  # a phase or another technique may have raised it
+                anchors = [start[name] for name in group.names]
+            made.append({**state.parameters(group), "anchors": anchors})
+        return RecallingAdamW(
+            made,
+            betas=state.recipe.betas,
+            eps=state.recipe.eps,
+            gamma=self.gamma,
+            share=lambda: annealed(state.step + 1, k=self.k, t0=self.t0 * state.steps),
+        )
+
+    def _check(self, lr: float) -> None:
+        if lr * self.gamma >= 2.0:
+            text = f"{self.gamma:g} times the learning rate {lr:g} is not below 2."
+            raise SpecError("RecAdam", [Mistake("gamma", text)])
+
+
+def annealed(t: float, *, k: float, t0: float) -> float:
+    """1 / (1 + exp(-k (t - t0))), without its overflow far below t0."""
+    return 0.5 + 0.5 * tanh(k * (t - t0) / 2)
+
+
+class RecallingAdamW(torch.optim.Optimizer):
+    """AdamW that shares its steps with a pull towards anchors, where a group has any."""
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        betas: tuple[float, float],
+        eps: float,
+        gamma: float,
+        share: Callable[[], float],
+    ) -> None:
+        """Make it.
+
+        Args:
+            groups: As torch has them, with `anchors`: a tensor per parameter, or None.
+            betas: Decay of Adam's two moments.
+            eps: Adam's denominator.
+            gamma: Strength of the pull.
+            share: Called at every step: the task's share, in [0, 1].
+        """
+        super().__init__(groups, {"betas": betas, "eps": eps})
+        self._gamma = gamma
+        self._share = share
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient."""
+        share = self._share()
+        for group in self.param_groups:
+            learning = [i for i, p in enumerate(group["params"]) if p.grad is not None]
+            if not learning:
+                continue
+            weights = [group["params"][i] for i in learning]
+            for p in weights:
+                if not self.state[p]:
+                    self.state[p] = {"step": 0, "m": torch.zeros_like(p), "v": torch.zeros_like(p)}
+                self.state[p]["step"] += 1
+            gradients = [p.grad for p in weights]
+            m, v, steps = ([self.state[p][name] for p in weights] for name in ("m", "v", "step"))
+            beta1, beta2 = group["betas"]
+            lr, anchors = group["lr"], group["anchors"]
+            torch._foreach_lerp_(m, gradients, 1 - beta1)
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, gradients, gradients, 1 - beta2)
+            scale = torch._foreach_sqrt(v)
+            torch._foreach_div_(scale, [sqrt(1 - beta2**t) for t in steps])
+            torch._foreach_add_(scale, group["eps"])
+            torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
+            rate = lr if anchors is None else lr * share
+            torch._foreach_addcdiv_(weights, m, scale, [-rate / (1 - beta1**t) for t in steps])
+            if anchors is not None:
+                pull = lr * (1 - share) * self._gamma
+                torch._foreach_lerp_(weights, [anchors[i] for i in learning], pull)
