@@ -334,13 +334,18 @@ def problems(study: Study) -> list[Mistake]:
             for part in parts_of(technique)
             if part.name().startswith(("__main__:", "study_file_"))
         ]
+        try:
+            adjusted = technique.recipe(recipe)
+        except SpecError as error:
+            found += [mistake.below(path) for mistake in error.mistakes]
+            continue
         for (name, kind), (model, depths) in shapes.items():
             if objection := technique.objection(depths, kind):
                 text = f"{technique.label} does not fit model {name!r}: {objection}."
                 found.append(Mistake(path, text))
             longest = getattr(model.config, "max_position_embeddings", None)
-            if longest and technique.recipe(recipe).max_length > longest:
-                length = technique.recipe(recipe).max_length
+            if longest and adjusted.max_length > longest:
+                length = adjusted.max_length
                 text = f"{length} is more than the {longest} positions of model {name!r}."
                 found.append(Mistake(f"{path}.recipe.max_length", text))
     return list(dict.fromkeys(found)) or _same_keys(study)

@@ -80,7 +80,6 @@ CORE = [
     "rows",
     "metrics",
     "data",
-    "tasks",
     "models",
     "memory",
     "train",
@@ -94,7 +93,7 @@ CORE = [
         (["study/spec.py"], {"torch", "study"}),
         (
             [f"study/{name}.py" for name in CORE]
-            + sorted(map(str, Path("study/kinds").glob("*.py"))),
+            + [str(p) for room in ("kinds", "tasks") for p in Path("study", room).glob("*.py")],
             {"ray", "mlflow", "analysis", "search_spaces"},
         ),
         (["study/train.py"], {"study.techniques.standard", "study.techniques.TECHNIQUES"}),
