@@ -37,6 +37,11 @@ class Home:
         """Artifacts of the default store."""
         return self.root / "artifacts"
 
+    @property
+    def encoded(self) -> Path:
+        """Encoded data, by what they were made from."""
+        return self.root / "encoded"
+
     def study(self, name: str) -> Path:
         """One study's own files: outbox, lease, report."""
         return self.root / "studies" / name

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.data import Prepared, prepare
+from study.data import Prepared, prepare_once
 from study.feed import Feed, Progress
 from study.home import Home
-from study.models import processor
 from study.spec import SpecError
 from study.study import Run, Study, problems
 from study.tracking import Tracking
@@ -75,7 +74,7 @@ def execute(
         _settle(options)
         from study import tuning  # Ray reads its environment when it is imported
 
-        data = prepared(runs)
+        data = prepared(runs, home)
         tuning.start(options.address, verbose=options.verbose)
         try:
             with _stoppable(home, study.name):  # after the start, where Ray takes SIGTERM
@@ -98,14 +97,13 @@ def execute(
     return waiting
 
 
-def prepared(runs: list[Run]) -> dict[str, Prepared]:
-    """The data that these runs need, each tokenised once, by `Run.data_key`."""
+def prepared(runs: list[Run], home: Home) -> dict[str, Prepared]:
+    """The data that these runs need, each encoded once, by `Run.data_key`."""
     made: dict[str, Prepared] = {}
     for run in runs:
         if run.data_key not in made:
-            rows = run.cell.task.load()
-            read = processor(run.cell.model, rows.kind)
-            made[run.data_key] = prepare(rows, read, run.recipe.max_length)
+            rows, length = run.cell.task.load(), run.recipe.max_length
+            made[run.data_key] = prepare_once(rows, run.cell.model, length, home.encoded)
     return made
 
 

@@ -99,6 +99,14 @@ class Kind(ABC):
             truncate: As tokenizers have it: `longest_first`, `only_second`.
         """
 
+    def right(self, split: Split) -> Any:
+        """What is right, as metrics compare it with `answers`."""
+        return split.gold
+
+    def texts(self, split: Split) -> list[str]:
+        """Per example the text that answers are cut from; empty where they are not."""
+        return []
+
     # --- outputs ---
 
     def units(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:

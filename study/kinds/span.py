@@ -52,10 +52,9 @@ class Span(Kind):
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
     ) -> Encoded:
         """One row per window; the first gold answer is the target where the window holds it."""
-        contexts = split.text_pair or []
         tokens = processor(
             _cut(split.text, processor, min(QUESTION_TOKENS, max_length // 3)),
-            contexts,
+            self.texts(split),
             truncation="only_second",
             max_length=max_length,
             stride=max_length // 3,
@@ -70,15 +69,23 @@ class Span(Kind):
         )
         return Encoded(
             split.ids,
-            [tuple(text for text, _ in answers) for answers in split.gold],
+            self.right(split),
             starts,
             starts_of(map(len, windows)),
             columns,
             pad,
             {"start_positions": targets[:, 0], "end_positions": targets[:, 1]},
             {"owners": owners, "offsets": np.concatenate(windows)},
-            contexts,
+            self.texts(split),
         )
+
+    def right(self, split: Split) -> Any:
+        """The texts of the answers."""
+        return [tuple(text for text, _ in answers) for answers in split.gold]
+
+    def texts(self, split: Split) -> list[str]:
+        """The contexts."""
+        return split.text_pair or []
 
     def units(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """Start and end logits of every token."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from study.batches import Encoded, collate, evaluation_batches, training_batches
+from study.data import prepare_once
 from study.seeding import Seed
 from study.spec import SpecError
 from study.tasks import BIOSSES, TERMS, Task
@@ -197,3 +198,24 @@ def test_an_epoch_sees_every_row_once_in_an_order_of_its_own(data, by_length):
 def test_evaluation_covers_every_row(data: dict[str, Encoded]):
     seen = np.concatenate([rows for rows, _ in evaluation_batches(data["dev"], 7)])
     assert sorted(seen) == list(range(len(data["dev"].ids)))
+
+
+def test_encoded_data_are_read_back_from_disk(tmp_path, task, model):
+    first = prepare_once(task.load(), model, 32, tmp_path)
+    (file,) = tmp_path.iterdir()
+    written = file.stat().st_ino
+    again = prepare_once(task.load(), model, 32, tmp_path)
+    assert again.kind == first.kind
+    for name, split in first.splits.items():
+        for batch, other in zip(
+            evaluation_batches(split, 7), evaluation_batches(again.splits[name], 7), strict=True
+        ):
+            assert batch[0].tolist() == other[0].tolist()
+            assert {k: v.tolist() for k, v in batch[1].items()} == {
+                k: v.tolist() for k, v in other[1].items()
+            }
+    assert file.stat().st_ino == written  # not written, so not encoded, again
+    for change in ({"max_length": 31}, {"data": task.subset(4, seed=0).load()}):
+        given = {"data": task.load(), "model": model, "max_length": 32, **change}
+        prepare_once(**given, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
