@@ -4,7 +4,7 @@ from study.cli import main
 from study.models import Model
 from study.spec import Recipe, SpecError
 from study.study import Configuration, Seeds, Study
-from study.tasks import Task
+from study.tasks import ByGroup, ByTime, KFold, Task
 from study.techniques import (
     L2SP,
     BiasedAdam,
@@ -23,10 +23,13 @@ from study.techniques import (
 __all__ = [
     "L2SP",
     "BiasedAdam",
+    "ByGroup",
+    "ByTime",
     "ChildTuningD",
     "ChildTuningF",
     "Configuration",
     "FreezeLower",
+    "KFold",
     "LayerwiseDecay",
     "Mixout",
     "Model",
