@@ -136,6 +136,7 @@ class Recipe(Spec):
         batch_size: Rows per optimizer step.
         schedule: After warm-up the rate falls linearly to 0, or stays constant.
         warmup: Share of the steps over which the rate rises linearly from 0.
+        hold: Share of the steps after which the rate stays as it is; 1 holds it nowhere.
         weight_decay: Decoupled; never on biases and norms.
         betas: Decay of Adam's two moments.
         eps: Adam's denominator.
@@ -158,6 +159,7 @@ class Recipe(Spec):
     batch_size: int = Field(default=16, gt=0)
     schedule: Literal["linear", "constant"] = "linear"
     warmup: float = Field(default=0.1, ge=0.0, le=1.0)
+    hold: float = Field(default=1.0, gt=0.0, le=1.0)
     weight_decay: float = Field(default=0.01, ge=0.0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-6, gt=0.0)

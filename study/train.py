@@ -172,7 +172,7 @@ def schedule(recipe: Recipe, step: int, steps: int) -> float:
     """The learning rate's factor, a pure function of the step in its phase.
 
     Args:
-        recipe: Gives shape and warm-up.
+        recipe: Gives shape, warm-up and where the rate is held.
         step: Optimizer steps done in the phase, from 0.
         steps: Steps of the whole phase.
 
@@ -180,6 +180,7 @@ def schedule(recipe: Recipe, step: int, steps: int) -> float:
         A number in [0, 1]; the first step of a warm-up has 1/warm-up steps, not 0.
     """
     warm = round(recipe.warmup * steps)
+    step = min(step, round(recipe.hold * steps))
     if step < warm:
         return (step + 1) / warm
     if recipe.schedule == "constant":

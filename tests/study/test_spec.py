@@ -97,6 +97,7 @@ def test_released_defaults_never_change():
         "batch_size": 16,
         "schedule": "linear",
         "warmup": 0.1,
+        "hold": 1.0,
         "weight_decay": 0.01,
         "betas": (0.9, 0.999),
         "eps": 1e-6,

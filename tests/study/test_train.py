@@ -51,6 +51,10 @@ def test_the_schedule_by_hand():
     )
     flat = Recipe(warmup=0.0, schedule="constant")
     assert [schedule(flat, step, 4) for step in range(4)] == [1.0] * 4
+    held = Recipe(warmup=0.2, hold=0.5)
+    assert [schedule(held, step, 10) for step in range(10)] == pytest.approx(
+        [0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 5 / 8, 5 / 8, 5 / 8, 5 / 8]
+    )
 
 
 def test_a_loss_that_is_not_finite_diverges(tiny_run):
