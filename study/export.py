@@ -9,6 +9,7 @@ from study.data import prepare
 from study.metrics import metric_named
 from study.models import Loaded
 from study.study import Run
+from study.techniques.base import parts_of
 from study.train import Outcome, train
 
 
@@ -21,13 +22,21 @@ def export(run: Run, folder: Path, device: str) -> Outcome:
         device: `cpu` or `cuda`, as the study trained it; the other rounds otherwise.
 
     Returns:
-        The outcome, to compare with the one that the study saw.
+        The outcome, to compare with the one that the study saw. Merging what a technique inserted
+        rounds: the saved model's outputs are then equal to the run's up to the last bits.
+
+    Raises:
+        ValueError: If `transformers` has no plain model that computes what was trained.
     """
+    for part in parts_of(run.cell.technique):
+        if part.no_export:
+            raise ValueError(f"{run.name} cannot be exported: {part.no_export}")
     task = run.cell.task
     rows = task.load()
     loaded = Loaded(run.cell.model, rows.kind)
     data = prepare(rows, loaded.processor, run.recipe.max_length)
     outcome, model = train(run.setting(data.kind), data.splits, loaded, torch.device(device))
+    run.cell.technique.merge(model)
     if labels := rows.kind.labels:
         model.config.id2label = dict(enumerate(labels))  # type: ignore[union-attr]
         model.config.label2id = {name: i for i, name in enumerate(labels)}  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ import copy
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -136,6 +137,10 @@ class Family:
         head: Parts of the task head that lie inside the body.
         elsewhere: Exceptions: path and depth.
         shared_layers: Whether one set of weights serves all layers, which then have one depth.
+        query_value: In a layer, the maps to queries and values; a fused map counts as both.
+        block_ends: In a layer, the last map of the attention and of the feed-forward block, whose
+            outputs are added to the residual stream.
+        biases: Whether maps and norms have biases.
     """
 
     body: str
@@ -145,6 +150,9 @@ class Family:
     head: tuple[str, ...] = ()
     elsewhere: tuple[tuple[str, int], ...] = ()
     shared_layers: bool = False
+    query_value: tuple[str, ...] = ("attention.self.query", "attention.self.value")
+    block_ends: tuple[str, ...] = ("attention.output.dense", "output.dense")
+    biases: bool = True
 
 
 FAMILIES: dict[str, Family] = {
@@ -155,18 +163,47 @@ FAMILIES: dict[str, Family] = {
         "deberta",
         embeddings=("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm"),
         elsewhere=(("encoder.conv", 1),),  # acts on the output of the first layer
+        query_value=("attention.self.query_proj", "attention.self.value_proj"),
     ),
-    "distilbert": Family("distilbert", layers="transformer.layer"),
+    "distilbert": Family(
+        "distilbert",
+        layers="transformer.layer",
+        query_value=("attention.q_lin", "attention.v_lin"),
+        block_ends=("attention.out_lin", "ffn.lin2"),
+    ),
     "albert": Family(
         "albert",
         embeddings=("embeddings", "encoder.embedding_hidden_mapping_in"),
         layers="encoder.albert_layer_groups",
         head=("pooler",),
         shared_layers=True,
+        query_value=("albert_layers.*.attention.query", "albert_layers.*.attention.value"),
+        block_ends=("albert_layers.*.attention.dense", "albert_layers.*.ffn_output"),
     ),
-    "modernbert": Family("model", layers="layers", final_norm="final_norm"),
-    "vit": Family("vit", layers="layers", final_norm="layernorm"),
-    "llama": Family("model", embeddings=("embed_tokens",), layers="layers", final_norm="norm"),
+    "modernbert": Family(
+        "model",
+        layers="layers",
+        final_norm="final_norm",
+        query_value=("attn.Wqkv",),
+        block_ends=("attn.Wo", "mlp.Wo"),
+        biases=False,
+    ),
+    "vit": Family(
+        "vit",
+        layers="layers",
+        final_norm="layernorm",
+        query_value=("attention.q_proj", "attention.v_proj"),
+        block_ends=("attention.o_proj", "mlp.fc2"),
+    ),
+    "llama": Family(
+        "model",
+        embeddings=("embed_tokens",),
+        layers="layers",
+        final_norm="norm",
+        query_value=("self_attn.q_proj", "self_attn.v_proj"),
+        block_ends=("self_attn.o_proj", "mlp.down_proj"),
+        biases=False,
+    ),
 }
 
 
@@ -230,6 +267,43 @@ def depths_of(model: nn.Module) -> Depths:
     family = replace(FAMILIES[kind], body=str(model.base_model_prefix))
     layers = model.get_submodule(f"{family.body}.{family.layers}")
     return Depths(family, 1 if family.shared_layers else len(list(layers.children())))
+
+
+def in_layers(model: nn.Module, depths: Depths, paths: Iterable[str]) -> list[str]:
+    """The modules at these paths in every layer.
+
+    Args:
+        model: A task model.
+        depths: Its depth map.
+        paths: Below a layer; `*` stands for any text.
+
+    Returns:
+        Their names in the task model.
+
+    Raises:
+        LookupError: If a layer has nothing at one of the paths, naming what to supply.
+    """
+    root = f"{depths.family.body}.{depths.family.layers}."
+    below = {name: name.removeprefix(root).partition(".") for name, _ in model.named_modules()}
+    found: list[str] = []
+    for path in paths:
+        there = {
+            name: layer
+            for name, (layer, _, inside) in below.items()
+            if name.startswith(root) and fnmatchcase(inside, path)
+        }
+        if len(set(there.values())) < depths.layers:
+            raise LookupError(
+                f"not every layer has a module {path!r}; say in its family in study/models.py "
+                "where a layer keeps it"
+            )
+        found += there
+    return found
+
+
+def in_norm(model: nn.Module, name: str) -> bool:
+    """Whether a parameter belongs to a norm; families name them too differently to go by name."""
+    return "norm" in type(model.get_submodule(name.rpartition(".")[0])).__name__.lower()
 
 
 @cache
@@ -347,9 +421,9 @@ def initialise(model: nn.Module, names: Iterable[str], seed: Seed, purpose: str)
     """
     deviation = getattr(model.config, "initializer_range", 0.02)
     for name in names:
-        owner, _, kind = name.rpartition(".")
+        kind = name.rpartition(".")[2]
         parameter = model.get_parameter(name)
-        if "norm" in type(model.get_submodule(owner)).__name__.lower():
+        if in_norm(model, name):
             parameter.fill_(1.0 if kind == "weight" else 0.0)
         elif kind == "bias":
             parameter.zero_()

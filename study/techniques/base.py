@@ -15,7 +15,7 @@ from pydantic import model_serializer
 from torch import Tensor, nn
 
 from study.kinds import Kind
-from study.models import Depths
+from study.models import Depths, in_norm
 from study.seeding import Seed, Stream, torch_rng
 from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, did_you_mean
 
@@ -121,9 +121,12 @@ class Technique(Spec):
     Attributes:
         clashes: Techniques, by name, with which this one has no meaning, and why; one of the two
             says so.
+        no_export: Why a model it trained is no plain `transformers` model, and cannot be made one
+            by `merge`; None where it can.
     """
 
     clashes: ClassVar[Mapping[str, str]] = {}
+    no_export: ClassVar[str | None] = None
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -171,7 +174,7 @@ class Technique(Spec):
         return None
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """Adjust the shared recipe."""
+        """Adjust the shared recipe; raises `SpecError` where it does not fit."""
         return recipe
 
     def weights(self, state: TrainState) -> None:
@@ -220,6 +223,9 @@ class Technique(Spec):
     def evaluated(self, weights: dict[str, Tensor], state: TrainState) -> dict[str, Tensor]:
         """The weights that evaluations and exports read, by parameter name."""
         return weights
+
+    def merge(self, model: nn.Module) -> None:
+        """Fold what `prepare` inserted into the model's own weights, once it is trained."""
 
 
 class Combined(Technique):
@@ -326,6 +332,11 @@ class Combined(Technique):
         """Fold over the parts."""
         return reduce(lambda weights, part: part.evaluated(weights, state), self.parts, weights)
 
+    def merge(self, model: nn.Module) -> None:
+        """Each part in turn, the last inserted first."""
+        for part in reversed(self.parts):
+            part.merge(model)
+
 
 def plain_groups(state: TrainState) -> list[Group]:
     """The groups before any technique: by depth, norms and biases without weight decay."""
@@ -365,8 +376,7 @@ def technique_from(data: Mapping[str, Any], known: Mapping[str, type[Technique]]
 
 
 def _decays(model: nn.Module, name: str) -> bool:
-    owner, _, kind = name.rpartition(".")
-    return kind != "bias" and "norm" not in type(model.get_submodule(owner)).__name__.lower()
+    return name.rpartition(".")[2] != "bias" and not in_norm(model, name)
 
 
 def parts_of(technique: Technique) -> Sequence[Technique]:
