@@ -5,21 +5,27 @@ from study.techniques.biased_adam import BiasedAdam
 from study.techniques.child_tuning_d import ChildTuningD
 from study.techniques.child_tuning_f import ChildTuningF
 from study.techniques.freeze_lower import FreezeLower
+from study.techniques.gradual_unfreezing import GradualUnfreezing
 from study.techniques.l2_sp import L2SP
 from study.techniques.layerwise_decay import LayerwiseDecay
 from study.techniques.mixout import Mixout
 from study.techniques.prior_decay import PriorDecay
+from study.techniques.probe_then_tune import ProbeThenTune
 from study.techniques.rec_adam import RecAdam
 from study.techniques.reinit_top import ReinitTop
 from study.techniques.standard import Standard
+from study.techniques.strong_baseline import StrongBaseline
 
 TECHNIQUES: dict[str, type[Technique]] = {
     "Standard": Standard,
+    "StrongBaseline": StrongBaseline,
     "BiasedAdam": BiasedAdam,
     "RecAdam": RecAdam,
     "ReinitTop": ReinitTop,
     "Mixout": Mixout,
     "FreezeLower": FreezeLower,
+    "GradualUnfreezing": GradualUnfreezing,
+    "ProbeThenTune": ProbeThenTune,
     "LayerwiseDecay": LayerwiseDecay,
     "ChildTuningF": ChildTuningF,
     "ChildTuningD": ChildTuningD,
@@ -35,11 +41,14 @@ __all__ = [
     "ChildTuningF",
     "Combined",
     "FreezeLower",
+    "GradualUnfreezing",
     "LayerwiseDecay",
     "Mixout",
     "PriorDecay",
+    "ProbeThenTune",
     "RecAdam",
     "ReinitTop",
     "Standard",
+    "StrongBaseline",
     "Technique",
 ]

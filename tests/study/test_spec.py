@@ -9,15 +9,18 @@ from study import (
     ChildTuningF,
     Configuration,
     FreezeLower,
+    GradualUnfreezing,
     LayerwiseDecay,
     Mixout,
     PriorDecay,
+    ProbeThenTune,
     RecAdam,
     Recipe,
     ReinitTop,
     Seeds,
     SpecError,
     Standard,
+    StrongBaseline,
     Study,
     Task,
 )
@@ -114,10 +117,23 @@ def test_released_defaults_never_change():
 def test_released_defaults_of_techniques_never_change():
     assert [
         technique().model_dump()
-        for technique in (RecAdam, Mixout, ChildTuningF, ChildTuningD, L2SP, PriorDecay)
+        for technique in (
+            StrongBaseline,
+            RecAdam,
+            Mixout,
+            GradualUnfreezing,
+            ProbeThenTune,
+            ChildTuningF,
+            ChildTuningD,
+            L2SP,
+            PriorDecay,
+        )
     ] == [
+        {"technique": "StrongBaseline", "epochs": 20},
         {"technique": "RecAdam", "k": 0.2, "t0": 0.1, "gamma": 5000.0},
         {"technique": "Mixout", "p": 0.1, "mask": "element", "keep_dropout": False},
+        {"technique": "GradualUnfreezing", "share": 1 / 3},
+        {"technique": "ProbeThenTune", "epochs": 1, "lr": 1e-3},
         {"technique": "ChildTuningF", "p": 0.3},
         {"technique": "ChildTuningD", "p": 0.2},
         {"technique": "L2SP", "alpha": 0.01, "beta": 0.01},
@@ -129,11 +145,14 @@ def test_golden_keys():
     """Finished studies find their runs by these; a change here loses them all."""
     techniques = [
         Standard(),
+        StrongBaseline(),
         BiasedAdam(),
         RecAdam(k=0.5),
         ReinitTop(layers=1),
         Mixout(p=0.5),
         FreezeLower(layers=4),
+        GradualUnfreezing(),
+        ProbeThenTune(),
         LayerwiseDecay(rate=0.7),
         ChildTuningF(p=0.4),
         ChildTuningD(p=0.3),
@@ -143,11 +162,14 @@ def test_golden_keys():
     found = {t.label: digest(t.canonical()) for t in techniques}
     assert found == {
         "Standard": "d92f810dd7ea",
+        "StrongBaseline": "49f68f749664",
         "BiasedAdam": "ad8a230a6e17",
         "RecAdam(0.5)": "19eb3f11f020",
         "ReinitTop(1)": "604938c8b5c9",
         "Mixout(0.5)": "259de71c9bfe",
         "FreezeLower(4)": "358e3fac361a",
+        "GradualUnfreezing": "6ce014482da9",
+        "ProbeThenTune": "5fbf4650dd36",
         "LayerwiseDecay(0.7)": "2d0cf8cced95",
         "ChildTuningF(0.4)": "9e55650c407b",
         "ChildTuningD(0.3)": "b8b35721fdcd",

@@ -1,0 +1,13 @@
+"""Gradual unfreezing: how much of training it takes until everything learns.
+
+Source: Howard & Ruder 2018 thaw a layer per epoch. Differs: the shares are chosen here.
+"""
+
+from optuna.distributions import CategoricalDistribution
+
+from search_spaces.common import EPOCHS, LR, Space
+
+SPACE = Space(
+    technique={"share": CategoricalDistribution((0.1, 0.2, 1 / 3, 0.5))},
+    recipe={"lr": LR, "epochs": EPOCHS},
+)

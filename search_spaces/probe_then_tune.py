@@ -1,0 +1,17 @@
+"""Probing, then tuning: how long the head learns alone, and at which rate.
+
+Source: Kumar et al. 2022 for the technique. Differs: the ranges are chosen here; runs are of ten
+    epochs or more, because the probing counts among them.
+"""
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from search_spaces.common import LR, Space
+
+SPACE = Space(
+    technique={
+        "epochs": CategoricalDistribution((1, 3, 5)),
+        "lr": FloatDistribution(1e-4, 1e-3, log=True),
+    },
+    recipe={"lr": LR, "epochs": CategoricalDistribution((10, 20))},
+)

@@ -1,0 +1,50 @@
+"""Linear probing, then fine-tuning: the new head learns on frozen features first."""
+
+from pydantic import Field
+
+from study.spec import Mistake, Recipe, SpecError
+from study.techniques.base import Phase, Technique, TrainState
+
+
+class ProbeThenTune(Technique):
+    """Train the head alone for some epochs, then everything from there.
+
+    A random head sends gradients that distort the features; a fitted one does not. While probing,
+    the encoder's dropout is off, so that its features stay the same; the head's own is on. Each
+    phase has an optimizer, a warm-up and a schedule of its own.
+
+    The recipe's epochs are those of both phases: tuning gets what probing leaves of them. A
+    probing epoch costs less than a tuning one, as no gradient passes through the encoder, so the
+    budget is counted in favour of the other techniques.
+
+    Attributes:
+        epochs: Epochs of probing, fewer than the recipe's.
+        lr: Peak learning rate while probing.
+
+    Source: Kumar et al. 2022, LP-FT. Differs: probing lasts a fixed number of epochs instead of
+        to convergence; both defaults are chosen here.
+    """
+
+    epochs: int = Field(default=1, gt=0)
+    lr: float = Field(default=1e-3, gt=0.0)
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Unchanged, and long enough for both phases."""
+        if self.epochs >= recipe.epochs:
+            text = f"{self.epochs} epochs of probing leave none of the recipe's {recipe.epochs}."
+            raise SpecError("ProbeThenTune", [Mistake("epochs", text)])
+        return recipe
+
+    def phases(self, phases: list[Phase], state: TrainState) -> list[Phase]:
+        """The head, then what would have been trained."""
+        (whole,) = phases
+        head = tuple(n for n in whole.names if state.depths.of(n) == state.depths.head)
+        probing = Phase(whole.recipe.replace(epochs=self.epochs, lr=self.lr), head)
+        left = whole.recipe.epochs - self.epochs
+        state.memo["ProbeThenTune"] = probing.recipe
+        return [probing, Phase(whole.recipe.replace(epochs=left), whole.names)]
+
+    def before_step(self, state: TrainState) -> None:
+        """Keep the encoder's dropout off while probing; the loop turns it on every epoch."""
+        if state.recipe is state.memo["ProbeThenTune"]:
+            state.model.get_submodule(state.depths.family.body).eval()
