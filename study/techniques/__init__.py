@@ -4,11 +4,13 @@ from study.techniques.base import Combined, Technique
 from study.techniques.biased_adam import BiasedAdam
 from study.techniques.child_tuning_d import ChildTuningD
 from study.techniques.child_tuning_f import ChildTuningF
+from study.techniques.component_clip import ComponentClip
 from study.techniques.freeze_lower import FreezeLower
 from study.techniques.gradual_unfreezing import GradualUnfreezing
 from study.techniques.l2_sp import L2SP
 from study.techniques.layerwise_decay import LayerwiseDecay
 from study.techniques.mixout import Mixout
+from study.techniques.noisy_tune import NoisyTune
 from study.techniques.prior_decay import PriorDecay
 from study.techniques.probe_then_tune import ProbeThenTune
 from study.techniques.rec_adam import RecAdam
@@ -21,12 +23,14 @@ TECHNIQUES: dict[str, type[Technique]] = {
     "StrongBaseline": StrongBaseline,
     "BiasedAdam": BiasedAdam,
     "RecAdam": RecAdam,
+    "NoisyTune": NoisyTune,
     "ReinitTop": ReinitTop,
     "Mixout": Mixout,
     "FreezeLower": FreezeLower,
     "GradualUnfreezing": GradualUnfreezing,
     "ProbeThenTune": ProbeThenTune,
     "LayerwiseDecay": LayerwiseDecay,
+    "ComponentClip": ComponentClip,
     "ChildTuningF": ChildTuningF,
     "ChildTuningD": ChildTuningD,
     "L2SP": L2SP,
@@ -40,10 +44,12 @@ __all__ = [
     "ChildTuningD",
     "ChildTuningF",
     "Combined",
+    "ComponentClip",
     "FreezeLower",
     "GradualUnfreezing",
     "LayerwiseDecay",
     "Mixout",
+    "NoisyTune",
     "PriorDecay",
     "ProbeThenTune",
     "RecAdam",
