@@ -1,7 +1,9 @@
 """Published ranges of every technique and its recipe, as plain values for a study file."""
 
 from search_spaces import (
+    adapters,
     biased_adam,
+    bitfit,
     child_tuning_d,
     child_tuning_f,
     component_clip,
@@ -9,6 +11,7 @@ from search_spaces import (
     gradual_unfreezing,
     l2_sp,
     layerwise_decay,
+    lora,
     mixout,
     noisy_tune,
     prior_decay,
@@ -27,9 +30,12 @@ SPACES: dict[str, Space] = {
     "rec_adam": rec_adam.SPACE,
     "noisy_tune": noisy_tune.SPACE,
     "reinit_top": reinit_top.SPACE,
+    "lora": lora.SPACE,
+    "adapters": adapters.SPACE,
     "mixout": mixout.SPACE,
     "freeze_lower": freeze_lower.BASE,
     "freeze_lower_large": freeze_lower.LARGE,
+    "bitfit": bitfit.SPACE,
     "gradual_unfreezing": gradual_unfreezing.SPACE,
     "probe_then_tune": probe_then_tune.SPACE,
     "layerwise_decay": layerwise_decay.SPACE,

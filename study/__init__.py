@@ -7,13 +7,16 @@ from study.study import Configuration, Seeds, Study
 from study.tasks import ByGroup, ByTime, KFold, Task
 from study.techniques import (
     L2SP,
+    Adapters,
     BiasedAdam,
+    BitFit,
     ChildTuningD,
     ChildTuningF,
     ComponentClip,
     FreezeLower,
     GradualUnfreezing,
     LayerwiseDecay,
+    LoRA,
     Mixout,
     NoisyTune,
     PriorDecay,
@@ -27,7 +30,9 @@ from study.techniques import (
 
 __all__ = [
     "L2SP",
+    "Adapters",
     "BiasedAdam",
+    "BitFit",
     "ByGroup",
     "ByTime",
     "ChildTuningD",
@@ -38,6 +43,7 @@ __all__ = [
     "GradualUnfreezing",
     "KFold",
     "LayerwiseDecay",
+    "LoRA",
     "Mixout",
     "Model",
     "NoisyTune",

@@ -1,7 +1,9 @@
 """All techniques, in the order in which combined ones act."""
 
+from study.techniques.adapters import Adapters
 from study.techniques.base import Combined, Technique
 from study.techniques.biased_adam import BiasedAdam
+from study.techniques.bitfit import BitFit
 from study.techniques.child_tuning_d import ChildTuningD
 from study.techniques.child_tuning_f import ChildTuningF
 from study.techniques.component_clip import ComponentClip
@@ -9,6 +11,7 @@ from study.techniques.freeze_lower import FreezeLower
 from study.techniques.gradual_unfreezing import GradualUnfreezing
 from study.techniques.l2_sp import L2SP
 from study.techniques.layerwise_decay import LayerwiseDecay
+from study.techniques.lora import LoRA
 from study.techniques.mixout import Mixout
 from study.techniques.noisy_tune import NoisyTune
 from study.techniques.prior_decay import PriorDecay
@@ -25,8 +28,11 @@ TECHNIQUES: dict[str, type[Technique]] = {
     "RecAdam": RecAdam,
     "NoisyTune": NoisyTune,
     "ReinitTop": ReinitTop,
+    "LoRA": LoRA,
+    "Adapters": Adapters,
     "Mixout": Mixout,
     "FreezeLower": FreezeLower,
+    "BitFit": BitFit,
     "GradualUnfreezing": GradualUnfreezing,
     "ProbeThenTune": ProbeThenTune,
     "LayerwiseDecay": LayerwiseDecay,
@@ -40,7 +46,9 @@ TECHNIQUES: dict[str, type[Technique]] = {
 __all__ = [
     "L2SP",
     "TECHNIQUES",
+    "Adapters",
     "BiasedAdam",
+    "BitFit",
     "ChildTuningD",
     "ChildTuningF",
     "Combined",
@@ -48,6 +56,7 @@ __all__ = [
     "FreezeLower",
     "GradualUnfreezing",
     "LayerwiseDecay",
+    "LoRA",
     "Mixout",
     "NoisyTune",
     "PriorDecay",

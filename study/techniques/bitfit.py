@@ -1,0 +1,34 @@
+"""BitFit: only the biases and the head learn."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from study.models import Depths
+from study.techniques.base import Technique, TrainState
+
+
+class BitFit(Technique):
+    """Train the biases, those of norms included, and the task head; freeze all else.
+
+    It needs a learning rate about ten times higher than `Standard` does.
+
+    Source: Ben Zaken et al. 2022, BitFit with all bias terms.
+    """
+
+    clashes: ClassVar[Mapping[str, str]] = {
+        "LoRA": "each freezes what the other trains",
+        "Adapters": "each freezes what the other trains",
+        "ReinitTop": "the matrices drawn anew would never be trained",
+    }
+
+    def objection(self, depths: Depths, kind: str) -> str | None:
+        """The model must have biases."""
+        return None if depths.family.biases else "its layers have no biases to train"
+
+    def prepare(self, state: TrainState) -> None:
+        """Freeze what is neither bias nor head."""
+        state.freeze(
+            name
+            for name, _ in state.model.named_parameters()
+            if name.rpartition(".")[2] != "bias" and state.depths.of(name) < state.depths.head
+        )
