@@ -7,6 +7,7 @@ from search_spaces import (
     child_tuning_d,
     child_tuning_f,
     component_clip,
+    ema,
     freeze_lower,
     gradual_unfreezing,
     l2_sp,
@@ -20,6 +21,7 @@ from search_spaces import (
     reinit_top,
     standard,
     strong_baseline,
+    swa,
 )
 from search_spaces.common import Draw, Space, draw
 
@@ -44,6 +46,8 @@ SPACES: dict[str, Space] = {
     "child_tuning_d": child_tuning_d.SPACE,
     "l2_sp": l2_sp.SPACE,
     "prior_decay": prior_decay.SPACE,
+    "ema": ema.SPACE,
+    "swa": swa.SPACE,
 }
 
 __all__ = ["SPACES", "Draw", "Space", "draw"]

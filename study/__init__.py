@@ -6,7 +6,9 @@ from study.spec import Recipe, SpecError
 from study.study import Configuration, Seeds, Study
 from study.tasks import ByGroup, ByTime, KFold, Task
 from study.techniques import (
+    EMA,
     L2SP,
+    SWA,
     Adapters,
     BiasedAdam,
     BitFit,
@@ -29,7 +31,9 @@ from study.techniques import (
 )
 
 __all__ = [
+    "EMA",
     "L2SP",
+    "SWA",
     "Adapters",
     "BiasedAdam",
     "BitFit",

@@ -1,7 +1,9 @@
 """Each technique at settings that a tiny model of two layers can show."""
 
 from study.techniques import (
+    EMA,
     L2SP,
+    SWA,
     Adapters,
     BiasedAdam,
     BitFit,
@@ -43,4 +45,6 @@ EXAMPLES: dict[str, Technique] = {
     "ChildTuningD": ChildTuningD(p=0.3),
     "L2SP": L2SP(alpha=0.1, beta=0.1),
     "PriorDecay": PriorDecay(rate=1.0),
+    "EMA": EMA(beta=0.9),
+    "SWA": SWA(start=0.5),
 }

@@ -7,6 +7,7 @@ from study.techniques.bitfit import BitFit
 from study.techniques.child_tuning_d import ChildTuningD
 from study.techniques.child_tuning_f import ChildTuningF
 from study.techniques.component_clip import ComponentClip
+from study.techniques.ema import EMA
 from study.techniques.freeze_lower import FreezeLower
 from study.techniques.gradual_unfreezing import GradualUnfreezing
 from study.techniques.l2_sp import L2SP
@@ -20,6 +21,7 @@ from study.techniques.rec_adam import RecAdam
 from study.techniques.reinit_top import ReinitTop
 from study.techniques.standard import Standard
 from study.techniques.strong_baseline import StrongBaseline
+from study.techniques.swa import SWA
 
 TECHNIQUES: dict[str, type[Technique]] = {
     "Standard": Standard,
@@ -41,10 +43,14 @@ TECHNIQUES: dict[str, type[Technique]] = {
     "ChildTuningD": ChildTuningD,
     "L2SP": L2SP,
     "PriorDecay": PriorDecay,
+    "EMA": EMA,
+    "SWA": SWA,
 }
 
 __all__ = [
+    "EMA",
     "L2SP",
+    "SWA",
     "TECHNIQUES",
     "Adapters",
     "BiasedAdam",

@@ -3,7 +3,9 @@
 import pytest
 
 from study import (
+    EMA,
     L2SP,
+    SWA,
     Adapters,
     BiasedAdam,
     BitFit,
@@ -136,6 +138,8 @@ def test_released_defaults_of_techniques_never_change():
             ChildTuningD,
             L2SP,
             PriorDecay,
+            EMA,
+            SWA,
         )
     ] == [
         {"technique": "StrongBaseline", "epochs": 20},
@@ -151,6 +155,8 @@ def test_released_defaults_of_techniques_never_change():
         {"technique": "ChildTuningD", "p": 0.2},
         {"technique": "L2SP", "alpha": 0.01, "beta": 0.01},
         {"technique": "PriorDecay", "rate": 0.01},
+        {"technique": "EMA", "beta": None},
+        {"technique": "SWA", "start": 0.75},
     ]
 
 
@@ -176,6 +182,8 @@ def test_golden_keys():
         ChildTuningD(p=0.3),
         L2SP(alpha=0.1),
         PriorDecay(rate=0.1),
+        EMA(),
+        SWA(),
     ]
     found = {t.label: digest(t.canonical()) for t in techniques}
     assert found == {
@@ -198,6 +206,8 @@ def test_golden_keys():
         "ChildTuningD(0.3)": "b8b35721fdcd",
         "L2SP(0.1)": "5a6d6b805ded",
         "PriorDecay(0.1)": "1fab69db9dc6",
+        "EMA": "5a062525a0da",
+        "SWA": "7e67149d1b41",
     }
     assert set(TECHNIQUES) == {t.title for t in techniques}
 
