@@ -21,36 +21,14 @@ from study.models import (
 from study.seeding import Seed
 from study.spec import SpecError
 from tests.conftest import PAIRS
-
-SMALL = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "pad_token_id": 0,
-}
-CONFIGS = {
-    "bert": transformers.BertConfig(**SMALL),
-    "roberta": transformers.RobertaConfig(**SMALL),
-    "electra": transformers.ElectraConfig(**SMALL, embedding_size=8),
-    "deberta-v2": transformers.DebertaV2Config(
-        **SMALL, relative_attention=True, conv_kernel_size=3, norm_rel_ebd="layer_norm"
-    ),
-    "distilbert": transformers.DistilBertConfig(
-        vocab_size=50, dim=16, n_layers=3, n_heads=2, hidden_dim=32, pad_token_id=0
-    ),
-    "albert": transformers.AlbertConfig(**SMALL, embedding_size=8),
-    "modernbert": transformers.ModernBertConfig(**SMALL),
-    "llama": transformers.LlamaConfig(**SMALL, num_key_value_heads=2),
-}
+from tests.families import TEXT, config
 
 
 def built(kind: str) -> nn.Module:
-    return transformers.AutoModelForSequenceClassification.from_config(CONFIGS[kind])
+    return transformers.AutoModelForSequenceClassification.from_config(config(kind, 3))
 
 
-@pytest.mark.parametrize("kind", sorted(CONFIGS))
+@pytest.mark.parametrize("kind", TEXT)
 def test_every_parameter_of_a_family_has_one_depth(kind):
     model = built(kind)
     depths = depths_of(model)
@@ -64,10 +42,7 @@ def test_every_parameter_of_a_family_has_one_depth(kind):
 
 
 def test_image_models_too():
-    config = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32
-    )
-    model = transformers.ViTForImageClassification(config)
+    model = transformers.AutoModelForImageClassification.from_config(config("vit", 3))
     depths = depths_of(model)
     assert {depths.of(name) for name, _ in model.named_parameters()} == {0, 1, 2, 3, 4}
 
@@ -104,7 +79,7 @@ def test_unknown_parts_and_families_are_errors():
         depths_of(gpt)
 
 
-@pytest.mark.parametrize("kind", sorted(CONFIGS))
+@pytest.mark.parametrize("kind", TEXT)
 def test_initialised_weights_are_new_in_every_family(kind):
     """`_init_weights` skips what it believes loaded, so values are written directly."""
     model = built(kind)
