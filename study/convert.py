@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from study import hub
-from study.kinds import Regression
+from study.kinds import Image, Regression
 from study.models import DECIDING, FAMILIES, Loaded, Model
 from study.spec import Mistake, SpecError
 
@@ -65,9 +65,24 @@ def convert(checkpoint: str, folder: Path, model_type: str | None) -> list[str]:
         record: dict[str, Any] = {"sha256": {file.name: _sha256(file) for file in sources}}
         record |= {"model_type": model_type} if model_type else {}
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
-        return Loaded(Model(name="converted", checkpoint=str(folder)), Regression(())).new
+        return _loads(folder)
     except BaseException:
         shutil.rmtree(folder)  # ours alone: it was empty
+        raise
+
+
+def _loads(folder: Path) -> list[str]:
+    """Check that every task model's body is there; the names of what is not, its head."""
+    values = json.loads((folder / "config.json").read_text())
+    kind = Image(()) if values.get("model_type") == "vit" else Regression(())
+    model = Model(name="converted", checkpoint=str(folder))
+    try:
+        return Loaded(model, kind).new
+    except LookupError as error:
+        if values.get("model_type") in ALIKE:
+            other = next(name for name in ALIKE if name != values["model_type"])
+            text = f"{error.args[0]}; if it is {other}, add --model-type {other}"
+            raise LookupError(text) from error
         raise
 
 

@@ -11,14 +11,14 @@ from urllib.request import Request, urlopen
 PATIENCE_SECONDS = 10.0  # the hub's own client may wait for ever, or retry for minutes
 
 
+def offline() -> bool:
+    """Whether `HF_HUB_OFFLINE` says to take what is cached and ask nobody."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+
+
 @cache
 def answers() -> bool:
-    """Whether the hub can be reached; asked once per process.
-
-    With `HF_HUB_OFFLINE=1` nothing is asked, and the answer is no.
-    """
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        return False
+    """Whether the hub can be reached; asked once per process."""
     address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     try:
         urlopen(Request(address, method="HEAD"), timeout=PATIENCE_SECONDS).close()
@@ -44,7 +44,7 @@ def download(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     """
     from huggingface_hub import snapshot_download  # only where a hub is asked
 
-    online = answers()
+    online = not offline() and answers()
     try:
         folder = snapshot_download(
             name, revision=revision, allow_patterns=list(patterns), local_files_only=not online

@@ -254,6 +254,14 @@ def hollow(model: Model, kind: type[Kind]) -> Any:
         return getattr(transformers, kind.auto).from_config(config)
 
 
+def longest_input(config: Any) -> int | None:
+    """Tokens that a model has positions for; None where it says no limit."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions and config.model_type == "roberta":  # counts positions from after its padding id
+        positions -= config.pad_token_id + 1
+    return positions
+
+
 def _no_family(kind: str) -> LookupError:
     return LookupError(
         f"architecture {kind!r} has no depth map; add a Family to FAMILIES in study/models.py "

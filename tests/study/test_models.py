@@ -7,7 +7,6 @@ import torch
 import transformers
 from torch import nn
 
-from study import hub
 from study.catalogue import MINILM
 from study.models import (
     FAMILIES,
@@ -17,6 +16,7 @@ from study.models import (
     _set_dropout,
     depths_of,
     initialise,
+    longest_input,
 )
 from study.seeding import Seed
 from study.spec import SpecError
@@ -67,6 +67,18 @@ def test_layer_1_is_not_layer_10():
     depths = Depths(FAMILIES["bert"], 12)
     assert depths.of("bert.encoder.layer.1.output.dense.weight") == 2
     assert depths.of("bert.encoder.layer.10.output.dense.weight") == 11
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_the_longest_input_fits_and_one_more_does_not(kind):
+    """RoBERTa's 514 positions hold 512 tokens: it counts from after its padding id."""
+    model = built(kind).eval()
+    longest = longest_input(model.config)
+    assert longest == (62 if kind == "roberta" else 64)
+    model(torch.full((1, longest), 5))
+    if kind in ("bert", "roberta", "electra", "distilbert", "albert"):  # absolute positions
+        with pytest.raises((IndexError, RuntimeError)):
+            model(torch.full((1, longest + 1), 5))
 
 
 def test_unknown_parts_and_families_are_errors():
@@ -146,7 +158,6 @@ def test_a_checkpoint_without_its_body_is_refused(tmp_path, model: Model):
 
 def test_what_cannot_be_had_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    hub.answers.cache_clear()
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     for checkpoint, said in (
         (str(tmp_path), "has no safetensors weights; a pickle can carry code"),
