@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,10 @@ def _from_gguf(file: Path, folder: Path) -> dict[str, Tensor]:
             file.parent, gguf_file=file.name, dtype=torch.float32
         )
     except ImportError as error:
-        raise LookupError("reading GGUF needs two packages: pip install gguf accelerate") from error
+        text = "reading GGUF needs more packages: pip install 'finetuning-stability[gguf]'"
+        raise LookupError(text) from error
+    except (ValueError, struct.error) as error:
+        raise LookupError(f"{str(file)!r} cannot be read as GGUF ({error})") from error
     tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     del model.config.quantization_config  # what is written is quantised no longer
     model.config.save_pretrained(folder)

@@ -120,3 +120,10 @@ def test_the_command_that_the_error_names_works(source, weights, tmp_path, capsy
     assert Model(name="m", checkpoint=str(out)).folder() == out
     assert run_command(["convert", words[0], "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_a_damaged_gguf_is_refused(tmp_path):
+    (tmp_path / "some.gguf").write_bytes(b"GGUF")
+    with pytest.raises(LookupError, match="cannot be read as GGUF"):
+        convert(str(tmp_path / "some.gguf"), tmp_path / "out", None)
+    assert not (tmp_path / "out").exists()
