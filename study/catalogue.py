@@ -1,10 +1,9 @@
 """Published checkpoints with what is known of their pretraining, so that tables can group by it.
 
-A fact that is not known for certain is left empty. Where the hub's own tag misleads, `family` is
-set by hand: both PubMedELECTRA checkpoints are tagged `bert` there.
+A fact that is not known for certain is left empty. `family` is set by hand, since the hub's own tag
+misleads: both PubMedELECTRA checkpoints are tagged `bert` there.
 
-Source: the checkpoints' papers, named in each `source`; hub names and the two traps as in
-    `docs/models.md`.
+Source: each checkpoint's paper, named in its `source`; hub names as of 2025.
 """
 
 from study.models import Model, describe
