@@ -19,7 +19,15 @@ import sqlalchemy as sa
 
 IDENTITY = ["key", "task", "model", "configuration", "seed"]  # of rows below a run
 STREAMS = ["head", "order", "noise"]
-FACTS = ["family", "parameters", "domain", "vocabulary", "objective"]
+FACTS = [
+    "family",
+    "parameters",
+    "domain",
+    "vocabulary",
+    "objective",
+    "whole_word_masking",
+    "next_sentence",
+]
 CELL_TEXT = ["task", "model", "technique", "configuration", "metric"]
 RUN_TEXT = ["outcome", "collapse_rule", "device", "host", "versions", "commit"]
 RUN_COUNTS = ["train_rows", "dev_rows", "test_rows"]

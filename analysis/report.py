@@ -151,6 +151,8 @@ def _provenance(runs: pd.DataFrame) -> Iterator[Table]:
             "Domain": _text(first.domain),
             "Vocabulary": _text(first.vocabulary),
             "Objective": _text(first.objective),
+            "Whole-word masking": _text(first.whole_word_masking),
+            "Next sentence": _text(first.next_sentence),
         }
         for model, first in _firsts(runs, "model")
     ]

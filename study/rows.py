@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from study import hub
 from study.spec import Mistake, SpecError, did_you_mean
 
 
@@ -164,6 +165,12 @@ def _hub_rows(source: str) -> list[dict[str, Any]]:
     except ImportError as error:
         text = "needs the `datasets` package: pip install 'finetuning-stability[hub]'."
         raise SpecError("data", [Mistake(source, text)]) from error
+    if not hub.offline() and not hub.answers():
+        text = (
+            "the hub does not answer. Where the data set is cached, set HF_HUB_OFFLINE=1; else "
+            "save its splits as Parquet where there is network, and name those files."
+        )
+        raise SpecError("data", [Mistake(source, text)])
     try:
         loaded = datasets.load_dataset(owner_and_name, config, split=split)
     except (OSError, ValueError) as error:

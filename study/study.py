@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
 from study import metrics
+from study.catalogue import MODELS
 from study.kinds import KINDS, Kind
-from study.models import MODELS, Model, depths_of, hollow
+from study.models import Model, depths_of, hollow, longest_input
 from study.seeding import Seed
 from study.spec import Mistake, Recipe, Spec, SpecError, digest
 from study.tasks import Task
@@ -343,7 +344,7 @@ def problems(study: Study) -> list[Mistake]:
             if objection := technique.objection(depths, kind):
                 text = f"{technique.label} does not fit model {name!r}: {objection}."
                 found.append(Mistake(path, text))
-            longest = getattr(model.config, "max_position_embeddings", None)
+            longest = longest_input(model.config)
             if longest and adjusted.max_length > longest:
                 length = adjusted.max_length
                 text = f"{length} is more than the {longest} positions of model {name!r}."

@@ -1,38 +1,123 @@
-"""Tiny task models of every family, for techniques that reach into the layers."""
+"""A tiny random checkpoint of every family, with the tokenizer conventions that it has in life."""
 
+import base64
+import io
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 import torch
-import transformers
+import transformers as hf
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 
-from study.models import depths_of
+from study.models import Model, depths_of
 from study.seeding import Seed
 from study.spec import Recipe
+from study.tasks import Task
 from study.techniques.base import TrainState
+from study.tiny import WORDS
 from tests.conftest import CPU, PAIRS
-from tests.study.test_models import CONFIGS
 
-ALL = sorted([*CONFIGS, "vit"])
+WIDTHS = {
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+}
+CONFIGS = {
+    "bert": partial(hf.BertConfig, **WIDTHS),
+    "roberta": partial(hf.RobertaConfig, **WIDTHS, type_vocab_size=1),
+    "electra": partial(hf.ElectraConfig, **WIDTHS, embedding_size=8),
+    "deberta-v2": partial(
+        hf.DebertaV2Config,
+        **WIDTHS,
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+        position_buckets=8,
+        conv_kernel_size=3,
+        norm_rel_ebd="layer_norm",
+    ),
+    "distilbert": partial(
+        hf.DistilBertConfig, dim=16, n_heads=2, hidden_dim=32, max_position_embeddings=64
+    ),
+    "albert": partial(hf.AlbertConfig, **WIDTHS, embedding_size=8),
+    "modernbert": partial(hf.ModernBertConfig, **WIDTHS),
+    "llama": partial(hf.LlamaConfig, **WIDTHS, num_key_value_heads=1),
+    "vit": partial(
+        hf.ViTConfig,
+        **{name: size for name, size in WIDTHS.items() if name != "max_position_embeddings"},
+        image_size=8,
+        patch_size=4,
+    ),
+}
+TEXT = [kind for kind in CONFIGS if kind != "vit"]
+ALL = sorted(CONFIGS)
+MASKED = {"bert", "electra", "deberta-v2", "distilbert", "albert", "modernbert"}
+
+
+def config(kind: str, layers: int) -> hf.PreTrainedConfig:
+    """A tiny configuration, with the special tokens where the family has them."""
+    depth = {"n_layers": layers} if kind == "distilbert" else {"num_hidden_layers": layers}
+    if kind == "vit":
+        return CONFIGS[kind](**depth)
+    special = {"pad_token_id": 0} if kind in MASKED else {}
+    if kind == "roberta":
+        special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    if kind == "llama":  # like SmolLM2's base model: no padding token
+        special = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": None}
+    return CONFIGS[kind](vocab_size=len(_special_tokens(kind)) + len(WORDS), **depth, **special)
+
+
+def family_model(kind: str, folder: Path) -> Model:
+    """Write a random two-layer checkpoint: the body alone, as pretraining leaves it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    hf.utils.logging.disable_progress_bar()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hf.AutoModel.from_config(config(kind, 2)).save_pretrained(folder)
+    if kind == "vit":
+        size = {"height": 8, "width": 8}
+        hf.ViTImageProcessorPil(size=size).save_pretrained(folder)
+    else:
+        _tokenizer(kind).save_pretrained(folder)
+    return Model(name=kind, checkpoint=str(folder), family=kind)
+
+
+def image_task(folder: Path, *, rows: int = 32) -> Task:
+    """Write a two-class task of 8 by 8 pictures: is it bright or dark?"""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for split in ("train", "dev", "test"):
+        lines = []
+        for number in range(rows):
+            bright = number % 2
+            pixels = rng.integers(100 * bright, 156 + 100 * bright, (8, 8, 3), dtype=np.uint8)
+            stream = io.BytesIO()
+            Image.fromarray(pixels).save(stream, "PNG")
+            coded = base64.b64encode(stream.getvalue()).decode()
+            row = {"id": f"{split}-{number}", "text": coded, "label": ("dark", "bright")[bright]}
+            lines.append(json.dumps(row))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    paths = {split: str(folder / f"{split}.jsonl") for split in ("train", "dev", "test")}
+    return Task(name="pictures", kind="image", **paths)
 
 
 def state_of(kind: str, seed: Seed = Seed(0, 0, 0)) -> TrainState:
-    """A run's state on a model of random weights, the same ones in every call."""
+    """A run's state on a model of random weights and three layers, the same in every call."""
+    auto = hf.AutoModelForSequenceClassification
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        if kind == "vit":
-            config = transformers.ViTConfig(
-                hidden_size=16,
-                num_hidden_layers=3,
-                num_attention_heads=2,
-                intermediate_size=32,
-                image_size=8,
-                patch_size=4,
-            )
-            model = transformers.ViTForImageClassification(config)
-        else:
-            model = transformers.AutoModelForSequenceClassification.from_config(CONFIGS[kind])
-    model.eval()
+        made = (hf.AutoModelForImageClassification if kind == "vit" else auto).from_config(
+            config(kind, 3)
+        )
+    made.eval()
+    if kind == "llama":
+        made.config.pad_token_id = 0
     return TrainState(
-        model, Recipe(), seed, depths_of(model), CPU, PAIRS, lambda: iter([batch_of(kind)])
+        made, Recipe(), seed, depths_of(made), CPU, PAIRS, lambda: iter([batch_of(kind)])
     )
 
 
@@ -42,7 +127,7 @@ def batch_of(kind: str) -> dict[str, Tensor]:
     labels = torch.tensor([0, 1])
     if kind == "vit":
         return {"pixel_values": torch.randn(2, 3, 8, 8, generator=rng), "labels": labels}
-    words = torch.randint(3, 50, (2, 6), generator=rng)
+    words = torch.randint(5, 40, (2, 6), generator=rng)
     return {"input_ids": words, "attention_mask": torch.ones_like(words), "labels": labels}
 
 
@@ -51,3 +136,35 @@ def logits_of(state: TrainState, kind: str) -> Tensor:
     """The model's outputs for the two rows, shape (2, 2)."""
     logits: Tensor = state.forward(batch_of(kind)).logits
     return logits
+
+
+def _special_tokens(kind: str) -> list[str]:
+    if kind == "roberta":
+        return ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    if kind == "llama":
+        return ["<unk>", "<|end|>"]
+    return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def _tokenizer(kind: str) -> hf.PreTrainedTokenizerFast:
+    special = _special_tokens(kind)
+    ids = {word: number for number, word in enumerate([*special, *WORDS])}
+    segments = kind in ("bert", "electra", "deberta-v2", "albert")
+    inputs = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+    roles = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
+    roles |= {"sep_token": "[SEP]", "mask_token": "[MASK]"}
+    template = ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
+    if kind == "roberta":
+        roles = {"unk_token": "<unk>", "pad_token": "<pad>", "cls_token": "<s>"}
+        roles |= {"sep_token": "</s>", "bos_token": "<s>", "eos_token": "</s>"}
+        template = ("<s> $A </s>", "<s> $A </s> </s> $B </s>")
+    if kind == "llama":
+        roles = {"unk_token": "<unk>", "bos_token": "<|end|>", "eos_token": "<|end|>"}
+        template = ("$A", "$A $B")
+    made = Tokenizer(models.WordLevel(ids, unk_token=roles["unk_token"]))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    used = [(token, ids[token]) for token in special if token in " ".join(template)]
+    made.post_processor = processors.TemplateProcessing(
+        single=template[0], pair=template[1], special_tokens=used
+    )
+    return hf.PreTrainedTokenizerFast(tokenizer_object=made, model_input_names=inputs, **roles)

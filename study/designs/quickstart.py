@@ -10,7 +10,7 @@ from study import (
     Study,
     main,
 )
-from study.models import MINILM
+from study.catalogue import MINILM
 from study.tasks import TERMS
 
 STUDY = Study(

@@ -25,6 +25,7 @@ def one_run(task, configuration, seed, *, dev, test):
     """A row as `load_runs` gives it."""
     facts = {"family": "BERT", "parameters": 22_713_216, "domain": "general"}
     facts |= {"vocabulary": "wordpiece", "objective": "sentences"}
+    facts |= {"whole_word_masking": "no", "next_sentence": ""}
     machine = {"device": "cpu", "host": "a", "seconds": EFFECTS[configuration][2]}
     machine |= {"steps_per_second": 8.0, "peak_memory_bytes": 9e8, "trained_fraction": 1.0}
     return {

@@ -1,55 +1,32 @@
 """Depths of every family, new parameters, and what is refused."""
 
-import copy
-
 import pytest
 import torch
 import transformers
 from torch import nn
 
+from study.catalogue import MINILM
 from study.models import (
     FAMILIES,
-    MINILM,
     Depths,
     Loaded,
     Model,
     _set_dropout,
     depths_of,
     initialise,
+    longest_input,
 )
 from study.seeding import Seed
 from study.spec import SpecError
 from tests.conftest import PAIRS
-
-SMALL = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "pad_token_id": 0,
-}
-CONFIGS = {
-    "bert": transformers.BertConfig(**SMALL),
-    "roberta": transformers.RobertaConfig(**SMALL),
-    "electra": transformers.ElectraConfig(**SMALL, embedding_size=8),
-    "deberta-v2": transformers.DebertaV2Config(
-        **SMALL, relative_attention=True, conv_kernel_size=3, norm_rel_ebd="layer_norm"
-    ),
-    "distilbert": transformers.DistilBertConfig(
-        vocab_size=50, dim=16, n_layers=3, n_heads=2, hidden_dim=32, pad_token_id=0
-    ),
-    "albert": transformers.AlbertConfig(**SMALL, embedding_size=8),
-    "modernbert": transformers.ModernBertConfig(**SMALL),
-    "llama": transformers.LlamaConfig(**SMALL, num_key_value_heads=2),
-}
+from tests.families import TEXT, config
 
 
 def built(kind: str) -> nn.Module:
-    return transformers.AutoModelForSequenceClassification.from_config(CONFIGS[kind])
+    return transformers.AutoModelForSequenceClassification.from_config(config(kind, 3))
 
 
-@pytest.mark.parametrize("kind", sorted(CONFIGS))
+@pytest.mark.parametrize("kind", TEXT)
 def test_every_parameter_of_a_family_has_one_depth(kind):
     model = built(kind)
     depths = depths_of(model)
@@ -63,10 +40,7 @@ def test_every_parameter_of_a_family_has_one_depth(kind):
 
 
 def test_image_models_too():
-    config = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32
-    )
-    model = transformers.ViTForImageClassification(config)
+    model = transformers.AutoModelForImageClassification.from_config(config("vit", 3))
     depths = depths_of(model)
     assert {depths.of(name) for name, _ in model.named_parameters()} == {0, 1, 2, 3, 4}
 
@@ -93,6 +67,18 @@ def test_layer_1_is_not_layer_10():
     assert depths.of("bert.encoder.layer.10.output.dense.weight") == 11
 
 
+@pytest.mark.parametrize("kind", TEXT)
+def test_the_longest_input_fits_and_one_more_does_not(kind):
+    """RoBERTa's 514 positions hold 512 tokens: it counts from after its padding id."""
+    model = built(kind).eval()
+    longest = longest_input(model.config)
+    assert longest == (62 if kind == "roberta" else 64)
+    model(torch.full((1, longest), 5))
+    if kind in ("bert", "roberta", "electra", "distilbert", "albert"):  # absolute positions
+        with pytest.raises((IndexError, RuntimeError)):
+            model(torch.full((1, longest + 1), 5))
+
+
 def test_unknown_parts_and_families_are_errors():
     with pytest.raises(LookupError, match="has no depth"):
         Depths(FAMILIES["bert"], 12).of("bert.surprise.weight")
@@ -103,7 +89,7 @@ def test_unknown_parts_and_families_are_errors():
         depths_of(gpt)
 
 
-@pytest.mark.parametrize("kind", sorted(CONFIGS))
+@pytest.mark.parametrize("kind", TEXT)
 def test_initialised_weights_are_new_in_every_family(kind):
     """`_init_weights` skips what it believes loaded, so values are written directly."""
     model = built(kind)
@@ -138,15 +124,16 @@ def test_dropout_reaches_every_module(loaded: Loaded):
     assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {0.25}
 
 
-@pytest.mark.parametrize("kind", sorted(CONFIGS))
+@pytest.mark.parametrize("kind", TEXT)
 def test_no_dropout_is_left_in_any_family(kind):
     """Some hand fused attention a number, which no nn.Dropout shows."""
-    config = copy.deepcopy(CONFIGS[kind])
-    names = [name for name in vars(config) if "dropout" in name]
+    settings = config(kind, 3)
+    settings.pad_token_id = 0  # Llama has none, and this is not about that
+    names = [name for name in vars(settings) if "dropout" in name]
     assert names
     for name in names:
-        setattr(config, name, 0.5)
-    model = transformers.AutoModelForSequenceClassification.from_config(config).train()
+        setattr(settings, name, 0.5)
+    model = transformers.AutoModelForSequenceClassification.from_config(settings).train()
     ids = torch.arange(5, 17).reshape(2, 6)
     assert not torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
     _set_dropout(model, 0.0)
@@ -172,10 +159,10 @@ def test_what_cannot_be_had_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     for checkpoint, said in (
-        (str(tmp_path), "has no safetensors weights"),
+        (str(tmp_path), "has no safetensors weights; a pickle can carry code"),
         ("./absent", "no folder './absent'"),
         ("package:no_such_package/model", "pip install no-such-package"),
-        ("someone/some-model", "Download it where there is network"),
+        ("someone/some-model", "Where there is network: hf download someone/some-model"),
     ):
         with pytest.raises(SpecError, match=said):
             Model(name="m", checkpoint=checkpoint).folder()

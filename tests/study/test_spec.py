@@ -31,7 +31,7 @@ from study import (
     Study,
     Task,
 )
-from study.models import MINILM
+from study.catalogue import MINILM
 from study.spec import Invalid, digest
 from study.study import run_from
 from study.tasks import TERMS

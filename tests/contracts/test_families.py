@@ -1,0 +1,163 @@
+"""Every technique on every family: it runs, always the same, or says why it cannot.
+
+A cover runs with the fast tests: each technique once, each family with the baseline and three more.
+The rest of the product is marked `slow`.
+"""
+
+import shutil
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from study.batches import Encoded, collate
+from study.data import prepare
+from study.kinds import Kind
+from study.metrics import METRICS
+from study.models import Loaded, Model, depths_of
+from study.seeding import Seed, derive, seed_global
+from study.spec import Recipe
+from study.tasks import Task
+from study.techniques.base import TrainState
+from study.tiny import tiny_task
+from study.train import Setting, train
+from tests.conftest import CPU
+from tests.examples import EXAMPLES
+from tests.families import CONFIGS, TEXT, family_model, image_task
+
+SEED = Seed(0, 0, 0)
+RECIPE = Recipe(lr=1e-2, epochs=2, batch_size=8)
+FAMILY_NAMES, TECHNIQUE_NAMES = list(CONFIGS), list(EXAMPLES)
+
+
+def _cover() -> set[tuple[str, str]]:
+    chosen = {("Standard", family) for family in FAMILY_NAMES}
+    for number, name in enumerate(TECHNIQUE_NAMES):
+        chosen.add((name, FAMILY_NAMES[number % len(FAMILY_NAMES)]))
+    for number, family in enumerate(FAMILY_NAMES):
+        turns = (3 * number + extra for extra in range(3))
+        chosen |= {(TECHNIQUE_NAMES[turn % len(TECHNIQUE_NAMES)], family) for turn in turns}
+    return chosen
+
+
+COVER = _cover()
+CASES = [
+    pytest.param(*case, marks=[] if case in COVER else pytest.mark.slow)
+    for case in product(TECHNIQUE_NAMES, FAMILY_NAMES)
+]
+
+
+class Bench:
+    """A family's checkpoint, and data as it takes them."""
+
+    def __init__(self, model: Model, task: Task) -> None:
+        rows = task.load()
+        self.model, self.kind = model, rows.kind
+        self.loaded = Loaded(model, rows.kind)
+        self.data = prepare(rows, self.loaded.processor, 32).splits
+
+    def setting(self, technique: str) -> Setting:
+        return Setting(RECIPE, EXAMPLES[technique], SEED, METRICS["accuracy"], self.kind)
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory):
+    made: dict[str, Bench] = {}
+
+    def of(family: str) -> Bench:
+        if family not in made:
+            folder = tmp_path_factory.mktemp(family)
+            task = (image_task if family == "vit" else tiny_task)(folder / "task", rows=16)
+            made[family] = Bench(family_model(family, folder / "model"), task)
+        return made[family]
+
+    return of
+
+
+@pytest.mark.parametrize(("technique", "family"), CASES)
+def test_it_runs_the_same_each_time_or_says_why_not(technique, family, bench):
+    here = bench(family)
+    setting, fresh = here.setting(technique), here.loaded.fresh(SEED, None)
+    depths = depths_of(fresh)
+    objection = setting.technique.objection(depths, here.kind.name)
+    if objection is not None:
+        assert len(objection.split()) > 2, "an objection is a reason"
+        return
+    outcome, trained = train(setting, here.data, here.loaded, CPU)
+    assert outcome.outcome == "completed"
+    assert np.isfinite(outcome.curves["train/loss"]).all()
+
+    again, _ = train(setting, here.data, here.loaded, CPU)
+    assert again.curves == outcome.curves
+    assert np.array_equal(again.logits["test"], outcome.logits["test"])
+
+    state = _started(setting, here.data, fresh, here.kind)
+    start, end = dict(fresh.named_parameters()), dict(trained.named_parameters())
+    assert start.keys() == end.keys()
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    assert moved, "nothing was trained"
+    assert moved <= set(state.trainable)
+
+
+def _started(
+    setting: Setting, data: dict[str, Encoded], model: torch.nn.Module, kind: Kind
+) -> TrainState:
+    """The state before the first step, as `train` has it."""
+    recipe = setting.technique.recipe(setting.recipe)
+    batch = collate(data["train"], np.arange(8))
+    state = TrainState(
+        model, recipe, SEED, depths_of(model), CPU, kind, lambda: iter([dict(batch)])
+    )
+    seed_global(derive(SEED, "head", "prepare"))
+    setting.technique.weights(state)
+    setting.technique.prepare(state)
+    return state
+
+
+@pytest.mark.parametrize("family", TEXT)
+def test_padding_does_not_change_a_rows_outputs(family, bench):
+    """A decoder pools the last token: of the row, not of the batch."""
+    here = bench(family)
+    data, model = here.data["test"], here.loaded.fresh(SEED, None).eval()
+    shortest, longest = int(data.lengths.argmin()), int(data.lengths.argmax())
+    assert data.lengths[shortest] < data.lengths[longest]
+    with torch.no_grad():
+        for parameter in model.parameters():  # as drawn, all rows would have nearly the same output
+            parameter.mul_(10.0 if parameter.ndim > 1 else 1.0)
+
+    def outputs(*rows: int) -> torch.Tensor:
+        batch = collate(data, np.array(rows))
+        del batch["labels"]
+        with torch.inference_mode():
+            return model(**batch).logits
+
+    alone, padded = outputs(shortest)[0], outputs(shortest, longest)[0]
+    torch.testing.assert_close(padded, alone, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(alone, outputs(longest)[0], rtol=1e-2, atol=1e-2)
+
+
+def test_the_two_texts_of_a_pair_do_not_run_together(bench):
+    """Llama's tokenizers put nothing between them: "w1 w2" + "w3" would be "w1" + "w2 w3"."""
+    for family in TEXT:
+        tokenizer = bench(family).loaded.processor
+        one, two = tokenizer("w1 w2", "w3"), tokenizer("w1", "w2 w3")
+        assert one["input_ids"] != two["input_ids"], family
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_weights_are_float32_whatever_is_stored(family, stored, bench, tmp_path):
+    here = bench(family)
+    folder = tmp_path / "half"
+    shutil.copytree(here.model.checkpoint, folder)
+    body = transformers.AutoModel.from_pretrained(folder, dtype=stored)
+    body.save_pretrained(folder)
+    loaded = Loaded(Model(name="half", checkpoint=str(folder)), here.kind)
+    model = loaded.fresh(SEED, None)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    values = dict(model.get_submodule(model.base_model_prefix).named_parameters())
+    for name, parameter in body.named_parameters():
+        if name in values:  # a pooler that the task model has no use for
+            assert torch.equal(values[name], parameter.float()), name
