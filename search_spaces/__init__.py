@@ -13,6 +13,7 @@ from search_spaces import (
     reinit_top,
     standard,
 )
+from search_spaces.choosing import choose
 from search_spaces.common import Draw, Space, draw
 
 SPACES: dict[str, Space] = {
@@ -30,4 +31,4 @@ SPACES: dict[str, Space] = {
     "prior_decay": prior_decay.SPACE,
 }
 
-__all__ = ["SPACES", "Draw", "Space", "draw"]
+__all__ = ["SPACES", "Draw", "Space", "choose", "draw"]

@@ -2,6 +2,7 @@
 
 from study.cli import main
 from study.models import Model
+from study.search import Search, Tune
 from study.spec import Recipe, SpecError
 from study.study import Configuration, Seeds, Study
 from study.tasks import Task
@@ -34,11 +35,13 @@ __all__ = [
     "RecAdam",
     "Recipe",
     "ReinitTop",
+    "Search",
     "Seeds",
     "SpecError",
     "Standard",
     "Study",
     "Task",
     "Technique",
+    "Tune",
     "main",
 ]

@@ -1,0 +1,210 @@
+"""The runs of a study as far as its dev scores decide them: tuning first, then the choices.
+
+Which runs a search asks for is a pure function of the study and of the dev scores of finished
+runs, so nothing is kept: whoever has the scores, from MLflow or from a worker, has the runs.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from study.metrics import metric_named
+from study.models import Model
+from study.search import Search
+from study.seeding import Seed
+from study.study import Cell, Configuration, Run, Study, ranges
+from study.tasks import Task
+
+Stage = Literal["tune", "final"]
+STAGES: tuple[Stage, ...] = ("tune", "final")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A cell in a stage: a parent run in MLflow.
+
+    Attributes:
+        cell: What is run.
+        stage: `tune` or `final`.
+        seeds: On which seeds.
+        seeds_text: The same as text, such as `0-19`.
+        tried: Configurations that the choice was made from; 1 for one that the file states.
+        search: What the configuration comes from, as JSON; empty for one that the file states.
+    """
+
+    cell: Cell
+    stage: Stage
+    seeds: tuple[Seed, ...]
+    seeds_text: str
+    tried: int = 1
+    search: str = ""
+
+    @property
+    def place(self) -> tuple[str, Stage]:
+        """What tells it apart: the cell's key and the stage."""
+        return self.cell.key, self.stage
+
+    @property
+    def runs(self) -> list[Run]:
+        """Its runs, in the order of the seeds."""
+        return [Run(self.cell, seed) for seed in self.seeds]
+
+
+@dataclass
+class _Searching:
+    """One search at one task and model, and how far it is."""
+
+    task: Task
+    model: Model
+    search: Search
+    tried: list[Cell] = field(default_factory=list)
+    chosen: Cell | None = None
+
+
+class Stages:
+    """Every cell that a study asks for so far, and how many runs are still to be decided."""
+
+    def __init__(self, study: Study, scores: Mapping[str, float]) -> None:
+        """Ask for everything that the scores allow.
+
+        Args:
+            study: The study.
+            scores: Dev score of every finished run by its key; the constant answer's where a run
+                diverged.
+        """
+        self._study, self._scores = study, dict(scores)
+        self._asked: dict[tuple[str, Stage], Asked] = {}
+        self._waiting: dict[str, _Searching] = {}  # by the keys of the tuning runs
+        self._stage: dict[str, Stage] = {}  # by run key
+        seeds, text = tuple(study.each_seed()), study.seeds_text()
+        for cell in study.cells():
+            self._ask(Asked(cell, "final", seeds, text))
+        self._searches = [
+            _Searching(task, model, search)
+            for task, model in study.places()
+            for search in study.searches
+        ]
+        for searching in self._searches:
+            self._advance(searching)
+
+    @property
+    def asked(self) -> list[Asked]:
+        """All cells so far; those that the file states first, then as searches asked for them."""
+        return list(self._asked.values())
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Their cells, each once."""
+        return list({asked.cell.key: asked.cell for asked in self.asked}.values())
+
+    def runs(self, *stages: Stage) -> list[Run]:
+        """The runs so far, tuning first, since choices wait for it; in each stage seed by seed.
+
+        Args:
+            *stages: Which; none for both.
+        """
+        found = []
+        for stage in stages or STAGES:
+            cells = [asked for asked in self.asked if asked.stage == stage]
+            seeds = dict.fromkeys(seed for asked in cells for seed in asked.seeds)
+            found += [Run(asked.cell, seed) for seed in seeds for asked in cells]
+        return found
+
+    def stage(self, run: Run) -> Stage:
+        """The stage that asks for a run."""
+        return self._stage[run.key]
+
+    def later(self, stage: Stage) -> dict[Cell, int]:
+        """How many runs searches will ask for at most, with a cell each that they resemble."""
+        found = {}
+        for each in self._searches:
+            if stage == "tune":
+                count = (self._trials - len(each.tried)) * len(self._tuning_seeds)
+            else:
+                count = 0 if each.chosen else len(self._study.each_seed())
+            if count:
+                found[each.tried[0]] = count
+        return found
+
+    def tell(self, key: str, score: float) -> list[Asked]:
+        """Note a finished run.
+
+        Args:
+            key: The run's.
+            score: Its dev score; the constant answer's where it diverged.
+
+        Returns:
+            What is asked for from now on.
+        """
+        self._scores[key] = score
+        searching = self._waiting.get(key)
+        return self._advance(searching) if searching else []
+
+    # --- one search ---
+
+    @property
+    def _trials(self) -> int:
+        return self._study.tune.trials if self._study.tune else 0
+
+    @property
+    def _tuning_seeds(self) -> list[Seed]:
+        return self._study.tune.each_seed() if self._study.tune else []
+
+    def _advance(self, searching: _Searching) -> list[Asked]:
+        """Ask for a batch after every batch that is whole, and for the choice after the last."""
+        found: list[Asked] = []
+        while searching.chosen is None:
+            scores = [self._score(cell) for cell in searching.tried]
+            if any(score is None for score in scores):
+                break
+            known = [score for score in scores if score is not None]
+            if len(known) == self._trials:
+                searching.chosen = searching.tried[known.index(max(known))]
+                found.append(self._choice(searching, searching.chosen))
+            else:
+                found += self._batch(searching, known)
+        for asked in found:
+            self._ask(asked)
+        return found
+
+    def _score(self, cell: Cell) -> float | None:
+        """Mean dev score over the tuning seeds, higher is better; None while one is missing."""
+        found = [self._scores.get(Run(cell, seed).key) for seed in self._tuning_seeds]
+        if any(score is None for score in found):
+            return None
+        mean = statistics.fmean(score for score in found if score is not None)
+        if math.isnan(mean):
+            return -math.inf
+        return mean if metric_named(cell.task.metric).higher_is_better else -mean
+
+    def _batch(self, searching: _Searching, scores: list[float]) -> list[Asked]:
+        from search_spaces.choosing import choose, described, flat  # optuna loads where it is used
+
+        study, search, tune = self._study, searching.search, self._study.tune
+        assert tune is not None  # a study with searches has it
+        protocol = {"sampler": tune.sampler, "trials": tune.trials, "seed": tune.seed}
+        seeds = {"seeds": ranges(tune.seeds), "final_seeds": study.seeds_text()}
+        drawn = choose(search.space, **protocol, scores=scores)
+        found = []
+        for trial, value in list(enumerate(drawn))[len(scores) :]:
+            recipe = (search.recipe or study.recipe).replace(**value.recipe)
+            made = Configuration(search.technique(**value.technique), recipe=recipe)
+            cell = study.cell(searching.task, searching.model, made)
+            about = {"trial": trial, "values": flat(value), "space": described(search.space)}
+            text = json.dumps({**protocol, **seeds, **about})
+            searching.tried.append(cell)
+            found.append(Asked(cell, "tune", tuple(tune.each_seed()), seeds["seeds"], 1, text))
+            self._waiting |= {run.key: searching for run in found[-1].runs}
+        return found
+
+    def _choice(self, searching: _Searching, cell: Cell) -> Asked:
+        seeds, text = tuple(self._study.each_seed()), self._study.seeds_text()
+        origin = self._asked[cell.key, "tune"].search
+        return Asked(cell, "final", seeds, text, len(searching.tried), origin)
+
+    def _ask(self, asked: Asked) -> None:
+        self._asked[asked.place] = asked
+        self._stage |= {run.key: asked.stage for run in asked.runs}
