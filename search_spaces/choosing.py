@@ -17,7 +17,7 @@ from search_spaces.common import Draw, Space, draw, number, quiet
 Sampler = Literal["random", "tpe", "grid"]
 
 STARTUP = 10  # random configurations before TPE has anything to learn from; Optuna's own default
-BATCH = 4  # asked of TPE at a time; fixed, so that choices do not depend on how many workers there are
+BATCH = 4  # asked of TPE at a time, however many workers there are: choices depend on it
 
 
 def choose(

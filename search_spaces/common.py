@@ -36,7 +36,10 @@ class Space:
     def grid(self) -> "list[Draw]":
         """Every combination, a continuous field at its ends and its middle (on its own scale)."""
         parts = [
-            [dict(zip(fields, values, strict=True)) for values in product(*map(_points, fields.values()))]
+            [
+                dict(zip(fields, values, strict=True))
+                for values in product(*map(_points, fields.values()))
+            ]
             for fields in (self.technique, self.recipe)
         ]
         return [Draw(dict(one), dict(other)) for one, other in product(*parts)]

@@ -1,4 +1,4 @@
-"""What is searched, and how: `Search` stands among a study's techniques, `Tune` says the protocol."""
+"""What is searched, and how: `Search` stands among techniques, `Tune` states the protocol."""
 
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal, Protocol, runtime_checkable

@@ -9,7 +9,8 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 from study.metrics import metric_named
 from study.models import Model
@@ -17,6 +18,9 @@ from study.search import Search
 from study.seeding import Seed
 from study.study import Cell, Configuration, Run, Study, ranges
 from study.tasks import Task
+
+if TYPE_CHECKING:
+    from study.plan import Expected
 
 Stage = Literal["tune", "final"]
 STAGES: tuple[Stage, ...] = ("tune", "final")
@@ -47,7 +51,7 @@ class Asked:
         """What tells it apart: the cell's key and the stage."""
         return self.cell.key, self.stage
 
-    @property
+    @cached_property
     def runs(self) -> list[Run]:
         """Its runs, in the order of the seeds."""
         return [Run(self.cell, seed) for seed in self.seeds]
@@ -106,28 +110,42 @@ class Stages:
         Args:
             *stages: Which; none for both.
         """
-        found = []
+        found: list[Run] = []
         for stage in stages or STAGES:
-            cells = [asked for asked in self.asked if asked.stage == stage]
-            seeds = dict.fromkeys(seed for asked in cells for seed in asked.seeds)
-            found += [Run(asked.cell, seed) for seed in seeds for asked in cells]
+            cells = [asked.runs for asked in self.asked if asked.stage == stage]
+            found += [run for same_seed in zip(*cells, strict=True) for run in same_seed]
         return found
 
-    def stage(self, run: Run) -> Stage:
-        """The stage that asks for a run."""
-        return self._stage[run.key]
+    def stage(self, key: str) -> Stage:
+        """The stage that asks for the run with this key."""
+        return self._stage.get(key, "final")
 
-    def later(self, stage: Stage) -> dict[Cell, int]:
-        """How many runs searches will ask for at most, with a cell each that they resemble."""
-        found = {}
-        for each in self._searches:
-            if stage == "tune":
-                count = (self._trials - len(each.tried)) * len(self._tuning_seeds)
-            else:
-                count = 0 if each.chosen else len(self._study.each_seed())
-            if count:
-                found[each.tried[0]] = count
-        return found
+    def sizes(self) -> dict[Stage, int]:
+        """Runs of each stage at most, those to come included."""
+        return {stage: len(self.runs(stage)) + self.still_to_come(stage) for stage in STAGES}
+
+    def still_to_come(self, *stages: Stage) -> int:
+        """Runs at most that searches will ask for.
+
+        Args:
+            *stages: Which; none for both.
+        """
+        counts = [self._to_come(each) for each in self._searches]
+        return sum(count[stage] for count in counts for stage in stages or STAGES)
+
+    def seconds_to_come(self, expected: Mapping[str, "Expected"]) -> float:
+        """Seconds on one worker that those take, if they take what has been tried so far takes."""
+        return sum(
+            sum(self._to_come(each).values())
+            * statistics.fmean(expected[cell.key].seconds for cell in each.tried)
+            for each in self._searches
+        )
+
+    def _to_come(self, searching: _Searching) -> dict[Stage, int]:
+        return {
+            "tune": (self._trials - len(searching.tried)) * len(self._tuning_seeds),
+            "final": 0 if searching.chosen else len(self._study.each_seed()),
+        }
 
     def tell(self, key: str, score: float) -> list[Asked]:
         """Note a finished run.
@@ -163,16 +181,17 @@ class Stages:
             known = [score for score in scores if score is not None]
             if len(known) == self._trials:
                 searching.chosen = searching.tried[known.index(max(known))]
-                found.append(self._choice(searching, searching.chosen))
+                asked = [self._choice(searching, searching.chosen)]
             else:
-                found += self._batch(searching, known)
-        for asked in found:
-            self._ask(asked)
+                asked = self._batch(searching, known)
+            for each in asked:
+                self._ask(each)
+            found += asked
         return found
 
     def _score(self, cell: Cell) -> float | None:
         """Mean dev score over the tuning seeds, higher is better; None while one is missing."""
-        found = [self._scores.get(Run(cell, seed).key) for seed in self._tuning_seeds]
+        found = [self._scores.get(run.key) for run in self._asked[cell.key, "tune"].runs]
         if any(score is None for score in found):
             return None
         mean = statistics.fmean(score for score in found if score is not None)
@@ -185,16 +204,18 @@ class Stages:
 
         study, search, tune = self._study, searching.search, self._study.tune
         assert tune is not None  # a study with searches has it
-        protocol = {"sampler": tune.sampler, "trials": tune.trials, "seed": tune.seed}
+        drawn = choose(
+            search.space, sampler=tune.sampler, trials=tune.trials, seed=tune.seed, scores=scores
+        )
         seeds = {"seeds": ranges(tune.seeds), "final_seeds": study.seeds_text()}
-        drawn = choose(search.space, **protocol, scores=scores)
+        protocol = {"sampler": tune.sampler, "trials": tune.trials, "seed": tune.seed, **seeds}
         found = []
         for trial, value in list(enumerate(drawn))[len(scores) :]:
             recipe = (search.recipe or study.recipe).replace(**value.recipe)
             made = Configuration(search.technique(**value.technique), recipe=recipe)
             cell = study.cell(searching.task, searching.model, made)
             about = {"trial": trial, "values": flat(value), "space": described(search.space)}
-            text = json.dumps({**protocol, **seeds, **about})
+            text = json.dumps({**protocol, **about})
             searching.tried.append(cell)
             found.append(Asked(cell, "tune", tuple(tune.each_seed()), seeds["seeds"], 1, text))
             self._waiting |= {run.key: searching for run in found[-1].runs}
@@ -206,5 +227,5 @@ class Stages:
         return Asked(cell, "final", seeds, text, len(searching.tried), origin)
 
     def _ask(self, asked: Asked) -> None:
-        self._asked[asked.place] = asked
+        self._asked[asked.place] = asked  # a choice takes the place of the same one in the file
         self._stage |= {run.key: asked.stage for run in asked.runs}

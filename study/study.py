@@ -258,7 +258,7 @@ class Study(Spec):
         return list(product(self._placed_tasks(), self.models))
 
     def cells(self) -> list[Cell]:
-        """The cells that the file states outright, in its order; `Stages` adds what searches try."""
+        """The cells that the file states outright, in its order; `Stages` adds what is searched."""
         stated = [entry for entry in self.techniques if isinstance(entry, Configuration)]
         return [self.cell(*place, each) for place in self.places() for each in stated]
 
@@ -279,7 +279,7 @@ class Study(Spec):
         return self.seeds.text() if isinstance(self.seeds, Seeds) else ranges(self.seeds)
 
     def runs(self) -> list[Run]:
-        """All runs of `cells`, seed by seed, so that a study cut short has compared like with like."""
+        """Their runs, seed by seed, so that a study cut short has compared like with like."""
         cells = self.cells()
         return [Run(cell, seed) for seed in self.each_seed() for cell in cells]
 
@@ -321,6 +321,7 @@ def _difference(recipe: Recipe, shared: Recipe) -> str:
 
 
 def ranges(numbers: tuple[int, ...]) -> str:
+    """Whole numbers as a short text, such as `0-4,7`."""
     parts: list[list[int]] = []
     for number in sorted(numbers):
         if parts and number == parts[-1][1] + 1:
