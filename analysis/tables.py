@@ -84,12 +84,12 @@ def best_strategy(runs: pd.DataFrame) -> pd.DataFrame:
         One row per task and model: recommended (from the tie set on dev, by `decided_by`), best_dev
         (highest dev mean), tied (the other members, joined by "; "), untested and unscored
         configurations; of the recommended one tried (as in `cells`), n, finished, asked, failed,
-        dev_mean, test mean and sd with intervals and probability_best (on dev); and against the baseline on test the
-        difference (recommended minus baseline) with its Welch interval, p (Welch's, or of a
-        permutation test where a run failed: `method`), p_holm (over all configurations against
-        the baseline), improvement (probability of improvement) and `reason` why something of that
-        is NaN: `no_baseline`, `is_baseline`, or a test's own. `sensitivity` says what would
-        change if failed runs were left out; empty if nothing.
+        dev_mean, test mean and sd with intervals and probability_best (on dev); and against the
+        baseline on test the difference (recommended minus baseline) with its Welch interval, p
+        (Welch's, or of a permutation test where a run failed: `method`), p_holm (over all
+        configurations against the baseline), improvement (probability of improvement) and
+        `reason` why something of that is NaN: `no_baseline`, `is_baseline`, or a test's own.
+        `sensitivity` says what would change if failed runs were left out; empty if nothing.
 
     Raises:
         ValueError: If `runs` is malformed; see `frame.checked`.

@@ -99,9 +99,8 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
 
 def status(arguments: argparse.Namespace) -> int:
     """Show a study's cells: mean, sd, interval, n, collapsed, missing."""
-    from analysis.tuning import progress
-
     from analysis import cells, cells_table, load_runs, to_text
+    from analysis.tuning import progress
 
     home = default_home()
     name = study_named(arguments.study, home)
@@ -115,7 +114,7 @@ def status(arguments: argparse.Namespace) -> int:
         print(f"\n{said}")
     holder = home.driver(name)
     print(f"\nbeing run by {holder}" if holder else "\nnot running")
-    if not holder and (said or table["missing"].sum()):
+    if not holder and (runs["outcome"] == "missing").any():
         print(f"resume:  {program()} run FILE")
     tell_next(name)
     return 0

@@ -116,9 +116,11 @@ def following(tracking: Tracking, progress: Progress, wanted: Wanted | None) -> 
         for one in asked:
             new = [each for each in one.runs if each.key not in known]
             known.update(each.key for each in new)
-            new = [each for each in new if wanted is None or wanted(each)]
-            overlap = len(one.runs) - len(new) if wanted is None else -len(new)
-            progress.total -= overlap
+            if wanted is None:  # all were counted as still to come
+                progress.total -= len(one.runs) - len(new)
+            else:
+                new = [each for each in new if wanted(each)]
+                progress.total += len(new)
             missing = [each for each in new if each.key not in tracking.records]
             progress.finished += len(new) - len(missing)
             parts[one.stage] += missing

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import Field, field_validator
 
 from study.seeding import Seed
-from study.spec import Invalid, Mistake, Recipe, Spec, did_you_mean
+from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, did_you_mean
 from study.techniques.base import Technique
 
 FIXED = {  # recipe fields that a search leaves alone, and why
@@ -52,17 +52,14 @@ class Search(Spec):
         """As people read it: `Search(LayerwiseDecay)`."""
         return f"Search({self.technique.__name__})"
 
-    @classmethod
-    def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
-        """Every value of the space is one that the technique or the recipe takes."""
-        technique, space = fields.get("technique"), fields.get("space")
-        if not (isinstance(technique, type) and issubclass(technique, Technique)):
-            return []  # said already
-        if not isinstance(space, Space):
-            return [Mistake("space", f"{space!r} is not a search space.")] if space else []
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse a space with a value that neither the technique nor the recipe takes."""
+        if not isinstance(self.space, Space):
+            text = f"{self.space!r} is not a search space."
+            raise SpecError(self.title, [Mistake("space", text)])
         found = []
-        for part, kind in (("technique", technique), ("recipe", Recipe)):
-            ranges: Mapping[str, Any] = getattr(space, part)
+        for part, kind in (("technique", self.technique), ("recipe", Recipe)):
+            ranges: Mapping[str, Any] = getattr(self.space, part)
             for name, distribution in ranges.items():
                 path = f"space.{part}.{name}"
                 if name not in kind.model_fields:
@@ -78,13 +75,13 @@ class Search(Spec):
                         for mistake in made.error.mistakes
                         if mistake.path == name
                     ]
-        required = (name for name, field in technique.model_fields.items() if field.is_required())
         found += [
-            Mistake(f"space.technique.{name}", f"is missing: {technique.__name__} has no default.")
-            for name in required
-            if name not in space.technique
+            Mistake(f"space.technique.{name}", f"is missing: {self.technique.__name__} needs it.")
+            for name, field in self.technique.model_fields.items()
+            if field.is_required() and name not in self.space.technique
         ]
-        return found
+        if found:
+            raise SpecError(self.title, found)
 
     def examples(self, shared: Recipe) -> Iterator[tuple[Technique, Recipe]]:
         """Configurations that together hold every choice and the ends of every range.
