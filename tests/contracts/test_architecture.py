@@ -83,6 +83,7 @@ CORE = [
     "models",
     "memory",
     "train",
+    "search",
     "study",
 ]
 
