@@ -16,15 +16,18 @@ from analysis.render import (
 )
 from analysis.report import write_report
 from analysis.tables import best_strategy, cells, stability
+from analysis.tuning import best_of_k, importance, trials
 
 __all__ = [
     "Table",
     "answer",
+    "best_of_k",
     "best_strategy",
     "best_strategy_table",
     "caveats",
     "cells",
     "cells_table",
+    "importance",
     "load_curves",
     "load_predictions",
     "load_runs",
@@ -35,5 +38,6 @@ __all__ = [
     "to_latex",
     "to_markdown",
     "to_text",
+    "trials",
     "write_report",
 ]

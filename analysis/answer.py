@@ -47,6 +47,8 @@ def _choice(row: Row) -> list[str]:
         f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} over "
         f"{row.n} {_seeds(row.n)} is {score}, with sd {score_text(row.test_sd, row.scale)}."
     )
+    if row.tried > 1:
+        result += f" It was chosen from {row.tried} configurations on other seeds."
     if row.compared == 1:
         return [f"Only {row.recommended} was run.", result]
     first = f"{row.recommended} is the best on dev, and no other is level with it."

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.frame import BASELINE, CELL, blocks, checked, configurations
+from analysis.frame import BASELINE, CELL, blocks, checked, configurations, final
 from analysis.instability import minimum_detectable_ratio
 from analysis.tables import ENOUGH_FOR_SCATTER
 
@@ -26,7 +26,7 @@ def caveats(runs: pd.DataFrame) -> list[str]:
     Raises:
         ValueError: If `runs` is malformed; see `frame.checked`.
     """
-    runs = checked(runs)
+    runs = final(checked(runs))
     if runs.empty:
         return ["There are no runs yet, so nothing can be said."]
     finished = runs[runs["outcome"] != "missing"]

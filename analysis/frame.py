@@ -67,10 +67,20 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
     if mistakes:
         raise ValueError("\n".join(mistakes))
     runs["metric"] = runs["metric"].fillna("score")
+    runs = runs.fillna({"stage": "final", "tried": 1, "search": ""})
     runs["higher_is_better"] = runs["higher_is_better"].fillna(True).astype(bool)
     runs["collapsed"] = runs["collapsed"].fillna(False).astype(bool)
     runs["collapsed"] &= runs["outcome"] == "completed"
     return runs.sort_values([*CELL, "head", "order", "noise", "key"], ignore_index=True)
+
+
+def final(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that tables are about: those that no choice was made by.
+
+    Args:
+        runs: `checked` runs.
+    """
+    return runs[runs["stage"] != "tune"].reset_index(drop=True)
 
 
 def scores(cell: pd.DataFrame, split: Split) -> Scores:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlparse
 import pandas as pd
 import sqlalchemy as sa
 
-IDENTITY = ["key", "task", "model", "configuration", "seed"]  # of rows below a run
+IDENTITY = ["key", "task", "model", "configuration", "stage", "seed"]  # of rows below a run
 STREAMS = ["head", "order", "noise"]
 FACTS = [
     "family",
@@ -28,7 +28,8 @@ FACTS = [
     "whole_word_masking",
     "next_sentence",
 ]
-CELL_TEXT = ["task", "model", "technique", "configuration", "metric"]
+CELL_TEXT = ["task", "model", "technique", "configuration", "metric", "stage"]
+PROTOCOL = ["tried", "search"]  # what a cell says of the search that it comes from
 RUN_TEXT = ["outcome", "collapse_rule", "device", "host", "versions", "commit"]
 RUN_COUNTS = ["train_rows", "dev_rows", "test_rows"]
 RUN_NUMBERS = [
@@ -44,6 +45,7 @@ RUN_NUMBERS = [
 COLUMNS = [
     "study",
     *CELL_TEXT,
+    "tried",
     "seed",
     *STREAMS,
     "outcome",
@@ -65,6 +67,7 @@ COLUMNS = [
     "versions",
     "commit",
     "dirty",
+    "search",
     "key",
     "cell",
 ]
@@ -92,9 +95,12 @@ def load_runs(study: str, uri: str | None = None) -> pd.DataFrame:
             `study-store` in `STUDY_HOME` or the working directory.
 
     Returns:
-        The columns `COLUMNS`. `outcome` is `completed`, `diverged` or `missing`; `dev` and `test`
-        are NaN unless completed; `floor` is the constant predictor's dev score. Runs of cells or
-        seeds that are no longer in the study file are left out.
+        The columns `COLUMNS`. `stage` is `tune` for runs that a search chose by, else `final`;
+        `tried` says from how many configurations this one was chosen, 1 if the file states it;
+        `search` is where a searched one comes from, as JSON, else empty. `outcome` is
+        `completed`, `diverged` or `missing`; `dev` and `test` are NaN unless completed; `floor`
+        is the constant predictor's dev score. Runs of cells or seeds that are no longer in the
+        study file are left out.
 
     Raises:
         LookupError: If there is no such study or no such store.
@@ -110,8 +116,8 @@ def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
         uri: As for `load_runs`.
 
     Returns:
-        `key, task, model, configuration, seed, epoch, name, value`; `name` is `train/loss` or
-        `dev/<metric>`, epochs count from 1.
+        `key, task, model, configuration, stage, seed, epoch, name, value`; `name` is `train/loss`
+        or `dev/<metric>`, epochs count from 1.
 
     Raises:
         LookupError: If there is no such study or no such store.
@@ -134,7 +140,7 @@ def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
         uri: As for `load_runs`.
 
     Returns:
-        `key, task, model, configuration, seed, split, id, label`, and a column per output:
+        `key, task, model, configuration, stage, seed, split, id, label`, and a column per output:
         `logit_<class>`, or `value` for regression; NaN in the columns of other tasks.
 
     Raises:
@@ -220,7 +226,7 @@ def _frame(long: _Long, study: str) -> pd.DataFrame:
     tags = long.tags.pivot(index="run", columns="name", values="value")
     if "kind" not in tags:
         raise LookupError(f"experiment {study!r} was not written by a study")
-    cells = tags[tags["kind"] == "cell"].set_index("cell")
+    cells = tags[tags["kind"] == "cell"]
     finished = long.runs.loc[long.runs["status"] == "FINISHED", "run"]
     runs = tags[(tags["kind"] == "run") & tags.index.isin(finished)]
     numbers = long.metrics.pivot(index="run", columns="name", values="value")
@@ -233,29 +239,32 @@ def _wanted(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """The runs that the cells ask for; those without a result have the outcome `missing`."""
     asked = pd.DataFrame(
         [
-            {"cell": key, **dict(zip(STREAMS, map(str, seed), strict=True))}
-            for key, text in cells["seeds"].items()
+            {"parent": parent, "cell": key, **dict(zip(STREAMS, map(str, seed), strict=True))}
+            for parent, key, text in cells[["cell", "seeds"]].itertuples()
             for seed in seeds_of(text)
         ],
-        columns=["cell", *STREAMS],
+        columns=["parent", "cell", *STREAMS],
     )
-    about = [name for name in [*CELL_TEXT, *(f"model.{fact}" for fact in FACTS)] if name in cells]
+    named = [*CELL_TEXT, *PROTOCOL, *(f"model.{fact}" for fact in FACTS)]
+    about = [name for name in named if name in cells]
     needed = ["cell", *STREAMS, "outcome"]  # not there before the first run has finished
     kept = dict.fromkeys(name for name in [*runs, *needed] if name not in about)
     runs = runs.reindex(columns=list(kept)).astype(dict.fromkeys(needed, object))
     frame = asked.merge(runs, on=["cell", *STREAMS], how="left")
     frame["outcome"] = frame["outcome"].fillna("missing")
-    return frame.merge(cells[about], left_on="cell", right_index=True, how="left")
+    return frame.merge(cells[about], left_on="parent", right_index=True, how="left")
 
 
 def _typed(frame: pd.DataFrame, study: str) -> pd.DataFrame:
     frame = frame.rename(columns={f"model.{fact}": fact for fact in FACTS})
     frame = frame.rename(columns={"collapsed": "collapse_rule"})
-    for name in [*CELL_TEXT, *FACTS, *RUN_TEXT]:
+    for name in [*CELL_TEXT, "search", *FACTS, *RUN_TEXT]:
         frame[name] = frame[name].fillna("").astype(str) if name in frame else ""
-    for name in [*RUN_COUNTS, *STREAMS, "parameters"]:
+    frame["stage"] = frame["stage"].replace("", "final")  # as all was before there were stages
+    for name in [*RUN_COUNTS, *STREAMS, "parameters", "tried"]:
         values = frame[name] if name in frame else pd.Series(pd.NA, index=frame.index)
         frame[name] = pd.to_numeric(values.replace("", pd.NA)).astype("Int64")
+    frame["tried"] = frame["tried"].fillna(1)
     for name in RUN_NUMBERS:
         frame[name] = frame[name].astype(float) if name in frame else float("nan")
     frame = frame.rename(columns={"dev_floor": "floor"})

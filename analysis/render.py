@@ -93,6 +93,7 @@ def cells_table(found: pd.DataFrame) -> Table:
     columns: dict[str, Callable[[Row], str]] = {
         **_SHARED_COLUMNS,
         "Configuration": lambda r: r.configuration,
+        **_tried(found),
         "n": lambda r: count_text(r.finished, r.asked),
         "Failed": _failed,
         "Test mean ± sd": lambda r: _mean_sd(r.test_mean, r.test_sd, r.scale),
@@ -115,6 +116,7 @@ def cells_table(found: pd.DataFrame) -> Table:
         "Intervals: t for the mean and chi-square for the sd; where runs failed, BCa bootstrap "
         "for the sd from 20 seeds and none below. IQM is the mean of the middle half.",
         "By falling dev mean; seconds are per run.",
+        *_tried_note(found),
     ]
     details = ["Median", "IQM", "Min, max", "Not failed"]
     details += ["Dev median", "Dev IQM", "Dev min, max", "Seconds"]
@@ -127,6 +129,7 @@ def best_strategy_table(found: pd.DataFrame) -> Table:
         **_SHARED_COLUMNS,
         "Recommended": lambda r: (r.recommended or "–") + (DAGGER if r.sensitivity else ""),
         "Not told apart from": _tied,
+        **_tried(found),
         "Decided by": lambda r: r.decided_by,
         "n": lambda r: count_text(r.finished, r.asked),
         "Failed": lambda r: f"{r.failed}",
@@ -145,6 +148,7 @@ def best_strategy_table(found: pd.DataFrame) -> Table:
         f"over all configurations against {BASELINE} (* permutation test, where runs failed), not "
         "across rows.",
         "P(best): share of resamplings in which it has the highest dev mean.",
+        *_tried_note(found),
     ]
     if not found.empty:
         for row in found[found["sensitivity"] != ""].itertuples():
@@ -198,6 +202,17 @@ _SHARED_COLUMNS: dict[str, Callable[[Row], str]] = {
     "Model": lambda r: r.model,
     "Metric": lambda r: metric_text(r.metric, r.higher_is_better, scale=r.scale),
 }
+
+
+def _tried(found: pd.DataFrame) -> dict[str, Callable[[Row], str]]:
+    """A column for how many configurations a choice was made from, where there were choices."""
+    searched = not found.empty and (found["tried"] > 1).any()
+    return {"Tried": lambda r: f"{r.tried}"} if searched else {}
+
+
+def _tried_note(found: pd.DataFrame) -> list[str]:
+    text = "Tried: configurations that it was chosen from on dev, on other seeds than these."
+    return [text] if _tried(found) else []
 
 
 def _table(

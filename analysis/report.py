@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from analysis.answer import answer
 from analysis.caveats import caveats
-from analysis.frame import blocks, checked
+from analysis.frame import blocks, checked, final
 from analysis.render import (
     Table,
     best_strategy_table,
@@ -26,6 +26,7 @@ from analysis.render import (
     to_markdown,
 )
 from analysis.tables import best_strategy, cells, stability
+from analysis.tuning import protocol
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def write_report(runs: pd.DataFrame, curves: pd.DataFrame, folder: str | Path) -
     Raises:
         ValueError: If `runs` is malformed; see `frame.checked`.
     """
-    runs = checked(runs)
+    everything = checked(runs)
+    runs = final(everything)
     found, best, scatter = cells(runs), best_strategy(runs), stability(runs)
     tables = [best_strategy_table(best), cells_table(found), stability_table(scatter)]
     folder = Path(folder)
@@ -57,7 +59,7 @@ def write_report(runs: pd.DataFrame, curves: pd.DataFrame, folder: str | Path) -
         for ending, render in (("md", to_markdown), ("csv", to_csv), ("tex", to_latex)):
             path = folder / "tables" / f"{table.name}.{ending}"
             path.write_text(render(table) + "\n", encoding="utf-8")
-    runs.to_csv(folder / "runs.csv", index=False)
+    everything.to_csv(folder / "runs.csv", index=False)
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
         files("analysis").joinpath("report.html.j2").read_text("utf-8")
     )
@@ -66,11 +68,12 @@ def write_report(runs: pd.DataFrame, curves: pd.DataFrame, folder: str | Path) -
         template.render(
             title=", ".join(sorted(runs["study"].dropna().unique())) or "Study without runs",
             size=_size(runs),
+            protocol=protocol(everything),
             answers=answer(best, scatter),
             tables=[(table, Markup(to_html(table))) for table in tables],
             plots=list(_plots(runs, curves, found)),
             caveats=caveats(runs),
-            provenance=[(t, Markup(to_html(t))) for t in _provenance(runs)],
+            provenance=[(t, Markup(to_html(t))) for t in _provenance(everything)],
         ),
         encoding="utf-8",
     )
@@ -114,7 +117,7 @@ def _plots(
             ),
         ]
         if not curves.empty:
-            chosen = (curves["task"] == task) & (curves["model"] == model)
+            chosen = curves["key"].isin(block["key"])
             dev = curves[chosen & curves["name"].str.startswith("dev/")]
             if not dev.empty:
                 drawn.append(

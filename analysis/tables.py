@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import compare
-from analysis.frame import BASELINE, CELL, blocks, checked, configurations, scores
+from analysis.frame import BASELINE, CELL, blocks, checked, configurations, final, scores
 from analysis.instability import (
     ALPHA,
     DECIMALS,
@@ -33,20 +33,23 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
-        One row per cell: task, model, configuration, technique, metric, higher_is_better, scale
-        (what rendering multiplies scores by), asked (runs the study asks for), finished (completed
-        or diverged), seconds (mean of a run), missing, diverged, collapsed, failure rate with its
-        interval, and the other fields of `Summary` as `test_*` and `dev_*`, in the metric's own
-        unit. Within a task and model by falling dev mean, then name. Empty for no runs.
+        One row per cell of the final stage: task, model, configuration, technique, tried
+        (configurations that it was chosen from; 1 if the file states it), metric,
+        higher_is_better, scale (what rendering multiplies scores by), asked (runs the study asks
+        for), finished (completed or diverged), seconds (mean of a run), missing, diverged,
+        collapsed, failure rate with its interval, and the other fields of `Summary` as `test_*`
+        and `dev_*`, in the metric's own unit. Within a task and model by falling dev mean, then
+        name. Empty for no runs.
 
     Raises:
         ValueError: If `runs` is malformed; see `frame.checked`.
     """
     rows: list[Row] = []
-    for task, model, block in blocks(checked(runs)):
+    for task, model, block in blocks(final(checked(runs))):
         for label, cell in configurations(block).items():
             row: Row = {"task": task, "model": model, "configuration": label}
             row["technique"] = cell["technique"].iloc[0]
+            row["tried"] = int(cell["tried"].max())
             row |= _task_facts(block)
             row |= {"asked": len(cell), "finished": scores(cell, "dev").finished}
             row["seconds"] = float(cell["seconds"].mean())
@@ -80,18 +83,18 @@ def best_strategy(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per task and model: recommended (from the tie set on dev, by `decided_by`), best_dev
         (highest dev mean), tied (the other members, joined by "; "), untested and unscored
-        configurations; of the recommended one n, finished, asked, failed, dev_mean, test mean and
-        sd with intervals and probability_best (on dev); and against the baseline on test the
-        difference (recommended minus baseline) with its Welch interval, p (Welch's, or of a
-        permutation test where a run failed: `method`), p_holm (over all configurations against
-        the baseline), improvement (probability of improvement) and `reason` why something of that
-        is NaN: `no_baseline`, `is_baseline`, or a test's own. `sensitivity` says what would
-        change if failed runs were left out; empty if nothing.
+        configurations; of the recommended one tried (as in `cells`), n, finished, asked, failed,
+        dev_mean, test mean and sd with intervals and probability_best (on dev); and against the
+        baseline on test the difference (recommended minus baseline) with its Welch interval, p
+        (Welch's, or of a permutation test where a run failed: `method`), p_holm (over all
+        configurations against the baseline), improvement (probability of improvement) and
+        `reason` why something of that is NaN: `no_baseline`, `is_baseline`, or a test's own.
+        `sensitivity` says what would change if failed runs were left out; empty if nothing.
 
     Raises:
         ValueError: If `runs` is malformed; see `frame.checked`.
     """
-    rows = [_best_of(task, model, block) for task, model, block in blocks(checked(runs))]
+    rows = [_best_of(task, model, block) for task, model, block in blocks(final(checked(runs)))]
     columns = ["task", "model", "recommended", "tied", "n", "test_mean"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
@@ -116,7 +119,7 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
         ValueError: If `runs` is malformed; see `frame.checked`.
     """
     found: list[Row] = []
-    for task, model, block in blocks(checked(runs)):
+    for task, model, block in blocks(final(checked(runs))):
         test = {label: scores(cell, "test") for label, cell in configurations(block).items()}
         rows = [
             {"task": task, "model": model, "configuration": label}
@@ -166,6 +169,7 @@ def _best_of(task: str, model: str, block: pd.DataFrame) -> Row:
         "compared": len(parts),
     }
     name = chosen.recommended  # empty if nothing has a score
+    row["tried"] = int(parts[name]["tried"].max()) if name else 1
     summary = asdict(summarise(test.get(name, _NO_RUNS), stream(task, model, name, "test")))
     shares = compare.probability_best(coded, stream(task, model, "probability_best"))
     versus = _against_baseline(test, key=(task, model), sign=sign)

@@ -23,6 +23,7 @@ from search_spaces import (
     strong_baseline,
     swa,
 )
+from search_spaces.choosing import choose
 from search_spaces.common import Draw, Space, draw
 
 SPACES: dict[str, Space] = {
@@ -50,4 +51,4 @@ SPACES: dict[str, Space] = {
     "swa": swa.SPACE,
 }
 
-__all__ = ["SPACES", "Draw", "Space", "draw"]
+__all__ = ["SPACES", "Draw", "Space", "choose", "draw"]

@@ -1,9 +1,11 @@
 """What a search space is, how configurations are drawn from it, and ranges that spaces share."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from math import inf, prod
+from itertools import product
+from math import inf, prod, sqrt
 from typing import Any
 
 import optuna
@@ -30,6 +32,17 @@ class Space:
     def size(self) -> float:
         """How many distinct values it holds; infinite with a continuous field."""
         return prod(map(_count, [*self.technique.values(), *self.recipe.values()]))
+
+    def grid(self) -> "list[Draw]":
+        """Every combination, a continuous field at its ends and its middle (on its own scale)."""
+        parts = [
+            [
+                dict(zip(fields, values, strict=True))
+                for values in product(*map(_points, fields.values()))
+            ]
+            for fields in (self.technique, self.recipe)
+        ]
+        return [Draw(dict(one), dict(other)) for one, other in product(*parts)]
 
 
 @dataclass(frozen=True)
@@ -86,16 +99,39 @@ def draw(space: Space, n: int, *, seed: int) -> list[Draw]:
     return draws
 
 
-def _stream(seed: int, name: str) -> optuna.Study:
-    """An in-memory Optuna study that samples at random, without the log line about its birth."""
-    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
-    sampler = optuna.samplers.RandomSampler(seed=int.from_bytes(digest[:4], "big"))
+def number(seed: int, purpose: str) -> int:
+    """A 32-bit seed that depends on the seed and on what it is for."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:4], "big")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the log line with which Optuna greets a new study."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        return optuna.create_study(sampler=sampler)
+        yield
     finally:
         optuna.logging.set_verbosity(verbosity)
+
+
+def _stream(seed: int, name: str) -> optuna.Study:
+    """An in-memory Optuna study that samples at random."""
+    sampler = optuna.samplers.RandomSampler(seed=number(seed, name))
+    with quiet():
+        return optuna.create_study(sampler=sampler)
+
+
+def _points(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """The values of one field on a grid."""
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(distribution.choices)
+    low, high = distribution.low, distribution.high
+    if isinstance(distribution, IntDistribution):
+        return tuple(range(low, high + 1, distribution.step))
+    if distribution.single():
+        return (low,)
+    return (low, sqrt(low * high) if distribution.log else (low + high) / 2, high)
 
 
 def _count(distribution: BaseDistribution) -> float:

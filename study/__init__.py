@@ -2,6 +2,7 @@
 
 from study.cli import main
 from study.models import Model
+from study.search import Search, Tune
 from study.spec import Recipe, SpecError
 from study.study import Configuration, Seeds, Study
 from study.tasks import ByGroup, ByTime, KFold, Task
@@ -56,6 +57,7 @@ __all__ = [
     "RecAdam",
     "Recipe",
     "ReinitTop",
+    "Search",
     "Seeds",
     "SpecError",
     "Standard",
@@ -63,5 +65,6 @@ __all__ = [
     "Study",
     "Task",
     "Technique",
+    "Tune",
     "main",
 ]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,6 +18,9 @@ from study.files import load_study, sound, study_named
 from study.home import Home, default_home
 from study.spec import Invalid, did_you_mean
 from study.study import Run, Study
+
+if TYPE_CHECKING:
+    from study.stages import Stages
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,54 +46,75 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
     """
     from study.display import shown
     from study.runner import Options, check, execute
+    from study.stages import Stages
     from study.tracking import TROUBLE, Tracking
 
     study, home = sound(given), default_home()
     check(study)
-    runs = _chosen(study, arguments.only)
-    ending = Ending(study.name, len(runs), as_json=arguments.json)
+    only: list[str] = arguments.only
     if arguments.dry_run:
-        missing = _announced(study, runs, _seen(study, home), arguments.workers)
-        return ending.nothing_started(missing)
+        done = _finished(study, home)
+        stages, seen = Stages(study, _scores(done)), _seen(done)
+        runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
+        missing = _announced(study, stages, runs, seen, workers=arguments.workers, later=later)
+        ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
+        return ending.nothing_started(missing, later)
     with home.lease(study.name):
         try:
             tracking = Tracking(home, study, source)
         except TROUBLE as error:
             complain(f"MLflow at {home.uri}: {str(error).splitlines()[0]}")
             return 1
+        stages = tracking.stages
+        runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
         seen = {key: (record.cell, record.seconds) for key, record in tracking.records.items()}
-        missing = _announced(study, runs, seen, arguments.workers)
+        missing = _announced(study, stages, runs, seen, workers=arguments.workers, later=later)
         if not missing:
             tracking.close(0.0)
-            return ending.nothing_to_run()
+            return Ending(study.name, len(runs), as_json=arguments.json).nothing_to_run()
         options = Options(
             address=arguments.address,
             workers=arguments.workers,
             keep_going=arguments.keep_going,
             verbose=arguments.verbose,
         )
-        progress = Progress(total=len(runs), finished=len(runs) - len(missing))
+        progress = Progress(total=len(runs) + later, finished=len(runs) - len(missing))
+        wanted = (lambda run: _wanted(run, stages, only)) if only else None
         with shown(progress, tracking):
-            execute(missing, tracking, progress, home=home, study=study, options=options)
-        waiting = {*tracking.outbox.keys()} & {run.key for run in missing}
+            execute(
+                missing,
+                tracking,
+                progress,
+                home=home,
+                study=study,
+                options=options,
+                wanted=wanted,
+            )
+        runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
+        waiting = {*tracking.outbox.keys()} & {run.key for run in runs}
         lost = [run for run in runs if run.key not in tracking.records.keys() | waiting]
-    return ending.ended(progress, lost=len(lost), waiting=len(waiting), home=home)
+    ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
+    return ending.ended(progress, lost=len(lost) + later, waiting=len(waiting), home=home)
 
 
 def status(arguments: argparse.Namespace) -> int:
     """Show a study's cells: mean, sd, interval, n, collapsed, missing."""
     from analysis import cells, cells_table, load_runs, to_text
+    from analysis.tuning import progress
 
     home = default_home()
     name = study_named(arguments.study, home)
-    table = cells(load_runs(name, home.uri))
+    runs = load_runs(name, home.uri)
+    table = cells(runs)
     if arguments.json:
         print(table.to_json(orient="records"))
         return 0
     print(to_text(cells_table(table)))
+    if said := progress(runs):
+        print(f"\n{said}")
     holder = home.driver(name)
     print(f"\nbeing run by {holder}" if holder else "\nnot running")
-    if not holder and table["missing"].sum():
+    if not holder and (runs["outcome"] == "missing").any():
         print(f"resume:  {program()} run FILE")
     tell_next(name)
     return 0
@@ -223,15 +247,18 @@ def plan(arguments: argparse.Namespace) -> int:
     from analysis.planning import seeds_for_difference
     from study.plan import at_once, expect, total_seconds
     from study.runner import check
+    from study.stages import Stages
 
     study = sound(load_study(Path(arguments.file)))
     check(study)
-    done, runs = _finished(study, default_home()), study.runs()
+    done = _finished(study, default_home())
+    stages = Stages(study, _scores(done))
+    runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()
     seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
-    expected = expect(study.cells(), seen, gpus=study.gpus)
+    expected = expect(cells, seen, gpus=study.gpus)
     workers = at_once(runs, study.gpus, arguments.workers)
-    total = total_seconds(runs, expected)
-    scattered = done.groupby("cell")["dev"].std().max()
+    total = total_seconds(runs, expected) + stages.seconds_to_come(expected)
+    scattered = done.groupby(["cell", "stage"])["dev"].std().max()
     sd = arguments.sd or (None if pd.isna(scattered) else float(scattered))
     seeds = None
     if arguments.detect is not None:
@@ -239,11 +266,12 @@ def plan(arguments: argparse.Namespace) -> int:
             raise LookupError("--detect needs --sd: this study has no cell with two runs yet")
         seeds = seeds_for_difference(arguments.detect, sd)
     if arguments.json:
-        cells = {c.name: vars(expected[c.key]) for c in study.cells()}
-        print(json.dumps({"runs": len(runs), "seconds": total, "cells": cells, "seeds": seeds}))
+        each_cell = {cell.name: vars(expected[cell.key]) for cell in cells}
+        answer = {"runs": len(runs) + later, "seconds": total, "cells": each_cell, "seeds": seeds}
+        print(json.dumps(answer | ({"stages": stages.sizes()} if study.tune else {})))
         return 0
-    print(f"{len(runs)} runs: {len(study.cells())} cells x {len(study.each_seed())} seeds\n")
-    for cell in study.cells():
+    _tell_sizes(study, stages)
+    for cell in cells:
         each = expected[cell.key]
         took, size = duration(each.seconds), f"{each.memory / 1e9:.1f} GB"
         print(f"  {cell.name:<50} {took:>8} a run, {size} ({each.basis})")
@@ -313,17 +341,37 @@ def export(arguments: argparse.Namespace) -> int:
 # --- helpers ----------------------------------------------------------------------------------
 
 
-def _chosen(study: Study, only: list[str]) -> list[Run]:
-    runs = study.runs()
-    for wish in only:
-        name, equals, value = wish.partition("=")
-        runs = [run for run in runs if _matches(run, name, value if equals else None)]
+def _tell_sizes(study: Study, stages: "Stages") -> None:
+    """How many runs there are; with searches, at most, since choices can coincide."""
+    cells, seeds, tune = len(study.cells()), len(study.each_seed()), study.tune
+    if tune is None:
+        print(f"{cells * seeds} runs: {cells} cells x {seeds} seeds\n")
+        return
+    searches, sizes = len(study.searches) * len(study.places()), stages.sizes()
+    print(f"{sum(sizes.values())} runs at most:")
+    print(
+        f"  tune   {sizes['tune']} runs: {searches} searches x {tune.trials} configurations "
+        f"x {len(tune.seeds)} seeds ({tune.sampler})"
+    )
+    print(f"  final  {sizes['final']} runs: {cells + searches} cells x {seeds} seeds\n")
+
+
+def _chosen(stages: "Stages", only: list[str]) -> list[Run]:
+    runs = [run for run in stages.runs() if _wanted(run, stages, only)]
     if not runs:
         raise LookupError(f"no run matches --only {' --only '.join(only)}")
     return runs
 
 
-def _matches(run: Run, name: str, value: str | None) -> bool:
+def _wanted(run: Run, stages: "Stages", only: list[str]) -> bool:
+    wishes = [wish.partition("=") for wish in only]
+    return all(
+        _matches(run, stages.stage(run.key), name, value=value if equals else None)
+        for name, equals, value in wishes
+    )
+
+
+def _matches(run: Run, stage: str, name: str, *, value: str | None) -> bool:
     if value is None:
         return run.key.startswith(name)
     cell = run.cell
@@ -332,6 +380,7 @@ def _matches(run: Run, name: str, value: str | None) -> bool:
         "model": cell.model.name,
         "technique": cell.technique.title,
         "configuration": cell.label,
+        "stage": stage,
         "seed": run.seed.label.removeprefix("s"),
     }
     if name not in known:
@@ -340,15 +389,23 @@ def _matches(run: Run, name: str, value: str | None) -> bool:
 
 
 def _announced(
-    study: Study, runs: list[Run], seen: Mapping[str, tuple[str, float]], workers: int | None
+    study: Study,
+    stages: "Stages",
+    runs: list[Run],
+    seen: Mapping[str, tuple[str, float]],
+    *,
+    workers: int | None,
+    later: int,
 ) -> list[Run]:
     """Say what will be done and how long it should take.
 
     Args:
         study: All of it.
+        stages: The runs that it asks for so far.
         runs: The runs that were asked for.
         seen: Cell key and seconds of every finished run, by its key.
         workers: Runs at once at most.
+        later: Runs at most that searches will ask for on the way.
 
     Returns:
         The runs that are missing.
@@ -357,28 +414,36 @@ def _announced(
 
     missing = [run for run in runs if run.key not in seen]
     counts = [f"{len(runs) - len(missing)} done", f"{len(missing)} new"]
-    if retired := len(seen.keys() - {run.key for run in study.runs()}):
+    if study.tune:
+        tuning = sum(stages.stage(run.key) == "tune" for run in missing)
+        counts[1] += f" ({tuning} tune, {len(missing) - tuning} final)"
+        counts.append(f"at most {later} once more is decided")
+    if retired := len(seen.keys() - {run.key for run in stages.runs()}):
         counts.append(f"{retired} no longer in the file (kept in MLflow)")
     text = f"study {study.name}: {', '.join(counts)}"
     if missing:
         seconds: dict[str, list[float]] = {}
         for cell, spent in seen.values():
             seconds.setdefault(cell, []).append(spent)
-        expected = expect(study.cells(), seconds, gpus=study.gpus)
+        expected = expect(stages.cells, seconds, gpus=study.gpus)
         together = at_once(missing, study.gpus, workers)
         word = "about"
         if any(expected[run.cell.key].basis == "rough" for run in missing):
             word = "roughly"
-        left = duration(total_seconds(missing, expected) / together)
-        text += f"; {word} {left} on {together} workers"
+        work = total_seconds(missing, expected) + (stages.seconds_to_come(expected) if later else 0)
+        text += f"; {word} {duration(work / together)} on {together} workers"
     print(text, file=sys.stderr)
     return missing
 
 
-def _seen(study: Study, home: Home) -> dict[str, tuple[str, float]]:
-    """Cell key and seconds of every finished run, by its key; empty without a store."""
-    done = _finished(study, home)
+def _seen(done: Any) -> dict[str, tuple[str, float]]:
+    """Cell key and seconds of every finished run, by its key."""
     return dict(zip(done["key"], zip(done["cell"], done["seconds"], strict=True), strict=True))
+
+
+def _scores(done: Any) -> dict[str, float]:
+    """Dev score of every finished run, by its key; the constant answer's where it diverged."""
+    return dict(zip(done["key"], done["dev"].fillna(done["floor"]), strict=True))
 
 
 def _finished(study: Study, home: Home) -> Any:
@@ -395,11 +460,13 @@ def _finished(study: Study, home: Home) -> Any:
 def _trusted_run(arguments: argparse.Namespace) -> Run:
     """The run to export: from the user's own file, or from the store if it names built-ins only."""
     from analysis.load import find_run
+    from study.stages import Stages
     from study.study import own_code, run_from
 
     if arguments.file:
         study = sound(load_study(Path(arguments.file)))
-        for run in study.runs():
+        done = _finished(study, default_home())
+        for run in Stages(study, _scores(done)).runs():
             if run.key.startswith(arguments.key):
                 return run
         raise LookupError(f"no run {arguments.key!r} in {arguments.file}")

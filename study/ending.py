@@ -28,12 +28,20 @@ class Ending:
     runs: int
     as_json: bool
 
-    def nothing_started(self, missing: list[Run]) -> int:
-        """The end of a dry run."""
+    def nothing_started(self, missing: list[Run], later: int) -> int:
+        """The end of a dry run.
+
+        Args:
+            missing: Runs that would start.
+            later: Runs at most that searches would ask for on the way.
+        """
         if self.as_json:
-            return self._json(missing=len(missing), new={run.key: run.name for run in missing})
+            new = {run.key: run.name for run in missing}
+            return self._json(missing=len(missing) + later, new=new)
         for run in missing:
             print(f"  {run.key}  {run.name}")
+        if later:
+            print(f"\nand at most {later} more, which the dev scores of these decide")
         print("\nnothing was started")
         return 0
 

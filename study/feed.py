@@ -4,6 +4,7 @@ import logging
 import statistics
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,12 +56,28 @@ class Progress:
         return left * statistics.mean(self.seconds) / max(1, self.workers)
 
 
+More = Callable[[Run, float], tuple[list[Run], list[Run]]]
+
+
 class Feed:
     """The runs still to be done, handed out one by one; a paused cell's are skipped."""
 
-    def __init__(self, runs: list[Run], progress: Progress, *, keep_going: bool) -> None:
+    def __init__(
+        self, runs: list[Run], progress: Progress, *, keep_going: bool, more: More | None = None
+    ) -> None:
+        """Line the runs up.
+
+        Args:
+            runs: What is missing so far, in the order to start them.
+            progress: Kept up to date.
+            keep_going: Do not pause cells that fail again and again.
+            more: Called with a finished run and its dev score, the runs that it brings: those to
+                do first and those to do last. None where nothing is decided on the way.
+        """
         self.runs = {run.key: run for run in runs}
         self._waiting = deque(runs)
+        self._more = more
+        self._under_way: set[str] = set()
         self._errors: dict[str, list[str]] = {}
         self._succeeded: set[str] = set()
         self._keep_going = keep_going
@@ -71,12 +88,19 @@ class Feed:
         while self._waiting:
             run = self._waiting.popleft()
             if run.cell.name not in self._progress.paused:
+                self._under_way.add(run.key)
                 return run
             self._progress.problems[run.name] = "its cell is paused"
         return None
 
+    @property
+    def may_get_more(self) -> bool:
+        """Whether a run under way can still bring others."""
+        return self._more is not None and bool(self._under_way)
+
     def failed(self, run: Run, reason: str) -> None:
         """Note a problem, and pause its cell where that is the same one again and again."""
+        self._under_way.discard(run.key)
         self._progress.problems[run.name] = reason
         errors = self._errors.setdefault(run.cell.key, [])
         errors.append(reason)
@@ -86,7 +110,17 @@ class Feed:
             log.warning("%s is paused: %s", run.cell.name, reason)
             self._progress.paused.append(run.cell.name)
 
-    def succeeded(self, run: Run) -> None:
-        """Note an outcome: the cell works."""
+    def succeeded(self, run: Run, dev: float) -> None:
+        """Note an outcome: the cell works.
+
+        Args:
+            run: Which.
+            dev: Its dev score; the constant answer's where it diverged.
+        """
+        self._under_way.discard(run.key)
         self._succeeded.add(run.cell.key)
         self._progress.problems.pop(run.name, None)
+        first, last = self._more(run, dev) if self._more else ([], [])
+        self.runs |= {each.key: each for each in [*first, *last]}
+        self._waiting.extendleft(reversed(first))
+        self._waiting.extend(last)

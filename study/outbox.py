@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from study.summary import Record, record_of
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -43,6 +45,11 @@ class Entry:
     def to_json(self) -> str:
         """As `from_json` reads it."""
         return json.dumps(asdict(self))
+
+    def record(self) -> Record:
+        """What the driver remembers of it."""
+        values = {name: value for name, value, step in self.metrics if step == 0}
+        return record_of({**self.tags, "cell": self.cell}, values)
 
     @classmethod
     def from_json(cls, text: str) -> "Entry":

@@ -5,17 +5,20 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from study.data import Prepared, prepare_once
-from study.feed import Feed, Progress
+from study.feed import Feed, More, Progress
 from study.home import Home
 from study.spec import SpecError
+from study.stages import Stage
 from study.study import Run, Study, problems
 from study.tracking import Tracking
+
+Wanted = Callable[[Run], bool]
 
 PATIENCE_SECONDS = 300.0  # how long the end of a study waits for a store in trouble
 
@@ -55,6 +58,7 @@ def execute(
     home: Home,
     study: Study,
     options: Options,
+    wanted: Wanted | None,
 ) -> int:
     """Do these runs; returns when all are done, paused or stopped, and MLflow has what it can.
 
@@ -65,11 +69,13 @@ def execute(
         home: Watched for a request to stop.
         study: The study they belong to.
         options: How.
+        wanted: Which of the runs that searches ask for on the way; None for all.
 
     Returns:
         Outcomes that wait in the outbox for a store in trouble.
     """
-    feed = Feed(runs, progress, keep_going=options.keep_going)
+    more = following(tracking, progress, wanted) if study.searches else None
+    feed = Feed(runs, progress, keep_going=options.keep_going, more=more)
     try:
         _settle(options)
         from study import tuning  # Ray reads its environment when it is imported
@@ -95,6 +101,31 @@ def execute(
     finally:
         waiting = tracking.close(2.0 if progress.stopped else PATIENCE_SECONDS)
     return waiting
+
+
+def following(tracking: Tracking, progress: Progress, wanted: Wanted | None) -> More:
+    """What a finished run brings: the next batch of its search first, a choice's runs last."""
+    stages = tracking.stages
+    known = {run.key for run in stages.runs()}
+
+    def more(run: Run, dev: float) -> tuple[list[Run], list[Run]]:
+        asked = stages.tell(run.key, dev)
+        tracking.ask(asked)
+        parts: dict[Stage, list[Run]] = {"tune": [], "final": []}
+        for one in asked:
+            new = [each for each in one.runs if each.key not in known]
+            known.update(each.key for each in new)
+            if wanted is None:  # all were counted as still to come
+                progress.total -= len(one.runs) - len(new)
+            else:
+                new = [each for each in new if wanted(each)]
+                progress.total += len(new)
+            missing = [each for each in new if each.key not in tracking.records]
+            progress.finished += len(new) - len(missing)
+            parts[one.stage] += missing
+        return parts["tune"], parts["final"]
+
+    return more
 
 
 def prepared(runs: list[Run], home: Home) -> dict[str, Prepared]:

@@ -6,14 +6,15 @@ from functools import cached_property
 from itertools import product
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
+from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny, field_validator
 
 from study import metrics
 from study.catalogue import MODELS
 from study.kinds import KINDS, Kind
 from study.models import Model, depths_of, hollow, longest_input
+from study.search import Search, Tune, tuning_mistakes
 from study.seeding import Seed
-from study.spec import Mistake, Recipe, Spec, SpecError, digest
+from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, digest
 from study.tasks import Task
 from study.techniques import TECHNIQUES, Technique
 from study.techniques.base import parts_of, short, technique_from
@@ -70,7 +71,7 @@ class Seeds(Spec):
 
     def text(self) -> str:
         """A short text that says which seeds these are, such as `head=0-4 order=0-4 noise=0`."""
-        return " ".join(f"{stream}={_ranges(getattr(self, stream))}" for stream in Seed._fields)
+        return " ".join(f"{stream}={ranges(getattr(self, stream))}" for stream in Seed._fields)
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,14 @@ def own_code(spec: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _as_configuration(value: Any) -> Any:
-    return Configuration(value) if isinstance(value, Technique) else value
+def _as_entry(value: Any) -> Any:
+    if isinstance(value, Technique):
+        return Configuration(value)
+    if isinstance(value, Invalid):
+        raise value.error
+    if isinstance(value, Configuration | Search):
+        return value
+    raise ValueError(f"{value!r} is not a technique, Configuration(...) or Search(...).")
 
 
 class Study(Spec):
@@ -196,9 +203,11 @@ class Study(Spec):
         name: Names the MLflow experiment.
         tasks: What is learnt.
         models: What is fine-tuned.
-        techniques: Techniques or configurations; all are crossed with all tasks, models, seeds.
+        techniques: Techniques, configurations or searches; all are crossed with all tasks, models,
+            seeds.
         recipe: What bare techniques share.
         seeds: Whole numbers, each setting all three streams, or `Seeds` that cross them.
+        tune: How searches choose; None where there are none.
         data: A folder where the tasks' relative paths start, before `STUDY_DATA`.
         gpus: Share of a GPU per run; 0 runs on CPUs. Book-keeping only: nothing limits memory.
     """
@@ -206,9 +215,10 @@ class Study(Spec):
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     tasks: tuple[Task, ...]
     models: tuple[Model, ...]
-    techniques: tuple[Annotated[Configuration, BeforeValidator(_as_configuration)], ...]
+    techniques: tuple[Annotated[Configuration | Search, PlainValidator(_as_entry)], ...]
     recipe: Recipe = Recipe()
     seeds: tuple[int, ...] | Seeds
+    tune: Tune | None = None
     data: str | None = None
     gpus: float = Field(default=0.0, ge=0.0)
 
@@ -233,16 +243,31 @@ class Study(Spec):
                 if value is not None and (first := values.index(value)) < index:
                     text = f"repeats {field}[{first}]: {value}."
                     mistakes.append(Mistake(f"{field}[{index}]", text))
+        techniques = fields.get("techniques")
+        if isinstance(techniques, list | tuple):
+            own = _numbers(fields.get("seeds"))
+            mistakes += tuning_mistakes(fields.get("tune"), techniques, own)
         return mistakes
 
+    @property
+    def searches(self) -> list[Search]:
+        """The searches among the techniques, in the order of the file."""
+        return [entry for entry in self.techniques if isinstance(entry, Search)]
+
+    def places(self) -> list[tuple[Task, Model]]:
+        """Every task with every model, in the order of the file."""
+        return list(product(self._placed_tasks(), self.models))
+
     def cells(self) -> list[Cell]:
-        """All cells, in the order of the file."""
-        labels = self._labels()
-        return [
-            Cell(task, model, c.technique, c.recipe or self.recipe, label)
-            for task, model in product(self._placed_tasks(), self.models)
-            for c, label in zip(self.techniques, labels, strict=True)
-        ]
+        """The cells that the file states outright, in its order; `Stages` adds what is searched."""
+        stated = [entry for entry in self.techniques if isinstance(entry, Configuration)]
+        return [self.cell(*place, each) for place in self.places() for each in stated]
+
+    def cell(self, task: Task, model: Model, configuration: Configuration) -> Cell:
+        """A configuration at a place, labelled with the recipe fields that differ from ours."""
+        technique, recipe = configuration.technique, configuration.recipe or self.recipe
+        label = technique.label + _difference(recipe, self.recipe)
+        return Cell(task, model, technique, recipe, label)
 
     def each_seed(self) -> list[Seed]:
         """All seeds, in order."""
@@ -252,22 +277,15 @@ class Study(Spec):
 
     def seeds_text(self) -> str:
         """A short text that says which seeds these are, such as `0-19`."""
-        return self.seeds.text() if isinstance(self.seeds, Seeds) else _ranges(self.seeds)
+        return self.seeds.text() if isinstance(self.seeds, Seeds) else ranges(self.seeds)
 
     def runs(self) -> list[Run]:
-        """All runs, seed by seed, so that a study cut short has compared like with like."""
+        """Their runs, seed by seed, so that a study cut short has compared like with like."""
         cells = self.cells()
         return [Run(cell, seed) for seed in self.each_seed() for cell in cells]
 
     def _placed_tasks(self) -> list[Task]:
         return [task.replace(folder=self.data) if self.data else task for task in self.tasks]
-
-    def _labels(self) -> list[str]:
-        """Technique labels, with the recipe fields that differ from the study's."""
-        return [
-            c.technique.label + _difference(c.recipe or self.recipe, self.recipe)
-            for c in self.techniques
-        ]
 
 
 def _told_apart(value: Any) -> str | None:
@@ -275,6 +293,8 @@ def _told_apart(value: Any) -> str | None:
     match value:
         case Task() | Model():
             return value.name
+        case Search():
+            return value.title
         case Technique():
             return value.label
         case Configuration():
@@ -282,6 +302,14 @@ def _told_apart(value: Any) -> str | None:
         case int():
             return str(value)
     return None
+
+
+def _numbers(seeds: Any) -> set[int]:
+    """Every number that stands among a study's seeds, in any stream."""
+    if isinstance(seeds, Seeds):
+        return {*seeds.head, *seeds.order, *seeds.noise}
+    given = seeds if isinstance(seeds, list | tuple | range | set) else ()
+    return {number for number in given if isinstance(number, int)}
 
 
 def _difference(recipe: Recipe, shared: Recipe) -> str:
@@ -293,7 +321,8 @@ def _difference(recipe: Recipe, shared: Recipe) -> str:
     return f"[{', '.join(changed)}]" if changed else ""
 
 
-def _ranges(numbers: tuple[int, ...]) -> str:
+def ranges(numbers: tuple[int, ...]) -> str:
+    """Whole numbers as a short text, such as `0-4,7`."""
     parts: list[list[int]] = []
     for number in sorted(numbers):
         if parts and number == parts[-1][1] + 1:
@@ -325,18 +354,27 @@ def problems(study: Study) -> list[Mistake]:
         except (LookupError, ValueError) as error:  # transformers says ValueError
             text = str(error).splitlines()[0]
             found.append(Mistake(f"models[{index}].checkpoint", text))
-    for place, configuration in enumerate(study.techniques):
-        technique, recipe = configuration.technique, configuration.recipe or study.recipe
-        path = f"techniques[{place}]"
-        found += [
-            Mistake(
-                path, f"{part.title} is defined in the study file; move it to a module beside it."
-            )
-            for part in parts_of(technique)
-            if part.name().startswith(("__main__:", "study_file_"))
-        ]
+    for place, entry in enumerate(study.techniques):
+        found += _unfit(entry, f"techniques[{place}]", shapes, study)
+    return list(dict.fromkeys(found)) or _same_keys(study)
+
+
+def _unfit(
+    entry: Configuration | Search, path: str, shapes: Mapping[Any, Any], study: Study
+) -> list[Mistake]:
+    """Why a technique, or a value that a search may try, cannot be run."""
+    if isinstance(entry, Search):
+        each = list(entry.examples(study.recipe))
+    else:
+        each = [(entry.technique, entry.recipe or study.recipe)]
+    found = [
+        Mistake(path, f"{part.title} is defined in the study file; move it to a module beside it.")
+        for part in parts_of(each[0][0])
+        if part.name().startswith(("__main__:", "study_file_"))
+    ]
+    for technique, recipe in each:
         try:
-            adjusted = technique.recipe(recipe)
+            length = technique.recipe(recipe).max_length
         except SpecError as error:
             found += [mistake.below(path) for mistake in error.mistakes]
             continue
@@ -345,11 +383,10 @@ def problems(study: Study) -> list[Mistake]:
                 text = f"{technique.label} does not fit model {name!r}: {objection}."
                 found.append(Mistake(path, text))
             longest = longest_input(model.config)
-            if longest and adjusted.max_length > longest:
-                length = adjusted.max_length
+            if longest and length > longest:
                 text = f"{length} is more than the {longest} positions of model {name!r}."
                 found.append(Mistake(f"{path}.recipe.max_length", text))
-    return list(dict.fromkeys(found)) or _same_keys(study)
+    return found
 
 
 def _same_keys(study: Study) -> list[Mistake]:

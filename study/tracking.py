@@ -10,7 +10,7 @@ import math
 import subprocess
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,15 @@ from study.home import Home
 from study.metrics import metric_named
 from study.models import describe
 from study.outbox import Entry, Outbox
+from study.stages import Asked, Stage, Stages
 from study.store import Store, StoreGone
 from study.study import Cell, Run, Study
 from study.summary import Record, note, record_of, summary
 from study.techniques.base import parts_of
 
 log = logging.getLogger(__name__)
+
+Place = tuple[str, Stage]  # a cell's key and its stage: what a parent run stands for
 
 SUMMARY_SECONDS = 3.0  # a summary costs as much as a run; people look every few seconds at most
 RETRY_SECONDS = 1.0
@@ -71,22 +74,25 @@ class Tracking:
         self._source = source
         self._provenance = provenance(Path(source).parent)
         self._experiment = self._open(home, study.name)
-        self._cells: dict[str, str] = {}  # key: run id of the parent
-        self._problems: dict[str, str] = {}  # cell's key: why runs are missing
-        self._troubled: set[str] = set()  # cells whose parent says why runs are missing
-        self._stale: set[str] = set()
-        self._wanted: dict[str, list[str]] = {}  # cell's key: its runs' keys
-        for run in study.runs():
-            self._wanted.setdefault(run.cell.key, []).append(run.key)
-        self._names = {
-            cell.key: (cell.name, metric_named(cell.task.metric).higher_is_better)
-            for cell in study.cells()
-        }
+        self._cells: dict[Place, str] = {}  # run id of the parent
+        self._problems: dict[Place, str] = {}  # why runs are missing
+        self._troubled: set[Place] = set()  # cells whose parent says why runs are missing
+        self._stale: set[Place] = set()
+        self._wanted: dict[Place, Asked] = {}
+        self._new: list[Asked] = []  # cells whose parents are still to be made
         self._partial: dict[str, str] = {}  # run key: run id of a write that was cut short
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._read()
-        self._make_cells(study)
+        scores = {key: record.dev for key, record in self.records.items()}
+        waiting = self.outbox.keys()
+        scores |= {key: self.outbox.get(key)[0].record().dev for key in waiting}
+        self.stages = Stages(study, scores)
+        self.ask(self.stages.asked)
+        for place, run_id in self._cells.items():
+            if place not in self._wanted:
+                self._store.client.set_tag(run_id, "in_study", "false")
+        self._make_cells()
         self._drain()
         self._thread = threading.Thread(target=self._write, name="tracking", daemon=True)
         self._thread.start()
@@ -95,17 +101,30 @@ class Tracking:
 
     def put(self, entry: Entry, predictions: bytes) -> None:
         """Hand over a finished run; it is on disk when this returns."""
-        self.outbox.put(replace(entry, tags=entry.tags | self._provenance), predictions)
+        stage = {"stage": self.stages.stage(entry.key)}
+        self.outbox.put(replace(entry, tags=entry.tags | self._provenance | stage), predictions)
+
+    def ask(self, asked: Iterable[Asked]) -> None:
+        """Take cells that the study asks for; their parents are made before their runs' rows."""
+        with self._lock:
+            for each in asked:
+                self._wanted[each.place] = each
+                self._new.append(each)
 
     def missing(self, run: Run, reason: str) -> None:
         """Say in a run's cell why the run is missing."""
+        place = run.cell.key, self.stages.stage(run.key)
         with self._lock:
-            self._problems[run.cell.key] = f"{run.seed.label}: {reason}"[:500]
-            self._stale.add(run.cell.key)
+            self._problems[place] = f"{run.seed.label}: {reason}"[:500]
+            self._stale.add(place)
 
     def cells_so_far(self) -> list[tuple[str, bool, list[Record]]]:
-        """Each cell's name, whether its metric is better when higher, and its finished runs."""
-        return [(*told, self._finished(key)) for key, told in self._names.items()]
+        """Each final cell's name, whether its metric is better when higher, its finished runs."""
+        return [
+            (a.cell.name, metric_named(a.cell.task.metric).higher_is_better, self._finished(a))
+            for a in list(self._wanted.values())
+            if a.stage == "final"
+        ]
 
     def close(self, patience: float) -> int:
         """Write what waits, update all cells, and end the thread.
@@ -142,9 +161,10 @@ class Tracking:
 
     def _read(self) -> None:
         for run in self._search("tags.kind = 'cell'"):
-            self._cells[run.data.tags["cell"]] = run.info.run_id
+            place = _place(run.data.tags["cell"], run.data.tags)
+            self._cells[place] = run.info.run_id
             if run.data.tags.get("problem"):
-                self._troubled.add(run.data.tags["cell"])
+                self._troubled.add(place)
         for run in self._search("tags.kind = 'run'"):
             key = run.data.tags["key"]
             if run.info.status == "FINISHED":
@@ -165,23 +185,24 @@ class Tracking:
 
     # --- writing ---
 
-    def _make_cells(self, study: Study) -> None:
+    def _make_cells(self) -> None:
         client = self._store.client
-        cells = {cell.key: cell for cell in study.cells()}
-        for key, run_id in self._cells.items():
-            client.set_tag(run_id, "in_study", str(key in cells).lower())
-        for key, cell in cells.items():
-            tags = {**_cell_tags(cell), "seeds": study.seeds_text(), "in_study": "true"}
-            if key not in self._cells:
+        while self._new:
+            asked = self._new[0]
+            self._store.check()
+            tags = {**_cell_tags(asked), "in_study": "true"}
+            if asked.place not in self._cells:
                 tags |= {"mlflow.source.name": self._source}
-                run = client.create_run(self._experiment, tags=tags, run_name=cell.name)
-                self._cells[key] = run.info.run_id
-                params = [Param(name, value) for name, value in _flat(cell).items()]
+                run = client.create_run(self._experiment, tags=tags, run_name=asked.cell.name)
+                self._cells[asked.place] = run.info.run_id
+                params = [Param(name, value) for name, value in _flat(asked.cell).items()]
                 client.log_batch(run.info.run_id, params=params)
             else:
                 batch = [RunTag(name, value) for name, value in tags.items()]
-                client.log_batch(self._cells[key], tags=batch)
-            self._stale.add(key)
+                client.log_batch(self._cells[asked.place], tags=batch)
+            with self._lock:
+                self._new.pop(0)
+                self._stale.add(asked.place)
 
     def _write(self) -> None:
         summarised = 0.0
@@ -207,6 +228,7 @@ class Tracking:
 
     def _drain(self) -> int:
         keys = self.outbox.keys()
+        self._make_cells()  # a cell is asked for before its runs come, so its parent is there now
         for key in keys:
             self._store.check()
             entry, artifacts = self.outbox.get(key)
@@ -223,7 +245,7 @@ class Tracking:
                 self.records[key] = record
             self.outbox.remove(key)
             with self._lock:
-                self._stale.add(entry.cell)
+                self._stale.add(_place(entry.cell, entry.tags))
         return len(keys)
 
     def _send(self, entry: Entry, artifacts: Path) -> Record:
@@ -256,43 +278,43 @@ class Tracking:
         )
         client.set_terminated(run_id, "FINISHED", end_time=entry.ended)
         del self._partial[entry.key]
-        values = {name: value for name, value, step in entry.metrics if step == 0}
-        return record_of({**entry.tags, "cell": entry.cell}, values)
+        return entry.record()
 
     def _parent(self, entry: Entry) -> str:
         """The run id of an entry's cell, made where an earlier study file knew it and no store."""
-        if entry.cell not in self._cells:
-            tags = {"kind": "cell", "cell": entry.cell, "in_study": "false", **entry.params}
-            del tags["seed"]
+        place = _place(entry.cell, entry.tags)
+        if place not in self._cells:
+            tags = {"kind": "cell", "cell": entry.cell, "stage": place[1], "in_study": "false"}
+            tags |= {name: text for name, text in entry.params.items() if name != "seed"}
             name = entry.name.rpartition("/")[0]
             run = self._store.client.create_run(self._experiment, tags=tags, run_name=name)
-            self._cells[entry.cell] = run.info.run_id
-        return self._cells[entry.cell]
+            self._cells[place] = run.info.run_id
+        return self._cells[place]
 
-    def _finished(self, cell: str) -> list[Record]:
-        keys = self._wanted.get(cell, [])
-        return [self.records[key] for key in keys if key in self.records]
+    def _finished(self, asked: Asked) -> list[Record]:
+        return [self.records[run.key] for run in asked.runs if run.key in self.records]
 
-    def _summarise(self, cells: Iterable[str], *, closing: bool) -> None:
+    def _summarise(self, places: Iterable[Place], *, closing: bool) -> None:
         client, now = self._store.client, int(time.time() * 1000)
-        for key in cells:
-            if key not in self._wanted:
+        for place in places:
+            if place not in self._wanted:
                 continue
             self._store.check()
-            values = summary(self._finished(key), len(self._wanted[key]))
+            asked = self._wanted[place]
+            values = summary(self._finished(asked), len(asked.seeds))
             metrics = [Metric(n, v, now, 0) for n, v in values.items() if math.isfinite(v)]
-            problem = self._problems.get(key) if values["missing"] else None
+            problem = self._problems.get(place) if values["missing"] else None
             described = {"mlflow.note.content": note(values, problem)}
-            if problem or key in self._troubled:
+            if problem or place in self._troubled:
                 described["problem"] = problem or ""
-                self._troubled.add(key)
+                self._troubled.add(place)
             tags = [RunTag(name, text) for name, text in described.items()]
-            client.log_batch(self._cells[key], metrics=metrics, tags=tags)
+            client.log_batch(self._cells[place], metrics=metrics, tags=tags)
             if not values["missing"] or closing:
                 status = "KILLED" if values["missing"] else "FINISHED"
-                client.set_terminated(self._cells[key], status)
+                client.set_terminated(self._cells[place], status)
             else:
-                client.update_run(self._cells[key], status="RUNNING")
+                client.update_run(self._cells[place], status="RUNNING")
 
     def _in_trouble(self, error: Exception) -> None:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -333,7 +355,13 @@ def provenance(folder: Path) -> dict[str, str]:
     }
 
 
-def _cell_tags(cell: Cell) -> dict[str, str]:
+def _place(cell: str, tags: Mapping[str, str]) -> Place:
+    """A cell's key with its stage; before there were stages, all was final."""
+    return cell, "tune" if tags.get("stage") == "tune" else "final"
+
+
+def _cell_tags(asked: Asked) -> dict[str, str]:
+    cell = asked.cell
     metric = cell.task.metric
     return {
         "kind": "cell",
@@ -343,6 +371,10 @@ def _cell_tags(cell: Cell) -> dict[str, str]:
         "technique": cell.technique.title,
         "configuration": cell.label,
         "metric": metric.rpartition(":")[2],
+        "stage": asked.stage,
+        "seeds": asked.seeds_text,
+        "tried": str(asked.tried),
+        "search": asked.search,
         **{f"model.{name}": value for name, value in describe(cell.model).items()},
     }
 

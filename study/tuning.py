@@ -1,5 +1,6 @@
 """Ray Tune: a searcher hands out runs, warm workers do them, a callback takes the outcomes."""
 
+import json
 import logging
 import os
 import sys
@@ -92,10 +93,9 @@ def tune_all(
         text += f"{has['CPU']:g} and {has['GPU']:g}."
         raise SpecError(f"study {study.name!r}", [Mistake("recipe.threads, gpus", text)])
     room = max(1, room)
-    progress.workers = min(workers or room, room, len(runs))
+    progress.workers = min(workers or room, room, progress.missing)
     trainable = tune.with_parameters(
         Worker,
-        specs={run.key: run.spec() for run in runs},
         data={key: ray.put(made) for key, made in data.items()},
         gpus=study.gpus,
     )
@@ -124,21 +124,23 @@ def tune_all(
 
 
 class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
-    """Hands out the feed's runs in order; Tune decides when."""
+    """Hands out the feed's runs; Tune decides when."""
 
     def __init__(self, feed: Feed) -> None:
         super().__init__()
         self._feed = feed
 
-    def suggest(self, trial_id: str) -> dict[str, str] | str:
-        """The next run's key."""
+    def suggest(self, trial_id: str) -> dict[str, str] | str | None:
+        """The next run; None, to be asked again, while one under way can still bring others."""
         run = self._feed.next()
-        return Searcher.FINISHED if run is None else {"key": run.key}
+        if run is not None:
+            return {"key": run.key, "spec": json.dumps(run.spec())}
+        return None if self._feed.may_get_more else Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing to learn: the order is fixed."""
+        """Nothing to learn here: `Collect` tells the feed."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a resumed study asks MLflow which runs are missing."""
@@ -162,10 +164,11 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         """A run came back, with an outcome or a problem."""
         run = self._feed.runs[trial.config["key"]]
         if parcel := result.pop("parcel", None):
-            self._tracking.put(entry_of(run, parcel), parcel.predictions)
+            entry = entry_of(run, parcel)
+            self._tracking.put(entry, parcel.predictions)
             self._progress.finished += 1
             self._progress.seconds.append(parcel.ended - parcel.started)
-            self._feed.succeeded(run)
+            self._feed.succeeded(run, entry.record().dev)
         elif problem := result.pop("problem", None):
             self._lost(run, problem["reason"], problem["traceback"])
 

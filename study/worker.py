@@ -1,5 +1,6 @@
 """A worker: a run's spec in, a parcel for the driver out."""
 
+import json
 import time
 import traceback
 from collections.abc import Mapping
@@ -26,27 +27,25 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         self,
         config: dict[str, Any],
         *,
-        specs: Mapping[str, Any],
         data: Mapping[str, Any],
         gpus: float,
     ) -> None:
         """Take what all runs share.
 
         Args:
-            config: The first run's key.
-            specs: Every run's spec by key.
+            config: The first run's key and, as JSON, its spec.
             data: Object references to the prepared data, by `Run.data_key`.
             gpus: Share of a GPU per run; 0 trains on the CPU.
         """
-        self._key: str = config["key"]
-        self._specs, self._references = specs, data
+        self._spec: str = config["spec"]
+        self._references = data
         self._data: dict[str, Prepared] = {}
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
         self._device = torch.device("cuda" if gpus else "cpu")
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next run."""
-        self._key = new_config["key"]
+        self._spec = new_config["spec"]
         return True
 
     def step(self) -> dict[str, Any]:
@@ -58,7 +57,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         """
         started = time.time()
         try:
-            run = run_from(self._specs[self._key])
+            run = run_from(json.loads(self._spec))
             data = self._prepared(run)
             loaded = self._checkpoint(run, data.kind)
             outcome, _ = train(run.setting(data.kind), data.splits, loaded, self._device)

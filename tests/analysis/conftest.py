@@ -35,6 +35,7 @@ def one_run(task, configuration, seed, *, dev, test):
         "technique": configuration.split("(")[0],
         "configuration": configuration,
         **dict.fromkeys(("seed", "head", "order", "noise"), seed),
+        **{"stage": "final", "tried": 1, "search": ""},
         "outcome": "completed",
         "collapsed": False,
         "collapse_rule": "",

@@ -86,6 +86,7 @@ CORE = [
     "convert",
     "memory",
     "train",
+    "search",
     "study",
 ]
 

@@ -64,6 +64,34 @@ def test_json_is_all_there_is_on_standard_output(write, capsys):
     assert "pairs/tiny/Standard/s0" in answer["new"].values()
 
 
+@pytest.fixture
+def tuned(write):
+    path = Path(write())
+    text = path.read_text().replace("seeds=range(2)", "seeds=[7, 8], tune=Tune(trials=12, seeds=3)")
+    search = "Search(LayerwiseDecay, SPACES['layerwise_decay']), FreezeLower"
+    text = text.replace(" FreezeLower(", f" {search}(", 1)
+    names = "from search_spaces import SPACES\nfrom study import LayerwiseDecay, Search, Tune\n"
+    path.write_text(names + text)
+    return str(path)
+
+
+def test_both_stages_are_counted_before_anything_starts(tuned, capsys):
+    code, out, err = said(capsys, "run", tuned, "--dry-run")
+    assert code == 0, err
+    assert "0 done, 40 new (36 tune, 4 final), at most 2 once more is decided; roughly" in err
+    assert "and at most 2 more, which the dev scores of these decide" in out
+    _, out, _ = said(capsys, "run", tuned, "--dry-run", "--json")
+    assert [json.loads(out)[name] for name in ("runs", "missing")] == [42, 42]
+    _, out, _ = said(capsys, "run", tuned, "--dry-run", "--only", "stage=final")
+    assert len([line for line in out.splitlines() if "/" in line]) == 4
+    _, out, _ = said(capsys, "plan", tuned)
+    assert "42 runs at most:" in out
+    assert "tune   36 runs: 1 searches x 12 configurations x 3 seeds (random)" in out
+    assert "final  6 runs: 3 cells x 2 seeds" in out
+    _, out, _ = said(capsys, "plan", tuned, "--json")
+    assert json.loads(out)["stages"] == {"tune": 36, "final": 6}
+
+
 def test_only_chooses_runs(write, capsys):
     file = write()
     _, out, _ = said(

@@ -1,0 +1,134 @@
+"""Both stages through MLflow: parents apart, choices on dev alone, nothing else remembered."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from optuna.distributions import CategoricalDistribution
+
+from analysis import cells, load_runs
+from search_spaces import Space
+from study import LayerwiseDecay, Search, Standard, Tune
+from study.feed import Progress
+from study.parcel import entry_of, packed
+from study.runner import following
+from study.train import train
+from tests.conftest import CPU
+from tests.contracts.test_door import home, opened, study  # noqa: F401
+
+RATES = Space({"rate": CategoricalDistribution((0.1, 0.5, 0.9))}, {})
+
+
+@pytest.fixture
+def tuned(study):  # noqa: F811
+    return study.replace(
+        techniques=[Standard(), Search(LayerwiseDecay, RATES)],
+        tune=Tune(trials=3, seeds=1),
+        seeds=[7, 8],
+    )
+
+
+@pytest.fixture
+def outcome(tuned, prepared, loaded):
+    run = tuned.runs()[0]
+    return train(run.setting(prepared.kind), prepared.splits, loaded, CPU)[0]
+
+
+def finish(tracking, runs, outcome, data, *, dev, test=0.5) -> None:
+    """Put runs as if they had trained; what they bring is asked for, and returned."""
+    progress = Progress(total=7, finished=0)
+    more = following(tracking, progress, None)
+    brought = []
+    for run in runs:
+        made = replace(outcome, dev=dev(run), test=test, collapsed=())
+        if math.isnan(made.dev):
+            made = replace(made, outcome="diverged", test=math.nan, logits={})
+        entry = entry_of(run, packed(made, data, started=100.0, ended=101.0))
+        tracking.put(entry, b"")
+        first, last = more(run, entry.record().dev)
+        brought += [*first, *last]
+    return brought
+
+
+def rate(run):
+    return getattr(run.cell.technique, "rate", 0.4)
+
+
+def test_a_cell_in_both_stages_has_two_parents(home, tuned, outcome, prepared):  # noqa: F811
+    tracking = opened(home, tuned)
+    final = finish(tracking, tracking.stages.runs("tune"), outcome, prepared, dev=rate)
+    assert [run.name.split("/", 2)[2] for run in final] == [
+        "LayerwiseDecay(0.9)/s7",
+        "LayerwiseDecay(0.9)/s8",
+    ]
+    finish(tracking, tracking.stages.runs("final"), outcome, prepared, dev=lambda run: 0.6)
+    assert tracking.close(20) == 0
+    found = tracking._store.client.search_runs([tracking._experiment], "tags.kind = 'cell'")
+    parents = {(p.data.tags["configuration"], p.data.tags["stage"]): p for p in found}
+    assert len(found) == len(parents) == 5
+    best = parents["LayerwiseDecay(0.9)", "final"]
+    assert (best.data.metrics["n"], best.data.metrics["dev_mean"]) == (2, pytest.approx(0.6))
+    assert best.data.tags["tried"] == "3"
+    assert parents["LayerwiseDecay(0.9)", "tune"].data.metrics["n"] == 1
+    for child in tracking._store.client.search_runs([tracking._experiment], "tags.kind = 'run'"):
+        own = next(p for p in found if p.info.run_id == child.data.tags["mlflow.parentRunId"])
+        assert own.data.tags["stage"] == child.data.tags["stage"]
+    runs = load_runs("door", home.uri)
+    assert dict(runs["stage"].value_counts()) == {"final": 4, "tune": 3}
+    assert runs["outcome"].eq("completed").all()
+    table = cells(runs).set_index("configuration")
+    assert table["dev_mean"].to_dict() == pytest.approx(
+        {"Standard": 0.6, "LayerwiseDecay(0.9)": 0.6}
+    )
+    again = opened(home, tuned)
+    assert {run.key for run in again.stages.runs()} == set(again.records)
+    again.close(5)
+
+
+def test_test_scores_do_not_decide(home, tuned, outcome, prepared):  # noqa: F811
+    """Poisoned: not a number, or the reverse of dev."""
+    chosen = []
+    for name, test in (("door", 0.5), ("nan", math.nan), ("reversed", 0.0)):
+        one = tuned.replace(name=name)
+        tracking = opened(home, one)
+        for run in tracking.stages.runs("tune"):
+            value = 1 - rate(run) if name == "reversed" else test
+            finish(tracking, [run], outcome, prepared, dev=rate, test=value)
+        tracking.close(20)
+        again = opened(home, one)  # once more, from what MLflow has
+        again.close(5)
+        assert again.stages.asked == tracking.stages.asked
+        chosen.append(tracking.stages.asked[-1].cell.label)
+    assert set(chosen) == {"LayerwiseDecay(0.9)"}
+
+
+def test_a_diverged_tuning_run_counts_at_the_floor(home, tuned, outcome, prepared):  # noqa: F811
+    """Dev scores below the floor of 0.5 lose against a run that diverged."""
+    tracking = opened(home, tuned)
+    tuning = tracking.stages.runs("tune")
+    diverged = tuning[1]
+    dev = lambda run: math.nan if run == diverged else 0.3  # noqa: E731
+    final = finish(tracking, tuning, outcome, prepared, dev=dev)
+    assert {run.cell.label for run in final} == {diverged.cell.label}
+    tracking.close(20)
+    again = opened(home, tuned)
+    again.close(5)
+    assert again.stages.runs() == tracking.stages.runs()
+
+
+def test_an_outbox_that_mlflow_has_not_seen_counts(home, tuned, outcome, prepared):  # noqa: F811
+    """Killed with all of tuning still in the outbox: the choice is made, its parent is there."""
+    tracking = opened(home, tuned)
+    tracking.close(5)
+    for run in tracking.stages.runs("tune"):
+        made = replace(outcome, dev=rate(run))
+        entry = entry_of(run, packed(made, prepared, started=100.0, ended=101.0))
+        tracking.put(entry, b"")
+    again = opened(home, tuned)
+    assert again.close(20) == 0
+    runs = load_runs("door", home.uri)
+    assert set(runs.loc[runs["stage"] == "final", "configuration"]) == {
+        "Standard",
+        "LayerwiseDecay(0.9)",
+    }
+    assert runs.loc[runs["stage"] == "tune", "outcome"].eq("completed").all()
