@@ -75,7 +75,7 @@ def convert(checkpoint: str, folder: Path, model_type: str | None) -> list[str]:
 def _loads(folder: Path) -> list[str]:
     """Check that every task model's body is there; the names of what is not, its head."""
     values = json.loads((folder / "config.json").read_text())
-    kind = Image(()) if values.get("model_type") in ("vit", "deit") else Regression(())
+    kind = Image(()) if values.get("model_type") == "vit" else Regression(())
     model = Model(name="converted", checkpoint=str(folder))
     try:
         return Loaded(model, kind).new

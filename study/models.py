@@ -196,13 +196,6 @@ FAMILIES: dict[str, Family] = {
         query_value=("attention.q_proj", "attention.v_proj"),
         block_ends=("attention.o_proj", "mlp.fc2"),
     ),
-    "deit": Family(
-        "deit",
-        layers="layers",
-        final_norm="layernorm",
-        query_value=("attention.q_proj", "attention.v_proj"),
-        block_ends=("attention.o_proj", "mlp.fc2"),
-    ),
     "llama": Family(
         "model",
         embeddings=("embed_tokens",),

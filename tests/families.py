@@ -27,8 +27,6 @@ WIDTHS = {
     "intermediate_size": 32,
     "max_position_embeddings": 64,
 }
-SQUARES = {**WIDTHS, "image_size": 8, "patch_size": 4}
-SQUARES.pop("max_position_embeddings")
 CONFIGS = {
     "bert": partial(hf.BertConfig, **WIDTHS),
     "roberta": partial(hf.RobertaConfig, **WIDTHS, type_vocab_size=1),
@@ -48,11 +46,14 @@ CONFIGS = {
     "albert": partial(hf.AlbertConfig, **WIDTHS, embedding_size=8),
     "modernbert": partial(hf.ModernBertConfig, **WIDTHS),
     "llama": partial(hf.LlamaConfig, **WIDTHS, num_key_value_heads=1),
-    "vit": partial(hf.ViTConfig, **SQUARES),
-    "deit": partial(hf.DeiTConfig, **SQUARES),
+    "vit": partial(
+        hf.ViTConfig,
+        **{name: size for name, size in WIDTHS.items() if name != "max_position_embeddings"},
+        image_size=8,
+        patch_size=4,
+    ),
 }
-IMAGES = ("vit", "deit")
-TEXT = [kind for kind in CONFIGS if kind not in IMAGES]
+TEXT = [kind for kind in CONFIGS if kind != "vit"]
 ALL = sorted(CONFIGS)
 MASKED = {"bert", "electra", "deberta-v2", "distilbert", "albert", "modernbert"}
 
@@ -60,7 +61,7 @@ MASKED = {"bert", "electra", "deberta-v2", "distilbert", "albert", "modernbert"}
 def config(kind: str, layers: int) -> hf.PreTrainedConfig:
     """A tiny configuration, with the special tokens where the family has them."""
     depth = {"n_layers": layers} if kind == "distilbert" else {"num_hidden_layers": layers}
-    if kind in IMAGES:
+    if kind == "vit":
         return CONFIGS[kind](**depth)
     special = {"pad_token_id": 0} if kind in MASKED else {}
     if kind == "roberta":
@@ -77,7 +78,7 @@ def family_model(kind: str, folder: Path) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         hf.AutoModel.from_config(config(kind, 2)).save_pretrained(folder)
-    if kind in IMAGES:
+    if kind == "vit":
         size = {"height": 8, "width": 8}
         hf.ViTImageProcessorPil(size=size).save_pretrained(folder)
     else:
@@ -109,7 +110,7 @@ def state_of(kind: str, seed: Seed = Seed(0, 0, 0)) -> TrainState:
     auto = hf.AutoModelForSequenceClassification
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = (hf.AutoModelForImageClassification if kind in IMAGES else auto).from_config(
+        made = (hf.AutoModelForImageClassification if kind == "vit" else auto).from_config(
             config(kind, 3)
         )
     made.eval()
@@ -124,7 +125,7 @@ def batch_of(kind: str) -> dict[str, Tensor]:
     """Two rows with labels."""
     rng = torch.Generator().manual_seed(0)
     labels = torch.tensor([0, 1])
-    if kind in IMAGES:
+    if kind == "vit":
         return {"pixel_values": torch.randn(2, 3, 8, 8, generator=rng), "labels": labels}
     words = torch.randint(5, 40, (2, 6), generator=rng)
     return {"input_ids": words, "attention_mask": torch.ones_like(words), "labels": labels}

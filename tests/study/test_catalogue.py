@@ -89,7 +89,7 @@ ROUNDED = {
 
 
 def body_size(config: hf.PreTrainedConfig) -> int:
-    images = config.model_type in ("vit", "deit")
+    images = config.model_type == "vit"
     auto = hf.AutoModelForImageClassification if images else hf.AutoModelForSequenceClassification
     with torch.device("meta"):
         model = auto.from_config(config)

@@ -54,7 +54,7 @@ def test_it_starts_at_the_pretrained_model_and_merges_back(kind, targets):
 
 TARGETS = {"modernbert": ["Wqkv"], "distilbert": ["q_lin", "v_lin"]}
 TARGETS |= dict.fromkeys(["deberta-v2"], ["query_proj", "value_proj"])
-TARGETS |= dict.fromkeys(["llama", "vit", "deit"], ["q_proj", "v_proj"])
+TARGETS |= dict.fromkeys(["llama", "vit"], ["q_proj", "v_proj"])
 
 
 @pytest.mark.parametrize("kind", ALL)
