@@ -4,7 +4,7 @@ from study.cli import main
 from study.models import Model
 from study.search import Search, Tune
 from study.spec import Recipe, SpecError
-from study.study import Configuration, Seeds, Study
+from study.study import Configuration, Own, Seeds, Study
 from study.tasks import ByGroup, ByTime, KFold, Task
 from study.techniques import (
     EMA,
@@ -52,6 +52,7 @@ __all__ = [
     "Mixout",
     "Model",
     "NoisyTune",
+    "Own",
     "PriorDecay",
     "ProbeThenTune",
     "RecAdam",

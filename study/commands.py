@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -343,17 +344,20 @@ def export(arguments: argparse.Namespace) -> int:
 
 def _tell_sizes(study: Study, stages: "Stages") -> None:
     """How many runs there are; with searches, at most, since choices can coincide."""
-    cells, seeds, tune = len(study.cells()), len(study.each_seed()), study.tune
+    tune, searched = study.tune, [task for task, _ in study.places() for _ in study.searches]
+    tasks = [cell.task for cell in study.cells()] + searched
+    counts = Counter(len(study.each_seed(task)) for task in tasks)
+    crossed = " + ".join(f"{cells} cells x {seeds} seeds" for seeds, cells in counts.items())
     if tune is None:
-        print(f"{cells * seeds} runs: {cells} cells x {seeds} seeds\n")
+        print(f"{len(study.runs())} runs: {crossed}\n")
         return
-    searches, sizes = len(study.searches) * len(study.places()), stages.sizes()
+    sizes = stages.sizes()
     print(f"{sum(sizes.values())} runs at most:")
     print(
-        f"  tune   {sizes['tune']} runs: {searches} searches x {tune.trials} configurations "
+        f"  tune   {sizes['tune']} runs: {len(searched)} searches x {tune.trials} configurations "
         f"x {len(tune.seeds)} seeds ({tune.sampler})"
     )
-    print(f"  final  {sizes['final']} runs: {cells + searches} cells x {seeds} seeds\n")
+    print(f"  final  {sizes['final']} runs: {crossed}\n")
 
 
 def _chosen(stages: "Stages", only: list[str]) -> list[Run]:

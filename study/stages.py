@@ -16,7 +16,7 @@ from study.metrics import metric_named
 from study.models import Model
 from study.search import Search
 from study.seeding import Seed
-from study.study import Cell, Configuration, Run, Study, ranges
+from study.study import Cell, Configuration, Run, Study, in_turn, ranges
 from study.tasks import Task
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class Stages:
         self._asked: dict[tuple[str, Stage], Asked] = {}
         self._waiting: dict[str, _Searching] = {}  # by the keys of the tuning runs
         self._stage: dict[str, Stage] = {}  # by run key
-        seeds, text = tuple(study.each_seed()), study.seeds_text()
         for cell in study.cells():
+            seeds, text = tuple(study.each_seed(cell.task)), study.seeds_text(cell.task)
             self._ask(Asked(cell, "final", seeds, text))
         self._searches = [
             _Searching(task, model, search)
@@ -112,8 +112,7 @@ class Stages:
         """
         found: list[Run] = []
         for stage in stages or STAGES:
-            cells = [asked.runs for asked in self.asked if asked.stage == stage]
-            found += [run for same_seed in zip(*cells, strict=True) for run in same_seed]
+            found += in_turn(asked.runs for asked in self.asked if asked.stage == stage)
         return found
 
     def stage(self, key: str) -> Stage:
@@ -144,7 +143,7 @@ class Stages:
     def _to_come(self, searching: _Searching) -> dict[Stage, int]:
         return {
             "tune": (self._trials - len(searching.tried)) * len(self._tuning_seeds),
-            "final": 0 if searching.chosen else len(self._study.each_seed()),
+            "final": 0 if searching.chosen else len(self._study.each_seed(searching.task)),
         }
 
     def tell(self, key: str, score: float) -> list[Asked]:
@@ -207,11 +206,12 @@ class Stages:
         drawn = choose(
             search.space, sampler=tune.sampler, trials=tune.trials, seed=tune.seed, scores=scores
         )
-        seeds = {"seeds": ranges(tune.seeds), "final_seeds": study.seeds_text()}
+        final = study.seeds_text(searching.task)
+        seeds = {"seeds": ranges(tune.seeds), "final_seeds": final}
         protocol = {"sampler": tune.sampler, "trials": tune.trials, "seed": tune.seed, **seeds}
         found = []
         for trial, value in list(enumerate(drawn))[len(scores) :]:
-            recipe = (search.recipe or study.recipe).replace(**value.recipe)
+            recipe = (search.recipe or study.recipe_of(searching.task)).replace(**value.recipe)
             made = Configuration(search.technique(**value.technique), recipe=recipe)
             cell = study.cell(searching.task, searching.model, made)
             about = {"trial": trial, "values": flat(value), "space": described(search.space)}
@@ -222,7 +222,8 @@ class Stages:
         return found
 
     def _choice(self, searching: _Searching, cell: Cell) -> Asked:
-        seeds, text = tuple(self._study.each_seed()), self._study.seeds_text()
+        seeds = tuple(self._study.each_seed(cell.task))
+        text = self._study.seeds_text(cell.task)
         origin = self._asked[cell.key, "tune"].search
         return Asked(cell, "final", seeds, text, len(searching.tried), origin)
 

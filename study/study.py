@@ -1,12 +1,12 @@
 """A study: tasks x models x configurations x seeds, and the key of every run in it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import product, zip_longest
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny, field_validator
+from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny
 
 from study import metrics
 from study.catalogue import MODELS
@@ -14,7 +14,7 @@ from study.kinds import KINDS, Kind
 from study.models import Model, depths_of, hollow, longest_input
 from study.search import Search, Tune, tuning_mistakes
 from study.seeding import Seed
-from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, digest
+from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, did_you_mean, digest
 from study.tasks import Task
 from study.techniques import TECHNIQUES, Technique
 from study.techniques.base import parts_of, short, technique_from
@@ -186,6 +186,25 @@ def own_code(spec: Mapping[str, Any]) -> list[str]:
     )
 
 
+AnySeeds = tuple[int, ...] | Seeds
+
+
+def _listed(seeds: Any) -> Any:
+    return tuple(seeds) if isinstance(seeds, range | list | set) else seeds
+
+
+class Own(Spec):
+    """What one task does otherwise than the study.
+
+    Attributes:
+        recipe: Its recipe, where a configuration has none of its own; None takes the study's.
+        seeds: Its seeds; None takes the study's.
+    """
+
+    recipe: Recipe | None = None
+    seeds: Annotated[AnySeeds | None, BeforeValidator(_listed)] = None
+
+
 def _as_entry(value: Any) -> Any:
     if isinstance(value, Technique):
         return Configuration(value)
@@ -207,6 +226,7 @@ class Study(Spec):
             seeds.
         recipe: What bare techniques share.
         seeds: Whole numbers, each setting all three streams, or `Seeds` that cross them.
+        per_task: By a task's name, a recipe or seeds of its own.
         tune: How searches choose; None where there are none.
         data: A folder where the tasks' relative paths start, before `STUDY_DATA`.
         gpus: Share of a GPU per run; 0 runs on CPUs. Book-keeping only: nothing limits memory.
@@ -217,15 +237,11 @@ class Study(Spec):
     models: tuple[Model, ...]
     techniques: tuple[Annotated[Configuration | Search, PlainValidator(_as_entry)], ...]
     recipe: Recipe = Recipe()
-    seeds: tuple[int, ...] | Seeds
+    seeds: Annotated[AnySeeds, BeforeValidator(_listed)]
+    per_task: dict[str, Own] = {}
     tune: Tune | None = None
     data: str | None = None
     gpus: float = Field(default=0.0, ge=0.0)
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _any_iterable(cls, seeds: Any) -> Any:
-        return tuple(seeds) if isinstance(seeds, range | list | set) else seeds
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
@@ -243,10 +259,18 @@ class Study(Spec):
                 if value is not None and (first := values.index(value)) < index:
                     text = f"repeats {field}[{first}]: {value}."
                     mistakes.append(Mistake(f"{field}[{index}]", text))
+        given_own = fields.get("per_task") or {}
+        names = [task.name for task in fields.get("tasks") or [] if isinstance(task, Task)]
+        mistakes += [
+            Mistake(f"per_task[{name!r}]", f"no such task. {did_you_mean(name, names)}")
+            for name in given_own
+            if name not in names
+        ]
         techniques = fields.get("techniques")
         if isinstance(techniques, list | tuple):
-            own = _numbers(fields.get("seeds"))
-            mistakes += tuning_mistakes(fields.get("tune"), techniques, own)
+            seeds = [own.seeds for own in given_own.values() if isinstance(own, Own)]
+            final = set().union(*map(_numbers, [fields.get("seeds"), *seeds]))
+            mistakes += tuning_mistakes(fields.get("tune"), techniques, final)
         return mistakes
 
     @property
@@ -265,27 +289,44 @@ class Study(Spec):
 
     def cell(self, task: Task, model: Model, configuration: Configuration) -> Cell:
         """A configuration at a place, labelled with the recipe fields that differ from ours."""
-        technique, recipe = configuration.technique, configuration.recipe or self.recipe
-        label = technique.label + _difference(recipe, self.recipe)
-        return Cell(task, model, technique, recipe, label)
+        shared = self.recipe_of(task)
+        technique, recipe = configuration.technique, configuration.recipe or shared
+        return Cell(task, model, technique, recipe, technique.label + _difference(recipe, shared))
 
-    def each_seed(self) -> list[Seed]:
-        """All seeds, in order."""
-        if isinstance(self.seeds, Seeds):
-            return self.seeds.each()
-        return [Seed(number, number, number) for number in self.seeds]
+    def recipe_of(self, task: Task) -> Recipe:
+        """What bare techniques share on a task."""
+        own = self.per_task.get(task.name)
+        return own.recipe if own and own.recipe else self.recipe
 
-    def seeds_text(self) -> str:
+    def each_seed(self, task: Task) -> list[Seed]:
+        """All seeds of a task, in order."""
+        seeds = self._seeds_of(task)
+        if isinstance(seeds, Seeds):
+            return seeds.each()
+        return [Seed(number, number, number) for number in seeds]
+
+    def seeds_text(self, task: Task) -> str:
         """A short text that says which seeds these are, such as `0-19`."""
-        return self.seeds.text() if isinstance(self.seeds, Seeds) else ranges(self.seeds)
+        seeds = self._seeds_of(task)
+        return seeds.text() if isinstance(seeds, Seeds) else ranges(seeds)
 
     def runs(self) -> list[Run]:
         """Their runs, seed by seed, so that a study cut short has compared like with like."""
         cells = self.cells()
-        return [Run(cell, seed) for seed in self.each_seed() for cell in cells]
+        return in_turn([[Run(cell, s) for s in self.each_seed(cell.task)] for cell in cells])
+
+    def _seeds_of(self, task: Task) -> AnySeeds:
+        own = self.per_task.get(task.name)
+        return own.seeds if own and own.seeds is not None else self.seeds
 
     def _placed_tasks(self) -> list[Task]:
         return [task.replace(folder=self.data) if self.data else task for task in self.tasks]
+
+
+def in_turn(runs: Iterable[Sequence[Run]]) -> list[Run]:
+    """The first run of each cell, then the second of each that has one, and so on."""
+    rounds = zip_longest(*runs)
+    return [run for one in rounds for run in one if run is not None]
 
 
 def _told_apart(value: Any) -> str | None:
@@ -363,10 +404,12 @@ def _unfit(
     entry: Configuration | Search, path: str, shapes: Mapping[Any, Any], study: Study
 ) -> list[Mistake]:
     """Why a technique, or a value that a search may try, cannot be run."""
-    if isinstance(entry, Search):
-        each = list(entry.examples(study.recipe))
-    else:
-        each = [(entry.technique, entry.recipe or study.recipe)]
+    each: list[tuple[Technique, Recipe]] = []
+    for shared in dict.fromkeys(study.recipe_of(task) for task in study.tasks):
+        if isinstance(entry, Search):
+            each += entry.examples(shared)
+        else:
+            each.append((entry.technique, entry.recipe or shared))
     found = [
         Mistake(path, f"{part.title} is defined in the study file; move it to a module beside it.")
         for part in parts_of(each[0][0])

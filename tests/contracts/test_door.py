@@ -344,7 +344,9 @@ def test_one_driver(home):
 )
 def test_seeds_are_read_as_they_are_written(study, seeds):
     made = study.replace(seeds=seeds)
-    assert seeds_of(made.seeds_text()) == [tuple(seed) for seed in made.each_seed()]
+    assert seeds_of(made.seeds_text(made.tasks[0])) == [
+        tuple(seed) for seed in made.each_seed(made.tasks[0])
+    ]
 
 
 def test_a_server_gives_the_same_frame_as_the_database(

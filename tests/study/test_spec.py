@@ -19,6 +19,7 @@ from study import (
     LoRA,
     Mixout,
     NoisyTune,
+    Own,
     PriorDecay,
     ProbeThenTune,
     RecAdam,
@@ -270,7 +271,34 @@ def test_crossed_seeds():
         "h1.o7.n0",
     ]
     assert crossed.text() == "head=0-1 order=5,7 noise=0"
-    assert study(seeds=[0, 1, 2, 5]).seeds_text() == "0-2,5"
+    made = study(seeds=[0, 1, 2, 5])
+    assert made.seeds_text(made.tasks[0]) == "0-2,5"
+
+
+def test_a_task_may_have_a_recipe_and_seeds_of_its_own():
+    own = Own(recipe=Recipe(lr=1e-4), seeds=range(3))
+    other = TERMS.replace(name="other")
+    made = study(tasks=[TERMS, other], techniques=[Standard()], per_task={"other": own}, seeds=[7])
+    runs = [(run.cell.name, run.cell.recipe.lr, run.seed.head) for run in made.runs()]
+    assert runs == [
+        ("terms/minilm/Standard", made.recipe.lr, 7),
+        ("other/minilm/Standard", 1e-4, 0),
+        ("other/minilm/Standard", 1e-4, 1),
+        ("other/minilm/Standard", 1e-4, 2),
+    ]
+    assert made.seeds_text(other) == "0-2"
+
+
+def test_a_configurations_recipe_wins_over_its_tasks():
+    own = Own(recipe=Recipe(lr=1e-4))
+    mine = Configuration(Standard(), recipe=Recipe(lr=3e-4))
+    (cell,) = study(techniques=[mine], per_task={"terms": own}).cells()
+    assert (cell.recipe.lr, cell.label) == (3e-4, "Standard[lr=0.0003]")
+
+
+def test_a_task_that_is_not_in_the_study():
+    found = mistakes(study(per_task={"trems": Own(seeds=[0])}))
+    assert found == ["per_task['trems']: no such task. Did you mean 'terms'?"]
 
 
 def test_a_run_survives_its_spec():

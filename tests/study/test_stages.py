@@ -7,8 +7,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from search_spaces import SPACES, Space, draw
 from study import LayerwiseDecay, Recipe, ReinitTop, Search, Seeds, Standard, Study, Task, Tune
+from study.catalogue import MINILM
 from study.feed import Feed, Progress
-from study.models import MINILM
 from study.spec import Invalid
 from study.stages import Stages
 from study.study import problems
