@@ -17,6 +17,7 @@ from search_spaces import (
     noisy_tune,
     prior_decay,
     probe_then_tune,
+    rdrop,
     rec_adam,
     reinit_top,
     standard,
@@ -47,6 +48,7 @@ SPACES: dict[str, Space] = {
     "child_tuning_d": child_tuning_d.SPACE,
     "l2_sp": l2_sp.SPACE,
     "prior_decay": prior_decay.SPACE,
+    "rdrop": rdrop.SPACE,
     "ema": ema.SPACE,
     "swa": swa.SPACE,
 }

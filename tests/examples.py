@@ -18,6 +18,7 @@ from study.techniques import (
     NoisyTune,
     PriorDecay,
     ProbeThenTune,
+    RDrop,
     RecAdam,
     ReinitTop,
     Standard,
@@ -45,6 +46,7 @@ EXAMPLES: dict[str, Technique] = {
     "ChildTuningD": ChildTuningD(p=0.3),
     "L2SP": L2SP(alpha=0.1, beta=0.1),
     "PriorDecay": PriorDecay(rate=1.0),
+    "RDrop": RDrop(alpha=1.0),
     "EMA": EMA(beta=0.9),
     "SWA": SWA(start=0.5),
 }

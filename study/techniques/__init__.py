@@ -17,6 +17,7 @@ from study.techniques.mixout import Mixout
 from study.techniques.noisy_tune import NoisyTune
 from study.techniques.prior_decay import PriorDecay
 from study.techniques.probe_then_tune import ProbeThenTune
+from study.techniques.rdrop import RDrop
 from study.techniques.rec_adam import RecAdam
 from study.techniques.reinit_top import ReinitTop
 from study.techniques.standard import Standard
@@ -43,6 +44,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
     "ChildTuningD": ChildTuningD,
     "L2SP": L2SP,
     "PriorDecay": PriorDecay,
+    "RDrop": RDrop,
     "EMA": EMA,
     "SWA": SWA,
 }
@@ -67,6 +69,7 @@ __all__ = [
     "NoisyTune",
     "PriorDecay",
     "ProbeThenTune",
+    "RDrop",
     "RecAdam",
     "ReinitTop",
     "Standard",

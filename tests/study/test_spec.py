@@ -21,6 +21,7 @@ from study import (
     NoisyTune,
     PriorDecay,
     ProbeThenTune,
+    RDrop,
     RecAdam,
     Recipe,
     ReinitTop,
@@ -140,6 +141,7 @@ def test_released_defaults_of_techniques_never_change():
             PriorDecay,
             EMA,
             SWA,
+            RDrop,
         )
     ] == [
         {"technique": "StrongBaseline", "epochs": 20},
@@ -157,6 +159,7 @@ def test_released_defaults_of_techniques_never_change():
         {"technique": "PriorDecay", "rate": 0.01},
         {"technique": "EMA", "beta": None},
         {"technique": "SWA", "start": 0.75},
+        {"technique": "RDrop", "alpha": 1.0},
     ]
 
 
@@ -184,6 +187,7 @@ def test_golden_keys():
         PriorDecay(rate=0.1),
         EMA(),
         SWA(),
+        RDrop(alpha=0.5),
     ]
     found = {t.label: digest(t.canonical()) for t in techniques}
     assert found == {
@@ -208,6 +212,7 @@ def test_golden_keys():
         "PriorDecay(0.1)": "1fab69db9dc6",
         "EMA": "5a062525a0da",
         "SWA": "7e67149d1b41",
+        "RDrop(0.5)": "07f741da7b8c",
     }
     assert set(TECHNIQUES) == {t.title for t in techniques}
 
