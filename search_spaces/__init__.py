@@ -17,6 +17,7 @@ from search_spaces import (
     noisy_tune,
     prior_decay,
     probe_then_tune,
+    r3f,
     rdrop,
     rec_adam,
     reinit_top,
@@ -49,6 +50,7 @@ SPACES: dict[str, Space] = {
     "l2_sp": l2_sp.SPACE,
     "prior_decay": prior_decay.SPACE,
     "rdrop": rdrop.SPACE,
+    "r3f": r3f.SPACE,
     "ema": ema.SPACE,
     "swa": swa.SPACE,
 }

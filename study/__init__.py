@@ -9,6 +9,7 @@ from study.tasks import ByGroup, ByTime, KFold, Task
 from study.techniques import (
     EMA,
     L2SP,
+    R3F,
     SWA,
     Adapters,
     BiasedAdam,
@@ -35,6 +36,7 @@ from study.techniques import (
 __all__ = [
     "EMA",
     "L2SP",
+    "R3F",
     "SWA",
     "Adapters",
     "BiasedAdam",

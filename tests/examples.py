@@ -3,6 +3,7 @@
 from study.techniques import (
     EMA,
     L2SP,
+    R3F,
     SWA,
     Adapters,
     BiasedAdam,
@@ -47,6 +48,7 @@ EXAMPLES: dict[str, Technique] = {
     "L2SP": L2SP(alpha=0.1, beta=0.1),
     "PriorDecay": PriorDecay(rate=1.0),
     "RDrop": RDrop(alpha=1.0),
+    "R3F": R3F(epsilon=0.1),
     "EMA": EMA(beta=0.9),
     "SWA": SWA(start=0.5),
 }

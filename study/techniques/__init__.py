@@ -17,6 +17,7 @@ from study.techniques.mixout import Mixout
 from study.techniques.noisy_tune import NoisyTune
 from study.techniques.prior_decay import PriorDecay
 from study.techniques.probe_then_tune import ProbeThenTune
+from study.techniques.r3f import R3F
 from study.techniques.rdrop import RDrop
 from study.techniques.rec_adam import RecAdam
 from study.techniques.reinit_top import ReinitTop
@@ -45,6 +46,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
     "L2SP": L2SP,
     "PriorDecay": PriorDecay,
     "RDrop": RDrop,
+    "R3F": R3F,
     "EMA": EMA,
     "SWA": SWA,
 }
@@ -52,6 +54,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
 __all__ = [
     "EMA",
     "L2SP",
+    "R3F",
     "SWA",
     "TECHNIQUES",
     "Adapters",

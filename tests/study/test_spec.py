@@ -5,6 +5,7 @@ import pytest
 from study import (
     EMA,
     L2SP,
+    R3F,
     SWA,
     Adapters,
     BiasedAdam,
@@ -142,6 +143,7 @@ def test_released_defaults_of_techniques_never_change():
             EMA,
             SWA,
             RDrop,
+            R3F,
         )
     ] == [
         {"technique": "StrongBaseline", "epochs": 20},
@@ -160,6 +162,13 @@ def test_released_defaults_of_techniques_never_change():
         {"technique": "EMA", "beta": None},
         {"technique": "SWA", "start": 0.75},
         {"technique": "RDrop", "alpha": 1.0},
+        {
+            "technique": "R3F",
+            "weight": 1.0,
+            "epsilon": 1e-5,
+            "noise": "uniform",
+            "masks": "fresh",
+        },
     ]
 
 
@@ -188,6 +197,7 @@ def test_golden_keys():
         EMA(),
         SWA(),
         RDrop(alpha=0.5),
+        R3F(weight=0.5),
     ]
     found = {t.label: digest(t.canonical()) for t in techniques}
     assert found == {
@@ -213,6 +223,7 @@ def test_golden_keys():
         "EMA": "5a062525a0da",
         "SWA": "7e67149d1b41",
         "RDrop(0.5)": "07f741da7b8c",
+        "R3F(0.5)": "a1de3b67d324",
     }
     assert set(TECHNIQUES) == {t.title for t in techniques}
 
