@@ -21,6 +21,7 @@ from search_spaces import (
     rdrop,
     rec_adam,
     reinit_top,
+    smart,
     standard,
     strong_baseline,
     swa,
@@ -51,6 +52,7 @@ SPACES: dict[str, Space] = {
     "prior_decay": prior_decay.SPACE,
     "rdrop": rdrop.SPACE,
     "r3f": r3f.SPACE,
+    "smart": smart.SPACE,
     "ema": ema.SPACE,
     "swa": swa.SPACE,
 }

@@ -4,6 +4,7 @@ from study.techniques import (
     EMA,
     L2SP,
     R3F,
+    SMART,
     SWA,
     Adapters,
     BiasedAdam,
@@ -49,6 +50,7 @@ EXAMPLES: dict[str, Technique] = {
     "PriorDecay": PriorDecay(rate=1.0),
     "RDrop": RDrop(alpha=1.0),
     "R3F": R3F(epsilon=0.1),
+    "SMART": SMART(step_size=0.1, sigma=0.01, epsilon=0.1),
     "EMA": EMA(beta=0.9),
     "SWA": SWA(start=0.5),
 }

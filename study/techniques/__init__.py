@@ -21,6 +21,7 @@ from study.techniques.r3f import R3F
 from study.techniques.rdrop import RDrop
 from study.techniques.rec_adam import RecAdam
 from study.techniques.reinit_top import ReinitTop
+from study.techniques.smart import SMART
 from study.techniques.standard import Standard
 from study.techniques.strong_baseline import StrongBaseline
 from study.techniques.swa import SWA
@@ -47,6 +48,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
     "PriorDecay": PriorDecay,
     "RDrop": RDrop,
     "R3F": R3F,
+    "SMART": SMART,
     "EMA": EMA,
     "SWA": SWA,
 }
@@ -55,6 +57,7 @@ __all__ = [
     "EMA",
     "L2SP",
     "R3F",
+    "SMART",
     "SWA",
     "TECHNIQUES",
     "Adapters",

@@ -6,6 +6,7 @@ from study import (
     EMA,
     L2SP,
     R3F,
+    SMART,
     SWA,
     Adapters,
     BiasedAdam,
@@ -144,6 +145,7 @@ def test_released_defaults_of_techniques_never_change():
             SWA,
             RDrop,
             R3F,
+            SMART,
         )
     ] == [
         {"technique": "StrongBaseline", "epochs": 20},
@@ -167,6 +169,15 @@ def test_released_defaults_of_techniques_never_change():
             "weight": 1.0,
             "epsilon": 1e-5,
             "noise": "uniform",
+            "masks": "fresh",
+        },
+        {
+            "technique": "SMART",
+            "weight": 1.0,
+            "proximal": 1.0,
+            "step_size": 1e-3,
+            "sigma": 1e-5,
+            "epsilon": 1e-5,
             "masks": "fresh",
         },
     ]
@@ -198,6 +209,7 @@ def test_golden_keys():
         SWA(),
         RDrop(alpha=0.5),
         R3F(weight=0.5),
+        SMART(weight=3.0),
     ]
     found = {t.label: digest(t.canonical()) for t in techniques}
     assert found == {
@@ -224,6 +236,7 @@ def test_golden_keys():
         "SWA": "7e67149d1b41",
         "RDrop(0.5)": "07f741da7b8c",
         "R3F(0.5)": "a1de3b67d324",
+        "SMART(3)": "f068ee49ba3a",
     }
     assert set(TECHNIQUES) == {t.title for t in techniques}
 
