@@ -8,6 +8,7 @@ from search_spaces import (
     child_tuning_f,
     component_clip,
     ema,
+    freelb,
     freeze_lower,
     gradual_unfreezing,
     l2_sp,
@@ -53,6 +54,7 @@ SPACES: dict[str, Space] = {
     "rdrop": rdrop.SPACE,
     "r3f": r3f.SPACE,
     "smart": smart.SPACE,
+    "freelb": freelb.SPACE,
     "ema": ema.SPACE,
     "swa": swa.SPACE,
 }

@@ -12,6 +12,7 @@ from study.techniques import (
     ChildTuningD,
     ChildTuningF,
     ComponentClip,
+    FreeLB,
     FreezeLower,
     GradualUnfreezing,
     LayerwiseDecay,
@@ -51,6 +52,7 @@ EXAMPLES: dict[str, Technique] = {
     "RDrop": RDrop(alpha=1.0),
     "R3F": R3F(epsilon=0.1),
     "SMART": SMART(step_size=0.1, sigma=0.01, epsilon=0.1),
+    "FreeLB": FreeLB(steps=2),
     "EMA": EMA(beta=0.9),
     "SWA": SWA(start=0.5),
 }

@@ -8,6 +8,7 @@ from study.techniques.child_tuning_d import ChildTuningD
 from study.techniques.child_tuning_f import ChildTuningF
 from study.techniques.component_clip import ComponentClip
 from study.techniques.ema import EMA
+from study.techniques.freelb import FreeLB
 from study.techniques.freeze_lower import FreezeLower
 from study.techniques.gradual_unfreezing import GradualUnfreezing
 from study.techniques.l2_sp import L2SP
@@ -49,6 +50,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
     "RDrop": RDrop,
     "R3F": R3F,
     "SMART": SMART,
+    "FreeLB": FreeLB,
     "EMA": EMA,
     "SWA": SWA,
 }
@@ -67,6 +69,7 @@ __all__ = [
     "ChildTuningF",
     "Combined",
     "ComponentClip",
+    "FreeLB",
     "FreezeLower",
     "GradualUnfreezing",
     "LayerwiseDecay",

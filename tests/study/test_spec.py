@@ -15,6 +15,7 @@ from study import (
     ChildTuningF,
     ComponentClip,
     Configuration,
+    FreeLB,
     FreezeLower,
     GradualUnfreezing,
     LayerwiseDecay,
@@ -146,6 +147,7 @@ def test_released_defaults_of_techniques_never_change():
             RDrop,
             R3F,
             SMART,
+            FreeLB,
         )
     ] == [
         {"technique": "StrongBaseline", "epochs": 20},
@@ -180,6 +182,13 @@ def test_released_defaults_of_techniques_never_change():
             "epsilon": 1e-5,
             "masks": "fresh",
         },
+        {
+            "technique": "FreeLB",
+            "steps": 3,
+            "step_size": 0.06,
+            "magnitude": 0.16,
+            "epsilon": 0.14,
+        },
     ]
 
 
@@ -210,6 +219,7 @@ def test_golden_keys():
         RDrop(alpha=0.5),
         R3F(weight=0.5),
         SMART(weight=3.0),
+        FreeLB(steps=2),
     ]
     found = {t.label: digest(t.canonical()) for t in techniques}
     assert found == {
@@ -237,6 +247,7 @@ def test_golden_keys():
         "RDrop(0.5)": "07f741da7b8c",
         "R3F(0.5)": "a1de3b67d324",
         "SMART(3)": "f068ee49ba3a",
+        "FreeLB(2)": "37427e3887ec",
     }
     assert set(TECHNIQUES) == {t.title for t in techniques}
 
