@@ -25,6 +25,7 @@ from search_spaces import (
     smart,
     standard,
     strong_baseline,
+    supervised_contrastive,
     swa,
 )
 from search_spaces.choosing import choose
@@ -55,6 +56,7 @@ SPACES: dict[str, Space] = {
     "r3f": r3f.SPACE,
     "smart": smart.SPACE,
     "freelb": freelb.SPACE,
+    "supervised_contrastive": supervised_contrastive.SPACE,
     "ema": ema.SPACE,
     "swa": swa.SPACE,
 }

@@ -32,6 +32,7 @@ from study.techniques import (
     ReinitTop,
     Standard,
     StrongBaseline,
+    SupervisedContrastive,
     Technique,
 )
 
@@ -71,6 +72,7 @@ __all__ = [
     "Standard",
     "StrongBaseline",
     "Study",
+    "SupervisedContrastive",
     "Task",
     "Technique",
     "Tune",

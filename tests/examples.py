@@ -26,6 +26,7 @@ from study.techniques import (
     ReinitTop,
     Standard,
     StrongBaseline,
+    SupervisedContrastive,
     Technique,
 )
 
@@ -53,6 +54,7 @@ EXAMPLES: dict[str, Technique] = {
     "R3F": R3F(epsilon=0.1),
     "SMART": SMART(step_size=0.1, sigma=0.01, epsilon=0.1),
     "FreeLB": FreeLB(steps=2),
+    "SupervisedContrastive": SupervisedContrastive(weight=0.5),
     "EMA": EMA(beta=0.9),
     "SWA": SWA(start=0.5),
 }

@@ -25,6 +25,7 @@ from study.techniques.reinit_top import ReinitTop
 from study.techniques.smart import SMART
 from study.techniques.standard import Standard
 from study.techniques.strong_baseline import StrongBaseline
+from study.techniques.supervised_contrastive import SupervisedContrastive
 from study.techniques.swa import SWA
 
 TECHNIQUES: dict[str, type[Technique]] = {
@@ -51,6 +52,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
     "R3F": R3F,
     "SMART": SMART,
     "FreeLB": FreeLB,
+    "SupervisedContrastive": SupervisedContrastive,
     "EMA": EMA,
     "SWA": SWA,
 }
@@ -83,5 +85,6 @@ __all__ = [
     "ReinitTop",
     "Standard",
     "StrongBaseline",
+    "SupervisedContrastive",
     "Technique",
 ]

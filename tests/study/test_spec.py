@@ -33,6 +33,7 @@ from study import (
     Standard,
     StrongBaseline,
     Study,
+    SupervisedContrastive,
     Task,
 )
 from study.catalogue import MINILM
@@ -148,6 +149,7 @@ def test_released_defaults_of_techniques_never_change():
             R3F,
             SMART,
             FreeLB,
+            SupervisedContrastive,
         )
     ] == [
         {"technique": "StrongBaseline", "epochs": 20},
@@ -189,6 +191,7 @@ def test_released_defaults_of_techniques_never_change():
             "magnitude": 0.16,
             "epsilon": 0.14,
         },
+        {"technique": "SupervisedContrastive", "weight": 0.9, "temperature": 0.3},
     ]
 
 
@@ -220,6 +223,7 @@ def test_golden_keys():
         R3F(weight=0.5),
         SMART(weight=3.0),
         FreeLB(steps=2),
+        SupervisedContrastive(weight=0.5),
     ]
     found = {t.label: digest(t.canonical()) for t in techniques}
     assert found == {
@@ -248,6 +252,7 @@ def test_golden_keys():
         "R3F(0.5)": "a1de3b67d324",
         "SMART(3)": "f068ee49ba3a",
         "FreeLB(2)": "37427e3887ec",
+        "SupervisedContrastive(0.5)": "8c4cf5475038",
     }
     assert set(TECHNIQUES) == {t.title for t in techniques}
 
