@@ -13,6 +13,7 @@ from search_spaces import (
     gradual_unfreezing,
     l2_sp,
     layerwise_decay,
+    lnsr,
     lora,
     mixout,
     noisy_tune,
@@ -57,6 +58,7 @@ SPACES: dict[str, Space] = {
     "smart": smart.SPACE,
     "freelb": freelb.SPACE,
     "supervised_contrastive": supervised_contrastive.SPACE,
+    "lnsr": lnsr.SPACE,
     "ema": ema.SPACE,
     "swa": swa.SPACE,
 }

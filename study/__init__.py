@@ -9,6 +9,7 @@ from study.tasks import ByGroup, ByTime, KFold, Task
 from study.techniques import (
     EMA,
     L2SP,
+    LNSR,
     R3F,
     SMART,
     SWA,
@@ -39,6 +40,7 @@ from study.techniques import (
 __all__ = [
     "EMA",
     "L2SP",
+    "LNSR",
     "R3F",
     "SMART",
     "SWA",

@@ -3,6 +3,7 @@
 from study.techniques import (
     EMA,
     L2SP,
+    LNSR,
     R3F,
     SMART,
     SWA,
@@ -55,6 +56,7 @@ EXAMPLES: dict[str, Technique] = {
     "SMART": SMART(step_size=0.1, sigma=0.01, epsilon=0.1),
     "FreeLB": FreeLB(steps=2),
     "SupervisedContrastive": SupervisedContrastive(weight=0.5),
+    "LNSR": LNSR(layer=2, sigma=0.1),
     "EMA": EMA(beta=0.9),
     "SWA": SWA(start=0.5),
 }

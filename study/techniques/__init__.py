@@ -13,6 +13,7 @@ from study.techniques.freeze_lower import FreezeLower
 from study.techniques.gradual_unfreezing import GradualUnfreezing
 from study.techniques.l2_sp import L2SP
 from study.techniques.layerwise_decay import LayerwiseDecay
+from study.techniques.lnsr import LNSR
 from study.techniques.lora import LoRA
 from study.techniques.mixout import Mixout
 from study.techniques.noisy_tune import NoisyTune
@@ -53,6 +54,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
     "SMART": SMART,
     "FreeLB": FreeLB,
     "SupervisedContrastive": SupervisedContrastive,
+    "LNSR": LNSR,
     "EMA": EMA,
     "SWA": SWA,
 }
@@ -60,6 +62,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
 __all__ = [
     "EMA",
     "L2SP",
+    "LNSR",
     "R3F",
     "SMART",
     "SWA",

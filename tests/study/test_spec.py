@@ -5,6 +5,7 @@ import pytest
 from study import (
     EMA,
     L2SP,
+    LNSR,
     R3F,
     SMART,
     SWA,
@@ -150,6 +151,7 @@ def test_released_defaults_of_techniques_never_change():
             SMART,
             FreeLB,
             SupervisedContrastive,
+            LNSR,
         )
     ] == [
         {"technique": "StrongBaseline", "epochs": 20},
@@ -192,6 +194,7 @@ def test_released_defaults_of_techniques_never_change():
             "epsilon": 0.14,
         },
         {"technique": "SupervisedContrastive", "weight": 0.9, "temperature": 0.3},
+        {"technique": "LNSR", "weight": 1.0, "layer": 1, "sigma": 0.01},
     ]
 
 
@@ -224,6 +227,7 @@ def test_golden_keys():
         SMART(weight=3.0),
         FreeLB(steps=2),
         SupervisedContrastive(weight=0.5),
+        LNSR(layer=2),
     ]
     found = {t.label: digest(t.canonical()) for t in techniques}
     assert found == {
@@ -253,6 +257,7 @@ def test_golden_keys():
         "SMART(3)": "f068ee49ba3a",
         "FreeLB(2)": "37427e3887ec",
         "SupervisedContrastive(0.5)": "8c4cf5475038",
+        "LNSR(2)": "dad3861b211c",
     }
     assert set(TECHNIQUES) == {t.title for t in techniques}
 
