@@ -11,6 +11,7 @@ from search_spaces import (
     freelb,
     freeze_lower,
     gradual_unfreezing,
+    hype,
     l2_sp,
     layerwise_decay,
     lnsr,
@@ -59,6 +60,7 @@ SPACES: dict[str, Space] = {
     "freelb": freelb.SPACE,
     "supervised_contrastive": supervised_contrastive.SPACE,
     "lnsr": lnsr.SPACE,
+    "hype": hype.SPACE,
     "ema": ema.SPACE,
     "swa": swa.SPACE,
 }

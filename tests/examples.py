@@ -16,6 +16,7 @@ from study.techniques import (
     FreeLB,
     FreezeLower,
     GradualUnfreezing,
+    HyPe,
     LayerwiseDecay,
     LoRA,
     Mixout,
@@ -57,6 +58,7 @@ EXAMPLES: dict[str, Technique] = {
     "FreeLB": FreeLB(steps=2),
     "SupervisedContrastive": SupervisedContrastive(weight=0.5),
     "LNSR": LNSR(layer=2, sigma=0.1),
+    "HyPe": HyPe(epsilon=0.1),
     "EMA": EMA(beta=0.9),
     "SWA": SWA(start=0.5),
 }

@@ -11,6 +11,7 @@ from study.techniques.ema import EMA
 from study.techniques.freelb import FreeLB
 from study.techniques.freeze_lower import FreezeLower
 from study.techniques.gradual_unfreezing import GradualUnfreezing
+from study.techniques.hype import HyPe
 from study.techniques.l2_sp import L2SP
 from study.techniques.layerwise_decay import LayerwiseDecay
 from study.techniques.lnsr import LNSR
@@ -55,6 +56,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
     "FreeLB": FreeLB,
     "SupervisedContrastive": SupervisedContrastive,
     "LNSR": LNSR,
+    "HyPe": HyPe,
     "EMA": EMA,
     "SWA": SWA,
 }
@@ -77,6 +79,7 @@ __all__ = [
     "FreeLB",
     "FreezeLower",
     "GradualUnfreezing",
+    "HyPe",
     "LayerwiseDecay",
     "LoRA",
     "Mixout",

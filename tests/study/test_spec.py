@@ -19,6 +19,7 @@ from study import (
     FreeLB,
     FreezeLower,
     GradualUnfreezing,
+    HyPe,
     LayerwiseDecay,
     LoRA,
     Mixout,
@@ -152,6 +153,7 @@ def test_released_defaults_of_techniques_never_change():
             FreeLB,
             SupervisedContrastive,
             LNSR,
+            HyPe,
         )
     ] == [
         {"technique": "StrongBaseline", "epochs": 20},
@@ -195,6 +197,7 @@ def test_released_defaults_of_techniques_never_change():
         },
         {"technique": "SupervisedContrastive", "weight": 0.9, "temperature": 0.3},
         {"technique": "LNSR", "weight": 1.0, "layer": 1, "sigma": 0.01},
+        {"technique": "HyPe", "epsilon": 1e-5, "noise": "uniform"},
     ]
 
 
@@ -228,6 +231,7 @@ def test_golden_keys():
         FreeLB(steps=2),
         SupervisedContrastive(weight=0.5),
         LNSR(layer=2),
+        HyPe(epsilon=1e-4),
     ]
     found = {t.label: digest(t.canonical()) for t in techniques}
     assert found == {
@@ -258,6 +262,7 @@ def test_golden_keys():
         "FreeLB(2)": "37427e3887ec",
         "SupervisedContrastive(0.5)": "8c4cf5475038",
         "LNSR(2)": "dad3861b211c",
+        "HyPe(0.0001)": "7db29d05f349",
     }
     assert set(TECHNIQUES) == {t.title for t in techniques}
 
