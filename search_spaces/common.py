@@ -61,6 +61,10 @@ class Draw:
 # Source: Gu et al. 2021 (PubMedBERT and BLURB): lr 1e-5, 3e-5 or 5e-5. Differs: the whole interval.
 LR = FloatDistribution(1e-5, 5e-5, log=True)
 
+# For losses that disturb the input. Source: Aghajanyan et al. 2021 and Zhu et al. 2020 run 1e-5.
+# Differs: up to 3e-5, chosen here.
+LOW_LR = FloatDistribution(1e-5, 3e-5, log=True)
+
 # Source: 20 in Mosbach et al. 2021, 3 in the short runs of Zhang et al. 2021. Differs: 10 as well.
 EPOCHS = CategoricalDistribution((3, 10, 20))
 

@@ -142,6 +142,7 @@ class Family:
         block_ends: In a layer, the last map of the attention and of the feed-forward block, whose
             outputs are added to the residual stream.
         biases: Whether maps and norms have biases.
+        causal: Whether a token sees only those before it, so that the last one stands for the text.
     """
 
     body: str
@@ -154,6 +155,7 @@ class Family:
     query_value: tuple[str, ...] = ("attention.self.query", "attention.self.value")
     block_ends: tuple[str, ...] = ("attention.output.dense", "output.dense")
     biases: bool = True
+    causal: bool = False
 
 
 FAMILIES: dict[str, Family] = {
@@ -204,6 +206,7 @@ FAMILIES: dict[str, Family] = {
         query_value=("self_attn.q_proj", "self_attn.v_proj"),
         block_ends=("self_attn.o_proj", "mlp.down_proj"),
         biases=False,
+        causal=True,
     ),
 }
 
@@ -266,8 +269,12 @@ def depths_of(model: nn.Module) -> Depths:
         raise _no_family(kind)
     # Span models of Llama have the body under another name.
     family = replace(FAMILIES[kind], body=str(model.base_model_prefix))
-    layers = model.get_submodule(f"{family.body}.{family.layers}")
-    return Depths(family, 1 if family.shared_layers else len(list(layers.children())))
+    return Depths(family, 1 if family.shared_layers else len(layers_of(model, family)))
+
+
+def layers_of(model: nn.Module, family: Family) -> list[nn.Module]:
+    """The layers from the bottom; where they share their weights, the one that serves all."""
+    return list(model.get_submodule(f"{family.body}.{family.layers}").children())
 
 
 def in_layers(model: nn.Module, depths: Depths, paths: Iterable[str]) -> list[str]:

@@ -277,7 +277,7 @@ def _step(
     batch: dict[str, Tensor],
 ) -> tuple[Tensor, Tensor]:
     """One optimizer step: the loss that was minimised, and the task's own."""
-    seed_global(derive(state.seed, "noise", state.step))
+    state.reseed()
     if type(technique).active is not Technique.active:
         _learn(state, technique.active(phase.names, state))
     technique.before_step(state)

@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import torch
 from pydantic import model_serializer
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from study.kinds import Kind
 from study.models import Depths, in_norm
-from study.seeding import Seed, Stream, torch_rng
+from study.seeding import Seed, Stream, derive, seed_global, torch_rng
 from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, did_you_mean
 
 Names = tuple[str, ...]
@@ -103,11 +104,28 @@ class TrainState:
         """A generator of the caller's own; name the technique first in `purpose`."""
         return torch_rng(self.seed, stream, *purpose)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Any:
-        """The model's outputs for a batch, `loss` among them where the batch has labels."""
+    def device_rng(self, stream: Stream, *purpose: str | int) -> torch.Generator:
+        """As `rng`, but on the device: for what is drawn in every step, too slow on a CPU."""
+        return torch.Generator(self.device).manual_seed(derive(self.seed, stream, *purpose))
+
+    def reseed(self) -> None:
+        """Put the global generators, which dropout draws from, where they start in this step."""
+        seed_global(derive(self.seed, "noise", self.step))
+
+    def forward(
+        self, batch: Mapping[str, Tensor], *, weights: Mapping[str, Tensor] | None = None
+    ) -> Any:
+        """The model's outputs for a batch, `loss` among them where the batch has labels.
+
+        Args:
+            batch: The model's inputs.
+            weights: Parameters, by name, that stand in for the model's own in this pass.
+        """
         bf16 = self.recipe.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
-            return self.model(**batch)
+            if weights is None:
+                return self.model(**batch)
+            return functional_call(self.model, dict(weights), kwargs=dict(batch))
 
     def parameters(self, group: Group) -> dict[str, Any]:
         """A group as torch's optimizers take it."""

@@ -28,7 +28,7 @@ from tests.examples import EXAMPLES
 from tests.families import CONFIGS, TEXT, family_model, image_task
 
 SEED = Seed(0, 0, 0)
-RECIPE = Recipe(lr=1e-2, epochs=2, batch_size=8)
+RECIPE = Recipe(lr=1e-2, epochs=2, batch_size=8, dropout=0.1)  # some families have none
 FAMILY_NAMES, TECHNIQUE_NAMES = list(CONFIGS), list(EXAMPLES)
 
 

@@ -5,6 +5,9 @@ import pytest
 from study import (
     EMA,
     L2SP,
+    LNSR,
+    R3F,
+    SMART,
     SWA,
     Adapters,
     BiasedAdam,
@@ -13,8 +16,10 @@ from study import (
     ChildTuningF,
     ComponentClip,
     Configuration,
+    FreeLB,
     FreezeLower,
     GradualUnfreezing,
+    HyPe,
     LayerwiseDecay,
     LoRA,
     Mixout,
@@ -22,6 +27,7 @@ from study import (
     Own,
     PriorDecay,
     ProbeThenTune,
+    RDrop,
     RecAdam,
     Recipe,
     ReinitTop,
@@ -30,6 +36,7 @@ from study import (
     Standard,
     StrongBaseline,
     Study,
+    SupervisedContrastive,
     Task,
 )
 from study.catalogue import MINILM
@@ -141,6 +148,13 @@ def test_released_defaults_of_techniques_never_change():
             PriorDecay,
             EMA,
             SWA,
+            RDrop,
+            R3F,
+            SMART,
+            FreeLB,
+            SupervisedContrastive,
+            LNSR,
+            HyPe,
         )
     ] == [
         {"technique": "StrongBaseline", "epochs": 20},
@@ -158,6 +172,33 @@ def test_released_defaults_of_techniques_never_change():
         {"technique": "PriorDecay", "rate": 0.01},
         {"technique": "EMA", "beta": None},
         {"technique": "SWA", "start": 0.75},
+        {"technique": "RDrop", "alpha": 1.0},
+        {
+            "technique": "R3F",
+            "weight": 1.0,
+            "epsilon": 1e-5,
+            "noise": "uniform",
+            "masks": "fresh",
+        },
+        {
+            "technique": "SMART",
+            "weight": 1.0,
+            "proximal": 1.0,
+            "step_size": 1e-3,
+            "sigma": 1e-5,
+            "epsilon": 1e-5,
+            "masks": "fresh",
+        },
+        {
+            "technique": "FreeLB",
+            "steps": 3,
+            "step_size": 0.06,
+            "magnitude": 0.16,
+            "epsilon": 0.14,
+        },
+        {"technique": "SupervisedContrastive", "weight": 0.9, "temperature": 0.3},
+        {"technique": "LNSR", "weight": 1.0, "layer": 1, "sigma": 0.01},
+        {"technique": "HyPe", "epsilon": 1e-5, "noise": "uniform"},
     ]
 
 
@@ -185,6 +226,13 @@ def test_golden_keys():
         PriorDecay(rate=0.1),
         EMA(),
         SWA(),
+        RDrop(alpha=0.5),
+        R3F(weight=0.5),
+        SMART(weight=3.0),
+        FreeLB(steps=2),
+        SupervisedContrastive(weight=0.5),
+        LNSR(layer=2),
+        HyPe(epsilon=1e-4),
     ]
     found = {t.label: digest(t.canonical()) for t in techniques}
     assert found == {
@@ -209,6 +257,13 @@ def test_golden_keys():
         "PriorDecay(0.1)": "1fab69db9dc6",
         "EMA": "5a062525a0da",
         "SWA": "7e67149d1b41",
+        "RDrop(0.5)": "07f741da7b8c",
+        "R3F(0.5)": "a1de3b67d324",
+        "SMART(3)": "f068ee49ba3a",
+        "FreeLB(2)": "37427e3887ec",
+        "SupervisedContrastive(0.5)": "8c4cf5475038",
+        "LNSR(2)": "dad3861b211c",
+        "HyPe(0.0001)": "7db29d05f349",
     }
     assert set(TECHNIQUES) == {t.title for t in techniques}
 

@@ -1,0 +1,18 @@
+"""Layerwise noise stability: how strong the penalty is, how large the noise, and where it enters.
+
+Source: Hua et al. 2021 disturb one layer and penalise those above. Differs: the ranges are chosen
+    here, because the paper's grid is not known to us; the layers fit an encoder of 12.
+"""
+
+from optuna.distributions import CategoricalDistribution
+
+from search_spaces.common import LR, Space
+
+SPACE = Space(
+    technique={
+        "weight": CategoricalDistribution((0.1, 1.0, 10.0)),
+        "sigma": CategoricalDistribution((0.001, 0.01, 0.1)),
+        "layer": CategoricalDistribution((1, 4, 7, 10)),
+    },
+    recipe={"lr": LR},
+)

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+
+from study.models import layers_of
+from study.techniques import HyPe
+from tests.heads import batch_of, state_of
+
+
+def test_noise_too_small_to_add_changes_nothing(tiny_run):
+    """Neither the loss nor the draws of dropout."""
+    plain, tiny = tiny_run(), tiny_run(HyPe(epsilon=1e-30))
+    assert tiny.curves == plain.curves
+    assert np.array_equal(tiny.logits["test"], plain.logits["test"])
+
+
+def noise_at(layer, technique, passes=1):
+    """What is added to a layer's input in each pass of a step without dropout."""
+    state, batch = state_of("bert", dropout=0.0), batch_of("bert")
+    before, after = [], []
+    module = layers_of(state.model, state.depths.family)[layer]
+    module.register_forward_pre_hook(lambda _, inputs: before.append(inputs[0].detach()))
+    technique.prepare(state)
+    module.register_forward_pre_hook(lambda _, inputs: after.append(inputs[0].detach()))
+    technique.before_step(state)
+    for _ in range(passes):
+        state.forward(batch)
+    return [a - b for a, b in zip(after, before, strict=True)]
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_uniform_noise_lies_on_both_sides(layer):
+    """The published code draws it from 0 to epsilon."""
+    (noise,) = noise_at(layer, HyPe(epsilon=0.1))
+    assert noise.abs().max().item() == pytest.approx(0.1, rel=0.05)
+    assert abs(noise.mean().item()) < 4 * 0.1 / np.sqrt(3 * noise.numel())
+    assert noise.std().item() == pytest.approx(0.1 / np.sqrt(3), rel=0.1)
+
+
+def test_normal_noise_has_its_deviation():
+    (noise,) = noise_at(0, HyPe(epsilon=0.1, noise="normal"))
+    assert noise.std().item() == pytest.approx(0.1, rel=0.15)
+
+
+def test_layers_and_passes_draw_their_own():
+    one, two = noise_at(0, HyPe(epsilon=0.1), passes=2)
+    (other,) = noise_at(1, HyPe(epsilon=0.1))
+    assert not torch.allclose(one, two, atol=1e-3)
+    assert not torch.allclose(one, other, atol=1e-3)

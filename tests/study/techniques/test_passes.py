@@ -1,0 +1,153 @@
+"""Further passes, and the techniques made of them, on every family."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from study.kinds import Regression
+from study.techniques.passes import another, embedded, real_tokens, symmetric
+from tests.examples import EXAMPLES
+from tests.families import ALL
+from tests.heads import batch_of, state_of
+
+MINE = ["RDrop", "R3F", "SMART", "FreeLB", "SupervisedContrastive", "LNSR", "HyPe"]
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_the_first_pass_can_be_had_again_bit_for_bit(family):
+    state, batch = state_of(family), batch_of(family)
+    first = state.forward(batch)
+    torch.rand(1)  # the generator is somewhere else now, and stays there
+    before = torch.get_rng_state()
+    nowhere = torch.zeros_like(embedded(batch, state))
+    again = another(batch, state, masks="shared", shift=nowhere)
+    assert torch.equal(first.logits, again.logits)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(first.logits, another(batch, state, masks="fresh").logits)
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_a_shift_reaches_the_answers_and_its_gradient_comes_back(family):
+    state, batch = state_of(family), batch_of(family)
+    shift = torch.full_like(embedded(batch, state), 0.1)
+    shift[..., 0] = -0.1  # a constant over all units is taken out by the first norm
+    first = state.forward(batch)
+    moved = another(batch, state, masks="shared", shift=shift.requires_grad_())
+    assert not torch.allclose(first.logits, moved.logits, atol=1e-6)
+    (gradient,) = torch.autograd.grad(moved.loss, shift)
+    real = real_tokens(batch, shift)
+    assert gradient.abs().sum() > 0
+    assert (gradient * (1 - real)).abs().sum() == 0  # padding leads nowhere
+
+
+def test_the_hook_is_gone_after_the_pass_even_where_that_fails():
+    state, batch = state_of("bert"), batch_of("bert")
+    state.model.eval()
+    plain = state.forward(batch).logits
+    with pytest.raises(RuntimeError):
+        another(batch, state, masks="fresh", shift=torch.zeros(3, 3, 3))
+    assert torch.equal(state.forward(batch).logits, plain)
+
+
+@pytest.mark.parametrize("family", ["bert", "vit"])
+def test_a_small_shift_survives_bfloat16(family):
+    """1e-5 added in bfloat16 would be rounded away; patches come out of a bfloat16 convolution."""
+    state, batch = state_of(family, dropout=0.0), batch_of(family)
+    state.recipe = state.recipe.replace(precision="bfloat16")
+    seen = []
+    state.model.get_submodule(f"{state.depths.family.body}.embeddings").register_forward_hook(
+        lambda module, inputs, output: seen.append(output)
+    )
+    alternating = torch.ones_like(embedded(batch, state)).cumsum(-1) % 2 * 2e-5 - 1e-5
+    for shift in (torch.zeros_like(alternating), alternating):
+        another(batch, state, masks="fresh", shift=shift)
+    assert (seen[0] != seen[1])[:, 1:].float().mean() > 0.9  # an image's first token is no patch
+
+
+def test_other_weights_stand_in_for_one_pass():
+    state, batch = state_of("bert", dropout=0.0), batch_of("bert")
+    plain = state.forward(batch).logits
+    bias = state.model.get_parameter("classifier.bias")
+    moved = another(batch, state, masks="fresh", weights={"classifier.bias": bias + 1.0})
+    assert torch.allclose(moved.logits, plain + 1.0)
+    assert torch.equal(state.forward(batch).logits, plain)
+
+
+def logits(*probabilities):
+    return SimpleNamespace(logits=torch.tensor(probabilities).log())
+
+
+def test_divergence_by_hand(tiny_state):
+    """(0.75 - 0.5) (ln 1.5 - ln 0.5) = ln(3) / 4; the mean over rows, not their sum."""
+    p, q = logits([0.75, 0.25]), logits([0.5, 0.5])
+    assert symmetric(p, q, {}, tiny_state).item() == pytest.approx(math.log(3) / 4)
+    twice = logits([0.75, 0.25], [0.75, 0.25]), logits([0.5, 0.5], [0.5, 0.5])
+    assert symmetric(*twice, {}, tiny_state).item() == pytest.approx(math.log(3) / 4)
+
+
+def test_divergence_of_values_is_the_squared_difference_both_ways(tiny_state):
+    tiny_state.kind = Regression(())
+    p, q = (SimpleNamespace(logits=torch.tensor([[a], [b]])) for a, b in ((1.0, 2.0), (1.0, 5.0)))
+    assert symmetric(p, q, {}, tiny_state).item() == 2 * (0 + 9) / 2
+
+
+def learns(technique, state, batch):
+    """One step without an optimizer: the loss before and after, and whether gradients flow."""
+    technique.prepare(state)
+    technique.before_step(state)
+    outputs = state.forward(batch)
+    loss = technique.loss(outputs.loss, outputs, batch, state)
+    assert all(p.grad is None for p in state.model.parameters())  # only the loop's backward may
+    loss.backward()
+    gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
+    assert all(g.isfinite().all() for g in gradients)
+    assert sum(g.abs().sum() for g in gradients) > 0
+    state.step += 1
+    technique.after_step(state)
+    return loss.item() != outputs.loss.item()
+
+
+@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("name", MINE)
+def test_every_family_learns_with_it_or_is_refused(name, family):
+    state = state_of(family)
+    if EXAMPLES[name].objection(state.depths, state.kind.name):
+        assert (name, family) == ("LNSR", "albert")
+    else:
+        assert learns(EXAMPLES[name], state, batch_of(family)) == (name != "HyPe")
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "llama"])
+@pytest.mark.parametrize("kind", ["regression", "multilabel", "tagging", "span"])
+@pytest.mark.parametrize("name", MINE)
+def test_every_kind_of_task_learns_with_it_or_is_refused(name, kind, family):
+    state = state_of(family, kind)
+    if EXAMPLES[name].objection(state.depths, kind):
+        assert name == "SupervisedContrastive"
+    else:
+        assert learns(EXAMPLES[name], state, batch_of(family, kind)) == (name != "HyPe")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", MINE)
+def test_on_a_gpu_too(name):
+    state = state_of("bert", device=torch.device("cuda"))
+    batch = {key: value.cuda() for key, value in batch_of("bert").items()}
+    first = state.forward(batch)
+    assert torch.equal(first.logits, another(batch, state, masks="shared").logits)
+    assert learns(EXAMPLES[name], state, batch) == (name != "HyPe")
+
+
+@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("name", MINE)
+def test_evaluation_is_that_of_the_plain_model(name, family):
+    state, batch = state_of(family), batch_of(family)
+    state.model.eval()
+    plain = state.forward(batch).logits
+    if EXAMPLES[name].objection(state.depths, state.kind.name) is None:
+        EXAMPLES[name].prepare(state)
+        EXAMPLES[name].before_step(state)
+    assert torch.equal(state.forward(batch).logits, plain)
