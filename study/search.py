@@ -115,8 +115,8 @@ class Tune(Spec):
             its middle, in a shuffled order.
         seed: Seeds the choices. Searches that share a recipe field draw the same values of it.
 
-    Source: section 5.2 of Dodge et al. 2019 for equal budgets; random search as the default keeps
-        the curve of the expected best valid. Differs: the choice is run again on fresh seeds.
+    Source: Dodge et al. 2019 for the expected best of a number of trials, whose curve is valid for
+        random draws: hence the default. The equal budget and the fresh seeds are chosen here.
     """
 
     trials: int = Field(gt=0)
