@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from study.batches import Encoded
+    from study.fitting import Setting
     from study.models import Loaded
-    from study.train import Outcome, Setting
+    from study.train import Outcome
 
 BAR_MS = 40.0
 BAR_GROWTH = 1.15

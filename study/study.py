@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny
 
 from study import metrics
 from study.catalogue import MODELS
+from study.fitting import Setting
 from study.kinds import KINDS, Kind
 from study.models import Model, depths_of, hollow, longest_input
 from study.search import Search, Tune, tuning_mistakes
@@ -18,7 +19,6 @@ from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, did_you_mean, 
 from study.tasks import Task
 from study.techniques import TECHNIQUES, Technique
 from study.techniques.base import parts_of, short, technique_from
-from study.train import Setting
 
 
 def _as_technique(value: Any) -> Any:

@@ -8,6 +8,7 @@ import torch
 
 from study.batches import Encoded
 from study.data import Prepared, prepare
+from study.fitting import Setting
 from study.kinds import Classification
 from study.metrics import METRICS
 from study.models import Loaded, Model, depths_of
@@ -17,7 +18,7 @@ from study.tasks import Task
 from study.techniques import Standard, Technique
 from study.techniques.base import TrainState
 from study.tiny import tiny_model, tiny_task
-from study.train import Outcome, Setting, train
+from study.train import Outcome, train
 
 PAIRS = Classification(("no", "yes"))
 CPU = torch.device("cpu")

@@ -24,6 +24,7 @@ from study.techniques.r3f import R3F
 from study.techniques.rdrop import RDrop
 from study.techniques.rec_adam import RecAdam
 from study.techniques.reinit_top import ReinitTop
+from study.techniques.restarts import Restarts
 from study.techniques.smart import SMART
 from study.techniques.standard import Standard
 from study.techniques.strong_baseline import StrongBaseline
@@ -44,6 +45,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
     "BitFit": BitFit,
     "GradualUnfreezing": GradualUnfreezing,
     "ProbeThenTune": ProbeThenTune,
+    "Restarts": Restarts,
     "LayerwiseDecay": LayerwiseDecay,
     "ComponentClip": ComponentClip,
     "ChildTuningF": ChildTuningF,
@@ -89,6 +91,7 @@ __all__ = [
     "RDrop",
     "RecAdam",
     "ReinitTop",
+    "Restarts",
     "Standard",
     "StrongBaseline",
     "SupervisedContrastive",

@@ -53,6 +53,19 @@ class Group:
     weight_decay: float
 
 
+@dataclass(frozen=True)
+class Starts:
+    """Where a run starts: once, or several times, of which the best on dev goes on.
+
+    Attributes:
+        seeds: The seeds of each start.
+        epochs: After how many the starts are compared.
+    """
+
+    seeds: tuple[Seed, ...]
+    epochs: int = 0
+
+
 @dataclass
 class TrainState:
     """What hooks see of one run.
@@ -195,6 +208,10 @@ class Technique(Spec):
         """Adjust the shared recipe; raises `SpecError` where it does not fit."""
         return recipe
 
+    def starts(self, seed: Seed) -> Starts:
+        """Begin several times and go on with the best; once by default."""
+        return Starts((seed,))
+
     def weights(self, state: TrainState) -> None:
         """Change values only; after it `state.start` is fixed."""
 
@@ -250,8 +267,8 @@ class Combined(Technique):
     """Several techniques at once; `A + B` makes it, in the order of `TECHNIQUES`.
 
     Attributes:
-        parts: The techniques; none twice, and at most one of them overrides each of `phases`,
-            `optimizer` and `evaluated`, and none clashing with another.
+        parts: The techniques; none twice, and at most one of them overrides each of `starts`,
+            `phases`, `optimizer` and `evaluated`, and none clashing with another.
     """
 
     parts: tuple[Technique, ...]
@@ -266,7 +283,7 @@ class Combined(Technique):
             for other in sorted(set(part.clashes) & set(names)):
                 text = f"{part.name()} has no meaning with {other}: {part.clashes[other]}."
                 raise SpecError(" + ".join(names), [Mistake("", text)])
-        for hook in ("phases", "optimizer", "evaluated"):
+        for hook in ("starts", "phases", "optimizer", "evaluated"):
             having = [
                 p.name()
                 for p in self.parts
@@ -297,6 +314,11 @@ class Combined(Technique):
     def recipe(self, recipe: Recipe) -> Recipe:
         """Fold over the parts."""
         return reduce(lambda recipe, part: part.recipe(recipe), self.parts, recipe)
+
+    def starts(self, seed: Seed) -> Starts:
+        """The one part's that has its own."""
+        each = (part.starts(seed) for part in self.parts)
+        return next((starts for starts in each if starts.epochs), Starts((seed,)))
 
     def weights(self, state: TrainState) -> None:
         """Each part in turn."""

@@ -14,6 +14,7 @@ import transformers
 
 from study.batches import Encoded, collate
 from study.data import prepare
+from study.fitting import Setting
 from study.kinds import Kind
 from study.metrics import METRICS
 from study.models import Loaded, Model, depths_of
@@ -22,7 +23,7 @@ from study.spec import Recipe
 from study.tasks import Task
 from study.techniques.base import TrainState
 from study.tiny import tiny_task
-from study.train import Setting, train
+from study.train import train
 from tests.conftest import CPU
 from tests.examples import EXAMPLES
 from tests.families import CONFIGS, TEXT, family_model, image_task

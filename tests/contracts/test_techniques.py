@@ -57,8 +57,9 @@ def test_it_differs_from_the_baseline(name, tiny_run):
 
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
 def test_it_trains_only_what_it_says(name, data, loaded):
+    from study.fitting import Setting
     from study.metrics import METRICS
-    from study.train import Setting, train
+    from study.train import train
     from tests.conftest import CPU, PAIRS, RECIPE
 
     technique = EXAMPLES[name]

@@ -31,6 +31,7 @@ from study import (
     RecAdam,
     Recipe,
     ReinitTop,
+    Restarts,
     Seeds,
     SpecError,
     Standard,
@@ -134,6 +135,7 @@ def test_released_defaults_of_techniques_never_change():
         technique().model_dump()
         for technique in (
             StrongBaseline,
+            Restarts,
             RecAdam,
             NoisyTune,
             LoRA,
@@ -158,6 +160,7 @@ def test_released_defaults_of_techniques_never_change():
         )
     ] == [
         {"technique": "StrongBaseline", "epochs": 20},
+        {"technique": "Restarts", "heads": 5, "epochs": 1},
         {"technique": "RecAdam", "k": 0.2, "t0": 0.1, "gamma": 5000.0},
         {"technique": "NoisyTune", "intensity": 0.15},
         {"technique": "LoRA", "rank": 8, "scale": 2.0, "dropout": 0.1, "targets": "query_value"},
@@ -226,6 +229,7 @@ def test_golden_keys():
         PriorDecay(rate=0.1),
         EMA(),
         SWA(),
+        Restarts(heads=3),
         RDrop(alpha=0.5),
         R3F(weight=0.5),
         SMART(weight=3.0),
@@ -257,6 +261,7 @@ def test_golden_keys():
         "PriorDecay(0.1)": "1fab69db9dc6",
         "EMA": "5a062525a0da",
         "SWA": "7e67149d1b41",
+        "Restarts(3)": "53e8ab3b7808",
         "RDrop(0.5)": "07f741da7b8c",
         "R3F(0.5)": "a1de3b67d324",
         "SMART(3)": "f068ee49ba3a",

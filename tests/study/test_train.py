@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from study.fitting import Setting, schedule
 from study.metrics import METRICS
 from study.seeding import Seed, derive
 from study.spec import Recipe
 from study.techniques import TECHNIQUES, Standard
 from study.techniques.base import Technique
-from study.train import Setting, schedule, train
+from study.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
 
 
@@ -97,12 +98,12 @@ def test_best_dev_reads_test_from_those_weights(tiny_run):
 
 def test_evaluating_does_not_disturb_training(tiny_run, monkeypatch):
     """Dev is read after every epoch; reading it twice must change nothing."""
-    import study.train
+    import study.fitting
 
     first = tiny_run()
-    once = study.train.predict
+    once = study.fitting.predict
     monkeypatch.setattr(
-        study.train, "predict", lambda state, data: (once(state, data), once(state, data))[1]
+        study.fitting, "predict", lambda state, data: (once(state, data), once(state, data))[1]
     )
     assert tiny_run().curves == first.curves
 
@@ -127,16 +128,16 @@ def test_a_parameter_without_a_group_is_an_error(tiny_run):
 
 def test_the_test_split_is_read_once_and_last(data, loaded, monkeypatch):
     """Nothing may be chosen on it."""
-    import study.train
+    import study.fitting
 
     read = []
-    once = study.train.predict
+    once = study.fitting.predict
 
     def watched(state, rows):
         read.append("test" if rows is data["test"] else "dev")
         return once(state, rows)
 
-    monkeypatch.setattr(study.train, "predict", watched)
+    monkeypatch.setattr(study.fitting, "predict", watched)
     recipe = RECIPE.replace(epochs=3, checkpoint="best_dev")
     train(Setting(recipe, Standard(), Seed(0, 0, 0), METRICS["accuracy"], PAIRS), data, loaded, CPU)
     assert read == ["dev", "dev", "dev", "test"]

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from study.batches import evaluation_batches
+from study.fitting import Setting
 from study.metrics import METRICS
 from study.seeding import Seed
 from study.techniques import BiasedAdam, ChildTuningD, ChildTuningF, PriorDecay, Standard, Technique
-from study.train import Setting, train
+from study.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
 
 LAYER = "bert.encoder.layer.0.intermediate.dense.weight"

@@ -109,9 +109,10 @@ def test_a_pull_that_overshoots_is_refused(tiny_state):
 
 def test_a_strong_pull_keeps_the_start(data, loaded):
     """With the middle at the end, the body stays near its start and the head learns."""
+    from study.fitting import Setting
     from study.metrics import METRICS
     from study.seeding import Seed
-    from study.train import Setting, train
+    from study.train import train
     from tests.conftest import CPU, PAIRS, RECIPE
 
     start = loaded.fresh(Seed(0, 0, 0), None)
