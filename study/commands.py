@@ -316,11 +316,15 @@ def import_blurb(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Train a run again, bit for bit, and save the model as `transformers` loads it."""
+    """Give out a run's model as `transformers` loads it: kept, or trained again bit for bit."""
     from analysis.load import find_run
-    from study.export import export
+    from study.export import copy, export, kept
 
     run = _trusted_run(arguments)
+    if source := kept(run.key, default_home()):
+        copy(source, arguments.out)
+        print(f"model: {near(arguments.out)}, as the study kept it")
+        return 0
     try:
         found = find_run(run.key, default_home().uri)
     except LookupError:  # exported from its file before it was ever run

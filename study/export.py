@@ -1,16 +1,27 @@
-"""A run's trained model: trained again from its key, bit for bit, and saved for `transformers`."""
+"""A run's trained model: the one that was kept, or trained again from its key, bit for bit."""
 
-import json
+import shutil
 from pathlib import Path
 
 import torch
 
 from study.data import prepare
-from study.metrics import metric_named
+from study.home import Home
+from study.keeping import not_exportable, save
 from study.models import Loaded
 from study.study import Run
-from study.techniques.base import parts_of
 from study.train import Outcome, train
+
+
+def kept(key: str, home: Home) -> Path | None:
+    """The folder of a run's model, where a study kept it."""
+    found = sorted(home.root.glob(f"studies/*/models/{key}"))
+    return found[0] if found else None
+
+
+def copy(source: Path, folder: Path) -> None:
+    """Give out a kept model."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
 def export(run: Run, folder: Path, device: str) -> Outcome:
@@ -28,40 +39,11 @@ def export(run: Run, folder: Path, device: str) -> Outcome:
     Raises:
         ValueError: If `transformers` has no plain model that computes what was trained.
     """
-    for part in parts_of(run.cell.technique):
-        if part.no_export:
-            raise ValueError(f"{run.name} cannot be exported: {part.no_export}")
-    task = run.cell.task
-    rows = task.load()
+    if reason := not_exportable(run.cell.technique):
+        raise ValueError(f"{run.name} cannot be exported: {reason}")
+    rows = run.cell.task.load()
     loaded = Loaded(run.cell.model, rows.kind)
     data = prepare(rows, loaded.processor, run.recipe.max_length)
     outcome, model = train(run.setting(data.kind), data.splits, loaded, torch.device(device))
-    run.cell.technique.merge(model)
-    if labels := rows.kind.labels:
-        model.config.id2label = dict(enumerate(labels))  # type: ignore[union-attr]
-        model.config.label2id = {name: i for i, name in enumerate(labels)}  # type: ignore[union-attr]
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)  # type: ignore[operator]
-    loaded.processor.save_pretrained(folder)
-    (folder / "run.json").write_text(json.dumps({"key": run.key, **run.spec()}, indent=1) + "\n")
-    (folder / "README.md").write_text(_card(run, outcome))
+    save(model, loaded, run, outcome, folder)
     return outcome
-
-
-def _card(run: Run, outcome: Outcome) -> str:
-    metric = metric_named(run.cell.task.metric).name
-    return f"""# {run.name}
-
-One run of a stability study, trained again from its key `{run.key}`. It is one seed of many: the
-study's report says how much its scores scatter.
-
-| | |
-|---|---|
-| task | {run.cell.task.name} ({run.cell.task.source or "own data"}) |
-| starting from | {run.cell.model.checkpoint} ({run.cell.model.source or "licence unknown"}) |
-| technique | {run.cell.label} |
-| dev {metric} | {outcome.dev:.4f} |
-| test {metric} | {outcome.test:.4f} |
-
-`run.json` has everything that decides the result.
-"""

@@ -46,6 +46,10 @@ class Home:
         """One study's own files: outbox, lease, report."""
         return self.root / "studies" / name
 
+    def models(self, name: str) -> Path:
+        """The trained models that a study keeps."""
+        return self.study(name) / "models"
+
     def names(self) -> list[str]:
         """The studies that have files here."""
         folder = self.root / "studies"

@@ -13,6 +13,7 @@ from pathlib import Path
 from study.data import Prepared, prepare_once
 from study.feed import Feed, More, Progress
 from study.home import Home
+from study.keeping import Shelf
 from study.spec import SpecError
 from study.stages import Stage
 from study.study import Run, Study, problems
@@ -90,6 +91,7 @@ def execute(
                     tracking,
                     progress,
                     study=study,
+                    shelf=Shelf(home.models(study.name), study.keep),
                     workers=options.workers,
                     verbose=options.verbose,
                     alone=_alone(options),

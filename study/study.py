@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product, zip_longest
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny
 
@@ -228,6 +228,9 @@ class Study(Spec):
         seeds: Whole numbers, each setting all three streams, or `Seeds` that cross them.
         per_task: By a task's name, a recipe or seeds of its own.
         tune: How searches choose; None where there are none.
+        keep: Whether trained models stay on disk, in the study's folder: of no run, of the run with
+            the best dev score in each cell, or of all. Runs that are already done are not trained
+            again for it; `study export` makes their models.
         data: A folder where the tasks' relative paths start, before `STUDY_DATA`.
         gpus: Share of a GPU per run; 0 runs on CPUs. Book-keeping only: nothing limits memory.
     """
@@ -240,6 +243,7 @@ class Study(Spec):
     seeds: Annotated[AnySeeds, BeforeValidator(_listed)]
     per_task: dict[str, Own] = {}
     tune: Tune | None = None
+    keep: Literal["none", "best", "all"] = "none"
     data: str | None = None
     gpus: float = Field(default=0.0, ge=0.0)
 
@@ -415,6 +419,9 @@ def _unfit(
         for part in parts_of(each[0][0])
         if part.name().startswith(("__main__:", "study_file_"))
     ]
+    if study.keep != "none":
+        reasons = (part.no_export for part in parts_of(each[0][0]))
+        found += [Mistake(path, f"cannot be kept: {reason}.") for reason in reasons if reason]
     for technique, recipe in each:
         try:
             length = technique.recipe(recipe).max_length

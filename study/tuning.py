@@ -16,8 +16,10 @@ from ray.tune.search import Searcher
 
 from study.data import Prepared
 from study.feed import Feed, Progress
+from study.keeping import Shelf
 from study.parcel import entry_of
 from study.spec import Mistake, SpecError
+from study.stages import Stages
 from study.study import Run, Study
 from study.tracking import Tracking
 from study.worker import Worker
@@ -65,6 +67,7 @@ def tune_all(
     progress: Progress,
     *,
     study: Study,
+    shelf: Shelf,
     workers: int | None,
     verbose: bool,
     alone: bool,
@@ -77,6 +80,7 @@ def tune_all(
         tracking: Takes the outcomes.
         progress: Kept up to date.
         study: Gives the share of a GPU, and its name.
+        shelf: Where trained models go.
         workers: Runs under way at once at most; None uses the whole cluster.
         verbose: Show Tune's own tables.
         alone: Whether the cluster is this machine and will not grow.
@@ -104,7 +108,7 @@ def tune_all(
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": threads, "gpu": study.gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=Supply(feed),
+                search_alg=Supply(feed, tracking.stages, shelf),
                 num_samples=-1,
                 # A few more than run at once, so that a free worker never waits for the driver.
                 max_concurrent_trials=workers or 2 * room + 2,
@@ -114,7 +118,7 @@ def tune_all(
                 name=study.name,
                 storage_path=scratch,
                 verbose=1 if verbose else 0,
-                callbacks=[Collect(feed, tracking, progress)],
+                callbacks=[Collect(feed, tracking, progress, shelf)],
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
@@ -126,15 +130,21 @@ def tune_all(
 class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
     """Hands out the feed's runs; Tune decides when."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, stages: Stages, shelf: Shelf) -> None:
         super().__init__()
-        self._feed = feed
+        self._feed, self._stages, self._shelf = feed, stages, shelf
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         """The next run; None, to be asked again, while one under way can still bring others."""
         run = self._feed.next()
         if run is not None:
-            return {"key": run.key, "spec": json.dumps(run.spec())}
+            final = self._stages.stage(run.key) == "final"
+            place = self._shelf.place(run) if final else None
+            return {
+                "key": run.key,
+                "spec": json.dumps(run.spec()),
+                "keep": "" if place is None else str(place),
+            }
         return None if self._feed.may_get_more else Searcher.FINISHED
 
     def on_trial_complete(
@@ -155,8 +165,9 @@ class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
 class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
     """Takes each outcome out of Tune's result and puts it in the outbox."""
 
-    def __init__(self, feed: Feed, tracking: Tracking, progress: Progress) -> None:
+    def __init__(self, feed: Feed, tracking: Tracking, progress: Progress, shelf: Shelf) -> None:
         self._feed, self._tracking, self._progress = feed, tracking, progress
+        self._shelf = shelf
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -166,6 +177,8 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         if parcel := result.pop("parcel", None):
             entry = entry_of(run, parcel)
             self._tracking.put(entry, parcel.predictions)
+            if trial.config["keep"]:
+                self._shelf.settle(run, parcel.outcome)
             self._progress.finished += 1
             self._progress.seconds.append(parcel.ended - parcel.started)
             self._feed.succeeded(run, entry.record().dev)

@@ -4,6 +4,7 @@ import json
 import time
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -11,6 +12,7 @@ import torch
 from ray import tune
 
 from study.data import Prepared
+from study.keeping import save
 from study.kinds import Kind
 from study.models import Loaded
 from study.parcel import packed
@@ -38,6 +40,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             gpus: Share of a GPU per run; 0 trains on the CPU.
         """
         self._spec: str = config["spec"]
+        self._keep: str = config["keep"]
         self._references = data
         self._data: dict[str, Prepared] = {}
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
@@ -45,7 +48,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next run."""
-        self._spec = new_config["spec"]
+        self._spec, self._keep = new_config["spec"], new_config["keep"]
         return True
 
     def step(self) -> dict[str, Any]:
@@ -60,7 +63,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             run = run_from(json.loads(self._spec))
             data = self._prepared(run)
             loaded = self._checkpoint(run, data.kind)
-            outcome, _ = train(run.setting(data.kind), data.splits, loaded, self._device)
+            outcome, model = train(run.setting(data.kind), data.splits, loaded, self._device)
+            if self._keep and outcome.outcome == "completed":
+                save(model, loaded, run, outcome, Path(self._keep))
         except torch.AcceleratorError:
             raise  # the device's context is lost with it: Tune starts another process
         except Exception as error:  # told to the driver; the process is sound for the next run

@@ -1,0 +1,111 @@
+"""The trained models of a study: saved by workers, all of them or the best of each cell."""
+
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from study.metrics import metric_named
+from study.models import Loaded
+from study.study import Run
+from study.techniques.base import Technique, parts_of
+from study.train import Outcome
+
+Keep = Literal["none", "best", "all"]
+
+
+def not_exportable(technique: Technique) -> str | None:
+    """Why `transformers` has no plain model of what this technique trains; None where it has."""
+    return next((part.no_export for part in parts_of(technique) if part.no_export), None)
+
+
+def save(model: nn.Module, loaded: Loaded, run: Run, outcome: Outcome, folder: Path) -> None:
+    """Save a trained model so that `transformers` loads it; what was there is replaced.
+
+    Args:
+        model: With the weights that count; what techniques inserted is merged into it.
+        loaded: The checkpoint it started from.
+        run: Which run trained it.
+        outcome: What it left.
+        folder: Gets safetensors, configuration, tokenizer, `run.json` and a card.
+    """
+    run.cell.technique.merge(model)
+    config: Any = model.config
+    if labels := run.cell.task.load().kind.labels:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {name: number for number, name in enumerate(labels)}
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    partial.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(partial)  # type: ignore[operator]
+    loaded.processor.save_pretrained(partial)
+    about = {"key": run.key, "cell": run.cell.key, "dev": outcome.dev, **run.spec()}
+    (partial / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+    (partial / "README.md").write_text(_card(run, outcome))
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.rename(folder)
+
+
+class Shelf:
+    """The models that a study keeps, one folder per run, named by its key."""
+
+    def __init__(self, folder: Path, keep: Keep) -> None:
+        """Find what an earlier start of the study left.
+
+        Args:
+            folder: Holds the models; on a cluster a folder that all machines share.
+            keep: Which.
+        """
+        self._folder, self._keep = folder, keep
+        self._best: dict[str, tuple[float, str]] = {}  # dev and run key by cell key
+        for found in sorted(folder.glob("*/run.json")) if keep == "best" else []:
+            about = json.loads(found.read_text())
+            task_metric = metric_named(about["task"].get("metric", "accuracy"))
+            sign = 1.0 if task_metric.higher_is_better else -1.0
+            self._settle(about["cell"], about["key"], sign * about["dev"])
+
+    def place(self, run: Run) -> Path | None:
+        """Where a run's model goes; None where none is kept."""
+        return None if self._keep == "none" else self._folder / run.key
+
+    def settle(self, run: Run, outcome: Outcome) -> None:
+        """Discard what is no longer the best of its cell."""
+        if self._keep != "best" or outcome.outcome == "diverged":
+            return
+        sign = 1.0 if metric_named(run.cell.task.metric).higher_is_better else -1.0
+        self._settle(run.cell.key, run.key, sign * outcome.dev)
+
+    def _settle(self, cell: str, key: str, dev: float) -> None:
+        """Of equals the lowest key stays, so that the order of arrival does not matter."""
+        best = self._best.get(cell, (-math.inf, ""))
+        better = dev > best[0] or (dev == best[0] and key < best[1])
+        if better or not best[1]:
+            self._best[cell] = (dev, key)
+            loser = best[1]
+        else:
+            loser = key
+        if loser and loser != self._best[cell][1]:
+            shutil.rmtree(self._folder / loser, ignore_errors=True)
+
+
+def _card(run: Run, outcome: Outcome) -> str:
+    metric = metric_named(run.cell.task.metric).name
+    return f"""# {run.name}
+
+One run of a stability study; its key is `{run.key}`. It is one seed of many: the study's report
+says how much its scores scatter.
+
+| | |
+|---|---|
+| task | {run.cell.task.name} ({run.cell.task.source or "own data"}) |
+| starting from | {run.cell.model.checkpoint} ({run.cell.model.source or "licence unknown"}) |
+| technique | {run.cell.label} |
+| dev {metric} | {outcome.dev:.4f} |
+| test {metric} | {outcome.test:.4f} |
+
+`run.json` has everything that decides the result.
+"""

@@ -1,0 +1,80 @@
+"""Which trained models stay, whatever the order in which runs end, and across restarts."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from study import Adapters, Recipe, Standard, Study
+from study.keeping import Shelf, save
+from study.study import Run, problems
+from study.train import Outcome, train
+from tests.conftest import CPU, PAIRS
+
+DEV = {0: 0.5, 1: 0.75, 2: 0.75}  # by seed; of equals the lowest key stays
+
+
+@pytest.fixture
+def runs(task, model) -> list[Run]:
+    return Study(
+        name="s",
+        tasks=[task],
+        models=[model],
+        recipe=Recipe(lr=1e-2, epochs=1, batch_size=8, max_length=32),
+        techniques=[Standard()],
+        seeds=range(3),
+    ).runs()
+
+
+def arrive(shelf: Shelf, run: Run) -> None:
+    folder = shelf.place(run)
+    assert folder is not None
+    folder.mkdir(parents=True)
+    dev = DEV[run.seed.head]
+    about = {"key": run.key, "cell": run.cell.key, "dev": dev, **run.spec()}
+    (folder / "run.json").write_text(json.dumps(about))
+    shelf.settle(run, Outcome("completed", dev=dev))
+
+
+def stored(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("restart_after", [0, 1, 2])
+def test_the_best_on_dev_stays(tmp_path, runs, order, restart_after):
+    shelf = Shelf(tmp_path, "best")
+    for number, place in enumerate(order):
+        if number == restart_after:
+            shelf = Shelf(tmp_path, "best")
+        arrive(shelf, runs[place])
+    assert stored(tmp_path) == {min(runs[1].key, runs[2].key)}
+
+
+def test_all_or_none_stay(tmp_path, runs):
+    shelf = Shelf(tmp_path, "all")
+    for run in runs:
+        arrive(shelf, run)
+    assert stored(tmp_path) == {run.key for run in runs}
+    assert Shelf(tmp_path, "none").place(runs[0]) is None
+
+
+def test_a_saved_model_takes_the_place_of_what_was_there(tmp_path, runs, data, loaded):
+    outcome, model = train(runs[0].setting(PAIRS), data, loaded, CPU)
+    folder = tmp_path / runs[0].key
+    folder.mkdir()
+    (folder / "left over").touch()
+    save(model, loaded, runs[0], outcome, folder)
+    assert stored(tmp_path) == {runs[0].key}  # nothing partial
+    names = {"model.safetensors", "config.json", "tokenizer.json", "run.json", "README.md"}
+    assert names <= stored(folder)
+    assert "left over" not in stored(folder)
+
+
+def test_what_cannot_be_kept_is_said_before_anything_runs(task, model):
+    study = Study(
+        name="s", tasks=[task], models=[model], techniques=[Adapters()], seeds=[0], keep="best"
+    )
+    (mistake,) = problems(study)
+    assert str(mistake).startswith("techniques[0]: cannot be kept: its adapters are not linear")
