@@ -32,7 +32,7 @@ from search_spaces import (
     swa,
 )
 from search_spaces.choosing import choose
-from search_spaces.common import Draw, Space, draw
+from search_spaces.common import Draw, Space, draw, small
 
 SPACES: dict[str, Space] = {
     "standard": standard.SPACE,
@@ -44,6 +44,7 @@ SPACES: dict[str, Space] = {
     "lora": lora.SPACE,
     "adapters": adapters.SPACE,
     "mixout": mixout.SPACE,
+    "freeze_lower_small": freeze_lower.SMALL,
     "freeze_lower": freeze_lower.BASE,
     "freeze_lower_large": freeze_lower.LARGE,
     "bitfit": bitfit.SPACE,
@@ -67,4 +68,4 @@ SPACES: dict[str, Space] = {
     "swa": swa.SPACE,
 }
 
-__all__ = ["SPACES", "Draw", "Space", "choose", "draw"]
+__all__ = ["SPACES", "Draw", "Space", "choose", "draw", "small"]

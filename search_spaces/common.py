@@ -58,6 +58,10 @@ class Draw:
     recipe: dict[str, Any]
 
 
+# Source: Turc et al. 2019 give 3e-5, 5e-5, 1e-4 and 3e-4 for BERTs smaller than base. Differs: the
+# whole interval.
+LR_SMALL = FloatDistribution(3e-5, 3e-4, log=True)
+
 # Source: Gu et al. 2021 (PubMedBERT and BLURB): lr 1e-5, 3e-5 or 5e-5. Differs: the whole interval.
 LR = FloatDistribution(1e-5, 5e-5, log=True)
 
@@ -67,6 +71,15 @@ LOW_LR = FloatDistribution(1e-5, 3e-5, log=True)
 
 # Source: 20 in Mosbach et al. 2021, 3 in the short runs of Zhang et al. 2021. Differs: 10 as well.
 EPOCHS = CategoricalDistribution((3, 10, 20))
+
+
+def small(space: Space) -> Space:
+    """The space for models smaller than base: higher learning rates, all else as it is.
+
+    Args:
+        space: Of a technique that trains all weights.
+    """
+    return Space(technique=space.technique, recipe={**space.recipe, "lr": LR_SMALL})
 
 
 def draw(space: Space, n: int, *, seed: int) -> list[Draw]:

@@ -9,7 +9,7 @@ Source: Tinn et al. 2023 freeze lower layers. Differs: the ranges are chosen her
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from search_spaces.common import Space
+from search_spaces.common import Space, small
 
 
 def quarters(model_layers: int) -> Space:
@@ -25,5 +25,6 @@ def quarters(model_layers: int) -> Space:
     )
 
 
+SMALL = small(quarters(6))  # 0, 1, 3, 4
 BASE = quarters(12)  # 0, 3, 6, 9
 LARGE = quarters(24)  # 0, 6, 12, 18

@@ -1,6 +1,6 @@
 """Which way of fine-tuning can you trust? Studies over seeds, techniques, models and tasks."""
 
-from study.cli import main
+from study.cli import main, run
 from study.models import Model
 from study.search import Search, Tune
 from study.spec import Recipe, SpecError
@@ -84,4 +84,5 @@ __all__ = [
     "Technique",
     "Tune",
     "main",
+    "run",
 ]

@@ -31,6 +31,25 @@ def main(study: Study | Invalid) -> None:
     sys.exit(_guarded(lambda: commands.run_study(study, source, arguments)))
 
 
+def run(study: Study, *, workers: int | None = None) -> bool:
+    """Run what is missing of a study, from a script or a notebook.
+
+    Args:
+        study: Which.
+        workers: Runs at once at most; None uses all that fit.
+
+    Returns:
+        Whether nothing is missing afterwards.
+
+    Raises:
+        SpecError: With everything that is wrong with the study.
+    """
+    parser = argparse.ArgumentParser()
+    _run_arguments(parser)
+    arguments = parser.parse_args([] if workers is None else ["--workers", str(workers)])
+    return commands.run_study(study, os.path.abspath(sys.argv[0]), arguments) == 0
+
+
 def command() -> None:
     """What `study` on the command line calls."""
     sys.exit(run_command(sys.argv[1:]))

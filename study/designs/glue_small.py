@@ -1,0 +1,39 @@
+"""Three tasks of GLUE on little data: which technique helps where, and where does it scatter?
+
+The rows come from the folder that STUDY_DATA names; docs/tasks.md says how to get them.
+"""
+
+from study import (
+    BiasedAdam,
+    FreezeLower,
+    LayerwiseDecay,
+    Mixout,
+    PriorDecay,
+    Recipe,
+    ReinitTop,
+    Standard,
+    Study,
+    main,
+)
+from study.catalogue import MINILM
+from study.tasks import GLUE
+
+STUDY = Study(
+    name="glue-small",
+    tasks=[task.subset(256, seed=0, dev_rows=256, test_rows=512) for task in GLUE],
+    models=[MINILM],
+    recipe=Recipe(lr=2e-4, epochs=6, batch_size=16, max_length=64),
+    techniques=[
+        Standard(),
+        BiasedAdam(),
+        FreezeLower(layers=3),
+        LayerwiseDecay(rate=0.8),
+        ReinitTop(layers=1),
+        Mixout(),
+        PriorDecay(),
+    ],
+    seeds=range(10),
+)
+
+if __name__ == "__main__":
+    main(STUDY)

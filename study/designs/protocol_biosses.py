@@ -1,0 +1,37 @@
+"""Three techniques tuned on BIOSSES with the same budget each, then compared on fresh seeds.
+
+The rows come from the folder that STUDY_DATA names; docs/tasks.md says how to get them.
+"""
+
+from search_spaces import SPACES, small
+from study import (
+    FreezeLower,
+    LayerwiseDecay,
+    Recipe,
+    ReinitTop,
+    Search,
+    Standard,
+    Study,
+    Tune,
+    main,
+)
+from study.catalogue import MINILM
+from study.tasks import BIOSSES
+
+STUDY = Study(
+    name="protocol-biosses",
+    tasks=[BIOSSES],
+    models=[MINILM],
+    recipe=Recipe(lr=1e-4, epochs=5, batch_size=16, max_length=128),
+    techniques=[
+        Standard(),  # untuned, as a control
+        Search(FreezeLower, SPACES["freeze_lower_small"]),
+        Search(LayerwiseDecay, small(SPACES["layerwise_decay"])),
+        Search(ReinitTop, small(SPACES["reinit_top"])),
+    ],
+    tune=Tune(trials=12, seeds=2, sampler="tpe"),
+    seeds=range(100, 105),
+)
+
+if __name__ == "__main__":
+    main(STUDY)
