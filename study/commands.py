@@ -17,7 +17,7 @@ from study.ending import Ending, complain, near, program, tell_next
 from study.feed import Progress
 from study.files import load_study, sound, study_named
 from study.home import Home, default_home
-from study.spec import Invalid, did_you_mean
+from study.spec import Invalid, Mistake, SpecError, did_you_mean
 from study.study import Run, Study
 
 if TYPE_CHECKING:
@@ -247,11 +247,12 @@ def plan(arguments: argparse.Namespace) -> int:
     """Say what a study will take: runs, hours, memory, and the seeds a difference needs."""
     from analysis.planning import seeds_for_difference
     from study.plan import at_once, expect, total_seconds
-    from study.runner import check
     from study.stages import Stages
+    from study.study import problems
 
     study = sound(load_study(Path(arguments.file)))
-    check(study)
+    if mistakes := problems(study):
+        return _plan_elsewhere(study, mistakes, arguments)
     done = _finished(study, default_home())
     stages = Stages(study, _scores(done))
     runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()
@@ -346,15 +347,48 @@ def export(arguments: argparse.Namespace) -> int:
 # --- helpers ----------------------------------------------------------------------------------
 
 
+def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.Namespace) -> int:
+    """A plan where data or checkpoints are not at hand, from published sizes; exit code 1."""
+    from study.plan import rough
+
+    cells = study.cells()
+    expected = [rough(cell, gpus=study.gpus) for cell in cells]
+    seconds = sum(
+        each.seconds * len(study.each_seed(cell.task))
+        for cell, each in zip(cells, expected, strict=True)
+    )
+    runs, hours = len(study.runs()), seconds / 3600
+    unit = "GPU" if study.gpus else "core"
+    if arguments.json:
+        print(json.dumps({"runs": runs, "seconds": seconds, "mistakes": list(map(str, mistakes))}))
+        return 1
+    _tell_counts(study)
+    places = Counter[tuple[str, str]]()
+    for cell, each in zip(cells, expected, strict=True):
+        spent = each.seconds * len(study.each_seed(cell.task))
+        places[cell.task.name, cell.model.name] += round(spent)
+    for (task, model), spent in places.items():
+        print(f"  {task + '/' + model:<45} {duration(spent):>8} for all its runs (rough)")
+    print(f"\n{runs} runs, about {hours:,.0f} {unit} hours from published sizes")
+    complain(SpecError("what the study needs here", mistakes))
+    return 1
+
+
+def _tell_counts(study: Study) -> None:
+    counts = Counter(len(study.each_seed(cell.task)) for cell in study.cells())
+    crossed = " + ".join(f"{cells} cells x {seeds} seeds" for seeds, cells in counts.items())
+    print(f"{len(study.runs())} runs: {crossed}\n")
+
+
 def _tell_sizes(study: Study, stages: "Stages") -> None:
     """How many runs there are; with searches, at most, since choices can coincide."""
     tune, searched = study.tune, [task for task, _ in study.places() for _ in study.searches]
+    if tune is None:
+        _tell_counts(study)
+        return
     tasks = [cell.task for cell in study.cells()] + searched
     counts = Counter(len(study.each_seed(task)) for task in tasks)
     crossed = " + ".join(f"{cells} cells x {seeds} seeds" for seeds, cells in counts.items())
-    if tune is None:
-        print(f"{len(study.runs())} runs: {crossed}\n")
-        return
     sizes = stages.sizes()
     print(f"{sum(sizes.values())} runs at most:")
     print(

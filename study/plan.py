@@ -3,19 +3,23 @@
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 
 from study.kinds import KINDS
 from study.models import depths_of, hollow
+from study.spec import SpecError
 from study.study import Cell, Run
+from study.tasks.task import SPLITS
 
 EFFICIENCY = 0.5  # share of a plain matrix product's speed that training reaches
 GPU_FLOPS = 2e13  # a guess for a GPU that is elsewhere; said to be one wherever it is shown
 WORDS_TO_TOKENS = 1.4
+PATCHES = 196  # of a picture, as ViT-base cuts it
 PROCESS_BYTES = 600e6  # a worker with its libraries, before the first model
 
 
@@ -52,15 +56,36 @@ def expect(
     expected = {}
     for cell in cells:
         own, similar = seen.get(cell.key, []), alike[cell.task.name, cell.model.name]
-        memory = _memory(cell, gpus)
+        guess = rough(cell, gpus=gpus)
         if own:
-            expected[cell.key] = Expected(float(np.mean(own)), memory, "measured")
+            guess = replace(guess, seconds=float(np.mean(own)), basis="measured")
         elif similar:
-            expected[cell.key] = Expected(float(np.mean(similar)), memory, "similar")
-        else:
-            speed = GPU_FLOPS if gpus else _speed()
-            expected[cell.key] = Expected(_operations(cell) / speed, memory, "rough")
+            guess = replace(guess, seconds=float(np.mean(similar)), basis="similar")
+        expected[cell.key] = guess
     return expected
+
+
+def rough(cell: Cell, *, gpus: float) -> Expected:
+    """What a run will take, from the sizes of model and data, or their published sizes.
+
+    Args:
+        cell: Its checkpoint and data need not be at hand.
+        gpus: Share of a GPU per run; 0 for CPUs.
+
+    Raises:
+        SpecError: If neither the sizes nor published ones are known.
+    """
+    weights, parameters = _sizes(cell)
+    recipe = cell.technique.recipe(cell.recipe)
+    tokens = _tokens(cell, recipe.max_length)
+    trained = recipe.epochs * tokens["train"]
+    evaluated = recipe.epochs * tokens["dev"] + tokens["test"]
+    # Kaplan et al. 2020, section 2.1: 6 operations per weight and token trained on, 2 per token
+    # evaluated, without embeddings and attention products.
+    operations = weights * (6 * trained + 2 * evaluated)
+    # Weights, gradients and both of Adam's moments as float32.
+    memory = 16.0 * parameters + (0.0 if gpus else PROCESS_BYTES)
+    return Expected(operations / (GPU_FLOPS if gpus else _speed()), memory, "rough")
 
 
 def at_once(runs: list[Run], gpus: float, workers: int | None) -> int:
@@ -83,35 +108,45 @@ def total_seconds(runs: Iterable[Run], expected: Mapping[str, Expected]) -> floa
     return sum(expected[run.cell.key].seconds for run in runs)
 
 
-def _operations(cell: Cell) -> float:
-    """Floating-point operations of a run: 6 per weight and token trained on, 2 per evaluated.
-
-    Source: Kaplan et al. 2020, section 2.1, without embeddings and attention products.
-    """
-    weights, _ = _sizes(cell)
-    splits = cell.task.load().splits
-    recipe = cell.technique.recipe(cell.recipe)
+def _tokens(cell: Cell, max_length: int) -> dict[str, float]:
+    """Tokens of each split, from the rows or from what was published of them."""
+    task = cell.task
+    try:
+        splits = task.load().splits
+    except SpecError:
+        if task.published is None:
+            raise
+        *rows, words = task.published
+        limits = (task.train_rows, task.dev_rows, task.test_rows)
+        each = min(words * WORDS_TO_TOKENS + 3, max_length)
+        return {
+            name: each * (limit or count)
+            for name, count, limit in zip(SPLITS, rows, limits, strict=True)
+        }
     tokens = {}
     for name, split in splits.items():
-        words = [len(text.split()) for text in split.text]
+        counts = np.array([_words(text) for text in split.text])
         if split.text_pair:
-            words = [a + len(b.split()) for a, b in zip(words, split.text_pair, strict=True)]
-        each = np.minimum(np.array(words) * WORDS_TO_TOKENS + 3, recipe.max_length)
-        tokens[name] = float(each.sum())
-    trained = recipe.epochs * tokens["train"]
-    evaluated = recipe.epochs * tokens["dev"] + tokens["test"]
-    return weights * (6 * trained + 2 * evaluated)
+            counts = counts + np.array([_words(text) for text in split.text_pair])
+        tokens[name] = float(np.minimum(counts * WORDS_TO_TOKENS + 3, max_length).sum())
+    return tokens
 
 
-def _memory(cell: Cell, gpus: float) -> float:
-    """Weights, gradients and both of Adam's moments as float32; activations come on top."""
-    _, parameters = _sizes(cell)
-    return 16.0 * parameters + (0.0 if gpus else PROCESS_BYTES)
+def _words(text: Any) -> int:
+    """Words of a text or a list of words; a picture counts as one patch in each of 14 x 14."""
+    if isinstance(text, bytes):
+        return PATCHES
+    return len(text.split() if isinstance(text, str) else text)
 
 
 def _sizes(cell: Cell) -> tuple[int, int]:
     """Weights that every token passes through, and all parameters."""
-    model = hollow(cell.model, KINDS[cell.task.kind])
+    try:
+        model = hollow(cell.model, KINDS[cell.task.kind])
+    except SpecError:
+        if cell.model.parameters is None:
+            raise
+        return cell.model.parameters, cell.model.parameters  # somewhat more than the former
     depths = depths_of(model)
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     return sum(n for name, n in sizes.items() if depths.of(name) > 0), sum(sizes.values())

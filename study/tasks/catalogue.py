@@ -9,6 +9,8 @@ from typing import Any
 
 from study.tasks.task import Task
 
+Size = tuple[int, int, int, int]  # rows of train, dev and test, and words per row
+
 
 def _task(name: str, **fields: Any) -> Task:
     files = {split: f"{name}/{split}.jsonl.gz" for split in ("train", "dev", "test")}
@@ -18,9 +20,10 @@ def _task(name: str, **fields: Any) -> Task:
     return Task(name=name, source=f"{source} {how}", **files, **fields)
 
 
-def _entities(name: str, entity: str, source: str) -> Task:
+def _entities(name: str, entity: str, published: Size, source: str) -> Task:
     return _task(
         name,
+        published=published,
         kind="tagging",
         metric="entity_f1",
         text="tokens",
@@ -31,9 +34,10 @@ def _entities(name: str, entity: str, source: str) -> Task:
     )
 
 
-def _relation(name: str, labels: tuple[str, ...], source: str) -> Task:
+def _relation(name: str, labels: tuple[str, ...], published: Size, source: str) -> Task:
     return _task(
         name,
+        published=published,
         metric="micro_f1_excl_negative",
         labels=labels,
         task_type="relation extraction",
@@ -52,24 +56,33 @@ TERMS = Task(
 )
 
 # --- BLURB (Gu et al. 2021, arXiv 2007.15779) ---------------------------------------------------
+# Published sizes are counted in rows; those of NCBI, EBM PICO and BioASQ are estimates.
 
 BC5_CHEM = _entities(
     "bc5_chem",
     "Chemical",
+    (4560, 4581, 4797, 26),
     "Chemical mentions (Li et al. 2016, BioCreative V CDR; split of Crichton et al. 2017).",
 )
 BC5_DISEASE = _entities(
     "bc5_disease",
     "Disease",
+    (4560, 4581, 4797, 26),
     "Disease mentions (Li et al. 2016, BioCreative V CDR; split of Crichton et al. 2017).",
 )
 NCBI_DISEASE = _entities(
-    "ncbi_disease", "Disease", "Disease mentions (Dogan et al. 2014, NCBI disease corpus)."
+    "ncbi_disease",
+    "Disease",
+    (5424, 923, 940, 25),
+    "Disease mentions (Dogan et al. 2014, NCBI disease corpus).",
 )
-BC2GM = _entities("bc2gm", "Gene", "Gene mentions (Smith et al. 2008, BioCreative II).")
+BC2GM = _entities(
+    "bc2gm", "Gene", (12_574, 2519, 5038, 28), "Gene mentions (Smith et al. 2008, BioCreative II)."
+)
 JNLPBA = _entities(
     "jnlpba",
     "Entity",
+    (16_807, 1739, 3856, 26),
     "Biomedical mentions, five classes merged to one (Collier & Kim 2004, JNLPBA).",
 )
 EBM_PICO = _task(
@@ -79,20 +92,25 @@ EBM_PICO = _task(
     text="tokens",
     label="tags",
     labels=("O", "B-PAR", "I-PAR", "B-INT", "I-INT", "B-OUT", "I-OUT"),
+    published=(40_800, 9700, 2076, 25),
     task_type="PICO",
     source="Participants, interventions and outcomes of trials (Nye et al. 2018, EBM-NLP).",
 )
 CHEMPROT = _relation(
     "chemprot",
     ("false", "CPR:3", "CPR:4", "CPR:5", "CPR:6", "CPR:9"),
+    (18_035, 11_268, 15_745, 31),
     "Chemical-protein relations (Krallinger et al. 2017, BioCreative VI).",
 )
 DDI = _relation(
     "ddi",
     ("DDI-false", "DDI-advise", "DDI-effect", "DDI-int", "DDI-mechanism"),
+    (25_296, 2496, 5716, 35),
     "Drug-drug interactions (Herrero-Zazo et al. 2013).",
 )
-GAD = _relation("gad", ("0", "1"), "Gene-disease associations (Bravo et al. 2015).")
+GAD = _relation(
+    "gad", ("0", "1"), (4261, 535, 534, 26), "Gene-disease associations (Bravo et al. 2015)."
+)
 BIOSSES = Task(
     name="biosses",
     kind="regression",
@@ -101,6 +119,7 @@ BIOSSES = Task(
     dev="biosses/dev.jsonl.gz",
     test="biosses/test.jsonl.gz",
     text_pair="text_pair",
+    published=(64, 16, 20, 46),
     task_type="sentence similarity",
     source=(
         "Sentence similarity (Sogancioglu et al. 2017), licence not stated, so not bundled. Get "
@@ -125,6 +144,7 @@ HOC = _task(
         "sustaining proliferative signaling",
         "tumor promoting inflammation",
     ),
+    published=(1295, 186, 371, 241),
     task_type="document classification",
     source="Hallmarks of cancer of whole abstracts (Baker et al. 2016).",
 )
@@ -133,6 +153,7 @@ PUBMEDQA = _task(
     text_pair="text_pair",
     truncate="only_second",
     labels=("yes", "no", "maybe"),
+    published=(450, 50, 500, 211),
     task_type="question answering",
     source="Questions and abstracts without their conclusion (Jin et al. 2019), MIT.",
 )
@@ -141,6 +162,7 @@ BIOASQ = _task(
     text_pair="text_pair",
     truncate="only_second",
     labels=("yes", "no"),
+    published=(670, 75, 140, 330),
     task_type="question answering",
     source="Questions and snippets (BioASQ 7b, yes/no; registration at bioasq.org).",
 )

@@ -63,6 +63,8 @@ class Task(Spec):
         dev_rows: Size of the dev subset; None uses all rows.
         test_rows: Size of the test subset; None uses all rows.
         subset_seed: Draws the subset, the same for every run.
+        published: Rows of train, dev and test, and words per row, as published; for plans that
+            are made where the data are not.
         task_type: What it counts as in a suite's score, such as `NER`.
         folder: Where relative paths start; the study fills it in.
         source: Where the data comes from, under which licence, and how to get it; said where it is
@@ -86,6 +88,7 @@ class Task(Spec):
     dev_rows: int | None = Field(default=None, gt=0)
     test_rows: int | None = Field(default=None, gt=0)
     subset_seed: int = 0
+    published: tuple[int, int, int, int] | None = None
     task_type: str = ""
     folder: str | None = None
     source: str = ""

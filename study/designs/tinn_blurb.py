@@ -1,0 +1,76 @@
+"""Fine-tuning stability on BLURB at the scale of Tinn et al. 2023 (arXiv 2112.07869).
+
+Thirteen tasks, ten models, seven ways of fine-tuning; ten seeds on the three smallest question
+answering and similarity tasks, five on the others, as Gu et al. 2021 report. Recipes per task are
+those that Yasunaga et al. 2022 publish for BioLinkBERT-base, since the paper's are not known to us.
+
+Before it runs: `study import-blurb` for the data; `study convert` for both PubMedELECTRA, which the
+hub has only as pickles. `study plan study/designs/tinn_blurb.py` says what it takes.
+"""
+
+from study import (
+    BiasedAdam,
+    FreezeLower,
+    LayerwiseDecay,
+    Own,
+    Recipe,
+    ReinitTop,
+    Standard,
+    Study,
+    main,
+)
+from study.catalogue import MODELS
+from study.tasks import BLURB
+
+SHARED = Recipe(max_length=512, precision="bfloat16")
+MANY = range(10)
+
+STUDY = Study(
+    name="tinn-blurb",
+    tasks=BLURB,
+    models=[
+        MODELS[name]
+        for name in (
+            "bert-base",
+            "bert-large",
+            "electra-base",
+            "electra-large",
+            "bluebert-base",
+            "bluebert-large",
+            "pubmedbert-base",
+            "pubmedbert-large",
+            "pubmedelectra-base",
+            "pubmedelectra-large",
+        )
+    ],
+    recipe=SHARED,
+    techniques=[
+        Standard(),
+        BiasedAdam(),
+        FreezeLower(layers=6),
+        LayerwiseDecay(rate=0.9),
+        LayerwiseDecay(rate=0.8),
+        ReinitTop(layers=1),
+        ReinitTop(layers=3),
+    ],
+    seeds=range(5),
+    per_task={
+        "bc5_chem": Own(recipe=SHARED.replace(lr=5e-5, batch_size=32, epochs=20)),
+        "bc5_disease": Own(recipe=SHARED.replace(lr=5e-5, batch_size=16, epochs=8)),
+        "ncbi_disease": Own(recipe=SHARED.replace(lr=5e-5, batch_size=32, epochs=20)),
+        "bc2gm": Own(recipe=SHARED.replace(lr=6e-5, batch_size=32, epochs=50)),
+        "jnlpba": Own(recipe=SHARED.replace(lr=1e-5, batch_size=16, epochs=5)),
+        "ebm_pico": Own(recipe=SHARED.replace(lr=5e-5, batch_size=32, epochs=1)),
+        "chemprot": Own(recipe=SHARED.replace(lr=3e-5, batch_size=32, epochs=10, max_length=256)),
+        "ddi": Own(recipe=SHARED.replace(lr=2e-5, batch_size=32, epochs=5, max_length=256)),
+        "gad": Own(recipe=SHARED.replace(lr=3e-5, batch_size=32, epochs=10, max_length=128)),
+        "biosses": Own(recipe=SHARED.replace(lr=1e-5, batch_size=16, epochs=30), seeds=MANY),
+        "hoc": Own(recipe=SHARED.replace(lr=4e-5, batch_size=32, epochs=40)),
+        "pubmedqa": Own(recipe=SHARED.replace(lr=2e-5, batch_size=16, epochs=30), seeds=MANY),
+        "bioasq": Own(recipe=SHARED.replace(lr=2e-5, batch_size=16, epochs=20), seeds=MANY),
+    },
+    gpus=0.25,
+)
+
+if __name__ == "__main__":
+    main(STUDY)
