@@ -82,11 +82,15 @@ class Fit:
     stepping: float = 0.0
 
     @property
-    def oriented(self) -> float:
-        """The last dev score, higher is better; -inf where it is undefined or has diverged."""
+    def standing(self) -> tuple[float, float]:
+        """What starts are compared by: the last dev score, then the last training loss.
+
+        Small dev sets often tie. Higher is better; -inf where undefined or diverged.
+        """
         if self.kept is None or not np.isfinite(self.scores[-1]):
-            return -math.inf
-        return self.scores[-1] if self.setting.metric.higher_is_better else -self.scores[-1]
+            return -math.inf, -math.inf
+        sign = 1.0 if self.setting.metric.higher_is_better else -1.0
+        return sign * self.scores[-1], -self.losses[-1]
 
     def epochs(self) -> Iterator[None]:
         """Train on; stops after every epoch, and for good where a loss or output is not finite."""

@@ -115,7 +115,7 @@ def _best_start(
         epochs = fit.epochs()
         for _ in range(starts.epochs if len(starts.seeds) > 1 else 0):
             next(epochs, None)
-        if best is None or fit.oriented > best.oriented:  # the first of equals
+        if best is None or fit.standing > best.standing:  # the first of equals
             if best is not None:
                 spent.add(best)
             best, going = fit, epochs

@@ -47,7 +47,7 @@ EXAMPLES: dict[str, Technique] = {
     "BitFit": BitFit(),
     "GradualUnfreezing": GradualUnfreezing(share=0.75),
     "ProbeThenTune": ProbeThenTune(epochs=1, lr=1e-2),
-    "Restarts": Restarts(heads=3),
+    "Restarts": Restarts(heads=5),
     "LayerwiseDecay": LayerwiseDecay(rate=0.5),
     "ComponentClip": ComponentClip(max_norm=0.01),
     "ChildTuningF": ChildTuningF(p=0.5),

@@ -10,9 +10,9 @@ from study.techniques.base import Starts, Technique
 class Restarts(Technique):
     """Begin several times with other heads and stop all but the best on dev.
 
-    All starts happen inside one run and belong to its seed; a seed of the study is never dropped.
-    The first start is the run as it would be without restarts. What all of them cost is in the
-    run's steps and seconds.
+    Where dev scores tie, the lower training loss decides. All starts happen inside one run and
+    belong to its seed; a seed of the study is never dropped. The first start is the run as it
+    would be without restarts. What all of them cost is in the run's steps and seconds.
 
     Attributes:
         heads: How many starts, each with a new head of its own.
