@@ -120,7 +120,7 @@ def theirs(techniques: int, seeds: int, epochs: int) -> Scores:
     study = question(techniques, seeds, epochs)
     task, model = study.tasks[0], study.models[0]
     data = task.load()
-    reader = processor(model, data.kind)
+    reader = processor(model, type(data.kind))
     splits = {}
     for name, split in data.splits.items():
         tokens = reader(

@@ -14,6 +14,7 @@ from study.models import Model, processor
 from study.spec import digest
 from study.tasks import TaskData
 
+ENCODERS = ("tokenizers", "transformers", "pillow")
 FORMAT = 1  # of the files below; a change of `kinds` that changes what is encoded raises it
 
 
@@ -61,18 +62,19 @@ def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path) ->
             "model": model.identity(),
             "max_length": max_length,
             "truncate": data.truncate,
-            "tokenizers": importlib.metadata.version("tokenizers"),
+            "versions": [importlib.metadata.version(name) for name in ENCODERS],
         }
     )
     file = folder / f"{name}.npz"
     if file.is_file():
-        with np.load(file, allow_pickle=False) as stored:
-            splits = {
-                part: _restored(dict(stored), f"{part}/", split, data.kind)
-                for part, split in data.splits.items()
-            }
+        with np.load(file, allow_pickle=False) as opened:
+            stored = dict(opened)
+        splits = {
+            part: _restored(stored, f"{part}/", split, data.kind)
+            for part, split in data.splits.items()
+        }
         return Prepared(splits, data.kind)
-    made = prepare(data, processor(model, data.kind), max_length)
+    made = prepare(data, processor(model, type(data.kind)), max_length)
     folder.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}.partial")
     with partial.open("wb") as stream:

@@ -20,6 +20,7 @@ from study.kinds import Kind
 from study.seeding import Seed, torch_rng
 from study.spec import Mistake, Spec, SpecError
 
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 DECIDING = ("*.safetensors", "*.json", "*.txt", "*.model")  # weights, configuration, tokenizer
 
 # --- checkpoints ------------------------------------------------------------------------------
@@ -142,6 +143,8 @@ class Family:
         block_ends: In a layer, the last map of the attention and of the feed-forward block, whose
             outputs are added to the residual stream.
         biases: Whether maps and norms have biases.
+        kept: Parts outside the body that pretraining leaves; all others there are new in every
+            run, whatever a checkpoint holds.
         causal: Whether a token sees only those before it, so that the last one stands for the text.
     """
 
@@ -155,6 +158,7 @@ class Family:
     query_value: tuple[str, ...] = ("attention.self.query", "attention.self.value")
     block_ends: tuple[str, ...] = ("attention.output.dense", "output.dense")
     biases: bool = True
+    kept: tuple[str, ...] = ()
     causal: bool = False
 
 
@@ -190,6 +194,7 @@ FAMILIES: dict[str, Family] = {
         query_value=("attn.Wqkv",),
         block_ends=("attn.Wo", "mlp.Wo"),
         biases=False,
+        kept=("head",),
     ),
     "vit": Family(
         "vit",
@@ -358,7 +363,8 @@ class Loaded:
 
     Attributes:
         processor: The checkpoint's fast tokenizer, or its image processor.
-        new: Names of the parameters that the checkpoint does not have, drawn from `head`.
+        new: Names of the parameters drawn from `head`: the task head, and what of it lies in the
+            body but not in the checkpoint.
     """
 
     def __init__(self, model: Model, kind: Kind):
@@ -383,14 +389,22 @@ class Loaded:
             use_safetensors=True,
             num_labels=kind.outputs,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # a task head of another size; the body is checked below
             **({"problem_type": kind.problem} if kind.problem else {}),
         )
-        self.processor = processor(model, kind)
+        self.processor = processor(model, type(kind))
         if getattr(self._template.config, "pad_token_id", 0) is None:
             # Decoders find the end of a row by it.
             self._template.config.pad_token_id = self.processor.pad_token_id
-        self.new = sorted(report["missing_keys"])
         depths = depths_of(self._template)
+        # A head that somebody trained is no pretraining: seeds would not draw it.
+        outside = {
+            name
+            for name, _ in self._template.named_parameters()
+            if not _under(name, [depths.family.body, *depths.family.kept])
+        }
+        mismatched = {name for name, *_ in report["mismatched_keys"]}
+        self.new = sorted({*report["missing_keys"], *mismatched, *outside})
         lost = [name for name in self.new if depths.of(name) < depths.head]
         if lost:
             raise LookupError(
@@ -412,16 +426,31 @@ class Loaded:
         return model
 
 
-def processor(model: Model, kind: Kind) -> Any:
-    """The checkpoint's fast tokenizer, or its image processor."""
+def processor(model: Model, kind: type[Kind]) -> Any:
+    """The checkpoint's fast tokenizer, or its image processor.
+
+    Raises:
+        SpecError: If the checkpoint has none, or its packages are not installed.
+    """
     import transformers  # takes seconds
 
-    if kind.name == "image":
-        return transformers.AutoImageProcessor.from_pretrained(model.folder(), backend="pil")
+    folder = model.folder()
+    image = kind.name == "image"
+    wanted = ("preprocessor_config.json",) if image else TOKENIZERS
+    if not any(file for name in wanted for file in folder.glob(name)):
+        what = "image processor" if image else "tokenizer"  # without it transformers makes up one
+        raise _wrong(model, f"{folder.name!r} has no {what}, none of {', '.join(wanted)}.")
     # Byte-level tokenizers take lists of words only where each begins as inside a text.
     words = {"add_prefix_space": True} if kind.words else {}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model.folder(), use_fast=True, **words)
-    return _for_batches(tokenizer)
+    try:
+        if image:
+            return transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+        return _for_batches(
+            transformers.AutoTokenizer.from_pretrained(folder, use_fast=True, **words)
+        )
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise _wrong(model, f"its tokenizer or processor cannot be read: {reason}") from error
 
 
 def _for_batches(tokenizer: Any) -> Any:

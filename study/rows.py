@@ -3,10 +3,13 @@
 import gzip
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from study import hub
 from study.spec import Mistake, SpecError, did_you_mean
@@ -65,14 +68,22 @@ def resolve(source: str, folders: list[str]) -> str | Path:
     raise SpecError("data", [Mistake(source, f"no such file in {places}.{hint}")])
 
 
-def read_rows(source: str | Path, columns: list[str], *, id_column: str, split: str) -> Rows:
+def read_rows(
+    source: str | Path,
+    columns: list[str],
+    *,
+    id_column: str,
+    split: str,
+    optional: Sequence[str] = (),
+) -> Rows:
     """Read JSONL, CSV, Parquet or a hub data set.
 
     Args:
         source: A file, or a name on the hub.
-        columns: Which must be there, with a value in every row.
+        columns: Which must be there, with a value in every row but for the optional ones.
         id_column: Column with ids; where it is absent rows are named by split and number.
         split: `train`, `dev` or `test`.
+        optional: Columns that may be empty.
 
     Raises:
         SpecError: With every broken line, missing column and empty value.
@@ -94,7 +105,9 @@ def read_rows(source: str | Path, columns: list[str], *, id_column: str, split: 
         for column in columns:
             value, where = record.get(column), f"{name}, row {number}, {column}"
             if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-                wrong.append(Mistake(where, "is empty."))
+                record[column] = ""
+                if column not in optional:
+                    wrong.append(Mistake(where, "is empty."))
     if wrong:
         raise SpecError("data", wrong[:10])
     ids = [
@@ -125,7 +138,11 @@ def _records(source: str | Path) -> tuple[list[dict[str, Any]], list[int]]:
     else:
         text = f"unknown kind of file {kinds!r}; JSONL, CSV and Parquet are read."
         raise SpecError("data", [Mistake(str(source), text)])
-    records = [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+    # Parquet's lists come as arrays.
+    records = [
+        {str(k): v.tolist() if isinstance(v, np.ndarray) else v for k, v in row.items()}
+        for row in frame.to_dict("records")
+    ]
     return records, list(range(1, len(records) + 1))
 
 
@@ -173,16 +190,22 @@ def _hub_rows(source: str) -> list[dict[str, Any]]:
         raise SpecError("data", [Mistake(source, text)])
     try:
         loaded = datasets.load_dataset(owner_and_name, config, split=split)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last for data sets with scripts
         reason = str(error).splitlines()[0]
         text = f"cannot be loaded from the hub: {reason}"
         raise SpecError("data", [Mistake(source, text)]) from error
-    classes = {
-        column: feature.names
-        for column, feature in loaded.features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
+    classes = {}
+    for column, feature in loaded.features.items():
+        inner = getattr(feature, "feature", feature)  # a list of tags has it inside
+        if isinstance(inner, datasets.ClassLabel):
+            classes[column] = inner.names
     return [
-        {k: classes[k][v] if k in classes and v >= 0 else v for k, v in row.items()}
-        for row in loaded
+        {k: _named(v, classes[k]) if k in classes else v for k, v in row.items()} for row in loaded
     ]
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """Class numbers of the hub as names; -1 says that there is none."""
+    if isinstance(value, list):
+        return [_named(each, names) for each in value]
+    return names[value] if value >= 0 else value

@@ -12,7 +12,7 @@ from study import metrics
 from study.catalogue import MODELS
 from study.fitting import Setting
 from study.kinds import KINDS, Kind
-from study.models import Model, depths_of, hollow, longest_input
+from study.models import Model, depths_of, hollow, longest_input, processor
 from study.search import Search, Tune, tuning_mistakes
 from study.seeding import Seed
 from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, did_you_mean, digest
@@ -204,6 +204,11 @@ class Own(Spec):
     recipe: Recipe | None = None
     seeds: Annotated[AnySeeds | None, BeforeValidator(_listed)] = None
 
+    @classmethod
+    def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
+        """Seeds, where there are any, stand once."""
+        return _repeats("seeds", fields.get("seeds"))
+
 
 def _as_entry(value: Any) -> Any:
     if isinstance(value, Technique):
@@ -252,23 +257,18 @@ class Study(Spec):
         """Nothing stands twice, and there are seeds."""
         mistakes = []
         for field in ("tasks", "models", "techniques", "seeds"):
-            given = fields.get(field)
-            if not isinstance(given, list | tuple | range | set):
-                continue
-            given = list(given)
-            if not given:
-                mistakes.append(Mistake(field, "is empty; a study needs at least one."))
-            values = [_told_apart(value) for value in given]
-            for index, value in enumerate(values):
-                if value is not None and (first := values.index(value)) < index:
-                    text = f"repeats {field}[{first}]: {value}."
-                    mistakes.append(Mistake(f"{field}[{index}]", text))
+            mistakes += _repeats(field, fields.get(field))
         given_own = fields.get("per_task") or {}
         names = [task.name for task in fields.get("tasks") or [] if isinstance(task, Task)]
         mistakes += [
             Mistake(f"per_task[{name!r}]", f"no such task. {did_you_mean(name, names)}")
             for name in given_own
             if name not in names
+        ]
+        mistakes += [
+            Mistake(f"per_task[{name!r}]", f"{own!r} is not an Own(recipe=..., seeds=...).")
+            for name, own in given_own.items()
+            if not isinstance(own, Own | Invalid)
         ]
         techniques = fields.get("techniques")
         if isinstance(techniques, list | tuple):
@@ -333,6 +333,19 @@ def in_turn(runs: Iterable[Sequence[Run]]) -> list[Run]:
     return [run for one in rounds for run in one if run is not None]
 
 
+def _repeats(field: str, given: Any) -> list[Mistake]:
+    """What is wrong with a list of which each element counts once."""
+    if not isinstance(given, list | tuple | range | set):
+        return []
+    given = list(given)
+    mistakes = [] if given else [Mistake(field, "is empty; a study needs at least one.")]
+    values = [_told_apart(value) for value in given]
+    for index, value in enumerate(values):
+        if value is not None and (first := values.index(value)) < index:
+            mistakes.append(Mistake(f"{field}[{index}]", f"repeats {field}[{first}]: {value}."))
+    return mistakes
+
+
 def _told_apart(value: Any) -> str | None:
     """What makes an element of a study its own; None where it is wrong anyway."""
     match value:
@@ -392,6 +405,7 @@ def problems(study: Study) -> list[Mistake]:
     kinds = dict.fromkeys(task.kind for task in study.tasks)
     for (index, model), kind in product(enumerate(study.models), kinds):
         try:
+            processor(model, KINDS[kind])
             shape = hollow(model, KINDS[kind])
             shapes[model.name, kind] = shape, depths_of(shape)
         except SpecError as error:
@@ -441,10 +455,14 @@ def _unfit(
 
 def _same_keys(study: Study) -> list[Mistake]:
     """Cells that differ in name alone would share their runs."""
+    keys = [(cell.name, cell.key) for cell in study.cells()]
+    if study.searches:  # their cells are not known yet, but where they search is
+        keys += [(f"task {task.name!r}", digest(task.identity())) for task in study._placed_tasks()]
+        keys += [(f"model {model.name!r}", model.identity()) for model in study.models]
     seen: dict[str, str] = {}
     found = []
-    for cell in study.cells():
-        if cell.key in seen:
-            found.append(Mistake(cell.name, f"is the same as {seen[cell.key]}; name it once."))
-        seen[cell.key] = cell.name
+    for name, key in keys:
+        if key in seen:
+            found.append(Mistake(name, f"is the same as {seen[key]}; name it once."))
+        seen[key] = name
     return found

@@ -50,8 +50,8 @@ STUDY = Study(
     seeds=range(3),
     per_task={
         "biosses": Own(recipe=SHARED.replace(epochs=10), seeds=range(10)),
-        "chemprot@256": Own(recipe=SHARED.replace(epochs=8)),
-        "bc5_disease@256": Own(recipe=SHARED.replace(lr=5e-4, epochs=8)),
+        "chemprot@256d128t256": Own(recipe=SHARED.replace(epochs=8)),
+        "bc5_disease@256d128t256": Own(recipe=SHARED.replace(lr=5e-4, epochs=8)),
     },
 )
 

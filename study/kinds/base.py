@@ -13,6 +13,7 @@ from torch.nn import functional
 from study.batches import Encoded, Ints
 from study.spec import did_you_mean
 
+QUESTION_TOKENS = 64  # longer questions lose their end
 Outputs = npt.NDArray[np.float32]  # (n_units, n_outputs)
 Wrong = tuple[int, str]  # index of a row, and what is wrong with it
 
@@ -166,8 +167,27 @@ def encode_texts(
     Returns:
         Flat columns, their padding values, and where rows start, shape (n_rows + 1,).
     """
-    tokens = tokenizer(split.text, split.text_pair, truncation=truncate, max_length=max_length)
+    text = split.text
+    if truncate == "only_second":
+        text = cut(text, tokenizer, min(QUESTION_TOKENS, max_length // 2))
+    tokens = tokenizer(text, split.text_pair, truncation=truncate, max_length=max_length)
     return flat_columns(tokens, tokenizer)
+
+
+def cut(questions: list[str], tokenizer: Any, limit: int) -> list[str]:
+    """Questions without what lies beyond a number of tokens, so that a text beside them has room.
+
+    Source: Devlin et al. 2019, whose limit is 64.
+    """
+    found = tokenizer(
+        questions,
+        add_special_tokens=False,
+        truncation=True,
+        max_length=limit,
+        return_offsets_mapping=True,
+    )
+    ends = [offsets[-1][1] if offsets else 0 for offsets in found["offset_mapping"]]
+    return [question[:end] for question, end in zip(questions, ends, strict=True)]
 
 
 def flat_columns(tokens: Any, tokenizer: Any) -> tuple[dict[str, Ints], dict[str, int], Ints]:

@@ -1,6 +1,7 @@
 """One class, one value, or any number of classes for a text or a pair of texts."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -115,14 +116,18 @@ class Multilabel(Kind):
     @classmethod
     def found(cls, values: Iterable[Any]) -> tuple[str, ...]:
         """The names, sorted."""
-        return tuple(sorted({name for value in values for name in _names(value)}))
+        return tuple(sorted({name for value in values for name in _found(value)}))
 
     def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
         """Which classes hold; a value is a list of names, or one text with `|` between them."""
         gold = np.zeros((len(values), len(self.labels)), np.int64)
         wrong: list[Wrong] = []
         for row, value in enumerate(values):
-            ids, complaints = ids_of(_names(value), self.labels)
+            try:
+                ids, complaints = ids_of(_names(value), self.labels)
+            except ValueError as error:
+                wrong.append((row, str(error)))
+                continue
             wrong += [(row, text) for _, text in complaints]
             gold[row, ids[ids >= 0]] = 1
         return gold, wrong
@@ -191,4 +196,12 @@ def _encode(
 def _names(value: Any) -> list[str]:
     if isinstance(value, str):
         return [name.strip() for name in value.split("|") if name.strip()]
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{value!r} is not a list of labels, or one text with | between them.")
     return list(map(str, value))
+
+
+def _found(value: Any) -> list[str]:
+    with suppress(ValueError):  # told by `gold`, with its row
+        return _names(value)
+    return []

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as Pictures
-from PIL import UnidentifiedImageError
 
 from study.batches import Encoded
 from study.kinds.base import Split
@@ -30,8 +29,8 @@ class Image(Classification):
             raw = base64.b64decode(value, validate=True) if isinstance(value, str) else value
             raw = raw["bytes"] if isinstance(raw, dict) else bytes(raw)  # as hub data sets have it
             with Pictures.open(io.BytesIO(raw)) as picture:
-                picture.verify()
-        except (ValueError, TypeError, KeyError, UnidentifiedImageError) as error:
+                picture.load()  # all of it; some that open are cut short
+        except (ValueError, TypeError, KeyError, OSError, SyntaxError) as error:
             raise ValueError("is not an image file, as bytes or base64 text.") from error
         return raw
 

@@ -8,9 +8,18 @@ import torch
 from torch import Tensor
 
 from study.batches import Encoded, Ints
-from study.kinds.base import Kind, Outputs, Split, Wrong, flat_columns, kl, starts_of
+from study.kinds.base import (
+    QUESTION_TOKENS,
+    Kind,
+    Outputs,
+    Split,
+    Wrong,
+    cut,
+    flat_columns,
+    kl,
+    starts_of,
+)
 
-QUESTION_TOKENS = 64  # longer questions lose their end
 ANSWER_TOKENS = 30
 CANDIDATES = 20  # best starts and ends that are paired
 
@@ -41,6 +50,9 @@ class Span(Kind):
         for row, value in enumerate(values):
             answers: tuple[tuple[str, int], ...] = ()
             try:
+                if isinstance(value, dict):  # as the hub's SQuAD has them
+                    both = zip(value["text"], value["answer_start"], strict=True)
+                    value = [{"text": text, "start": start} for text, start in both]
                 answers = tuple((str(answer["text"]), int(answer["start"])) for answer in value)
             except (KeyError, TypeError, ValueError):
                 text = f"{value!r} is not a list of answers, each with `text` and `start`."
@@ -53,7 +65,7 @@ class Span(Kind):
     ) -> Encoded:
         """One row per window; the first gold answer is the target where the window holds it."""
         tokens = processor(
-            _cut(split.text, processor, min(QUESTION_TOKENS, max_length // 3)),
+            cut(split.text, processor, min(QUESTION_TOKENS, max_length // 3)),
             self.texts(split),
             truncation="only_second",
             max_length=max_length,
@@ -126,19 +138,6 @@ class Span(Kind):
         """`answer`; the label is the gold answers with ` | ` between them."""
         gold = [" | ".join(dict.fromkeys(answers)) for answers in data.gold]
         return {"id": data.ids, "label": gold, "answer": self.answers(outputs, data)}
-
-
-def _cut(questions: list[str], tokenizer: Any, limit: int) -> list[str]:
-    """Questions without what lies beyond the limit."""
-    found = tokenizer(
-        questions,
-        add_special_tokens=False,
-        truncation=True,
-        max_length=limit,
-        return_offsets_mapping=True,
-    )
-    ends = [offsets[-1][1] if offsets else 0 for offsets in found["offset_mapping"]]
-    return [question[:end] for question, end in zip(questions, ends, strict=True)]
 
 
 def _offsets(tokens: Any, row: int) -> Ints:

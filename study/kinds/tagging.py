@@ -1,6 +1,8 @@
 """A tag for every word."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from study.batches import Encoded
 from study.kinds.base import Kind, Outputs, Split, Wrong, flat_columns, ids_of, starts_of
 from study.kinds.classes import entropy
 
+TAG = re.compile(r"O|[BI]-.+")
 IGNORED = -100  # transformers leaves these positions out of the loss
 
 
@@ -30,24 +33,35 @@ class Tagging(Kind):
     @classmethod
     def found(cls, values: Iterable[Any]) -> tuple[str, ...]:
         """The tags, `O` first, then sorted."""
-        tags = {str(tag) for value in values for tag in _words(value)}
+        tags = {tag for value in values for tag in _found(value)}
         return ("O", *sorted(tags - {"O"}))
 
     @classmethod
     def text(cls, value: Any) -> Any:
         """Words; a text is cut at white space."""
-        if not isinstance(value, str | Iterable) or not (words := _words(value)):
+        if not (words := _words(value)):
             raise ValueError(f"{value!r} is not a list of words.")
         return words
 
     def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
         """Tags, as many as the row has words."""
-        gold = [_words(value) for value in values]
+        gold: list[list[str]] = []
         wrong: list[Wrong] = []
+        for row, value in enumerate(values):
+            try:
+                gold.append(_words(value))
+            except ValueError as error:
+                wrong.append((row, str(error)))
+                gold.append([])
         for row, (tags, words) in enumerate(zip(gold, texts, strict=True)):
             if len(tags) != len(words):
                 wrong.append((row, f"has {len(tags)} tags for {len(words)} words."))
             wrong += [(row, text) for _, text in ids_of(tags, self.labels)[1]]
+            wrong += [
+                (row, f"{tag!r} is no tag: O, or B- or I- with a class, as in B-Gene.")
+                for tag in dict.fromkeys(tags)
+                if not TAG.fullmatch(tag)
+            ]
         return gold, wrong
 
     def encode(
@@ -121,4 +135,14 @@ class Tagging(Kind):
 
 
 def _words(value: Any) -> list[str]:
-    return value.split() if isinstance(value, str) else list(map(str, value))
+    if isinstance(value, str):
+        return value.split()
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{value!r} is not a list of words or tags.")
+    return list(map(str, value))
+
+
+def _found(value: Any) -> list[str]:
+    with suppress(ValueError):  # told by `gold`, with its row
+        return _words(value)
+    return []

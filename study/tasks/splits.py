@@ -25,8 +25,12 @@ class Division(Spec):
         return []
 
     @abstractmethod
-    def divide(self, rows: Rows, labels: Sequence[Any]) -> Parts:
+    def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
         """Which rows go where.
+
+        Args:
+            rows: All of them.
+            labels: Classes to have in equal shares; None for other kinds of task.
 
         Raises:
             SpecError: If the rows cannot be divided so.
@@ -41,7 +45,7 @@ class KFold(Division):
         fold: Which of them is test, from 0.
         seed: Draws the folds, the same for every run.
 
-    Source: scikit-learn's StratifiedKFold where labels are texts, KFold otherwise.
+    Source: scikit-learn's StratifiedKFold for classes, KFold for other kinds of task.
     """
 
     folds: int = Field(ge=3)
@@ -53,17 +57,16 @@ class KFold(Division):
         """The fold is one of the folds."""
         return _fold_in_range(fields)
 
-    def divide(self, rows: Rows, labels: Sequence[Any]) -> Parts:
+    def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
         """Each class in equal shares, if there are classes."""
         count = len(rows.ids)
         _enough(self.folds, count, f"{count} rows", rows.source)
-        classes = [str(label) for label in labels]
-        named = all(isinstance(label, str) and not _is_number(label) for label in labels)
-        kind = StratifiedKFold if named else PlainKFold
-        if named and min(classes.count(c) for c in set(classes)) < self.folds:
-            rare = min(set(classes), key=classes.count)
+        classes = [str(label) for label in labels] if labels is not None else [""] * count
+        rare = min(set(classes), key=classes.count)
+        if classes.count(rare) < self.folds:
             text = f"{self.folds} is more than the {classes.count(rare)} rows labelled {rare!r}."
             raise SpecError("data", [Mistake("split.folds", text)])
+        kind = PlainKFold if labels is None else StratifiedKFold
         folds = kind(self.folds, shuffle=True, random_state=self.seed)
         return _parts([test for _, test in folds.split(classes, classes)], self.fold)
 
@@ -95,7 +98,7 @@ class ByGroup(Division):
         """The group's column."""
         return [self.column]
 
-    def divide(self, rows: Rows, labels: Sequence[Any]) -> Parts:
+    def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
         """Folds of about equal numbers of groups; no group in two of them."""
         groups = [str(value) for value in rows.columns[self.column]]
         distinct = len(set(groups))
@@ -124,7 +127,7 @@ class ByTime(Division):
         """The time's column."""
         return [self.column]
 
-    def divide(self, rows: Rows, labels: Sequence[Any]) -> Parts:
+    def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
         """Cut at two points in time."""
         times = _times(rows, self.column)
         ordered = np.sort(times)

@@ -57,8 +57,8 @@ class Task(Spec):
         id: Column with a unique id; rows are numbered where the data has none.
         truncate: What a pair that is too long loses: the end of its longer text
             (`longest_first`) or of the second (`only_second`), so that a question stays whole.
-        labels: Class names, for `micro_f1_excl_negative` the negative class first; None takes
-            those found in `train`, sorted.
+        labels: Class names, for `f1` and `micro_f1_excl_negative` the negative class first; None
+            takes those found in `train`, sorted.
         train_rows: Size of the training subset; None trains on all rows. See `subset`.
         dev_rows: Size of the dev subset; None uses all rows.
         test_rows: Size of the test subset; None uses all rows.
@@ -121,11 +121,21 @@ class Task(Spec):
         elif given:
             text = f"divides the rows of `train`; leave out {' and '.join(given)}."
             mistakes = [Mistake("split", text)]
+        pairs = {"kind": "span", "truncate": "only_second"}
+        if fields.get("text_pair") is None:
+            mistakes += [
+                Mistake(field, f"{value!r} needs `text_pair`, the column of the second text.")
+                for field, value in pairs.items()
+                if fields.get(field) == value
+            ]
         return mistakes + cls._metric_mistakes(fields)
 
     @classmethod
     def _metric_mistakes(cls, fields: Mapping[str, Any]) -> list[Mistake]:
         kind, name = fields.get("kind", "classification"), fields.get("metric", "accuracy")
+        if name in ("f1", "micro_f1_excl_negative") and fields.get("labels") is None:
+            text = f"{name!r} needs `labels`, the negative class first: the alphabet cannot tell."
+            return [Mistake("labels", text)]
         metric = metrics.METRICS.get(name)
         if metric is None or kind not in KINDS or kind in metric.kinds:
             return []
@@ -136,9 +146,16 @@ class Task(Spec):
     def subset(
         self, rows: int, *, seed: int, dev_rows: int | None = None, test_rows: int | None = None
     ) -> Self:
-        """The same task with fewer rows, fixed over all seeds of a study; None keeps all."""
+        """The same task with fewer rows, fixed over all seeds of a study; None keeps all.
+
+        The name says the sizes: `gad@256d128t256` has 256 rows for training, 128 for dev, 256 for
+        test.
+        """
         return self.replace(
-            name=f"{self.name}@{rows}" + (f".{seed}" if seed else ""),
+            name=f"{self.name}@{rows}"
+            + (f"d{dev_rows}" if dev_rows else "")
+            + (f"t{test_rows}" if test_rows else "")
+            + (f".{seed}" if seed else ""),
             train_rows=rows,
             dev_rows=dev_rows,
             test_rows=test_rows,
@@ -217,12 +234,14 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
 
 def _tables(task: Task, folders: list[str]) -> tuple[dict[str, Rows], list[Mistake]]:
     columns = [task.text, *([task.text_pair] if task.text_pair else []), task.label]
+    optional = [task.label] if task.kind == "multilabel" else []  # no class at all
     if task.split is not None:
         columns += task.split.columns
         try:
             found = resolve(task.train, folders)
-            rows = read_rows(found, columns, id_column=task.id, split="row")
-            parts = task.split.divide(rows, rows.columns[task.label])
+            rows = read_rows(found, columns, id_column=task.id, split="row", optional=optional)
+            named = task.kind in ("classification", "image")
+            parts = task.split.divide(rows, rows.columns[task.label] if named else None)
         except SpecError as error:
             return {}, error.mistakes
         return {name: rows.take(parts[name]) for name in SPLITS}, []
@@ -230,7 +249,9 @@ def _tables(task: Task, folders: list[str]) -> tuple[dict[str, Rows], list[Mista
     for split in SPLITS:
         try:
             found = resolve(getattr(task, split), folders)
-            tables[split] = read_rows(found, columns, id_column=task.id, split=split)
+            tables[split] = read_rows(
+                found, columns, id_column=task.id, split=split, optional=optional
+            )
         except SpecError as error:
             mistakes += error.mistakes
     return tables, mistakes

@@ -219,3 +219,22 @@ def test_encoded_data_are_read_back_from_disk(tmp_path, task, model):
         given = {"data": task.load(), "model": model, "max_length": 32, **change}
         prepare_once(**given, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_lists_in_parquet_and_rows_without_any_label(tmp_path):
+    import pandas as pd
+
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "label": [["x", "y"], [], ["y"]]})
+    for split in ("train", "dev", "test"):
+        frame.to_parquet(tmp_path / f"{split}.parquet")
+        lines = ["text,label", "a,x|y", "b,", "c,y"]
+        (tmp_path / f"{split}.csv").write_text("\n".join(lines))
+    for kind in ("parquet", "csv"):
+        files = {split: f"{split}.{kind}" for split in ("train", "dev", "test")}
+        task = Task(name="m", kind="multilabel", metric="micro_f1", folder=str(tmp_path), **files)
+        assert task.load().splits["train"].gold.tolist() == [[1, 1], [0, 0], [0, 1]]
+
+
+def test_the_name_of_a_subset_says_its_sizes():
+    assert TERMS.subset(64, seed=0).name == "terms@64"
+    assert TERMS.subset(64, seed=3, dev_rows=16, test_rows=8).name == "terms@64d16t8.3"

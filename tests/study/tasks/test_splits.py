@@ -47,6 +47,13 @@ def test_folds_have_classes_in_equal_shares(table):
         assert task.load().splits["test"].gold.tolist().count(0) == 4  # a third of twelve
 
 
+def test_classes_that_are_numbers_are_classes(tmp_path):
+    lines = ["text,label"] + [f"t{n},{int(n < 3)}" for n in range(30)]
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    task = Task(name="mine", train="mine.csv", folder=str(tmp_path), split=KFold(folds=3))
+    assert [int(fold.load().splits["test"].gold.sum()) for fold in task.folds()] == [1, 1, 1]
+
+
 def test_the_folds_are_drawn_by_the_tasks_own_seed(table):
     assert ids(table) == ids(table.replace(name="again"))
     assert ids(table) != ids(table.replace(split=KFold(folds=5, seed=1)))
@@ -111,3 +118,18 @@ def test_mistakes_of_the_fields():
     ]
     missing = Task(name="mine", train="a.csv", dev="b.csv")
     assert [mistake.path for mistake in missing.error.mistakes] == ["test"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "mistake"),
+    [
+        ({"metric": "f1"}, "labels: 'f1' needs `labels`, the negative class first"),
+        ({"metric": "micro_f1_excl_negative"}, "labels: 'micro_f1_excl_negative' needs `labels`"),
+        ({"kind": "span", "metric": "squad_f1"}, "kind: 'span' needs `text_pair`"),
+        ({"truncate": "only_second"}, "truncate: 'only_second' needs `text_pair`"),
+    ],
+)
+def test_fields_that_need_another(fields, mistake):
+    made = Task(name="mine", train="a.csv", split=KFold(folds=3), **fields)
+    (found,) = made.error.mistakes
+    assert str(found).startswith(mistake)
