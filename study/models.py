@@ -506,7 +506,8 @@ def _set_dropout(model: nn.Module, probability: float) -> None:
         if isinstance(module, nn.Dropout):
             module.p = probability
         for name in ("attention_dropout", "dropout_prob"):  # given to fused attention as numbers
-            if isinstance(getattr(module, name, None), float):
+            given = getattr(module, name, None)
+            if isinstance(given, int | float) and not isinstance(given, bool):  # JSON may say 0
                 setattr(module, name, probability)
 
 

@@ -140,12 +140,12 @@ class Multilabel(Kind):
         return _encode(split, processor, targets, max_length=max_length, truncate=truncate)
 
     def divergence(self, p: Any, q: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """The sum over classes of the Bernoulli divergences, mean over examples."""
+        """The Bernoulli divergences, mean over classes and examples as the loss is."""
         a, b = p.logits.float(), q.logits.float()
         yes = a.sigmoid() * (functional.logsigmoid(a) - functional.logsigmoid(b))
         no = (-a).sigmoid() * (functional.logsigmoid(-a) - functional.logsigmoid(-b))
-        total: Tensor = (yes + no).sum(-1).mean()
-        return total
+        mean: Tensor = (yes + no).mean()
+        return mean
 
     def answers(self, outputs: Outputs, data: Encoded) -> Any:
         """0 or 1 per class."""

@@ -145,6 +145,16 @@ def test_no_dropout_is_left_in_any_family(kind):
     assert torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
+def test_dropout_reaches_an_attention_whose_configuration_says_0():
+    """0 in a checkpoint's JSON is a whole number."""
+    settings = config("llama", 3)
+    settings.attention_dropout = 0
+    model = transformers.AutoModelForSequenceClassification.from_config(settings)
+    _set_dropout(model, 0.25)
+    found = {m.attention_dropout for m in model.modules() if hasattr(m, "attention_dropout")}
+    assert found == {0.25}
+
+
 def test_a_checkpoint_without_its_body_is_refused(tmp_path, model: Model):
     """A body that silently starts at random is a published trap of span models."""
     import safetensors.torch
