@@ -88,6 +88,8 @@ CORE = [
     "convert",
     "memory",
     "train",
+    "fitting",
+    "keeping",
     "search",
     "study",
 ]
@@ -102,7 +104,10 @@ CORE = [
             + [str(p) for room in ("kinds", "tasks") for p in Path("study", room).glob("*.py")],
             {"ray", "mlflow", "analysis", "search_spaces"},
         ),
-        (["study/train.py"], {"study.techniques.standard", "study.techniques.TECHNIQUES"}),
+        (
+            ["study/train.py", "study/fitting.py"],
+            {"study.techniques.standard", "study.techniques.TECHNIQUES"},
+        ),
         (["study/tracking.py", "study/runner.py", "study/tuning.py"], {"analysis"}),
         (sorted(map(str, Path("analysis").glob("*.py"))), {"torch", "ray", "study"}),
         (sorted(map(str, Path("search_spaces").glob("*.py"))), {"torch", "study"}),
