@@ -25,7 +25,7 @@ from tests.conftest import CPU
 def study(task, model):
     return Study(
         name="door",
-        tasks=[task],
+        tasks=[task.replace(task_type="pairs of texts")],
         models=[model],
         recipe=Recipe(lr=3e-3, epochs=2, batch_size=8),
         techniques=[Standard(), LayerwiseDecay(rate=0.5)],
@@ -74,6 +74,7 @@ def test_what_goes_in_comes_out(home, study, outcomes, prepared):
         assert row["floor"] == 0.5
         assert row["collapsed"] == bool(outcome.collapsed)
         assert (row["task"], row["configuration"]) == ("pairs", run.cell.label)
+        assert row["task_type"] == "pairs of texts"
         assert (row["head"], row["seed"]) == (run.seed.head, run.seed.head)
         assert row["train_rows"] == 32
     curves = load_curves("door", home.uri)
