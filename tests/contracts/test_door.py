@@ -91,6 +91,14 @@ def test_what_goes_in_comes_out(home, study, outcomes, prepared):
     assert run_from(found["spec"]).key == first.key
 
 
+def test_the_analysis_knows_the_types_of_blurb():
+    """It loads nothing of `study`, so the list stands in both rooms."""
+    from analysis import BLURB as KNOWN
+    from study.tasks import BLURB
+
+    assert {task.name: task.task_type for task in BLURB} == KNOWN
+
+
 def test_every_table_takes_a_study_that_has_just_begun(home, study, outcomes, prepared):
     from analysis import best_strategy, cells, stability
 
