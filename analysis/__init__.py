@@ -15,24 +15,43 @@ from analysis.render import (
     to_text,
 )
 from analysis.report import write_report
+from analysis.suite import BLURB, by_technique, chosen, headline, pretraining, suite_score
 from analysis.tables import best_strategy, cells, stability
 from analysis.tuning import best_of_k, importance, trials
+from analysis.wide import (
+    headline_table,
+    pretraining_table,
+    strategy_table,
+    suite_table,
+    technique_table,
+)
 
 __all__ = [
+    "BLURB",
     "Table",
     "answer",
     "best_of_k",
     "best_strategy",
     "best_strategy_table",
+    "by_technique",
     "caveats",
     "cells",
     "cells_table",
+    "chosen",
+    "headline",
+    "headline_table",
     "importance",
     "load_curves",
     "load_predictions",
     "load_runs",
+    "pretraining",
+    "pretraining_table",
     "stability",
     "stability_table",
+    "strategy_table",
+    "suite_score",
+    "suite_table",
+    "technique_table",
     "to_csv",
     "to_html",
     "to_latex",

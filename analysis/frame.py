@@ -1,7 +1,7 @@
 """The frame of runs: what must be in it, and the scores of its cells."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ BASELINE = "Standard"  # the configuration that the others are compared with
 BLOCK = ["task", "model"]
 CELL = ["task", "model", "configuration"]
 OUTCOMES = ("completed", "diverged", "missing")
+LATER: dict[str, Any] = {"stage": "final", "tried": 1, "search": "", "task_type": ""}
 
 Split = Literal["dev", "test"]
 
@@ -21,7 +22,8 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
     """The same runs in one order, after everything that would make a wrong number is refused.
 
     Args:
-        runs: One row per run, with at least the columns of `load_runs`; or no rows at all.
+        runs: One row per run, with at least the columns of `load_runs`; or no rows at all. Frames
+            saved before a column of `LATER` was there are read as they were meant.
 
     Returns:
         A copy sorted by task, model, configuration and seed. What a task fixes (metric, direction,
@@ -30,14 +32,15 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: With every mistake: absent columns, scores that are not numbers, unknown
             outcomes, keys that stand twice, a label that names two different cells, or a task with
-            two metrics, directions or floors.
+            two metrics, directions, types or floors.
     """
     if runs.empty:
         return runs.reindex(columns=COLUMNS)
+    runs = runs.assign(**{name: value for name, value in LATER.items() if name not in runs})
     absent = [column for column in COLUMNS if column not in runs.columns]
     if absent:
         raise ValueError(f"the frame of runs has no column {', '.join(map(repr, absent))}.")
-    runs = runs.copy()
+    runs["task_type"] = runs["task_type"].replace("", None)  # not known, as in a file of CSV
     mistakes = []
     for column in ("dev", "test", "floor", "test_floor", "seconds"):
         try:
@@ -58,7 +61,7 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
                 f"{'/'.join(map(str, label))} names {cell.nunique()} different cells "
                 f"({', '.join(map(str, sorted(cell.dropna().unique())))}); analyse them apart."
             )
-    for column in ("metric", "higher_is_better", "floor", "test_floor"):
+    for column in ("metric", "higher_is_better", "task_type", "floor", "test_floor"):
         for task, values in runs.groupby("task")[column]:
             if values.nunique() > 1:
                 found = ", ".join(map(str, values.dropna().unique()))
@@ -67,7 +70,7 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
     if mistakes:
         raise ValueError("\n".join(mistakes))
     runs["metric"] = runs["metric"].fillna("score")
-    runs = runs.fillna({"stage": "final", "tried": 1, "search": ""})
+    runs = runs.fillna(LATER)
     runs["higher_is_better"] = runs["higher_is_better"].fillna(True).astype(bool)
     runs["collapsed"] = runs["collapsed"].fillna(False).astype(bool)
     runs["collapsed"] &= runs["outcome"] == "completed"

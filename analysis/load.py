@@ -28,7 +28,7 @@ FACTS = [
     "whole_word_masking",
     "next_sentence",
 ]
-CELL_TEXT = ["task", "model", "technique", "configuration", "metric", "stage"]
+CELL_TEXT = ["task", "task_type", "model", "technique", "configuration", "metric", "stage"]
 PROTOCOL = ["tried", "search"]  # what a cell says of the search that it comes from
 RUN_TEXT = ["outcome", "collapse_rule", "device", "host", "versions", "commit"]
 RUN_COUNTS = ["train_rows", "dev_rows", "test_rows"]
@@ -97,7 +97,8 @@ def load_runs(study: str, uri: str | None = None) -> pd.DataFrame:
     Returns:
         The columns `COLUMNS`. `stage` is `tune` for runs that a search chose by, else `final`;
         `tried` says from how many configurations this one was chosen, 1 if the file states it;
-        `search` is where a searched one comes from, as JSON, else empty. `outcome` is
+        `search` is where a searched one comes from, as JSON, else empty. `task_type` is what the
+        task counts as in a suite's score, empty where the study does not say. `outcome` is
         `completed`, `diverged` or `missing`; `dev` and `test` are NaN unless completed; `floor`
         is the constant predictor's dev score. Runs of cells or seeds that are no longer in the
         study file are left out.

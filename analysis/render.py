@@ -110,6 +110,7 @@ def cells_table(found: pd.DataFrame) -> Table:
         "Seconds": lambda r: "–" if np.isnan(r.seconds) else f"{r.seconds:.3g}",
     }
     notes = [
+        n_note(found),
         "± is the standard deviation over seeds (n − 1).",
         "A failed run enters with its score, or with the constant answer's if it has none; "
         "'Not failed' leaves failed runs out.",
@@ -120,7 +121,7 @@ def cells_table(found: pd.DataFrame) -> Table:
     ]
     details = ["Median", "IQM", "Min, max", "Not failed"]
     details += ["Dev median", "Dev IQM", "Dev min, max", "Seconds"]
-    return _table("cells", "All cells", found, columns, notes=notes, details=details)
+    return table_of("cells", "All cells", found, columns, notes=notes, details=details)
 
 
 def best_strategy_table(found: pd.DataFrame) -> Table:
@@ -136,11 +137,12 @@ def best_strategy_table(found: pd.DataFrame) -> Table:
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
         "Test mean ± sd": lambda r: _mean_sd(r.test_mean, r.test_sd, r.scale),
         "95% of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
-        f"vs {BASELINE}": _versus,
+        f"vs {BASELINE}": versus_text,
         "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
         "P(best)": lambda r: "–" if np.isnan(r.probability_best) else f"{r.probability_best:.2f}",
     }
     notes = [
+        n_note(found),
         "Chosen on dev, reported on test. ± is the standard deviation over seeds (n − 1).",
         "Not told apart: dev means that a Welch test does not separate from the highest "
         "(Holm over the comparisons of a row, 5%); what decides among them is no test.",
@@ -154,7 +156,7 @@ def best_strategy_table(found: pd.DataFrame) -> Table:
         for row in found[found["sensitivity"] != ""].itertuples():
             notes.append(f"{DAGGER} {row.task}, {row.model}: {row.sensitivity}")
     details = ["Decided by", "Dev mean", "95% of mean", "P(best)"]
-    return _table("best_strategy", "Best strategy", found, columns, notes=notes, details=details)
+    return table_of("best_strategy", "Best strategy", found, columns, notes=notes, details=details)
 
 
 def stability_table(found: pd.DataFrame) -> Table:
@@ -177,6 +179,7 @@ def stability_table(found: pd.DataFrame) -> Table:
         "Verdict": lambda r: r.verdict,
     }
     notes = [
+        n_note(found),
         f"sd is the standard deviation of test scores over seeds (n − 1); the ratio is to "
         f"{BASELINE}'s, below 1 is calmer.",
         "Ratio intervals (95%): F distribution for clean cells; where runs failed, bootstrap from "
@@ -194,7 +197,9 @@ def stability_table(found: pd.DataFrame) -> Table:
             for row in detectable.itertuples()
         ]
     details = ["n", "p sd", "p sd, not failed", "p failures"]
-    return _table("stability", "Scatter and failures", found, columns, notes=notes, details=details)
+    return table_of(
+        "stability", "Scatter and failures", found, columns, notes=notes, details=details
+    )
 
 
 _SHARED_COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -215,7 +220,7 @@ def _tried_note(found: pd.DataFrame) -> list[str]:
     return [text] if _tried(found) else []
 
 
-def _table(
+def table_of(
     name: str,
     title: str,
     found: pd.DataFrame,
@@ -224,15 +229,15 @@ def _table(
     notes: list[str],
     details: list[str],
 ) -> Table:
+    """A table with a line per row of the frame; what all rows share is said in the caption."""
     rows: list[Row] = list(found.itertuples())
     if not rows:
         return Table(name, title, "There are no runs yet.", tuple(columns), (), (), found)
     texts = {header: [text(row) for row in rows] for header, text in columns.items()}
-    same = [header for header in SHARED if len(set(texts[header])) == 1]
+    same = [h for h in SHARED if h in texts and len(set(texts[h])) == 1]
     facts = ", ".join(f"{header.lower()} {texts.pop(header)[0]}" for header in same)
-    runs = _range([int(row.finished) for row in rows])
     caption = [f"{facts[0].upper()}{facts[1:]}."] if facts else []
-    caption += [f"n, the number of seeds with a result, is {runs}.", *notes]
+    caption += notes
     return Table(
         name=name,
         title=title,
@@ -244,9 +249,13 @@ def _table(
     )
 
 
-def _range(numbers: list[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low}" if low == high else f"{low} to {high}"
+def n_note(found: pd.DataFrame) -> str:
+    """How many seeds the numbers rest on; empty of no runs."""
+    if found.empty:
+        return ""
+    low, high = int(found["finished"].min()), int(found["finished"].max())
+    runs = f"{low}" if low == high else f"{low} to {high}"
+    return f"n, the number of seeds with a result, is {runs}."
 
 
 def _mean_sd(mean: float, sd: float, scale: float) -> str:
@@ -282,7 +291,8 @@ def _tied(row: Row) -> str:
     return str(row.tied).replace("; ", ", ") or "none: alone at the top"
 
 
-def _versus(row: Row) -> str:
+def versus_text(row: Row) -> str:
+    """The gain over the baseline with its interval, or why there is none."""
     if not row.recommended:
         return "–"
     if row.reason in ("is_baseline", "no_baseline"):

@@ -25,8 +25,16 @@ from analysis.render import (
     to_latex,
     to_markdown,
 )
+from analysis.suite import SETTINGS, by_technique, headline, pretraining, suite_score, unfit
 from analysis.tables import best_strategy, cells, stability
 from analysis.tuning import protocol
+from analysis.wide import (
+    headline_table,
+    pretraining_table,
+    strategy_table,
+    suite_table,
+    technique_table,
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,8 @@ def write_report(runs: pd.DataFrame, curves: pd.DataFrame, folder: str | Path) -
     everything = checked(runs)
     runs = final(everything)
     found, best, scatter = cells(runs), best_strategy(runs), stability(runs)
-    tables = [best_strategy_table(best), cells_table(found), stability_table(scatter)]
+    tables = [best_strategy_table(best), *_wide(runs, best)]
+    tables += [cells_table(found), stability_table(scatter)]
     folder = Path(folder)
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     for table in tables:
@@ -78,6 +87,24 @@ def write_report(runs: pd.DataFrame, curves: pd.DataFrame, folder: str | Path) -
         encoding="utf-8",
     )
     return page
+
+
+def _wide(runs: pd.DataFrame, best: pd.DataFrame) -> Iterator[Table]:
+    """Tables over several tasks, models or kinds of pretraining, where there are several."""
+    tasks, models = runs["task"].nunique(), runs["model"].nunique()
+    if tasks > 1 and models > 1:
+        yield headline_table(headline(runs))
+        yield strategy_table(best)
+    if tasks > 1 and not unfit(runs):
+        searched = (runs["search"] != "").any()  # then each task has a configuration of its own
+        yield suite_table(
+            suite_score(runs, by=("model", "technique" if searched else "configuration"))
+        )
+    if tasks > 1:
+        yield technique_table(by_technique(runs))
+    settings = pretraining(runs)
+    if len(settings[SETTINGS].drop_duplicates()) > 1:
+        yield pretraining_table(settings)
 
 
 def _size(runs: pd.DataFrame) -> str:

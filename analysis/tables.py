@@ -50,7 +50,7 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
             row: Row = {"task": task, "model": model, "configuration": label}
             row["technique"] = cell["technique"].iloc[0]
             row["tried"] = int(cell["tried"].max())
-            row |= _task_facts(block)
+            row |= task_facts(block)
             row |= {"asked": len(cell), "finished": scores(cell, "dev").finished}
             row["seconds"] = float(cell["seconds"].mean())
             for split in ("test", "dev"):
@@ -59,7 +59,9 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
                     row[field if field in _OF_THE_CELL else f"{split}_{field}"] = value
             rows.append(row)
     if not rows:
-        return pd.DataFrame(columns=[*CELL, "finished", "test_mean", "test_sd", "dev_mean"])
+        return pd.DataFrame(
+            columns=[*CELL, "technique", "finished", "test_mean", "test_sd", "dev_mean"]
+        )
     found = pd.DataFrame(rows)
     rank = (found["dev_mean"] * np.where(found["higher_is_better"], -1, 1)).round(DECIMALS)
     return (
@@ -81,13 +83,13 @@ def best_strategy(runs: pd.DataFrame) -> pd.DataFrame:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
-        One row per task and model: recommended (from the tie set on dev, by `decided_by`), best_dev
-        (highest dev mean), tied (the other members, joined by "; "), untested and unscored
-        configurations; of the recommended one tried (as in `cells`), n, finished, asked, failed,
-        dev_mean, test mean and sd with intervals and probability_best (on dev); and against the
-        baseline on test the difference (recommended minus baseline) with its Welch interval, p
-        (Welch's, or of a permutation test where a run failed: `method`), p_holm (over all
-        configurations against the baseline), improvement (probability of improvement) and
+        One row per task and model: family (the model's), recommended (from the tie set on dev, by
+        `decided_by`), best_dev (highest dev mean), tied (the other members, joined by "; "),
+        untested and unscored configurations; of the recommended one tried (as in `cells`), n,
+        finished, asked, failed, dev_mean, test mean and sd with intervals and probability_best (on
+        dev); and against the baseline on test the difference (recommended minus baseline) with its
+        Welch interval, p (Welch's, or of a permutation test where a run failed: `method`), p_holm
+        (over all configurations against the baseline), improvement (probability of improvement) and
         `reason` why something of that is NaN: `no_baseline`, `is_baseline`, or a test's own.
         `sensitivity` says what would change if failed runs were left out; empty if nothing.
 
@@ -95,7 +97,7 @@ def best_strategy(runs: pd.DataFrame) -> pd.DataFrame:
         ValueError: If `runs` is malformed; see `frame.checked`.
     """
     rows = [_best_of(task, model, block) for task, model, block in blocks(final(checked(runs)))]
-    columns = ["task", "model", "recommended", "tied", "n", "test_mean"]
+    columns = ["task", "model", "family", "recommended", "tied", "n", "test_mean"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
@@ -123,7 +125,7 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
         test = {label: scores(cell, "test") for label, cell in configurations(block).items()}
         rows = [
             {"task": task, "model": model, "configuration": label}
-            | _task_facts(block)
+            | task_facts(block)
             | _scatter(own)
             | _scatter_against(own, test.get(BASELINE), label=label, key=(task, model))
             for label, own in test.items()
@@ -134,8 +136,12 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found) if found else pd.DataFrame(columns=columns)
 
 
-def _task_facts(block: pd.DataFrame) -> Row:
-    """Metric, direction, and what rendering multiplies scores by: 100 where they are shares."""
+def task_facts(block: pd.DataFrame) -> Row:
+    """What a task fixes: metric, direction, and scale, which is 100 where scores are shares.
+
+    Args:
+        block: Rows of `checked` runs that share a task.
+    """
     largest = block[["dev", "test", "floor", "test_floor"]].abs().max().max()
     higher = bool(block["higher_is_better"].iloc[0])
     return {
@@ -145,8 +151,24 @@ def _task_facts(block: pd.DataFrame) -> Row:
     }
 
 
+def choice(block: pd.DataFrame) -> compare.TieSet:
+    """The configurations that may be the best on dev, and the one to use.
+
+    Args:
+        block: Rows of `checked` runs that share task and model.
+    """
+    sign = 1.0 if block["higher_is_better"].iloc[0] else -1.0
+    parts = configurations(block)
+    dev = {label: scores(cell, "dev") for label, cell in parts.items()}
+    return compare.tie_set(
+        {label: sign * own.all_floor for label, own in dev.items()},
+        failures={label: int(own.failed.sum()) for label, own in dev.items()},
+        seconds={label: float(cell["seconds"].mean()) for label, cell in parts.items()},
+    )
+
+
 def _best_of(task: str, model: str, block: pd.DataFrame) -> Row:
-    facts = _task_facts(block)
+    facts = task_facts(block)
     sign = 1.0 if facts["higher_is_better"] else -1.0
     parts = configurations(block)
     dev = {label: scores(cell, "dev") for label, cell in parts.items()}
@@ -156,9 +178,10 @@ def _best_of(task: str, model: str, block: pd.DataFrame) -> Row:
     coded = {label: sign * own.all_floor for label, own in dev.items()}
     clean = {label: sign * own.excluded for label, own in dev.items()}
 
-    chosen = compare.tie_set(coded, failures=failures, seconds=seconds)
+    chosen = choice(block)
     without = compare.tie_set(clean, failures=dict.fromkeys(dev, 0), seconds=seconds)
-    row: Row = {"task": task, "model": model} | facts
+    family = str(block["family"].fillna("").iloc[0])
+    row: Row = {"task": task, "model": model, "family": family} | facts
     row |= {
         "recommended": chosen.recommended,
         "decided_by": chosen.decided_by,

@@ -371,6 +371,7 @@ def _cell_tags(asked: Asked) -> dict[str, str]:
         "technique": cell.technique.title,
         "configuration": cell.label,
         "metric": metric.rpartition(":")[2],
+        "task_type": cell.task.task_type,
         "stage": asked.stage,
         "seeds": asked.seeds_text,
         "tried": str(asked.tried),

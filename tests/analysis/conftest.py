@@ -31,6 +31,7 @@ def one_run(task, configuration, seed, *, dev, test):
     return {
         "study": "small",
         "task": task,
+        "task_type": "",
         "model": "minilm",
         "technique": configuration.split("(")[0],
         "configuration": configuration,

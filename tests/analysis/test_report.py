@@ -50,10 +50,28 @@ def test_tables_lie_beside_the_report(page, runs):
     names = {path.name for path in (page.parent / "tables").iterdir()}
     assert names == {
         f"{name}.{ending}"
-        for name in ("best_strategy", "cells", "stability")
+        for name in ("best_strategy", "suite", "by_technique", "cells", "stability")
         for ending in ("csv", "md", "tex")
     }
     assert len(pd.read_csv(page.parent / "runs.csv")) == len(runs)
+
+
+def test_wide_tables_are_there_where_there_is_something_to_compare(clean, tmp_path):
+    def found(runs):
+        path = write_report(runs, pd.DataFrame(), tmp_path)
+        return re.findall(
+            r'<section id="(\w+)">\n<h2>.*</h2>\n<div class="wide">', path.read_text()
+        )
+
+    one = clean[clean["task"] == "rte"]
+    assert found(one) == ["best_strategy", "cells", "stability"]
+    other = {"model": "electra", "objective": "replaced tokens"}
+    two = pd.concat([clean, clean.assign(**other, key="x" + clean["key"])])
+    several = ["headline", "strategies", "suite", "by_technique", "pretraining"]
+    assert found(two) == ["best_strategy", *several, "cells", "stability"]
+    errors = two["dev"].where(two["task"] != "rte", 2 - two["dev"])  # of the one task
+    falls = two.assign(dev=errors, higher_is_better=two["task"] != "rte")
+    assert "suite" not in found(falls)
 
 
 def test_text_from_the_study_is_escaped(runs, curves, tmp_path):

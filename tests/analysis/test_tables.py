@@ -292,6 +292,17 @@ def test_malformed_frames_are_refused_by_name(runs):
         cells(runs.assign(metric=runs["metric"].where(runs["seed"] != 0, "f1")))
 
 
+def test_a_frame_saved_before_a_column_was_there_is_read_as_it_was_meant(runs):
+    equal(cells(runs.drop(columns=["stage", "tried", "search", "task_type"])), cells(runs))
+    mixed = runs.assign(task_type=np.where(runs["seed"] == 0, "NER", ""))
+    assert set(checked(mixed)["task_type"]) == {"NER"}  # some rows are from before
+
+
+def test_a_task_has_one_type(runs):
+    with pytest.raises(ValueError, match="more than one task_type: NER, PICO"):
+        checked(runs.assign(task_type=np.where(runs["seed"] == 0, "NER", "PICO")))
+
+
 def test_all_mistakes_are_said_at_once(runs):
     with pytest.raises(ValueError, match=r"(?s)crashed.*more than one metric"):
         cells(runs.assign(outcome="crashed", metric=runs["seed"].astype(str)))

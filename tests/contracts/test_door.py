@@ -25,7 +25,7 @@ from tests.conftest import CPU
 def study(task, model):
     return Study(
         name="door",
-        tasks=[task],
+        tasks=[task.replace(task_type="pairs of texts")],
         models=[model],
         recipe=Recipe(lr=3e-3, epochs=2, batch_size=8),
         techniques=[Standard(), LayerwiseDecay(rate=0.5)],
@@ -74,6 +74,7 @@ def test_what_goes_in_comes_out(home, study, outcomes, prepared):
         assert row["floor"] == 0.5
         assert row["collapsed"] == bool(outcome.collapsed)
         assert (row["task"], row["configuration"]) == ("pairs", run.cell.label)
+        assert row["task_type"] == "pairs of texts"
         assert (row["head"], row["seed"]) == (run.seed.head, run.seed.head)
         assert row["train_rows"] == 32
     curves = load_curves("door", home.uri)
@@ -88,6 +89,14 @@ def test_what_goes_in_comes_out(home, study, outcomes, prepared):
     assert list(part["id"]) == prepared.splits["test"].ids
     found = find_run(first.key[:10], home.uri)
     assert run_from(found["spec"]).key == first.key
+
+
+def test_the_analysis_knows_the_types_of_blurb():
+    """It loads nothing of `study`, so the list stands in both rooms."""
+    from analysis import BLURB as KNOWN
+    from study.tasks import BLURB
+
+    assert {task.name: task.task_type for task in BLURB} == KNOWN
 
 
 def test_every_table_takes_a_study_that_has_just_begun(home, study, outcomes, prepared):
