@@ -25,6 +25,7 @@ from analysis.render import (
     to_latex,
     to_markdown,
 )
+from analysis.searches import search_tables
 from analysis.tables import best_strategy, cells, stability
 from analysis.tuning import protocol
 
@@ -53,6 +54,7 @@ def write_report(runs: pd.DataFrame, curves: pd.DataFrame, folder: str | Path) -
     runs = final(everything)
     found, best, scatter = cells(runs), best_strategy(runs), stability(runs)
     tables = [best_strategy_table(best), cells_table(found), stability_table(scatter)]
+    tables += search_tables(everything, _scales(found))
     folder = Path(folder)
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     for table in tables:
@@ -78,6 +80,12 @@ def write_report(runs: pd.DataFrame, curves: pd.DataFrame, folder: str | Path) -
         encoding="utf-8",
     )
     return page
+
+
+def _scales(found: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """What scores are multiplied by, per task and model."""
+    rows: list[Any] = list(found.itertuples())
+    return {(row.task, row.model): row.scale for row in rows}
 
 
 def _size(runs: pd.DataFrame) -> str:
