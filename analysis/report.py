@@ -25,6 +25,7 @@ from analysis.render import (
     to_latex,
     to_markdown,
 )
+from analysis.searches import search_tables
 from analysis.suite import SETTINGS, by_technique, headline, pretraining, suite_score, unfit
 from analysis.tables import best_strategy, cells, stability
 from analysis.tuning import protocol
@@ -62,6 +63,7 @@ def write_report(runs: pd.DataFrame, curves: pd.DataFrame, folder: str | Path) -
     found, best, scatter = cells(runs), best_strategy(runs), stability(runs)
     tables = [best_strategy_table(best), *_wide(runs, best)]
     tables += [cells_table(found), stability_table(scatter)]
+    tables += search_tables(everything, _scales(found))
     folder = Path(folder)
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     for table in tables:
@@ -105,6 +107,12 @@ def _wide(runs: pd.DataFrame, best: pd.DataFrame) -> Iterator[Table]:
     settings = pretraining(runs)
     if len(settings[SETTINGS].drop_duplicates()) > 1:
         yield pretraining_table(settings)
+
+
+def _scales(found: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """What scores are multiplied by, per task and model."""
+    rows: list[Any] = list(found.itertuples())
+    return {(row.task, row.model): row.scale for row in rows}
 
 
 def _size(runs: pd.DataFrame) -> str:

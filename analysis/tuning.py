@@ -186,10 +186,10 @@ def _shares(scored: pd.DataFrame, space: dict[str, Any], evaluator: Evaluator) -
 
 
 def _plain(value: Any, distribution: Any) -> Any:
-    """A value as its distribution has it; a column with holes holds whole numbers as floats."""
+    """A value as its distribution has it; a column has NaN for None, and floats beside it."""
     choices = getattr(distribution, "choices", None)
     if choices is not None:
-        return next(choice for choice in choices if choice == value)
+        return next(c for c in choices if (pd.isna(value) if c is None else c == value))
     return int(value) if "Int" in type(distribution).__name__ else float(value)
 
 

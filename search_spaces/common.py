@@ -34,7 +34,7 @@ class Space:
         return prod(map(_count, [*self.technique.values(), *self.recipe.values()]))
 
     def grid(self) -> "list[Draw]":
-        """Every combination, a continuous field at its ends and its middle (on its own scale)."""
+        """Every combination; a continuous field at its ends and its middle (on its own scale)."""
         parts = [
             [
                 dict(zip(fields, values, strict=True))
@@ -146,6 +146,9 @@ def _points(distribution: BaseDistribution) -> tuple[Any, ...]:
     low, high = distribution.low, distribution.high
     if isinstance(distribution, IntDistribution):
         return tuple(range(low, high + 1, distribution.step))
+    if distribution.step is not None:  # as Optuna's samplers round to it
+        steps = range(int(_count(distribution)))
+        return tuple(min(low + i * distribution.step, high) for i in steps)
     if distribution.single():
         return (low,)
     return (low, sqrt(low * high) if distribution.log else (low + high) / 2, high)
@@ -157,4 +160,7 @@ def _count(distribution: BaseDistribution) -> float:
         return len(distribution.choices)
     if isinstance(distribution, IntDistribution):
         return len(range(distribution.low, distribution.high + 1, distribution.step))
+    if distribution.step is not None:  # Optuna has moved `high` onto a step
+        steps: float = (distribution.high - distribution.low) / distribution.step
+        return round(steps) + 1
     return 1 if distribution.single() else inf

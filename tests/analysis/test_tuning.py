@@ -97,6 +97,30 @@ def test_equal_scores_say_nothing_about_fields():
     assert importance(searched(lambda values: 0.5))["importance"].isna().all()
 
 
+def test_a_choice_that_is_none_has_its_weight():
+    """As in the space of EMA, whose None stands as NaN among the numbers of its column."""
+    runs = searched(by_rate, trials=24)
+    found = importance(with_none(runs))
+    assert found["importance"].tolist() == importance(runs)["importance"].tolist()
+    assert found["importance"].sum() == pytest.approx(1)
+
+
+def with_none(runs):
+    """The same search with None in the place of the rate 0.5."""
+
+    def changed(text):
+        if not text:
+            return text
+        about = json.loads(text)
+        choices = about["space"]["technique.rate"]["attributes"]["choices"]
+        choices[:] = [None if rate == 0.5 else rate for rate in choices]
+        rate = about["values"]["technique.rate"]
+        about["values"]["technique.rate"] = None if rate == 0.5 else rate
+        return json.dumps(about)
+
+    return runs.assign(search=runs["search"].map(changed))
+
+
 def test_tuning_runs_are_in_no_table():
     runs = searched(by_rate)
     last = runs[runs["stage"] == "final"]
@@ -125,6 +149,19 @@ def test_a_report_says_the_protocol(tmp_path, clean):
     assert "12 configurations (drawn at random; seed 0) on 2 tuning seeds" in text
     assert len(pd.read_csv(tmp_path / "runs.csv")) == len(runs)
     assert protocol(clean) == progress(clean) == ""
+
+
+def test_a_report_shows_the_best_of_k_and_the_weights(tmp_path):
+    from analysis import write_report
+
+    runs = searched(by_rate)
+    text = html.unescape(write_report(runs, pd.DataFrame(), tmp_path).read_text())
+    assert "Best of k tried" in text
+    assert "Which fields matter" in text
+    lines = (tmp_path / "tables" / "best_of_k.md").read_text().splitlines()
+    assert "| terms | minilm | LayerwiseDecay | 12 | 57.0 | 58.0 | 58.7 |" in lines  # k = 1, 2, 4
+    weights = pd.read_csv(tmp_path / "tables" / "importance.csv")
+    pd.testing.assert_frame_equal(weights, importance(runs))
 
 
 def test_progress_says_what_is_still_to_come():

@@ -61,6 +61,16 @@ def test_more_than_a_finite_space_holds_is_refused():
         draw(SIX, 7, seed=0)
 
 
+def test_a_range_in_steps_is_exhausted_and_its_grid_holds_the_same():
+    """It once counted as endless, and drawing more than it holds never ended."""
+    steps = Space({"rate": FloatDistribution(0.1, 1.0, step=0.3)}, {})
+    with pytest.raises(ValueError, match="n: 5 is more than the 4 distinct values"):
+        draw(steps, 5, seed=0)
+    drawn = sorted(value.technique["rate"] for value in draw(steps, 4, seed=0))
+    assert drawn == [point.technique["rate"] for point in steps.grid()]
+    assert drawn == pytest.approx([0.1, 0.4, 0.7, 1.0])
+
+
 def test_a_space_without_fields_has_one_value():
     assert draw(Space({}, {}), 1, seed=0) == [Draw({}, {})]
 
@@ -71,6 +81,9 @@ def test_a_space_without_fields_has_one_value():
         (IntDistribution(1, 5, step=2), 3),  # 1, 3, 5
         (FloatDistribution(0.1, 0.1), 1),
         (FloatDistribution(0.0, 1.0), float("inf")),
+        (FloatDistribution(0.1, 0.9, step=0.2), 5),  # 0.1, 0.3, 0.5, 0.7, 0.9
+        (FloatDistribution(0.0, 0.8, step=0.4), 3),  # 0.0, 0.4, 0.8
+        (FloatDistribution(0.2, 0.2, step=0.4), 1),
     ],
 )
 def test_size(field, size):
