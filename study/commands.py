@@ -19,6 +19,7 @@ from study.files import load_study, sound, study_named
 from study.home import Home, default_home
 from study.spec import Invalid, Mistake, SpecError, did_you_mean
 from study.study import Run, Study
+from study.tasks import Task
 
 if TYPE_CHECKING:
     from study.stages import Stages
@@ -172,7 +173,11 @@ def _listed(what: str) -> list[dict[str, str]]:
         from study.tasks import TASKS
 
         return [
-            {"name": name, "purpose": f"{t.kind}, {t.metric}", "source": t.source}
+            {
+                "name": name,
+                "purpose": ", ".join(filter(None, (t.kind, t.metric, t.task_type, _place(t)))),
+                "source": t.source.partition(" Not bundled")[0],
+            }
             for name, t in TASKS.items()
         ]
     if what == "models":
@@ -189,6 +194,10 @@ def _listed(what: str) -> list[dict[str, str]]:
     from analysis.load import studies
 
     return [{"name": name, "purpose": ""} for name in studies(default_home().uri)]
+
+
+def _place(task: Task) -> str:
+    return "bundled" if task.train.startswith("bundled:") else "rows of your own (docs/tasks.md)"
 
 
 def _ranges(distributions: Mapping[str, Any]) -> str:
