@@ -15,7 +15,7 @@ from study.feed import Feed, More, Progress
 from study.home import Home
 from study.keeping import Shelf
 from study.spec import SpecError
-from study.stages import Stage
+from study.stages import Stage, Stages
 from study.study import Run, Study, problems
 from study.tracking import Tracking
 
@@ -49,6 +49,7 @@ def check(study: Study) -> None:
     """
     if mistakes := problems(study):
         raise SpecError(f"study {study.name!r}", mistakes)
+    Stages(study, {})  # what its searches try first, before anything is opened
 
 
 def execute(

@@ -1,6 +1,7 @@
 """What is searched, and how: `Search` stands among techniques, `Tune` states the protocol."""
 
 from collections.abc import Iterator, Mapping, Sequence, Sized
+from itertools import product
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field, field_validator
@@ -86,18 +87,16 @@ class Search(Spec):
     def examples(self, shared: Recipe) -> Iterator[tuple[Technique, Recipe]]:
         """Configurations that together hold every choice and the ends of every range.
 
+        Every end of a technique's field meets every end of a recipe's, since a technique may
+        refuse a recipe; two fields of the same part move one at a time.
+
         Args:
             shared: The study's recipe.
         """
-        space: Space = self.space
-        first = {name: ends(each)[0] for name, each in space.technique.items()}
-        recipe = (self.recipe or shared).replace(
-            **{name: ends(each)[0] for name, each in space.recipe.items()}
-        )
-        yield self.technique(**first), recipe
-        for name, each in space.technique.items():
-            for value in ends(each):
-                yield self.technique(**{**first, name: value}), recipe
+        techniques = [self.technique(**values) for values in _one_by_one(self.space.technique)]
+        start = self.recipe or shared
+        recipes = [start.replace(**values) for values in _one_by_one(self.space.recipe)]
+        yield from product(techniques, recipes)
 
 
 class Tune(Spec):
@@ -140,6 +139,13 @@ def ends(distribution: Any) -> tuple[Any, ...]:
     """The choices of a distribution, or the ends of its range."""
     choices = getattr(distribution, "choices", None)
     return (distribution.low, distribution.high) if choices is None else tuple(choices)
+
+
+def _one_by_one(ranges: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All fields at their first end; then each other end of each field, the rest staying there."""
+    first = {name: ends(each)[0] for name, each in ranges.items()}
+    moved = [{**first, name: end} for name, each in ranges.items() for end in ends(each)[1:]]
+    return [first, *moved]
 
 
 def tuning_mistakes(tune: Any, techniques: Sequence[Any], seeds: set[int]) -> list[Mistake]:

@@ -16,10 +16,12 @@ from study.metrics import metric_named
 from study.models import Model
 from study.search import Search
 from study.seeding import Seed
+from study.spec import SpecError
 from study.study import Cell, Configuration, Run, Study, in_turn, ranges
 from study.tasks import Task
 
 if TYPE_CHECKING:
+    from search_spaces import Draw
     from study.plan import Expected
 
 Stage = Literal["tune", "final"]
@@ -78,6 +80,9 @@ class Stages:
             study: The study.
             scores: Dev score of every finished run by its key; the constant answer's where a run
                 diverged.
+
+        Raises:
+            SpecError: If a technique refuses a recipe that its search drew.
         """
         self._study, self._scores = study, dict(scores)
         self._asked: dict[tuple[str, Stage], Asked] = {}
@@ -209,17 +214,38 @@ class Stages:
         final = study.seeds_text(searching.task)
         seeds = {"seeds": ranges(tune.seeds), "final_seeds": final}
         protocol = {"sampler": tune.sampler, "trials": tune.trials, "seed": tune.seed, **seeds}
+        new = list(enumerate(drawn))[len(scores) :]
+        cells = self._cells_of(searching, [value for _, value in new])
         found = []
-        for trial, value in list(enumerate(drawn))[len(scores) :]:
-            recipe = (search.recipe or study.recipe_of(searching.task)).replace(**value.recipe)
-            made = Configuration(search.technique(**value.technique), recipe=recipe)
-            cell = study.cell(searching.task, searching.model, made)
+        for (trial, value), cell in zip(new, cells, strict=True):
             about = {"trial": trial, "values": flat(value), "space": described(search.space)}
             text = json.dumps({**protocol, **about})
             searching.tried.append(cell)
             found.append(Asked(cell, "tune", tuple(tune.each_seed()), seeds["seeds"], 1, text))
             self._waiting |= {run.key: searching for run in found[-1].runs}
         return found
+
+    def _cells_of(self, searching: _Searching, drawn: "list[Draw]") -> list[Cell]:
+        """The cells of drawn values.
+
+        Raises:
+            SpecError: With every value that the technique refuses together with its recipe.
+        """
+        study, search = self._study, searching.search
+        shared = search.recipe or study.recipe_of(searching.task)
+        cells, mistakes = [], []
+        for value in drawn:
+            try:
+                technique = search.technique(**value.technique)
+                made = Configuration(technique, recipe=shared.replace(**value.recipe))
+                cells.append(study.cell(searching.task, searching.model, made))
+                technique.recipe(cells[-1].recipe)  # trackers ask for it before a run does
+            except SpecError as error:
+                path = f"techniques[{study.techniques.index(search)}]"
+                mistakes += [mistake.below(path) for mistake in error.mistakes]
+        if mistakes:
+            raise SpecError(f"study {study.name!r}", list(dict.fromkeys(mistakes)))
+        return cells
 
     def _choice(self, searching: _Searching, cell: Cell) -> Asked:
         seeds = tuple(self._study.each_seed(cell.task))

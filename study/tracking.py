@@ -71,6 +71,7 @@ class Tracking:
         self.outbox = Outbox(home.study(study.name) / "outbox")
         self.records: dict[str, Record] = {}
         self.trouble: str | None = None
+        self._failure: Exception | None = None  # what ended the thread
         self._source = source
         self._provenance = provenance(Path(source).parent)
         self._experiment = self._open(home, study.name)
@@ -100,9 +101,15 @@ class Tracking:
     # --- for the driver ---
 
     def put(self, entry: Entry, predictions: bytes) -> None:
-        """Hand over a finished run; it is on disk when this returns."""
+        """Hand over a finished run; it is on disk when this returns.
+
+        Raises:
+            Exception: What ended the thread that writes, if it is not the store's trouble; the run
+                is on disk then too.
+        """
         stage = {"stage": self.stages.stage(entry.key)}
         self.outbox.put(replace(entry, tags=entry.tags | self._provenance | stage), predictions)
+        self._hand_over()
 
     def ask(self, asked: Iterable[Asked]) -> None:
         """Take cells that the study asks for; their parents are made before their runs' rows."""
@@ -134,12 +141,16 @@ class Tracking:
 
         Returns:
             Entries still in the outbox; the next start sends them.
+
+        Raises:
+            Exception: What ended the thread before, if it is not the store's trouble.
         """
         until = time.monotonic() + patience
         while self.outbox.keys() and time.monotonic() < until and self._thread.is_alive():
             time.sleep(0.05)
         self._closing.set()
         self._thread.join(timeout=max(10.0, patience))
+        self._hand_over()
         return len(self.outbox.keys())
 
     # --- reading ---
@@ -219,8 +230,12 @@ class Tracking:
                     self._summarise(stale, closing=False)
                     summarised = time.monotonic()
                 self._all_well()
-            except Exception as error:  # stores raise what they like; it is told, and tried again
+            except TROUBLE as error:
                 self._in_trouble(error)
+            except Exception as error:  # a thread cannot raise to the driver
+                log.error("Writing to MLflow failed; runs wait in %s.", self.outbox.folder)
+                self._failure = error
+                return
             if closing:
                 return
             if not moved:
@@ -273,12 +288,19 @@ class Tracking:
         metrics = [Metric(name, value, entry.ended, step) for name, value, step in entry.metrics]
         params = [Param(name, value) for name, value in entry.params.items()]
         client.log_batch(run_id, metrics=metrics, params=params)
-        get_artifact_repository(run.info.artifact_uri, self._store.uri).log_artifacts(
-            str(artifacts)
-        )
+        self._send_artifacts(run, artifacts)
         client.set_terminated(run_id, "FINISHED", end_time=entry.ended)
         del self._partial[entry.key]
         return entry.record()
+
+    def _send_artifacts(self, run: MlflowRun, artifacts: Path) -> None:
+        place = get_artifact_repository(run.info.artifact_uri, self._store.uri)
+        try:
+            place.log_artifacts(str(artifacts))
+        except TROUBLE:
+            raise
+        except Exception as error:  # each object store raises its own client's
+            raise MlflowException(f"artifacts: {error}") from error
 
     def _parent(self, entry: Entry) -> str:
         """The run id of an entry's cell, made where an earlier study file knew it and no store."""
@@ -315,6 +337,11 @@ class Tracking:
                 client.set_terminated(self._cells[place], status)
             else:
                 client.update_run(self._cells[place], status="RUNNING")
+
+    def _hand_over(self) -> None:
+        """Raise what ended the thread in the driver's, where it can be dealt with."""
+        if self._failure is not None:
+            raise self._failure
 
     def _in_trouble(self, error: Exception) -> None:
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -9,13 +9,15 @@ import pytest
 
 from analysis import load_curves, load_predictions, load_runs
 from analysis.load import find_run, seeds_of, studies
-from study import LayerwiseDecay, Recipe, Seeds, Standard, Study
+from study import LayerwiseDecay, Recipe, Restarts, Seeds, Standard, Study
 from study.home import Held, Home
 from study.models import Loaded
 from study.outbox import Entry, Outbox
 from study.parcel import entry_of, packed
+from study.spec import SpecError
+from study.stages import Asked
 from study.store import StoreGone
-from study.study import run_from
+from study.study import Configuration, run_from
 from study.tracking import Tracking
 from study.train import train
 from tests.conftest import CPU
@@ -264,6 +266,22 @@ def test_an_entry_that_mlflow_never_takes_blocks_nothing(home, study, outcomes, 
     assert "MLflow refuses" in caplog.text
     assert (home.study("door") / "refused" / runs[0].key / "reason.txt").exists()
     assert set(tracking.records) == {runs[1].key}
+
+
+def test_what_is_not_the_stores_trouble_reaches_the_driver(home, study, outcomes, prepared):
+    """A technique that refuses its recipe was tried again for ever, and nobody was told."""
+    tracking = opened(home, study)
+    refused = Configuration(Restarts(epochs=2), recipe=study.recipe)
+    cell = study.cell(study.tasks[0], study.models[0], refused)
+    tracking.ask([Asked(cell, "final", (), "0")])
+    tracking._thread.join(20)
+    with pytest.raises(SpecError, match="leaves nothing to train"):
+        put(tracking, dict(list(outcomes.items())[:1]), prepared)
+    with pytest.raises(SpecError, match="leaves nothing to train"):
+        tracking.close(20)
+    again = opened(home, study)  # the run was on disk
+    assert again.close(20) == 0
+    assert len(again.records) == 1
 
 
 def test_an_entry_of_a_cell_that_nobody_knows_any_more(home, study, outcomes, prepared):

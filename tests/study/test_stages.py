@@ -6,10 +6,21 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search_spaces import SPACES, Space, draw
-from study import LayerwiseDecay, Recipe, ReinitTop, Search, Seeds, Standard, Study, Task, Tune
+from study import (
+    LayerwiseDecay,
+    Recipe,
+    ReinitTop,
+    Restarts,
+    Search,
+    Seeds,
+    Standard,
+    Study,
+    Task,
+    Tune,
+)
 from study.catalogue import MINILM
 from study.feed import Feed, Progress
-from study.spec import Invalid
+from study.spec import Invalid, SpecError
 from study.stages import Stages
 from study.study import problems
 from study.tasks import TERMS
@@ -234,3 +245,24 @@ def test_a_value_that_does_not_fit_the_model_is_found_before_anything_starts():
     deep = Search(ReinitTop, Space({"layers": IntDistribution(1, 9)}, {}))
     (found,) = problems(study(techniques=[deep], recipe=Recipe(max_length=64)))
     assert "techniques[0]: ReinitTop(9) does not fit model 'minilm'" in str(found)
+
+
+EARLY = {"epochs": CategoricalDistribution((1, 2, 9))}  # of the technique: 9 is beyond a recipe's
+
+
+def test_ends_that_fit_alone_and_not_together_are_found_before_anything_starts():
+    """Each end of the technique's meets each of the recipe's: Restarts(2) needs three epochs."""
+    ends = Space({"epochs": IntDistribution(1, 2)}, {"epochs": CategoricalDistribution((3, 2))})
+    found = [str(mistake) for mistake in problems(study(techniques=[Search(Restarts, ends)]))]
+    text = "techniques[0].epochs: 2 leaves nothing to train of the recipe's 2 epochs."
+    assert [each for each in found if "epochs" in each] == [text]
+
+
+def test_a_drawn_configuration_is_refused_before_it_is_asked_for():
+    search = Search(Restarts, Space(EARLY, {"epochs": CategoricalDistribution((3, 20))}))
+    made = study(techniques=[Standard(), search], tune=Tune(trials=6, seeds=2, sampler="grid"))
+    with pytest.raises(SpecError) as refused:
+        Stages(made, {})
+    assert str(refused.value).splitlines()[1:] == [
+        "  techniques[1].epochs: 9 leaves nothing to train of the recipe's 3 epochs."
+    ]
