@@ -121,40 +121,62 @@ def importance(runs: pd.DataFrame, evaluator: Evaluator = "fanova") -> pd.DataFr
 
 def protocol(runs: pd.DataFrame) -> str:
     """How the configurations came to be, in a sentence or two; empty where nothing was searched."""
-    searched = runs.loc[runs["search"].fillna("") != "", "search"]
+    searched = _searched(runs)
     if searched.empty:
         return ""
-    about = json.loads(searched.iloc[0])
-    seeds, final = len(seeds_of(about["seeds"])), len(seeds_of(about["final_seeds"]))
+    about = searched["about"].iloc[0]
+    tuning = _by_task(searched, "seeds", "tuning")
     how = {"random": "drawn at random", "grid": "from a shuffled grid"}.get(about["sampler"])
     how = how or f"by TPE, of which the first {FIRST_RANDOM} are drawn at random"
     return (
         f"Two stages. Every searched technique tried {about['trials']} configurations ({how}; seed "
-        f"{about['seed']}) on {seeds} tuning {_seeds(seeds)} each; the one with the highest mean "
+        f"{about['seed']}) on {tuning} each; the one with the highest mean "
         "dev score, by the metric's direction, was then run on "
-        f"{final} fresh {_seeds(final)}. No seed was pruned and no configuration stopped early. "
-        "The tables hold the final stage alone."
+        f"{_by_task(searched, 'final_seeds', 'fresh')}. No seed was pruned and no configuration "
+        "stopped early. The tables hold the final stage alone."
     )
 
 
 def progress(runs: pd.DataFrame) -> str:
     """How far both stages are; empty where nothing was searched."""
-    searched = runs[runs["search"] != ""]
+    searched = _searched(runs)
     if searched.empty:
         return ""
-    about = json.loads(searched["search"].iloc[0])
     tuning = runs[runs["stage"] == "tune"]
     final = runs[runs["stage"] == "final"]
-    searches = len(tuning[SEARCH].drop_duplicates())
-    chosen = len(final.loc[final["search"] != "", SEARCH].drop_duplicates())
-    planned = searches * about["trials"] * len(seeds_of(about["seeds"]))
-    to_come = (searches - chosen) * len(seeds_of(about["final_seeds"]))
+    chosen = set(final.loc[final["search"] != "", SEARCH].itertuples(index=False, name=None))
+    planned = sum(each["trials"] * len(seeds_of(each["seeds"])) for each in searched["about"])
+    to_come = sum(
+        len(seeds_of(about["final_seeds"]))
+        for *place, about in searched[[*SEARCH, "about"]].itertuples(index=False, name=None)
+        if tuple(place) not in chosen
+    )
     done = [int((part["outcome"] != "missing").sum()) for part in (tuning, final)]
     bound = "at most " if to_come else ""
+    choices = f"{len(chosen)} of {len(searched)} searches have chosen"
     return (
-        f"tune: {done[0]} of {planned} runs; {chosen} of {searches} searches have chosen\n"
+        f"tune: {done[0]} of {planned} runs; {choices}\n"
         f"final: {done[1]} of {bound}{len(final) + to_come} runs"
     )
+
+
+def _searched(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per search: task, model, technique, and what its runs say `about` it."""
+    found = runs[runs["search"].fillna("") != ""].drop_duplicates(SEARCH)
+    return found[SEARCH].assign(about=found["search"].map(json.loads))
+
+
+def _by_task(searched: pd.DataFrame, field: str, kind: str) -> str:
+    """How many seeds: `20 fresh seeds`; where tasks differ `5 (qnli) or 20 (rte) fresh seeds`."""
+    counts = {
+        str(task): len(seeds_of(about[field]))
+        for task, about in zip(searched["task"], searched["about"], strict=True)
+    }
+    if len(set(counts.values())) == 1:
+        n = next(iter(counts.values()))
+        return f"{n} {kind} {_seeds(n)}"
+    tasks = {n: ", ".join(t for t in counts if counts[t] == n) for n in sorted(counts.values())}
+    return f"{' or '.join(f'{n} ({names})' for n, names in tasks.items())} {kind} seeds"
 
 
 def _shares(scored: pd.DataFrame, space: dict[str, Any], evaluator: Evaluator) -> dict[str, float]:

@@ -172,6 +172,24 @@ def test_progress_says_what_is_still_to_come():
     )
 
 
+def test_tasks_with_seeds_of_their_own_are_counted_and_told_apart():
+    """`per_task` gives a task other seeds; those of the first task once stood for all."""
+    three, two = searched(by_rate), searched(by_rate)
+    two = two[two["seed"] != 102].assign(
+        task="rte",
+        search=two["search"].str.replace('"100-102"', '"100-101"'),
+        key="rte " + two["key"],
+        cell="rte " + two["cell"],
+    )
+    both = pd.concat([three, two], ignore_index=True)
+    assert "was then run on 2 (rte) or 3 (terms) fresh seeds. No seed" in protocol(both)
+    assert "on 2 tuning seeds each" in protocol(both)
+    begun = both[(both["stage"] == "tune") | (both["configuration"] == "Standard")]
+    assert progress(begun) == (
+        "tune: 48 of 48 runs; 0 of 2 searches have chosen\nfinal: 5 of at most 10 runs"
+    )
+
+
 def test_no_trials_make_empty_frames(clean):
     assert trials(clean).empty
     assert best_of_k(clean).empty
