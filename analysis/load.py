@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlparse
 import pandas as pd
 import sqlalchemy as sa
 
+FINISHED = ["key", "cell", "stage", "dev", "floor", "seconds"]  # columns of `load_finished`
 IDENTITY = ["key", "task", "model", "configuration", "stage", "seed"]  # of rows below a run
 STREAMS = ["head", "order", "noise"]
 FACTS = [
@@ -107,6 +108,33 @@ def load_runs(study: str, uri: str | None = None) -> pd.DataFrame:
         LookupError: If there is no such study or no such store.
     """
     return _frame(_read(study, uri or default_uri()), study)
+
+
+def load_finished(study: str, uri: str | None = None) -> pd.DataFrame:
+    """Every run with a result, also those that the study file does not ask for at present.
+
+    Args:
+        study: The study's name.
+        uri: As for `load_runs`.
+
+    Returns:
+        `key, cell, stage, dev, seconds`; `dev` is NaN where a run diverged, `floor` the constant
+        predictor's score on dev.
+
+    Raises:
+        LookupError: If there is no such study or no such store.
+    """
+    long = _read(study, uri or default_uri())
+    ended = long.runs.loc[long.runs["status"] == "FINISHED", "run"]
+    tags = long.tags[long.tags["run"].isin(ended)]
+    tags = tags.pivot(index="run", columns="name", values="value")
+    numbers = long.metrics.pivot(index="run", columns="name", values="value")
+    tags = tags.reindex(columns=["kind", "key", "cell", "stage"])
+    found = tags[tags["kind"] == "run"].join(
+        numbers.reindex(columns=["dev", "dev_floor", "seconds"])
+    )
+    found = found.rename(columns={"dev_floor": "floor"}).fillna({"stage": "final"})
+    return found[FINISHED].reset_index(drop=True)
 
 
 def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:

@@ -498,14 +498,33 @@ def _scores(done: Any) -> dict[str, float]:
 
 
 def _finished(study: Study, home: Home) -> Any:
-    from analysis import load_runs
-    from analysis.load import COLUMNS
+    """Every run with a result, in the store or on its way there, as `load_finished` gives them.
+
+    A run counts by its key alone, as when a study is run: the file may have changed since.
+    """
+    from analysis.load import FINISHED, load_finished
+    from study.outbox import waiting
 
     try:
-        runs = load_runs(study.name, home.uri)
+        done = load_finished(study.name, home.uri)
     except LookupError:  # no store yet, or not this study
-        return pd.DataFrame(columns=COLUMNS)
-    return runs[runs["outcome"] != "missing"]
+        done = pd.DataFrame(columns=FINISHED)
+    known = set(done["key"])
+    rows = [
+        {
+            "key": entry.key,
+            "cell": entry.cell,
+            "stage": entry.tags.get("stage", "final"),
+            **dict.fromkeys(("dev", "dev_floor", "seconds"), math.nan),
+            **{name: value for name, value, epoch in entry.metrics if epoch == 0},
+        }
+        for entry in waiting(home.study(study.name) / "outbox")
+        if entry.key not in known
+    ]
+    if not rows:
+        return done
+    new = pd.DataFrame(rows).rename(columns={"dev_floor": "floor"})[FINISHED]
+    return pd.concat([done, new], ignore_index=True) if len(done) else new
 
 
 def _trusted_run(arguments: argparse.Namespace) -> Run:

@@ -9,9 +9,12 @@ from optuna.distributions import CategoricalDistribution
 from analysis import cells, load_runs
 from search_spaces import Space
 from study import LayerwiseDecay, Search, Standard, Tune
+from study.commands import _finished, _scores, _seen
 from study.feed import Progress
+from study.outbox import Outbox
 from study.parcel import entry_of, packed
 from study.runner import following
+from study.stages import Stages
 from study.train import train
 from tests.conftest import CPU
 from tests.contracts.test_door import home, opened, study  # noqa: F401
@@ -132,3 +135,25 @@ def test_an_outbox_that_mlflow_has_not_seen_counts(home, tuned, outcome, prepare
         "LayerwiseDecay(0.9)",
     }
     assert runs.loc[runs["stage"] == "tune", "outcome"].eq("completed").all()
+
+
+def test_finished_runs_count_by_their_keys_whatever_the_file_asked_for_last(
+    home,  # noqa: F811
+    tuned,
+    outcome,
+    prepared,
+):
+    """A search was taken out of the file, run without, and put back: its scores still decide."""
+    tracking = opened(home, tuned)
+    tuning = tracking.stages.runs("tune")
+    finish(tracking, tuning, outcome, prepared, dev=rate)
+    tracking.close(20)
+    opened(home, tuned.replace(techniques=[Standard()], tune=None)).close(20)
+    final = tracking.stages.runs("final")[0]
+    made = entry_of(final, packed(outcome, prepared, started=100.0, ended=101.0))
+    Outbox(home.study("door") / "outbox").put(made, b"")
+    done = _finished(tuned, home)
+    assert sorted(done["key"]) == sorted([final.key, *(run.key for run in tuning)])
+    assert Stages(tuned, _scores(done)).asked == tracking.stages.asked
+    assert _seen(done)[final.key] == (final.cell.key, made.record().seconds)
+    assert len(list((home.study("door") / "outbox").iterdir())) == 1
