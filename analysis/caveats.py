@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.frame import BASELINE, CELL, blocks, checked, configurations, final
+from analysis.frame import BASELINE, CELL, baseline_of, blocks, checked, configurations, final
 from analysis.instability import minimum_detectable_ratio
 from analysis.tables import ENOUGH_FOR_SCATTER
 
@@ -38,6 +38,7 @@ def caveats(runs: pd.DataFrame) -> list[str]:
         *_uneven(runs),
         *_streams(finished),
         *_baseline(runs),
+        *_unequal(runs),
         *_mixtures(finished),
         *_small_sets(runs),
     ]
@@ -150,11 +151,7 @@ def _streams(finished: pd.DataFrame) -> list[str]:
 
 
 def _baseline(runs: pd.DataFrame) -> list[str]:
-    without = [
-        f"{task}/{model}"
-        for task, model, block in blocks(runs)
-        if BASELINE not in set(block["configuration"])
-    ]
+    without = [f"{task}/{model}" for task, model, block in blocks(runs) if not baseline_of(block)]
     alone = [
         f"{task}/{model}" for task, model, block in blocks(runs) if len(configurations(block)) == 1
     ]
@@ -164,6 +161,22 @@ def _baseline(runs: pd.DataFrame) -> list[str]:
     if alone:
         found.append(f"Only one configuration, so nothing is compared: {_some(alone)}.")
     return found
+
+
+def _unequal(runs: pd.DataFrame) -> list[str]:
+    """Where configurations are compared with a baseline chosen from more or from fewer."""
+    found = []
+    for task, model, block in blocks(runs):
+        tried = block.groupby("configuration")["tried"].max()
+        base = baseline_of(block)
+        if base and (tried != tried[base]).any():
+            found.append(f"{task}/{model} ({tried.min()} to {tried.max()})")
+    if not found:
+        return []
+    return [
+        f"Configurations that are compared with {BASELINE} were not chosen from equally many: "
+        f"{_some(found)}. A gain there can come from the search."
+    ]
 
 
 def _mixtures(finished: pd.DataFrame) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.instability import Scores
 from analysis.load import COLUMNS
 
-BASELINE = "Standard"  # the configuration that the others are compared with
+BASELINE = "Standard"  # the technique that the others are compared with
 BLOCK = ["task", "model"]
 CELL = ["task", "model", "configuration"]
 OUTCOMES = ("completed", "diverged", "missing")
@@ -110,3 +110,21 @@ def blocks(runs: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 def configurations(block: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The cells of one block, by the label of their configuration."""
     return {str(label): cell for label, cell in block.groupby("configuration")}
+
+
+def baseline_of(block: pd.DataFrame) -> str:
+    """The configuration that the others are compared with; empty where there is none.
+
+    The searched one of the technique `Standard` comes before one that the file states: what was
+    tuned is compared with what was tuned. Among stated ones it is the one with the study's recipe,
+    or the only one.
+
+    Args:
+        block: Final-stage runs, or cells, that share task and model.
+    """
+    own = block[block["technique"] == BASELINE]
+    searched = own[own["tried"] > 1]
+    labels = sorted(set(own["configuration"] if searched.empty else searched["configuration"]))
+    if BASELINE in labels:
+        return BASELINE
+    return labels[0] if len(labels) == 1 else ""

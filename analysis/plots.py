@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.frame import BASELINE, configurations, scores
+from analysis.frame import baseline_of, configurations, scores
 from analysis.instability import Scores
 from analysis.render import metric_text
 
@@ -55,9 +55,10 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     labels = list(cells["configuration"])
     with _style():
         figure, axes = _lines(labels)
+        baseline = baseline_of(cells)
         drawn = {label: scores(parts[label], "test") for label in labels}
         for place, label in enumerate(labels):
-            _strip(axes, place, drawn[label], scale=scale, baseline=label == BASELINE)
+            _strip(axes, place, drawn[label], scale=scale, baseline=label == baseline)
         floor = next(iter(drawn.values())).floor
         if np.isfinite(floor) and any(own.failed.any() for own in drawn.values()):
             axes.axvline(floor * scale, color=GREY, linestyle=":", linewidth=1)
@@ -89,9 +90,11 @@ def plot_mean_and_sd(cells: pd.DataFrame) -> Figure:
     with _style():
         figure = Figure(figsize=(7.6, _height(labels)), layout="constrained")
         panels: Any = figure.subplots(1, 2, sharey=True)
+        baseline = baseline_of(cells)
         for axes, field in zip(panels, ("mean", "sd"), strict=True):
             for place, row in enumerate(cells.to_dict("records")):
-                _whisker(axes, place, row, field=f"test_{field}", scale=scale)
+                own = row["configuration"] == baseline
+                _whisker(axes, place, row, field=f"test_{field}", scale=scale, is_baseline=own)
         _name_lines(panels[0], labels)
         panels[0].set_xlabel(f"mean test {cells['metric'].iloc[0]}")
         panels[1].set_xlabel("sd over seeds")
@@ -121,6 +124,7 @@ def plot_curves(curves: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     last = dev.loc[dev.groupby("key")["epoch"].idxmax()]
     stopped = last[last["epoch"] < last["epoch"].max()]
     labels = [c for c in cells["configuration"] if c in by_epoch.index.get_level_values(0)]
+    baseline = baseline_of(cells)
     columns = min(len(labels), 4)
     rows = -(-len(labels) // columns)
     with _style():
@@ -131,8 +135,8 @@ def plot_curves(curves: pd.DataFrame, cells: pd.DataFrame) -> Figure:
             axes.fill_between(own.index, own["min"], own["max"], color=BLUE, alpha=0.2, linewidth=0)
             marker = "o" if len(own) == 1 else ""
             axes.plot(own.index, own["mean"], color=BLUE, linewidth=1.6, marker=marker)
-            if BASELINE in labels:
-                base = by_epoch.loc[BASELINE]
+            if baseline in labels:
+                base = by_epoch.loc[baseline]
                 axes.plot(base.index, base["mean"], color=BLACK, linewidth=1, linestyle="--")
             ended = stopped[stopped["configuration"] == label]
             axes.scatter(ended["epoch"], ended["value"] * scale, zorder=3, **_DIVERGED)
@@ -233,13 +237,21 @@ def _legend(axes: Axes, drawn: dict[str, Scores]) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=3, borderaxespad=0.2)
 
 
-def _whisker(axes: Axes, place: int, row: dict[Any, Any], *, field: str, scale: float) -> None:
+def _whisker(
+    axes: Axes,
+    place: int,
+    row: dict[Any, Any],
+    *,
+    field: str,
+    scale: float,
+    is_baseline: bool,
+) -> None:
     value, low, high = (row[f"{field}{end}"] * scale for end in ("", "_low", "_high"))
-    colour = ORANGE if row["configuration"] == BASELINE else BLUE
+    colour = ORANGE if is_baseline else BLUE
     known = bool(np.isfinite(low) and np.isfinite(high))
     if known:
         axes.plot([low, high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
-    marker = "D" if row["configuration"] == BASELINE else "o"
+    marker = "D" if is_baseline else "o"
     axes.plot(
         [value],
         [place],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.frame import BASELINE, Split, checked, final, scores
+from analysis.frame import Split, baseline_of, blocks, checked, final, scores
 from analysis.instability import DECIMALS, LEVEL, N_BOOT, FloatArray, mean, stream
 from analysis.tables import cells, choice, task_facts
 
@@ -188,7 +188,8 @@ def by_technique(runs: pd.DataFrame) -> pd.DataFrame:
 def pretraining(runs: pd.DataFrame) -> pd.DataFrame:
     """As `tables.cells`, of the baseline alone, with how each model was pretrained."""
     runs = final(checked(runs))
-    base = runs[runs["configuration"] == BASELINE]
+    parts = [b[b["configuration"] == baseline_of(b)] for _, _, b in blocks(runs)]
+    base = pd.concat(parts, ignore_index=True) if parts else runs
     facts = base.groupby("model")[SETTINGS].first().fillna("")
     found = cells(base)
     found = found.assign(**{name: found["model"].map(facts[name]) for name in SETTINGS})

@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 
 from analysis import compare
-from analysis.frame import BASELINE, CELL, blocks, checked, configurations, final, scores
+from analysis.frame import (
+    BASELINE,
+    CELL,
+    baseline_of,
+    blocks,
+    checked,
+    configurations,
+    final,
+    scores,
+)
 from analysis.instability import (
     ALPHA,
     DECIMALS,
@@ -123,11 +132,12 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
     found: list[Row] = []
     for task, model, block in blocks(final(checked(runs))):
         test = {label: scores(cell, "test") for label, cell in configurations(block).items()}
+        base = baseline_of(block)
         rows = [
             {"task": task, "model": model, "configuration": label}
             | task_facts(block)
             | _scatter(own)
-            | _scatter_against(own, test.get(BASELINE), label=label, key=(task, model))
+            | _scatter_against(own, test.get(base), label=label, base_label=base, key=(task, model))
             for label, own in test.items()
         ]
         _adjust(rows, "p", "clean_p", "failure_p")
@@ -195,7 +205,7 @@ def _best_of(task: str, model: str, block: pd.DataFrame) -> Row:
     row["tried"] = int(parts[name]["tried"].max()) if name else 1
     summary = asdict(summarise(test.get(name, _NO_RUNS), stream(task, model, name, "test")))
     shares = compare.probability_best(coded, stream(task, model, "probability_best"))
-    versus = _against_baseline(test, key=(task, model), sign=sign)
+    versus = _against_baseline(test, baseline_of(block), key=(task, model), sign=sign)
     versus_baseline = versus.get(name, _NO_DIFFERENCE)
     return (
         row
@@ -219,16 +229,16 @@ _NO_DIFFERENCE |= {"method": "", "reason": "no_baseline"}
 
 
 def _against_baseline(
-    test: Mapping[str, Scores], *, key: tuple[str, str], sign: float
+    test: Mapping[str, Scores], baseline: str, *, key: tuple[str, str], sign: float
 ) -> dict[str, Row]:
     """Each configuration minus the baseline; sign is -1 where lower is better."""
-    base = test.get(BASELINE)
+    base = test.get(baseline)
     rows: dict[str, Row] = {}
     for label, own in test.items():
         rows[label] = dict(_NO_DIFFERENCE)
         if base is None:
             continue
-        if label == BASELINE:
+        if label == baseline:
             rows[label]["reason"] = "is_baseline"
             continue
         a, b = own.all_floor, base.all_floor
@@ -281,8 +291,10 @@ def _scatter(own: Scores) -> Row:
     }
 
 
-def _scatter_against(own: Scores, base: Scores | None, *, label: str, key: tuple[str, str]) -> Row:
-    if base is None or label == BASELINE:
+def _scatter_against(
+    own: Scores, base: Scores | None, *, label: str, base_label: str, key: tuple[str, str]
+) -> Row:
+    if base is None or label == base_label:
         numbers = ["ratio", "ratio_low", "ratio_high", "p", "failure_p", "n_both", "mdr"]
         numbers += ["clean_ratio", "clean_ratio_low", "clean_ratio_high", "clean_p"]
         reason = "no_baseline" if base is None else "is_baseline"

@@ -93,7 +93,7 @@ def strategy_table(found: pd.DataFrame) -> Table:
 
     def text(row: Row) -> str:
         tied = len(row.tied.split("; ")) if row.tied else 0
-        gain = "" if row.recommended == BASELINE else f" {versus_text(row)}"
+        gain = "" if row.reason == "is_baseline" else f" {versus_text(row)}"
         return (row.recommended or "–") + gain + (f", {tied} level" if tied else "")
 
     notes = [

@@ -200,3 +200,30 @@ def test_optuna_loads_only_where_it_is_needed():
     code = "import analysis, analysis.tuning, sys; print(*({'optuna', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def with_tuned_baseline(runs):
+    """A search of Standard as well, whose choice scores 0.65 against the stated one's 0.6."""
+    rows = [row("Standard[lr=0.001]", seed, 0.65 + seed / 1e4) for seed in (100, 101, 102)]
+    tuned = pd.DataFrame([each | {"tried": 12} for each in rows]).assign(technique="Standard")
+    return pd.concat([runs, tuned], ignore_index=True)
+
+
+def test_a_searched_baseline_comes_before_the_stated_one():
+    """What was tuned was compared with what was not: 0.7 - 0.6 rather than 0.7 - 0.66."""
+    runs = with_tuned_baseline(searched(by_rate))
+    (best,) = best_strategy(runs).to_dict("records")
+    assert best["difference"] == pytest.approx(0.7 - 0.65 - 101 / 1e4)
+    verdicts = stability(runs).set_index("configuration")["verdict"]
+    assert verdicts["Standard[lr=0.001]"] == "baseline"
+    alone = runs[runs["configuration"] != "Standard"]
+    assert set(best_strategy(alone)["difference"]) == {best["difference"]}
+    assert not any("No Standard" in said for said in caveats(alone))
+
+
+def test_unequal_searches_are_told():
+    told = "were not chosen from equally many: terms/minilm (1 to 12). A gain there can come"
+    assert any(told in said for said in caveats(searched(by_rate)))
+    tuned = with_tuned_baseline(searched(by_rate))
+    level = tuned[tuned["configuration"] != "Standard"]
+    assert not any("equally many" in said for said in caveats(level))
