@@ -76,6 +76,8 @@ class Tracking:
         self._provenance = provenance(Path(source).parent)
         self._experiment = self._open(home, study.name)
         self._cells: dict[Place, str] = {}  # run id of the parent
+        self._tags: dict[Place, dict[str, str]] = {}  # of the parents that were there at the start
+        self._whole: set[Place] = set()  # cells whose parent is FINISHED, with its last summary
         self._problems: dict[Place, str] = {}  # why runs are missing
         self._troubled: set[Place] = set()  # cells whose parent says why runs are missing
         self._stale: set[Place] = set()
@@ -91,7 +93,7 @@ class Tracking:
         self.stages = Stages(study, scores)
         self.ask(self.stages.asked)
         for place, run_id in self._cells.items():
-            if place not in self._wanted:
+            if place not in self._wanted and self._tags[place].get("in_study") != "false":
                 self._store.client.set_tag(run_id, "in_study", "false")
         self._make_cells()
         self._drain()
@@ -174,6 +176,9 @@ class Tracking:
         for run in self._search("tags.kind = 'cell'"):
             place = _place(run.data.tags["cell"], run.data.tags)
             self._cells[place] = run.info.run_id
+            self._tags[place] = dict(run.data.tags)
+            if run.info.status == "FINISHED":
+                self._whole.add(place)
             if run.data.tags.get("problem"):
                 self._troubled.add(place)
         for run in self._search("tags.kind = 'run'"):
@@ -209,11 +214,17 @@ class Tracking:
                 params = [Param(name, value) for name, value in _flat(asked.cell).items()]
                 client.log_batch(run.info.run_id, params=params)
             else:
-                batch = [RunTag(name, value) for name, value in tags.items()]
-                client.log_batch(self._cells[asked.place], tags=batch)
+                had = self._tags.get(asked.place, {})
+                batch = [RunTag(n, value) for n, value in tags.items() if had.get(n) != value]
+                if batch:  # the summary is of something else: whoever is killed here does it again
+                    self._whole.discard(asked.place)
+                    client.update_run(self._cells[asked.place], status="RUNNING")
+                    client.log_batch(self._cells[asked.place], tags=batch)
+                    self._tags[asked.place] = had | tags
             with self._lock:
                 self._new.pop(0)
-                self._stale.add(asked.place)
+                if asked.place not in self._whole:
+                    self._stale.add(asked.place)
 
     def _write(self) -> None:
         summarised = 0.0
@@ -223,11 +234,18 @@ class Tracking:
             try:
                 moved = self._drain()
                 if closing:
-                    self._summarise(set(self._wanted), closing=True)
+                    with self._lock:
+                        due = self._stale | (self._wanted.keys() - self._whole)
+                    self._summarise(due, closing=True)
                 elif time.monotonic() - summarised > SUMMARY_SECONDS:
                     with self._lock:
-                        stale, self._stale = self._stale, set()
-                    self._summarise(stale, closing=False)
+                        due, self._stale = self._stale, set()
+                    try:
+                        self._summarise(due, closing=False)
+                    except TROUBLE:
+                        with self._lock:
+                            self._stale |= due
+                        raise
                     summarised = time.monotonic()
                 self._all_well()
             except TROUBLE as error:
@@ -335,8 +353,11 @@ class Tracking:
             if not values["missing"] or closing:
                 status = "KILLED" if values["missing"] else "FINISHED"
                 client.set_terminated(self._cells[place], status)
+                if status == "FINISHED":
+                    self._whole.add(place)
             else:
                 client.update_run(self._cells[place], status="RUNNING")
+                self._whole.discard(place)
 
     def _hand_over(self) -> None:
         """Raise what ended the thread in the driver's, where it can be dealt with."""

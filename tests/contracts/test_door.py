@@ -308,6 +308,30 @@ def test_stores_of_ones_own_are_not_made_anew_either(home, study, tmp_path, monk
     opened(home, study).close(5)  # the default store never was: it is made
 
 
+def test_a_whole_study_opened_again_writes_nothing(home, study, outcomes, prepared):
+    """Opening and closing cost a write per cell, however little there was to do."""
+    runs = {run: made for run, made in outcomes.items() if run.cell.label == "Standard"}
+    whole = study.replace(techniques=[Standard()])
+    tracking = opened(home, whole)
+    put(tracking, runs, prepared)
+    tracking.close(20)
+
+    def written():
+        (cell,) = tracking._store.client.search_runs([tracking._experiment], "tags.kind = 'cell'")
+        history = tracking._store.client.get_metric_history(cell.info.run_id, "n")
+        return cell.info.status, cell.info.end_time, [(m.timestamp, m.value) for m in history]
+
+    before = written()
+    assert before[0] == "FINISHED"
+    opened(home, whole).close(20)
+    assert written() == before
+    more = whole.replace(seeds=range(4))
+    opened(home, more).close(20)
+    assert written()[0] == "KILLED"
+    opened(home, whole).close(20)  # fewer seeds again: whole again
+    assert written()[0] == "FINISHED"
+
+
 def test_a_run_of_two_studies_is_one_run(home, study, outcomes, prepared):
     run, outcome = next(iter(outcomes.items()))
     for name in ("door", "window"):
