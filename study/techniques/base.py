@@ -244,7 +244,10 @@ class Technique(Spec):
     def loss(
         self, loss: Tensor, outputs: Any, batch: Mapping[str, Tensor], state: TrainState
     ) -> Tensor:
-        """Change the loss, a scalar; `outputs` is the first pass, `state.forward` runs another."""
+        """Change the loss, a scalar; `outputs` is the first pass, `state.forward` runs another.
+
+        In `TECHNIQUES`, what replaces the task's part comes before what adds to it.
+        """
         return loss
 
     def after_backward(self, state: TrainState) -> None:

@@ -15,7 +15,8 @@ class RDrop(Technique):
     """Pass each batch through the model twice and pull the two answers together.
 
     loss = (CE1 + CE2) / 2 + alpha * (KL(p1 || p2) + KL(p2 || p1)) / 2, where only dropout, or what
-    stands in for it, tells the passes apart.
+    stands in for it, tells the passes apart. All of it is the task's part of the loss, which
+    `SupervisedContrastive` weighs; penalties of other techniques come on top.
 
     Attributes:
         alpha: Weight of the divergence; 0 leaves the mean of two passes.

@@ -16,7 +16,8 @@ class SupervisedContrastive(Technique):
     """Add a contrastive loss over the labels of a batch to the cross-entropy.
 
     loss = (1 - weight) * CE + weight * SupCon, on the first token's last hidden state, normalised;
-    in a decoder, whose first token sees no other, on the last token's.
+    in a decoder, whose first token sees no other, on the last token's. With `RDrop` or `FreeLB`, CE
+    is the loss that they make of it; penalties of other techniques are not scaled.
 
     Attributes:
         weight: The paper's lambda; 0 changes nothing.

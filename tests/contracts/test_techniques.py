@@ -8,11 +8,21 @@ import torch
 
 from study.seeding import Seed
 from study.spec import Invalid
-from study.techniques import TECHNIQUES, Standard, Technique
+from study.techniques import (
+    L2SP,
+    LNSR,
+    R3F,
+    SMART,
+    TECHNIQUES,
+    FreeLB,
+    RDrop,
+    Standard,
+    SupervisedContrastive,
+    Technique,
+)
 from study.techniques.base import plain_groups, technique_from
 from tests.examples import EXAMPLES
-
-HOOKS = {name for name in vars(Technique) if not name.startswith(("_", "model_"))}
+from tests.heads import batch_of, state_of
 
 
 def result(outcome):
@@ -87,11 +97,6 @@ def test_it_survives_its_canonical_form(name):
 
 
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
-def test_no_field_is_named_like_a_hook(name):
-    assert set(TECHNIQUES[name].model_fields).isdisjoint(HOOKS)
-
-
-@pytest.mark.parametrize("name", sorted(TECHNIQUES))
 def test_it_names_its_source(name):
     assert "Source:" in (TECHNIQUES[name].__doc__ or "")
 
@@ -106,7 +111,7 @@ def alone() -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("one", "two"), PAIRS)
-def test_every_pair_commutes_and_runs(one, two, tiny_run, alone):
+def test_every_pair_repeats_its_bits_and_shows_each_part(one, two, tiny_run, alone):
     left, right = EXAMPLES[one] + EXAMPLES[two], EXAMPLES[two] + EXAMPLES[one]
     if isinstance(left, Invalid):  # a pair without meaning says why, either way round
         assert str(left.error) == str(right.error)
@@ -118,6 +123,40 @@ def test_every_pair_commutes_and_runs(one, two, tiny_run, alone):
         if part not in alone:
             alone[part] = result(tiny_run(EXAMPLES[part]))
         assert (both == alone[part]) == ("Standard" in (one, two)), part
+
+
+REPLACING = [RDrop(), FreeLB(), SupervisedContrastive(), RDrop() + SupervisedContrastive()]
+ADDING = [
+    L2SP(),
+    R3F(weight=1000.0, epsilon=0.1, masks="shared"),
+    SMART(weight=1000.0, step_size=0.1, sigma=0.01, epsilon=0.1, masks="shared"),
+    LNSR(sigma=0.1),
+]
+
+
+def loss_of(technique: Technique) -> float:
+    """The loss of one batch, for a model that has moved away from its start."""
+    state, batch = state_of("bert"), batch_of("bert")
+    technique.prepare(state)
+    assert state.start
+    with torch.no_grad():
+        for parameter in state.model.parameters():
+            parameter.add_(0.01)
+    state.reseed()
+    technique.before_step(state)
+    outputs = state.forward(batch)
+    return technique.loss(outputs.loss, outputs, batch, state).item()
+
+
+@pytest.mark.parametrize("other", REPLACING + ADDING, ids=lambda technique: technique.title)
+@pytest.mark.parametrize("adding", ADDING, ids=lambda technique: technique.title)
+def test_a_penalty_weighs_the_same_alone_and_in_company(adding, other):
+    """Seen: a mixture of two losses scaled down what others had added before."""
+    if adding == other:
+        return
+    penalty = loss_of(adding) - loss_of(Standard())
+    assert penalty > 1e-3
+    assert loss_of(adding + other) - loss_of(other) == pytest.approx(penalty, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
