@@ -95,6 +95,11 @@ class TrainState:
     steps: int = 0
     rates: dict[str, float] = field(default_factory=dict)
     memo: dict[str, Any] = field(default_factory=dict)
+    _own: frozenset[int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Note which parameters are the model's own, before `prepare` inserts any or renames."""
+        self._own = frozenset(id(parameter) for parameter in self.model.parameters())
 
     @property
     def trainable(self) -> Names:
@@ -103,10 +108,14 @@ class TrainState:
 
     @cached_property
     def start(self) -> dict[str, Tensor]:
-        """The weights that others pull towards: as training found them, after `weights`."""
+        """The weights that others pull towards: as training found them, after `weights`.
+
+        What `prepare` inserted has no start: its first values are no pretraining.
+        """
         if self.step > 0:
             raise RuntimeError("`start` is read for the first time after training has begun")
-        return {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        named = self.model.named_parameters()
+        return {name: p.detach().clone() for name, p in named if id(p) in self._own}
 
     def freeze(self, names: Iterable[str]) -> None:
         """Exclude parameters from training for the whole run."""

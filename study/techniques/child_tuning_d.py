@@ -40,7 +40,8 @@ class ChildTuningD(Technique):
         rest = ranked.numel() - round(self.p * ranked.numel())
         bound = ranked.kthvalue(rest).values.item() if rest else -1.0
         for name, square in zip(names, squares, strict=True):
-            state.memo["ChildTuningD"][name] = square > bound, state.start[name]
+            weight = state.model.get_parameter(name).detach().clone()
+            state.memo["ChildTuningD"][name] = square > bound, weight
 
     @torch.no_grad()
     def after_backward(self, state: TrainState) -> None:
