@@ -163,10 +163,15 @@ class Technique(Spec):
             says so.
         no_export: Why a model it trained is no plain `transformers` model, and cannot be made one
             by `merge`; None where it can.
+        needs_dropout: Whether it has no meaning where a batch's passes are all the same.
+        acts_as_dropout: Whether it tells the passes apart itself; in a combination, the `recipe`
+            hook of what needs dropout is then not asked.
     """
 
     clashes: ClassVar[Mapping[str, str]] = {}
     no_export: ClassVar[str | None] = None
+    needs_dropout: ClassVar[bool] = False
+    acts_as_dropout: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -324,8 +329,10 @@ class Combined(Technique):
         return next((o for part in self.parts if (o := part.objection(depths, kind))), None)
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """Fold over the parts."""
-        return reduce(lambda recipe, part: part.recipe(recipe), self.parts, recipe)
+        """Fold over the parts that have something to say; dropout of 0 may be another's choice."""
+        instead = any(part.acts_as_dropout for part in self.parts)
+        asked = [part for part in self.parts if not (part.needs_dropout and instead)]
+        return reduce(lambda recipe, part: part.recipe(recipe), asked, recipe)
 
     def starts(self, seed: Seed) -> Starts:
         """The one part's that has its own."""

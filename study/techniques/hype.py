@@ -1,6 +1,6 @@
 """HyPe: a little noise on the hidden states that enter each layer, in training alone."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -23,6 +23,8 @@ class HyPe(Technique):
         dropout to 0, as a recipe can. Differs: uniform noise lies on both sides of 0, where the
         published code draws it from 0 to epsilon, which adds a constant.
     """
+
+    acts_as_dropout: ClassVar[bool] = True
 
     epsilon: float = Field(default=1e-5, gt=0.0)
     noise: Literal["uniform", "normal"] = "uniform"
