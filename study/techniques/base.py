@@ -5,9 +5,10 @@ the order in which they stand here, and for combined techniques in the order of 
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
+from itertools import permutations
 from typing import Any, ClassVar
 
 import torch
@@ -218,6 +219,14 @@ class Technique(Spec):
         """Why this technique cannot be used on such a model and kind of task; None if it can."""
         return None
 
+    def redrawn(self, depths: Depths) -> Collection[int]:
+        """The depths that `weights` gives random values; those must train."""
+        return ()
+
+    def frozen(self, depths: Depths) -> Collection[int]:
+        """The depths that never train, where that is known before a model is loaded."""
+        return ()
+
     def recipe(self, recipe: Recipe) -> Recipe:
         """Adjust the shared recipe; raises `SpecError` where it does not fit."""
         return recipe
@@ -325,8 +334,16 @@ class Combined(Technique):
         return {"technique": [part.canonical() for part in self.parts]}
 
     def objection(self, depths: Depths, kind: str) -> str | None:
-        """The first objection of any part."""
-        return next((o for part in self.parts if (o := part.objection(depths, kind))), None)
+        """The first objection of any part, or that one freezes what another draws anew."""
+        own = next((o for part in self.parts if (o := part.objection(depths, kind))), None)
+        return own or self._stuck(depths)
+
+    def _stuck(self, depths: Depths) -> str | None:
+        for drawing, freezing in permutations(self.parts, 2):
+            if both := set(drawing.redrawn(depths)) & set(freezing.frozen(depths)):
+                what = f"layer {max(both)}" if max(both) > 0 else "the embeddings"
+                return f"{freezing.label} freezes {what} at the random values of {drawing.label}"
+        return None
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Fold over the parts that have something to say; dropout of 0 may be another's choice."""

@@ -24,7 +24,10 @@ class ChildTuningD(Technique):
         weight decay shrink the weights that do not learn.
     """
 
-    clashes = {"LoRA": "half of its new weights have no gradient yet when the weights are chosen"}
+    clashes = {
+        "LoRA": "half of its new weights have no gradient yet when the weights are chosen",
+        "ReinitTop": "most of the weights drawn anew would never be trained",
+    }
 
     p: float = Field(default=0.2, gt=0.0, le=1.0)
 

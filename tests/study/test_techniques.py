@@ -6,11 +6,12 @@ import torch
 
 from study.models import FAMILIES, Depths
 from study.seeding import Seed
-from study.spec import Recipe
+from study.spec import Invalid, Recipe
 from study.techniques import (
     L2SP,
     Adapters,
     BiasedAdam,
+    ChildTuningD,
     FreezeLower,
     LayerwiseDecay,
     LoRA,
@@ -21,6 +22,7 @@ from study.techniques import (
 )
 from study.techniques.base import plain_groups
 from study.techniques.biased_adam import UncorrectedAdamW
+from tests.heads import state_of
 
 
 def test_rates_by_hand(tiny_state):  # two layers, recipe.lr = 1.0
@@ -166,6 +168,32 @@ def test_what_was_inserted_is_penalised_towards_zero(tiny_state):
     squares = sum(p.double().square().sum().item() for p in learning.values())
     loss = both.loss(torch.tensor(0.0), None, {}, tiny_state)
     assert loss.item() == pytest.approx(0.25 * squares)
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "pooler"),
+    [
+        ("bert", "classification", True),
+        ("bert", "tagging", False),
+        ("albert", "span", False),
+        ("roberta", "classification", False),
+    ],
+)
+def test_reinit_of_a_pooler_needs_one(family, kind, pooler):
+    """Without one it would be the baseline under another name."""
+    state = state_of(family, kind)
+    assert any(".pooler." in name for name, _ in state.model.named_parameters()) == pooler
+    assert (ReinitTop(layers=0).objection(state.depths, kind) is None) == pooler
+
+
+def test_no_layer_is_frozen_at_random_values():
+    depths = Depths(FAMILIES["bert"], 6)
+    assert (FreezeLower(layers=3) + ReinitTop(layers=3)).objection(depths, "regression") is None
+    overlapping = FreezeLower(layers=4) + ReinitTop(layers=3)
+    assert overlapping.objection(depths, "regression") == (
+        "FreezeLower(4) freezes layer 4 at the random values of ReinitTop(3)"
+    )
+    assert isinstance(ReinitTop(layers=1) + ChildTuningD(), Invalid)
 
 
 def test_reinit_of_more_layers_than_there_are():
