@@ -6,6 +6,7 @@ the order in which they stand here, and for combined techniques in the order of 
 
 import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from itertools import permutations
@@ -97,6 +98,7 @@ class TrainState:
     rates: dict[str, float] = field(default_factory=dict)
     memo: dict[str, Any] = field(default_factory=dict)
     _own: frozenset[int] = field(init=False, repr=False)
+    _drawn_from: dict[str, torch.Generator] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Note which parameters are the model's own, before `prepare` inserts any or renames."""
@@ -131,9 +133,35 @@ class TrainState:
         """As `rng`, but on the device: for what is drawn in every step, too slow on a CPU."""
         return torch.Generator(self.device).manual_seed(derive(self.seed, stream, *purpose))
 
+    def pass_rng(self, name: str) -> torch.Generator:
+        """A generator for what every pass draws, as dropout does from the global ones.
+
+        It starts anew in each step, and `repeated` repeats it.
+
+        Args:
+            name: The technique's.
+        """
+        rng = self._drawn_from[name] = self.device_rng("noise", name, self.step)
+        return rng
+
     def reseed(self) -> None:
-        """Put the global generators, which dropout draws from, where they start in this step."""
+        """Put all generators that passes draw from where they start in this step."""
         seed_global(derive(self.seed, "noise", self.step))
+        for name, rng in self._drawn_from.items():
+            rng.manual_seed(derive(self.seed, "noise", name, self.step))
+
+    @contextmanager
+    def repeated(self) -> Iterator[None]:
+        """Inside, passes draw what the step's first ones drew; what comes after is not moved."""
+        devices = range(torch.cuda.device_count()) if self.device.type == "cuda" else ()
+        places = [(rng, rng.get_state()) for rng in self._drawn_from.values()]
+        with torch.random.fork_rng(devices):
+            self.reseed()
+            try:
+                yield
+            finally:
+                for rng, place in places:
+                    rng.set_state(place)
 
     def forward(
         self, batch: Mapping[str, Tensor], *, weights: Mapping[str, Tensor] | None = None

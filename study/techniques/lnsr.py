@@ -9,7 +9,7 @@ from torch import Tensor
 
 from study.models import Depths, layers_of
 from study.techniques.base import Technique, TrainState
-from study.techniques.passes import real_tokens, shared_masks
+from study.techniques.passes import real_tokens
 
 
 class LNSR(Technique):
@@ -55,7 +55,7 @@ class LNSR(Technique):
         layer = layers_of(state.model, state.depths.family)[self.layer - 1]
         handle = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] + noise, *inputs[1:]))
         try:
-            with shared_masks(state):
+            with state.repeated():
                 noisy = state.forward(batch).hidden_states
         finally:
             handle.remove()
