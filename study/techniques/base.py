@@ -13,7 +13,7 @@ from itertools import permutations
 from typing import Any, ClassVar
 
 import torch
-from pydantic import model_serializer
+from pydantic import field_validator, model_serializer
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -238,8 +238,10 @@ class Technique(Spec):
     def __add__(self, other: "Technique | Invalid") -> "Technique":
         if isinstance(other, Invalid):
             return NotImplemented
-        parts = [*parts_of(self), *parts_of(other)]
-        return Combined(parts=tuple(sorted(parts, key=_rank)))
+        both = [self, other]
+        adding = [t for t in both if t.name() != "Standard"] or both  # the baseline adds no key
+        parts = tuple(part for technique in adding for part in parts_of(technique))
+        return Combined(parts=parts) if len(parts) > 1 else parts[0]
 
     # --- before training ---
 
@@ -321,11 +323,17 @@ class Combined(Technique):
     """Several techniques at once; `A + B` makes it, in the order of `TECHNIQUES`.
 
     Attributes:
-        parts: The techniques; none twice, and at most one of them overrides each of `starts`,
-            `phases`, `optimizer` and `evaluated`, and none clashing with another.
+        parts: The techniques, in whatever order they are given; none twice, at most one of them
+            overriding each of `starts`, `phases`, `optimizer` and `evaluated`, and none clashing
+            with another.
     """
 
     parts: tuple[Technique, ...]
+
+    @field_validator("parts")
+    @classmethod
+    def _in_order(cls, parts: tuple[Technique, ...]) -> tuple[Technique, ...]:
+        return tuple(sorted(parts, key=_rank))
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse combinations without meaning."""

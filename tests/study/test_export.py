@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from study import Adapters, LoRA, Recipe, Standard, Study
+from study import Adapters, BiasedAdam, LoRA, Recipe, Standard, Study
 from study.batches import evaluation_batches
 from study.export import export
 from study.study import run_from
@@ -45,7 +45,7 @@ def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, load
 
 def test_what_no_plain_model_can_hold_is_refused_before_it_trains(tmp_path, task, model):
     """Left inside, the adapters would be saved, and `from_pretrained` would drop them silently."""
-    technique = Standard() + Adapters()
+    technique = BiasedAdam() + Adapters()
     (run,) = Study(name="s", tasks=[task], models=[model], techniques=[technique], seeds=[0]).runs()
     with pytest.raises(ValueError, match="cannot be exported: its adapters are not linear"):
         export(run, tmp_path / "out", "cpu")
