@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from study.models import Depths
@@ -54,6 +54,10 @@ class SupervisedContrastive(Technique):
             summary = hidden[:, 0]
         contrast = supervised_contrast(summary, batch["labels"], self.temperature)
         return (1 - self.weight) * loss + self.weight * contrast
+
+    def merge(self, model: nn.Module) -> None:
+        """What is saved returns no more than a model that others trained."""
+        model.config.output_hidden_states = False  # type: ignore[union-attr]
 
 
 def supervised_contrast(summaries: Tensor, labels: Tensor, temperature: float) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from study import Adapters, BiasedAdam, LoRA, Recipe, Standard, Study
+from study import LNSR, Adapters, BiasedAdam, LoRA, Recipe, Standard, Study, SupervisedContrastive
 from study.batches import evaluation_batches
 from study.export import export
 from study.study import run_from
@@ -15,7 +15,7 @@ from study.train import train
 from tests.conftest import CPU, PAIRS
 
 
-@pytest.mark.parametrize("technique", [Standard(), LoRA()])
+@pytest.mark.parametrize("technique", [Standard(), LoRA(), LNSR(), SupervisedContrastive()])
 def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, loaded, technique):
     recipe = Recipe(lr=1e-2, epochs=3, batch_size=8, max_length=32)
     study = Study(
@@ -38,6 +38,7 @@ def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, load
         if technique == Standard():
             assert np.array_equal(logits, trained)
         assert np.allclose(logits, trained, rtol=0, atol=1e-5)  # merging rounds
+    assert not plain.config.output_hidden_states
     assert plain.config.id2label == {0: "no", 1: "yes"}
     said = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run_from(said).key == said["key"] == run.key
