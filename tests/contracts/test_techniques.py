@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from study.fitting import Setting, begin, predict
+from study.metrics import METRICS
+from study.models import depths_of
 from study.seeding import Seed
 from study.spec import Invalid
 from study.techniques import (
+    EMA,
     L2SP,
     LNSR,
     R3F,
     SMART,
+    SWA,
     TECHNIQUES,
     FreeLB,
     RDrop,
@@ -20,7 +25,10 @@ from study.techniques import (
     SupervisedContrastive,
     Technique,
 )
-from study.techniques.base import plain_groups, technique_from
+from study.techniques.base import TrainState, plain_groups, technique_from
+from study.train import train
+from tests.conftest import CPU, RECIPE
+from tests.conftest import PAIRS as KIND
 from tests.examples import EXAMPLES
 from tests.heads import batch_of, state_of
 
@@ -67,19 +75,11 @@ def test_it_differs_from_the_baseline(name, tiny_run):
 
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
 def test_it_trains_only_what_it_says(name, data, loaded):
-    from study.fitting import Setting
-    from study.metrics import METRICS
-    from study.train import train
-    from tests.conftest import CPU, PAIRS, RECIPE
-
     technique = EXAMPLES[name]
-    setting = Setting(RECIPE, technique, Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
+    setting = Setting(RECIPE, technique, Seed(0, 0, 0), METRICS["accuracy"], KIND)
     outcome, trained = train(setting, data, loaded, CPU)
-    from study.models import depths_of
-    from study.techniques.base import TrainState
-
     fresh = loaded.fresh(Seed(0, 0, 0), None)
-    state = TrainState(fresh, RECIPE, Seed(0, 0, 0), depths_of(fresh), CPU, PAIRS, lambda: iter(()))
+    state = TrainState(fresh, RECIPE, Seed(0, 0, 0), depths_of(fresh), CPU, KIND, lambda: iter(()))
     technique.weights(state)
     technique.prepare(state)
     for parameter_name, start in fresh.named_parameters():
@@ -126,6 +126,24 @@ def test_every_pair_repeats_its_bits_and_shows_each_part(one, two, tiny_run, alo
         if part not in alone:
             alone[part] = result(tiny_run(EXAMPLES[part]))
         assert both != alone[part], part
+
+
+@pytest.mark.parametrize("technique", [EMA(), EMA(beta=0.9), SWA(start=0.5)])
+def test_the_average_that_did_best_on_dev_is_what_remains(technique, data, loaded):
+    """Not the last average, and not the weights that were averaged."""
+    recipe = RECIPE.replace(epochs=6, checkpoint="best_dev", lr=0.03)
+    setting = Setting(recipe, technique, Seed(0, 0, 0), METRICS["accuracy"], KIND)
+    fit = begin(setting, data, loaded, CPU)
+    seen = []
+    for _ in fit.epochs():
+        weights = technique.evaluated(dict(fit.state.model.named_parameters()), fit.state)
+        seen.append({name: p.detach().clone() for name, p in weights.items()})
+    best = int(np.argmax(fit.scores))
+    assert best < len(seen) - 1  # else the last would do as well
+    fit.final()
+    for name, parameter in fit.state.model.named_parameters():
+        assert torch.equal(parameter, seen[best][name]), name
+    assert np.array_equal(predict(fit.state, data["dev"]), fit.kept.logits)
 
 
 REPLACING = [RDrop(), FreeLB(), SupervisedContrastive(), RDrop() + SupervisedContrastive()]
