@@ -147,7 +147,10 @@ class Fit:
 
     @property
     def trained_fraction(self) -> float:
-        """Share of the model's parameters that any phase trains."""
+        """Share of the model's parameters that any phase gives to an optimizer.
+
+        Child-tuning masks inside them, and its masked weights count.
+        """
         names = {name for phase in self.phases for name in phase.names}
         sizes = {name: p.numel() for name, p in self.state.model.named_parameters()}
         return sum(sizes[name] for name in names) / sum(sizes.values())

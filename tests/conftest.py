@@ -58,6 +58,16 @@ def tiny_state(loaded: Loaded) -> TrainState:
     )
 
 
+RATES: list[float] = []
+
+
+class Watching(Technique):
+    """Writes down the head's learning rate of every step; clear `RATES` before."""
+
+    def after_step(self, state: TrainState) -> None:
+        RATES.append(state.rates["classifier.weight"])
+
+
 Runner = Callable[..., Outcome]
 
 

@@ -5,13 +5,15 @@ the order in which they stand here, and for combined techniques in the order of 
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
+from itertools import permutations
 from typing import Any, ClassVar
 
 import torch
-from pydantic import model_serializer
+from pydantic import field_validator, model_serializer
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -95,6 +97,12 @@ class TrainState:
     steps: int = 0
     rates: dict[str, float] = field(default_factory=dict)
     memo: dict[str, Any] = field(default_factory=dict)
+    _own: frozenset[int] = field(init=False, repr=False)
+    _drawn_from: dict[str, torch.Generator] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Note which parameters are the model's own, before `prepare` inserts any or renames."""
+        self._own = frozenset(id(parameter) for parameter in self.model.parameters())
 
     @property
     def trainable(self) -> Names:
@@ -103,10 +111,14 @@ class TrainState:
 
     @cached_property
     def start(self) -> dict[str, Tensor]:
-        """The weights that others pull towards: as training found them, after `weights`."""
+        """The weights that others pull towards: as training found them, after `weights`.
+
+        What `prepare` inserted has no start: its first values are no pretraining.
+        """
         if self.step > 0:
             raise RuntimeError("`start` is read for the first time after training has begun")
-        return {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        named = self.model.named_parameters()
+        return {name: p.detach().clone() for name, p in named if id(p) in self._own}
 
     def freeze(self, names: Iterable[str]) -> None:
         """Exclude parameters from training for the whole run."""
@@ -121,9 +133,35 @@ class TrainState:
         """As `rng`, but on the device: for what is drawn in every step, too slow on a CPU."""
         return torch.Generator(self.device).manual_seed(derive(self.seed, stream, *purpose))
 
+    def pass_rng(self, name: str) -> torch.Generator:
+        """A generator for what every pass draws, as dropout does from the global ones.
+
+        It starts anew in each step, and `repeated` repeats it.
+
+        Args:
+            name: The technique's.
+        """
+        rng = self._drawn_from[name] = self.device_rng("noise", name, self.step)
+        return rng
+
     def reseed(self) -> None:
-        """Put the global generators, which dropout draws from, where they start in this step."""
+        """Put all generators that passes draw from where they start in this step."""
         seed_global(derive(self.seed, "noise", self.step))
+        for name, rng in self._drawn_from.items():
+            rng.manual_seed(derive(self.seed, "noise", name, self.step))
+
+    @contextmanager
+    def repeated(self) -> Iterator[None]:
+        """Inside, passes draw what the step's first ones drew; what comes after is not moved."""
+        devices = range(torch.cuda.device_count()) if self.device.type == "cuda" else ()
+        places = [(rng, rng.get_state()) for rng in self._drawn_from.values()]
+        with torch.random.fork_rng(devices):
+            self.reseed()
+            try:
+                yield
+            finally:
+                for rng, place in places:
+                    rng.set_state(place)
 
     def forward(
         self, batch: Mapping[str, Tensor], *, weights: Mapping[str, Tensor] | None = None
@@ -154,10 +192,15 @@ class Technique(Spec):
             says so.
         no_export: Why a model it trained is no plain `transformers` model, and cannot be made one
             by `merge`; None where it can.
+        needs_dropout: Whether it has no meaning where a batch's passes are all the same.
+        acts_as_dropout: Whether it tells the passes apart itself; in a combination, the `recipe`
+            hook of what needs dropout is then not asked.
     """
 
     clashes: ClassVar[Mapping[str, str]] = {}
     no_export: ClassVar[str | None] = None
+    needs_dropout: ClassVar[bool] = False
+    acts_as_dropout: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -195,14 +238,24 @@ class Technique(Spec):
     def __add__(self, other: "Technique | Invalid") -> "Technique":
         if isinstance(other, Invalid):
             return NotImplemented
-        parts = [*parts_of(self), *parts_of(other)]
-        return Combined(parts=tuple(sorted(parts, key=_rank)))
+        both = [self, other]
+        adding = [t for t in both if t.name() != "Standard"] or both  # the baseline adds no key
+        parts = tuple(part for technique in adding for part in parts_of(technique))
+        return Combined(parts=parts) if len(parts) > 1 else parts[0]
 
     # --- before training ---
 
     def objection(self, depths: Depths, kind: str) -> str | None:
         """Why this technique cannot be used on such a model and kind of task; None if it can."""
         return None
+
+    def redrawn(self, depths: Depths) -> Collection[int]:
+        """The depths that `weights` gives random values; those must train."""
+        return ()
+
+    def frozen(self, depths: Depths) -> Collection[int]:
+        """The depths that never train, where that is known before a model is loaded."""
+        return ()
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Adjust the shared recipe; raises `SpecError` where it does not fit."""
@@ -244,7 +297,10 @@ class Technique(Spec):
     def loss(
         self, loss: Tensor, outputs: Any, batch: Mapping[str, Tensor], state: TrainState
     ) -> Tensor:
-        """Change the loss, a scalar; `outputs` is the first pass, `state.forward` runs another."""
+        """Change the loss, a scalar; `outputs` is the first pass, `state.forward` runs another.
+
+        In `TECHNIQUES`, what replaces the task's part comes before what adds to it.
+        """
         return loss
 
     def after_backward(self, state: TrainState) -> None:
@@ -267,11 +323,17 @@ class Combined(Technique):
     """Several techniques at once; `A + B` makes it, in the order of `TECHNIQUES`.
 
     Attributes:
-        parts: The techniques; none twice, and at most one of them overrides each of `starts`,
-            `phases`, `optimizer` and `evaluated`, and none clashing with another.
+        parts: The techniques, in whatever order they are given; none twice, at most one of them
+            overriding each of `starts`, `phases`, `optimizer` and `evaluated`, and none clashing
+            with another.
     """
 
     parts: tuple[Technique, ...]
+
+    @field_validator("parts")
+    @classmethod
+    def _in_order(cls, parts: tuple[Technique, ...]) -> tuple[Technique, ...]:
+        return tuple(sorted(parts, key=_rank))
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse combinations without meaning."""
@@ -308,12 +370,22 @@ class Combined(Technique):
         return {"technique": [part.canonical() for part in self.parts]}
 
     def objection(self, depths: Depths, kind: str) -> str | None:
-        """The first objection of any part."""
-        return next((o for part in self.parts if (o := part.objection(depths, kind))), None)
+        """The first objection of any part, or that one freezes what another draws anew."""
+        own = next((o for part in self.parts if (o := part.objection(depths, kind))), None)
+        return own or self._stuck(depths)
+
+    def _stuck(self, depths: Depths) -> str | None:
+        for drawing, freezing in permutations(self.parts, 2):
+            if both := set(drawing.redrawn(depths)) & set(freezing.frozen(depths)):
+                what = f"layer {max(both)}" if max(both) > 0 else "the embeddings"
+                return f"{freezing.label} freezes {what} at the random values of {drawing.label}"
+        return None
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """Fold over the parts."""
-        return reduce(lambda recipe, part: part.recipe(recipe), self.parts, recipe)
+        """Fold over the parts that have something to say; dropout of 0 may be another's choice."""
+        instead = any(part.acts_as_dropout for part in self.parts)
+        asked = [part for part in self.parts if not (part.needs_dropout and instead)]
+        return reduce(lambda recipe, part: part.recipe(recipe), asked, recipe)
 
     def starts(self, seed: Seed) -> Starts:
         """The one part's that has its own."""

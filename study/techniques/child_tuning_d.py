@@ -24,7 +24,10 @@ class ChildTuningD(Technique):
         weight decay shrink the weights that do not learn.
     """
 
-    clashes = {"LoRA": "half of its new weights have no gradient yet when the weights are chosen"}
+    clashes = {
+        "LoRA": "half of its new weights have no gradient yet when the weights are chosen",
+        "ReinitTop": "most of the weights drawn anew would never be trained",
+    }
 
     p: float = Field(default=0.2, gt=0.0, le=1.0)
 
@@ -40,7 +43,8 @@ class ChildTuningD(Technique):
         rest = ranked.numel() - round(self.p * ranked.numel())
         bound = ranked.kthvalue(rest).values.item() if rest else -1.0
         for name, square in zip(names, squares, strict=True):
-            state.memo["ChildTuningD"][name] = square > bound, state.start[name]
+            weight = state.model.get_parameter(name).detach().clone()
+            state.memo["ChildTuningD"][name] = square > bound, weight
 
     @torch.no_grad()
     def after_backward(self, state: TrainState) -> None:

@@ -26,8 +26,7 @@ class ChildTuningF(Technique):
         """Mask gradients, which are clipped before, as in the published code."""
         # Drawn where the gradients are: moving a mask of the model's size at every step costs more
         # than the step.
-        seed = state.rng("noise", "ChildTuningF", state.step).initial_seed()
-        rng = torch.Generator(state.device).manual_seed(seed)
+        rng = state.device_rng("noise", "ChildTuningF", state.step)
         for name, weight in state.model.named_parameters():
             if weight.grad is not None and state.depths.of(name) < state.depths.head:
                 mask = torch.empty_like(weight.grad).bernoulli_(self.p, generator=rng)

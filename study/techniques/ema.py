@@ -12,8 +12,8 @@ class EMA(Technique):
 
     After step t the average is sum_i beta^(t-i) (1 - beta) theta_i / (1 - beta^t), over the steps
     i = 1 to t: the pretrained weights are not part of it, as in Adam's bias correction. Training
-    itself is untouched. Averages are
-    float32, as the weights are.
+    itself is untouched. Averages are float32, as the weights are. With `LoRA` the two factors are
+    averaged, not their product.
 
     Attributes:
         beta: Decay per step; 0 changes nothing. None takes 1 - 10 / steps of the run, so that the

@@ -27,7 +27,12 @@ class FreezeLower(Technique):
             return f"layers={self.layers} leaves none of its {depths.layers} layers to train"
         return None
 
+    def frozen(self, depths: Depths) -> range:
+        """The embeddings have depth 0."""
+        return range(self.layers + 1)
+
     def prepare(self, state: TrainState) -> None:
-        """Freeze by depth; embeddings have depth 0."""
+        """Freeze by depth."""
         names = [name for name, _ in state.model.named_parameters()]
-        state.freeze(name for name in names if state.depths.of(name) <= self.layers)
+        frozen = self.frozen(state.depths)
+        state.freeze(name for name in names if state.depths.of(name) in frozen)

@@ -14,13 +14,13 @@ from study.techniques.base import Technique, TrainState
 class L2SP(Technique):
     """Penalise the squared distance to the starting weights in the loss.
 
-    loss + alpha / 2 * |w - w0|^2 + beta / 2 * |head|^2, over what learns in the step. The penalty's
-    gradient is clipped with the task's, and passes through Adam's moments; `PriorDecay` is the
-    decoupled kind.
+    loss + alpha / 2 * |w - w0|^2 + beta / 2 * |new|^2, over what learns in the step; new are the
+    head and what another technique inserted. The penalty's gradient is clipped with the task's, and
+    passes through Adam's moments; `PriorDecay` is the decoupled kind.
 
     Attributes:
         alpha: Strength below the head, towards the weights that training found.
-        beta: Strength of the head, towards zero.
+        beta: Strength of what is new, towards zero; there LoRA's updates and adapters do nothing.
 
     Source: Li et al. 2018, L2-SP; both strengths as in the Transfer-Learning-Library (Jiang et al.
         2020). Differs: a pretrained pooler belongs to the head; ordinary weight decay stays on,
@@ -39,7 +39,7 @@ class L2SP(Technique):
         for name, weight in state.model.named_parameters():
             if not weight.requires_grad:
                 continue
-            if state.depths.of(name) == state.depths.head:
+            if state.depths.of(name) == state.depths.head or name not in start:
                 penalties.append(self.beta / 2 * weight.square().sum())
             else:  # mse_loss keeps no copy of the difference for the backward pass
                 distance = functional.mse_loss(weight, start[name], reduction="sum")

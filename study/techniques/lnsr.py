@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from study.models import Depths, layers_of
 from study.techniques.base import Technique, TrainState
-from study.techniques.passes import real_tokens, shared_masks
+from study.techniques.passes import real_tokens
 
 
 class LNSR(Technique):
@@ -25,7 +25,8 @@ class LNSR(Technique):
 
     Source: Hua et al. 2021, layerwise noise stability regularisation with standard normal noise.
         Differs: the defaults are chosen here, as are one weight for all layers and a mean over
-        tokens without padding.
+        tokens without padding. Where a norm follows the last layer (ModernBERT, ViT, Llama), the
+        top term compares what that norm makes of it, whose scale is another.
     """
 
     weight: float = Field(default=1.0, ge=0.0)
@@ -55,7 +56,7 @@ class LNSR(Technique):
         layer = layers_of(state.model, state.depths.family)[self.layer - 1]
         handle = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] + noise, *inputs[1:]))
         try:
-            with shared_masks(state):
+            with state.repeated():
                 noisy = state.forward(batch).hidden_states
         finally:
             handle.remove()
@@ -65,3 +66,7 @@ class LNSR(Technique):
             for n, c in zip(noisy[self.layer :], clean[self.layer :], strict=True)
         ]
         return loss + self.weight * torch.stack(moved).sum()
+
+    def merge(self, model: nn.Module) -> None:
+        """What is saved returns no more than a model that others trained."""
+        model.config.output_hidden_states = False  # type: ignore[union-attr]

@@ -34,6 +34,8 @@ class LoRA(Technique):
         "ReinitTop": "the matrices drawn anew would never be trained themselves",
     }
 
+    acts_as_dropout: ClassVar[bool] = True
+
     rank: int = Field(default=8, gt=0)
     scale: float = Field(default=2.0, gt=0.0)
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)

@@ -1,6 +1,6 @@
 """Mixout: dropout whose dropped weights fall back to their start instead of to zero."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -33,6 +33,8 @@ class Mixout(Technique):
     clashes = dict.fromkeys(
         ("Adapters", "BitFit", "LoRA"), "it freezes the weights that mixout swaps"
     )
+
+    acts_as_dropout: ClassVar[bool] = True
 
     p: float = Field(default=0.1, ge=0.0, lt=1.0)
     mask: Literal["element", "column"] = "element"

@@ -12,15 +12,6 @@ from study.techniques.base import TrainState
 Masks = Literal["fresh", "shared"]
 
 
-@contextmanager
-def shared_masks(state: TrainState) -> Iterator[None]:
-    """Inside, a pass drops what the step's first pass dropped; what comes after is not moved."""
-    devices = range(torch.cuda.device_count()) if state.device.type == "cuda" else ()
-    with torch.random.fork_rng(devices):
-        state.reseed()
-        yield
-
-
 def another(
     batch: Mapping[str, Tensor],
     state: TrainState,
@@ -34,16 +25,18 @@ def another(
     Args:
         batch: The model's inputs.
         state: The run.
-        masks: Whether dropout is that of the step's first pass, or drawn anew.
-        shift: Added to the input embeddings, in float32 under every precision, since bfloat16
-            would round small shifts away; shape as `embedded`.
+        masks: Whether dropout, and what else every pass draws, is that of the step's first pass,
+            or drawn anew.
+        shift: Added to the input embeddings in float32 under every precision; shape as `embedded`.
+            In bfloat16 the sum is exact, but the first matrix product rounds its inputs, and what
+            comes out of a shift smaller than that is rounding.
         weights: Parameters, by name, that stand in for the model's own.
 
     Returns:
         The model's outputs.
     """
     hook = nullcontext() if shift is None else _added(shift, state)
-    with hook, shared_masks(state) if masks == "shared" else nullcontext():
+    with hook, state.repeated() if masks == "shared" else nullcontext():
         return state.forward(batch, weights=weights)
 
 

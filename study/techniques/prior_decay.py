@@ -10,7 +10,8 @@ class PriorDecay(Technique):
     """Pull the weights a little towards their start after every step.
 
     w -= lr * rate * (w - w0) for every matrix below the head, with the learning rate of the step;
-    the head's matrices are pulled to zero. Biases and norms are left alone.
+    the head's matrices, and those that another technique inserted, are pulled to zero. Biases and
+    norms are left alone.
 
     Attributes:
         rate: Share of the distance that is undone per unit of learning rate; 0 changes nothing.
@@ -24,11 +25,15 @@ class PriorDecay(Technique):
     rate: float = Field(default=0.01, ge=0.0)
 
     def prepare(self, state: TrainState) -> None:
-        """Note where each matrix is pulled to."""
+        """Note where each matrix that may learn is pulled to."""
+
+        def pretrained(name: str) -> bool:
+            return name in state.start and state.depths.of(name) < state.depths.head
+
         state.memo["PriorDecay"] = {
-            name: start if state.depths.of(name) < state.depths.head else torch.zeros_like(start)
-            for name, start in state.start.items()
-            if start.ndim > 1
+            name: state.start[name] if pretrained(name) else torch.zeros_like(weight)
+            for name, weight in state.model.named_parameters()
+            if weight.ndim > 1 and weight.requires_grad
         }
 
     @torch.no_grad()

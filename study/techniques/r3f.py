@@ -26,6 +26,8 @@ class R3F(Technique):
     Source: Aghajanyan et al. 2021, equation 4; defaults of the published code, uniform noise up to
         1e-5 and weight 1. Differs: values take the squared difference, both ways, where the code
         drops the penalty; word embeddings get the disturbed pass's gradient, which the code stops.
+        In bfloat16 the published epsilon is below the rounding of the first matrix product: use
+        float32, or a larger one.
     """
 
     weight: float = Field(default=1.0, ge=0.0)

@@ -1,12 +1,13 @@
 """R-Drop: two passes under different dropout must agree."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from study.spec import Mistake, Recipe, SpecError
 from study.techniques.base import Technique, TrainState
 from study.techniques.passes import symmetric
 
@@ -15,7 +16,8 @@ class RDrop(Technique):
     """Pass each batch through the model twice and pull the two answers together.
 
     loss = (CE1 + CE2) / 2 + alpha * (KL(p1 || p2) + KL(p2 || p1)) / 2, where only dropout, or what
-    stands in for it, tells the passes apart.
+    stands in for it, tells the passes apart. All of it is the task's part of the loss, which
+    `SupervisedContrastive` weighs; penalties of other techniques come on top.
 
     Attributes:
         alpha: Weight of the divergence; 0 leaves the mean of two passes.
@@ -25,7 +27,16 @@ class RDrop(Technique):
         alpha means the same at every batch size; values take the squared difference.
     """
 
+    needs_dropout: ClassVar[bool] = True
+
     alpha: float = Field(default=1.0, ge=0.0)
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Refuse a recipe that turns dropout off."""
+        if recipe.dropout == 0.0:
+            text = "it needs dropout to tell its passes apart, and the recipe's is 0."
+            raise SpecError("RDrop", [Mistake("", text)])
+        return recipe
 
     def loss(
         self, loss: Tensor, outputs: Any, batch: Mapping[str, Tensor], state: TrainState
@@ -33,9 +44,14 @@ class RDrop(Technique):
         """Replace the task's loss by the mean of two, and add the divergence.
 
         Raises:
-            ValueError: In the first step, if nothing tells the passes apart.
+            ValueError: In the first step in which the body trains, if nothing tells the passes
+                apart; while a head is probed, nothing in the body needs to.
         """
-        before = _generator(state) if state.step == 0 else None
+        body = state.model.get_submodule(state.depths.family.body)
+        unchecked = body.training and "RDrop" not in state.memo
+        before = _generator(state) if unchecked else None
+        if unchecked:
+            state.memo["RDrop"] = "checked"
         second = state.forward(batch)
         if before is not None and torch.equal(before, _generator(state)):
             one, two = (state.kind.units(each, batch) for each in (outputs, second))

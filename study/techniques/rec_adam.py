@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from study.spec import Mistake, Recipe, SpecError
 from study.techniques.base import Group, Technique, TrainState
@@ -15,7 +16,8 @@ class RecAdam(Technique):
     """Anneal from a strong pull to the pretrained weights to the task's own steps.
 
     lam(t) = 1 / (1 + exp(-k (t - t0))) rises from 0 to 1. Below the head, Adam's step is scaled by
-    lam, and after it w -= lr * (1 - lam) * gamma * (w - w0). The head has plain AdamW.
+    lam, and after it w -= lr * (1 - lam) * gamma * (w - w0). What has no pretrained weights, the
+    head and what another technique inserted, has plain AdamW.
 
     Attributes:
         k: How steeply lam rises, per optimizer step.
@@ -42,10 +44,10 @@ class RecAdam(Technique):
         start = state.start  # asked for now, even where a first phase trains the head alone
         made = []
         for group in groups:
-            anchors = None
+            anchors: list[Tensor | None] = [None] * len(group.names)
             if group.depth < state.depths.head:
                 self._check(group.lr)  # a phase or another technique may have raised it
-                anchors = [start[name] for name in group.names]
+                anchors = [start.get(name) for name in group.names]
             made.append({**state.parameters(group), "anchors": anchors})
         return RecallingAdamW(
             made,
@@ -67,7 +69,7 @@ def annealed(t: float, *, k: float, t0: float) -> float:
 
 
 class RecallingAdamW(torch.optim.Optimizer):
-    """AdamW that shares its steps with a pull towards anchors, where a group has any."""
+    """AdamW that shares its steps with a pull towards anchors, where a parameter has one."""
 
     def __init__(
         self,
@@ -81,7 +83,7 @@ class RecallingAdamW(torch.optim.Optimizer):
         """Make it.
 
         Args:
-            groups: As torch has them, with `anchors`: a tensor per parameter, or None.
+            groups: As torch has them, with `anchors`: per parameter a tensor or None.
             betas: Decay of Adam's two moments.
             eps: Adam's denominator.
             gamma: Strength of the pull.
@@ -107,7 +109,7 @@ class RecallingAdamW(torch.optim.Optimizer):
             gradients = [p.grad for p in weights]
             m, v, steps = ([self.state[p][name] for p in weights] for name in ("m", "v", "step"))
             beta1, beta2 = group["betas"]
-            lr, anchors = group["lr"], group["anchors"]
+            lr, anchors = group["lr"], [group["anchors"][i] for i in learning]
             torch._foreach_lerp_(m, gradients, 1 - beta1)
             torch._foreach_mul_(v, beta2)
             torch._foreach_addcmul_(v, gradients, gradients, 1 - beta2)
@@ -115,8 +117,10 @@ class RecallingAdamW(torch.optim.Optimizer):
             torch._foreach_div_(scale, [sqrt(1 - beta2**t) for t in steps])
             torch._foreach_add_(scale, group["eps"])
             torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
-            rate = lr if anchors is None else lr * share
-            torch._foreach_addcdiv_(weights, m, scale, [-rate / (1 - beta1**t) for t in steps])
-            if anchors is not None:
+            rates = [lr if anchor is None else lr * share for anchor in anchors]
+            factors = [-rate / (1 - beta1**t) for rate, t in zip(rates, steps, strict=True)]
+            torch._foreach_addcdiv_(weights, m, scale, factors)
+            pulled = [w for w, a in zip(weights, anchors, strict=True) if a is not None]
+            if pulled:
                 pull = lr * (1 - share) * self._gamma
-                torch._foreach_lerp_(weights, [anchors[i] for i in learning], pull)
+                torch._foreach_lerp_(pulled, [a for a in anchors if a is not None], pull)

@@ -5,6 +5,8 @@ from pydantic import Field
 from study.models import Depths, initialise
 from study.techniques.base import Technique, TrainState
 
+WITHOUT_POOLER = ("tagging", "span")  # their models are built without one, in every family
+
 
 class ReinitTop(Technique):
     """Draw the highest layers and the pooler anew before training.
@@ -19,20 +21,27 @@ class ReinitTop(Technique):
     layers: int = Field(ge=0)
 
     def objection(self, depths: Depths, kind: str) -> str | None:
-        """The model must have that many layers, each with weights of its own."""
+        """The model must have that many layers, each with weights of its own, or a pooler."""
+        pooler = depths.family.head and kind not in WITHOUT_POOLER
+        if self.layers == 0 and not pooler:
+            return "layers=0 re-initialises the pooler alone, and it has none"
         if depths.family.shared_layers and self.layers > 0:
             return "its layers share one set of weights; only layers=0 can be re-initialised"
         if self.layers > depths.layers:
             return f"layers={self.layers} is more than its {depths.layers} layers"
         return None
 
+    def redrawn(self, depths: Depths) -> range:
+        """The top layers; the pooler is at the head's depth."""
+        return range(depths.head - self.layers, depths.head + 1)
+
     def weights(self, state: TrainState) -> None:
         """Normal matrices, zero biases, unit norms, from the `head` stream."""
-        lowest = state.depths.head - self.layers
+        drawn = self.redrawn(state.depths)
         body = state.depths.family.body + "."
         names = [
             name
             for name, _ in state.model.named_parameters()
-            if name.startswith(body) and state.depths.of(name) >= lowest
+            if name.startswith(body) and state.depths.of(name) in drawn
         ]
         initialise(state.model, names, state.seed, type(self).__name__)

@@ -33,9 +33,11 @@ class SMART(Technique):
     Source: Jiang et al. 2020, algorithm 1 with its settings and one ascent step. Differs: the
         published code starts the step at the clean embeddings and has no bound, and its 1e-6 in the
         gradient's norm ties the step to the batch size; here the norm is exact. Where the gradient
-        is not finite z stays at its start, where the code drops the penalty. Values take the
-        squared difference both ways. In bfloat16 the published epsilon is below the rounding of the
-        first matrix product: use float32, or a larger one.
+        is not finite z stays at its start, where the code drops the penalty. The code
+        also holds p(x) fixed; here the gradient passes through both answers, as in the formula, and
+        is about twice as large. Values take the squared difference both ways. In bfloat16 the
+        published epsilon is below the rounding of the first matrix product: use float32, or a
+        larger one.
     """
 
     weight: float = Field(default=1.0, ge=0.0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from study.models import Depths
@@ -16,7 +16,8 @@ class SupervisedContrastive(Technique):
     """Add a contrastive loss over the labels of a batch to the cross-entropy.
 
     loss = (1 - weight) * CE + weight * SupCon, on the first token's last hidden state, normalised;
-    in a decoder, whose first token sees no other, on the last token's.
+    in a decoder, whose first token sees no other, on the last token's. With `RDrop` or `FreeLB`, CE
+    is the loss that they make of it; penalties of other techniques are not scaled.
 
     Attributes:
         weight: The paper's lambda; 0 changes nothing.
@@ -53,6 +54,10 @@ class SupervisedContrastive(Technique):
             summary = hidden[:, 0]
         contrast = supervised_contrast(summary, batch["labels"], self.temperature)
         return (1 - self.weight) * loss + self.weight * contrast
+
+    def merge(self, model: nn.Module) -> None:
+        """What is saved returns no more than a model that others trained."""
+        model.config.output_hidden_states = False  # type: ignore[union-attr]
 
 
 def supervised_contrast(summaries: Tensor, labels: Tensor, temperature: float) -> Tensor:

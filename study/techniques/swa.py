@@ -15,7 +15,8 @@ class SWA(Technique):
     schedule had brought it, so that the weights keep moving around the optimum, and the mean of
     their positions is what counts. Under a rate that falls to 0 they would hardly move, and the
     average would be the last weights. Before averaging starts, evaluations read the weights as
-    they are. Averages are float32, as the weights are.
+    they are. Averages are float32, as the weights are. With `LoRA` the two factors are averaged,
+    not their product.
 
     Attributes:
         start: Share of the steps after which averaging starts. In a run of several phases it is a

@@ -6,13 +6,31 @@ import numpy as np
 import pytest
 import torch
 
+from study.fitting import Setting, begin, predict
+from study.metrics import METRICS
+from study.models import depths_of
 from study.seeding import Seed
 from study.spec import Invalid
-from study.techniques import TECHNIQUES, Standard, Technique
-from study.techniques.base import plain_groups, technique_from
+from study.techniques import (
+    EMA,
+    L2SP,
+    LNSR,
+    R3F,
+    SMART,
+    SWA,
+    TECHNIQUES,
+    FreeLB,
+    RDrop,
+    Standard,
+    SupervisedContrastive,
+    Technique,
+)
+from study.techniques.base import TrainState, plain_groups, technique_from
+from study.train import train
+from tests.conftest import CPU, RECIPE
+from tests.conftest import PAIRS as KIND
 from tests.examples import EXAMPLES
-
-HOOKS = {name for name in vars(Technique) if not name.startswith(("_", "model_"))}
+from tests.heads import batch_of, state_of
 
 
 def result(outcome):
@@ -57,19 +75,11 @@ def test_it_differs_from_the_baseline(name, tiny_run):
 
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
 def test_it_trains_only_what_it_says(name, data, loaded):
-    from study.fitting import Setting
-    from study.metrics import METRICS
-    from study.train import train
-    from tests.conftest import CPU, PAIRS, RECIPE
-
     technique = EXAMPLES[name]
-    setting = Setting(RECIPE, technique, Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
+    setting = Setting(RECIPE, technique, Seed(0, 0, 0), METRICS["accuracy"], KIND)
     outcome, trained = train(setting, data, loaded, CPU)
-    from study.models import depths_of
-    from study.techniques.base import TrainState
-
     fresh = loaded.fresh(Seed(0, 0, 0), None)
-    state = TrainState(fresh, RECIPE, Seed(0, 0, 0), depths_of(fresh), CPU, PAIRS, lambda: iter(()))
+    state = TrainState(fresh, RECIPE, Seed(0, 0, 0), depths_of(fresh), CPU, KIND, lambda: iter(()))
     technique.weights(state)
     technique.prepare(state)
     for parameter_name, start in fresh.named_parameters():
@@ -87,11 +97,6 @@ def test_it_survives_its_canonical_form(name):
 
 
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
-def test_no_field_is_named_like_a_hook(name):
-    assert set(TECHNIQUES[name].model_fields).isdisjoint(HOOKS)
-
-
-@pytest.mark.parametrize("name", sorted(TECHNIQUES))
 def test_it_names_its_source(name):
     assert "Source:" in (TECHNIQUES[name].__doc__ or "")
 
@@ -106,18 +111,73 @@ def alone() -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("one", "two"), PAIRS)
-def test_every_pair_commutes_and_runs(one, two, tiny_run, alone):
+def test_every_pair_repeats_its_bits_and_shows_each_part(one, two, tiny_run, alone):
     left, right = EXAMPLES[one] + EXAMPLES[two], EXAMPLES[two] + EXAMPLES[one]
     if isinstance(left, Invalid):  # a pair without meaning says why, either way round
         assert str(left.error) == str(right.error)
         return
     assert left.canonical() == right.canonical()
+    if "Standard" in (one, two):
+        assert left in (EXAMPLES[one], EXAMPLES[two])  # also by key
+        return
     both = result(tiny_run(left))
     assert result(tiny_run(right)) == both  # also when it is started again
-    for part in {one, two} - {"Standard"}:
+    for part in (one, two):
         if part not in alone:
             alone[part] = result(tiny_run(EXAMPLES[part]))
-        assert (both == alone[part]) == ("Standard" in (one, two)), part
+        assert both != alone[part], part
+
+
+@pytest.mark.parametrize("technique", [EMA(), EMA(beta=0.9), SWA(start=0.5)])
+def test_the_average_that_did_best_on_dev_is_what_remains(technique, data, loaded):
+    """Not the last average, and not the weights that were averaged."""
+    recipe = RECIPE.replace(epochs=6, checkpoint="best_dev", lr=0.03)
+    setting = Setting(recipe, technique, Seed(0, 0, 0), METRICS["accuracy"], KIND)
+    fit = begin(setting, data, loaded, CPU)
+    seen = []
+    for _ in fit.epochs():
+        weights = technique.evaluated(dict(fit.state.model.named_parameters()), fit.state)
+        seen.append({name: p.detach().clone() for name, p in weights.items()})
+    best = int(np.argmax(fit.scores))
+    assert best < len(seen) - 1  # else the last would do as well
+    fit.final()
+    for name, parameter in fit.state.model.named_parameters():
+        assert torch.equal(parameter, seen[best][name]), name
+    assert np.array_equal(predict(fit.state, data["dev"]), fit.kept.logits)
+
+
+REPLACING = [RDrop(), FreeLB(), SupervisedContrastive(), RDrop() + SupervisedContrastive()]
+ADDING = [
+    L2SP(),
+    R3F(weight=1000.0, epsilon=0.1, masks="shared"),
+    SMART(weight=1000.0, step_size=0.1, sigma=0.01, epsilon=0.1, masks="shared"),
+    LNSR(sigma=0.1),
+]
+
+
+def loss_of(technique: Technique) -> float:
+    """The loss of one batch, for a model that has moved away from its start."""
+    state, batch = state_of("bert"), batch_of("bert")
+    technique.prepare(state)
+    assert state.start
+    with torch.no_grad():
+        for parameter in state.model.parameters():
+            parameter.add_(0.01)
+    state.reseed()
+    technique.before_step(state)
+    outputs = state.forward(batch)
+    return technique.loss(outputs.loss, outputs, batch, state).item()
+
+
+@pytest.mark.parametrize("other", REPLACING + ADDING, ids=lambda technique: technique.title)
+@pytest.mark.parametrize("adding", ADDING, ids=lambda technique: technique.title)
+def test_a_penalty_weighs_the_same_alone_and_in_company(adding, other):
+    """Seen: a mixture of two losses scaled down what others had added before."""
+    if adding == other:
+        return
+    penalty = loss_of(adding) - loss_of(Standard())
+    assert penalty > 1e-3
+    assert loss_of(adding + other) - loss_of(other) == pytest.approx(penalty, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))

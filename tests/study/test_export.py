@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from study import Adapters, LoRA, Recipe, Standard, Study
+from study import LNSR, Adapters, BiasedAdam, LoRA, Recipe, Standard, Study, SupervisedContrastive
 from study.batches import evaluation_batches
 from study.export import export
 from study.study import run_from
@@ -15,7 +15,7 @@ from study.train import train
 from tests.conftest import CPU, PAIRS
 
 
-@pytest.mark.parametrize("technique", [Standard(), LoRA()])
+@pytest.mark.parametrize("technique", [Standard(), LoRA(), LNSR(), SupervisedContrastive()])
 def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, loaded, technique):
     recipe = Recipe(lr=1e-2, epochs=3, batch_size=8, max_length=32)
     study = Study(
@@ -38,6 +38,7 @@ def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, load
         if technique == Standard():
             assert np.array_equal(logits, trained)
         assert np.allclose(logits, trained, rtol=0, atol=1e-5)  # merging rounds
+    assert not plain.config.output_hidden_states
     assert plain.config.id2label == {0: "no", 1: "yes"}
     said = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run_from(said).key == said["key"] == run.key
@@ -45,7 +46,7 @@ def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, load
 
 def test_what_no_plain_model_can_hold_is_refused_before_it_trains(tmp_path, task, model):
     """Left inside, the adapters would be saved, and `from_pretrained` would drop them silently."""
-    technique = Standard() + Adapters()
+    technique = BiasedAdam() + Adapters()
     (run,) = Study(name="s", tasks=[task], models=[model], techniques=[technique], seeds=[0]).runs()
     with pytest.raises(ValueError, match="cannot be exported: its adapters are not linear"):
         export(run, tmp_path / "out", "cpu")

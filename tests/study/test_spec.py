@@ -44,7 +44,7 @@ from study.catalogue import MINILM
 from study.spec import Invalid, digest
 from study.study import run_from
 from study.tasks import TERMS
-from study.techniques import TECHNIQUES
+from study.techniques import TECHNIQUES, Combined
 
 
 def mistakes(made: object) -> list[str]:
@@ -94,6 +94,9 @@ def test_sums_commute_and_refuse_repeats():
     right = LayerwiseDecay(rate=0.9) + FreezeLower(layers=1)
     assert left == right
     assert left.label == "FreezeLower(1) + LayerwiseDecay(0.9)"
+    assert Combined(parts=(LayerwiseDecay(rate=0.9), FreezeLower(layers=1))) == left
+    assert Standard() + left == left + Standard() == left
+    assert Standard() + BiasedAdam() == BiasedAdam() + Standard() == BiasedAdam()  # and their keys
     assert mistakes(Standard() + Standard()) == ["Standard is in it twice."]
     assert mistakes(FreezeLower(layers=-1) + Standard()) == ["layers: -1 is not in [0, inf)."]
 

@@ -6,10 +6,23 @@ import torch
 
 from study.models import FAMILIES, Depths
 from study.seeding import Seed
-from study.spec import Recipe
-from study.techniques import BiasedAdam, FreezeLower, LayerwiseDecay, ReinitTop, Standard
+from study.spec import Invalid, Recipe
+from study.techniques import (
+    L2SP,
+    Adapters,
+    BiasedAdam,
+    ChildTuningD,
+    FreezeLower,
+    LayerwiseDecay,
+    LoRA,
+    PriorDecay,
+    RecAdam,
+    ReinitTop,
+    Standard,
+)
 from study.techniques.base import plain_groups
 from study.techniques.biased_adam import UncorrectedAdamW
+from tests.heads import state_of
 
 
 def test_rates_by_hand(tiny_state):  # two layers, recipe.lr = 1.0
@@ -113,6 +126,74 @@ def test_start_is_what_re_initialising_left(tiny_state):
     ReinitTop(layers=1).weights(tiny_state)
     name = "bert.encoder.layer.1.output.dense.weight"
     assert torch.equal(tiny_state.start[name], tiny_state.model.get_parameter(name))
+
+
+@pytest.mark.parametrize("inserting", [LoRA(), Adapters()])
+@pytest.mark.parametrize(
+    "pulling", [L2SP(alpha=1.0, beta=0.0), PriorDecay(rate=1.0), RecAdam(gamma=0.5)]
+)
+def test_nothing_is_pulled_to_the_random_start_of_what_was_inserted(pulling, inserting, tiny_state):
+    """What was inserted has no start: it goes to zero, or nowhere."""
+    both = inserting + pulling
+    names = {name for name, _ in tiny_state.model.named_parameters()}
+    both.prepare(tiny_state)
+    inserted = {n for n in tiny_state.trainable if n not in names}
+    assert inserted
+    assert inserted.isdisjoint(tiny_state.start)
+    before = {n: tiny_state.model.get_parameter(n).detach().clone() for n in inserted}
+    tiny_state.rates = dict.fromkeys(tiny_state.trainable, 0.5)
+    with torch.no_grad():
+        for name in inserted:
+            tiny_state.model.get_parameter(name).add_(1.0)
+    moved = {n: tiny_state.model.get_parameter(n).detach().clone() for n in inserted}
+    assert both.loss(torch.tensor(0.0), None, {}, tiny_state) == 0.0
+    both.after_step(tiny_state)
+    if optimizer := both.optimizer(plain_groups(tiny_state), tiny_state):
+        for parameter in tiny_state.model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+    for name in inserted:
+        weight = tiny_state.model.get_parameter(name)
+        if isinstance(pulling, PriorDecay) and weight.ndim > 1:
+            assert torch.equal(weight, moved[name] / 2), name
+        else:  # RecAdam's weight decay is that of plain AdamW
+            assert torch.allclose(weight, moved[name], rtol=0.02), name
+        assert not torch.allclose(weight, before[name], atol=0.1), name
+
+
+def test_what_was_inserted_is_penalised_towards_zero(tiny_state):
+    both = LoRA() + L2SP(alpha=0.0, beta=0.5)
+    both.prepare(tiny_state)
+    learning = {n: tiny_state.model.get_parameter(n) for n in tiny_state.trainable}
+    squares = sum(p.double().square().sum().item() for p in learning.values())
+    loss = both.loss(torch.tensor(0.0), None, {}, tiny_state)
+    assert loss.item() == pytest.approx(0.25 * squares)
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "pooler"),
+    [
+        ("bert", "classification", True),
+        ("bert", "tagging", False),
+        ("albert", "span", False),
+        ("roberta", "classification", False),
+    ],
+)
+def test_reinit_of_a_pooler_needs_one(family, kind, pooler):
+    """Without one it would be the baseline under another name."""
+    state = state_of(family, kind)
+    assert any(".pooler." in name for name, _ in state.model.named_parameters()) == pooler
+    assert (ReinitTop(layers=0).objection(state.depths, kind) is None) == pooler
+
+
+def test_no_layer_is_frozen_at_random_values():
+    depths = Depths(FAMILIES["bert"], 6)
+    assert (FreezeLower(layers=3) + ReinitTop(layers=3)).objection(depths, "regression") is None
+    overlapping = FreezeLower(layers=4) + ReinitTop(layers=3)
+    assert overlapping.objection(depths, "regression") == (
+        "FreezeLower(4) freezes layer 4 at the random values of ReinitTop(3)"
+    )
+    assert isinstance(ReinitTop(layers=1) + ChildTuningD(), Invalid)
 
 
 def test_reinit_of_more_layers_than_there_are():

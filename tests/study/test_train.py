@@ -8,7 +8,7 @@ from study.fitting import Setting, schedule
 from study.metrics import METRICS
 from study.seeding import Seed, derive
 from study.spec import Recipe
-from study.techniques import TECHNIQUES, Standard
+from study.techniques import TECHNIQUES, BiasedAdam, Standard
 from study.techniques.base import Technique
 from study.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
@@ -144,7 +144,7 @@ def test_the_test_split_is_read_once_and_last(data, loaded, monkeypatch):
 
 
 def test_user_techniques_go_after_ours():
-    assert (Forgetful() + Standard()).label == "Standard + Forgetful"
+    assert (Forgetful() + BiasedAdam()).label == "BiasedAdam + Forgetful"
     assert "Forgetful" not in TECHNIQUES
 
 

@@ -1,9 +1,13 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 from study.models import layers_of
 from study.techniques import HyPe
+from study.techniques.passes import another
 from tests.heads import batch_of, state_of
 
 
@@ -22,7 +26,6 @@ def noise_at(layer, technique, passes=1):
     module.register_forward_pre_hook(lambda _, inputs: before.append(inputs[0].detach()))
     technique.prepare(state)
     module.register_forward_pre_hook(lambda _, inputs: after.append(inputs[0].detach()))
-    technique.before_step(state)
     for _ in range(passes):
         state.forward(batch)
     return [a - b for a, b in zip(after, before, strict=True)]
@@ -47,3 +50,42 @@ def test_layers_and_passes_draw_their_own():
     (other,) = noise_at(1, HyPe(epsilon=0.1))
     assert not torch.allclose(one, two, atol=1e-3)
     assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_each_step_draws_its_own():
+    state, batch = state_of("bert", dropout=0.0), batch_of("bert")
+    HyPe(epsilon=0.1).prepare(state)
+    first = state.forward(batch).logits
+    state.step = 1
+    state.reseed()
+    assert not torch.equal(state.forward(batch).logits, first)
+    state.step = 0
+    state.reseed()
+    assert torch.equal(state.forward(batch).logits, first)
+
+
+def test_a_pass_that_repeats_the_dropout_repeats_the_noise():
+    """Otherwise R3F, SMART, FreeLB and LNSR would measure this noise instead of theirs."""
+    state, batch = state_of("bert"), batch_of("bert")
+    HyPe(epsilon=0.1).prepare(state)
+    state.reseed()
+    first = state.forward(batch).logits
+    assert torch.equal(another(batch, state, masks="shared").logits, first)
+    fresh = another(batch, state, masks="fresh").logits
+    assert not torch.equal(fresh, first)
+    state.reseed()
+    state.forward(batch)  # where the shared pass was left out, the fresh one is the same
+    assert torch.equal(another(batch, state, masks="fresh").logits, fresh)
+
+
+def test_the_model_goes_with_its_state():
+    """A hook that holds what holds the model would keep both until the next collection."""
+    state = state_of("bert")
+    HyPe().prepare(state)
+    model = weakref.ref(state.model.get_submodule("bert.encoder.layer.0"))
+    gc.disable()
+    try:
+        del state
+        assert model() is None
+    finally:
+        gc.enable()

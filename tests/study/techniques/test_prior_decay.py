@@ -68,14 +68,6 @@ def test_the_rate_follows_the_schedule(tiny_state):
         assert torch.allclose(distance, torch.full_like(distance, left)), name
 
 
-def test_weight_decay_stays_as_it_was(tiny_state):
-    """The code of Zhang et al. 2021 sets it to zero, so that its baseline is another."""
-    from study.techniques.base import plain_groups
-
-    plain = plain_groups(tiny_state)
-    assert PriorDecay().groups(plain, tiny_state) == plain
-
-
 @pytest.mark.parametrize("other", [FreezeLower(layers=1), ReinitTop(layers=1)])
 def test_it_pulls_to_where_training_began(tiny_state, other):
     """Re-initialised layers to their new values; what is frozen nowhere."""

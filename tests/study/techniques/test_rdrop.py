@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from study.techniques import Mixout, RDrop
+from study.spec import Recipe, SpecError
+from study.techniques import HyPe, LoRA, Mixout, ProbeThenTune, RDrop
 from tests.heads import batch_of, state_of
 
 
@@ -53,8 +54,27 @@ def test_equal_passes_are_refused(family):
         RDrop().loss(outputs.loss, outputs, batch, state)
 
 
-def test_mixout_stands_in_for_the_dropout_that_it_replaces(tiny_run):
-    assert tiny_run(Mixout(p=0.5) + RDrop()).outcome == "completed"
+def test_a_recipe_without_dropout_is_refused_before_anything_runs():
+    with pytest.raises(SpecError, match="needs dropout"):
+        RDrop().recipe(Recipe(dropout=0.0))
+    with pytest.raises(SpecError, match="needs dropout"):
+        (RDrop() + ProbeThenTune()).recipe(Recipe(dropout=0.0))
+
+
+@pytest.mark.parametrize("other", [Mixout(p=0.5), LoRA(), HyPe(epsilon=0.1)])
+def test_what_acts_as_dropout_stands_in_for_it(other, tiny_run):
+    assert tiny_run(other + RDrop(), dropout=0.0).outcome == "completed"
+
+
+def test_passes_may_be_equal_while_the_head_is_probed(tiny_run):
+    """The body's dropout is off then, and mixout has taken the head's away."""
+    both = ProbeThenTune(epochs=1) + RDrop()
+    assert tiny_run(both + Mixout(p=0.5)).outcome == "completed"
+
+
+def test_what_never_tells_the_passes_apart_is_found_after_probing(tiny_run):
+    with pytest.raises(ValueError, match="RDrop needs dropout"):
+        tiny_run(ProbeThenTune(epochs=1) + RDrop() + Mixout(p=0.0))
 
 
 def test_gradient_is_the_mean_of_both_passes():

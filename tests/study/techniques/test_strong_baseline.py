@@ -4,7 +4,7 @@ import pytest
 
 from study.spec import Invalid, Recipe
 from study.techniques import BiasedAdam, StrongBaseline
-from study.techniques.base import Technique
+from tests.conftest import RATES, Watching
 
 
 def test_the_published_recipe():
@@ -14,16 +14,6 @@ def test_the_published_recipe():
 
 def test_at_equal_epochs_it_is_standard(tiny_run):
     assert tiny_run(StrongBaseline(epochs=2)).curves == tiny_run(epochs=2).curves
-
-
-RATES: list[float] = []
-
-
-class Watching(Technique):
-    """Writes down the learning rate of every step."""
-
-    def after_step(self, state):  # type: ignore[no-untyped-def]
-        RATES.append(state.rates["classifier.weight"])
 
 
 def test_the_schedule_stretches_instead_of_leaving_a_tail_at_rate_0(tiny_run):

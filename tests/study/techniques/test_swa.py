@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from study.techniques import SWA
-from study.techniques.base import Technique
+from tests.conftest import RATES, Watching
 
 NAME = "classifier.bias"
 
@@ -23,16 +23,6 @@ def test_the_mean_by_hand(tiny_state):
         weights = dict(tiny_state.model.named_parameters())
         counted.append(technique.evaluated(weights, tiny_state)[NAME][0].item())
     assert counted == [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 1.0, 1.5]
-
-
-RATES: list[float] = []
-
-
-class Watching(Technique):
-    """Writes down the learning rate of every step."""
-
-    def after_step(self, state):  # type: ignore[no-untyped-def]
-        RATES.append(state.rates["classifier.weight"])
 
 
 def test_the_rate_is_held_where_the_schedule_had_brought_it(tiny_run):

@@ -1,0 +1,66 @@
+"""One step of every technique on a model of each kind: it learns, and always to the same bits."""
+
+import pytest
+import torch
+
+from study.fitting import _step
+from study.techniques import TECHNIQUES, Technique
+from study.techniques.base import Phase, plain_groups
+from tests.examples import EXAMPLES
+from tests.heads import batch_of, state_of
+
+PLACES = [
+    ("llama", "classification", "float32"),
+    ("vit", "image", "float32"),
+    ("bert", "span", "float32"),
+    ("deberta-v2", "tagging", "float32"),
+    ("modernbert", "multilabel", "float32"),
+    ("albert", "regression", "float32"),
+    ("bert", "classification", "bfloat16"),
+]
+REFUSED = {
+    ("albert", "regression"): {"FreezeLower", "LNSR", "ReinitTop", "SupervisedContrastive"},
+    ("bert", "span"): {"SupervisedContrastive"},
+    ("deberta-v2", "tagging"): {"SupervisedContrastive"},
+    ("llama", "classification"): {"BitFit"},  # it has no biases
+    ("modernbert", "multilabel"): {"BitFit", "SupervisedContrastive"},
+}
+
+
+def stepped(technique: Technique, family: str, kind: str, precision: str):
+    """The weights before and after a step."""
+    state, batch = state_of(family, kind), batch_of(family, kind)
+    state.batches = lambda: iter([batch])
+    state.recipe = technique.recipe(
+        state.recipe.replace(lr=1e-3, warmup=0.0, epochs=4, precision=precision)
+    )
+    technique.weights(state)
+    technique.prepare(state)
+    before = {n: p.detach().clone() for n, p in state.model.named_parameters()}
+    phase = technique.phases([Phase(state.recipe, state.trainable)], state)[0]
+    state.recipe = phase.recipe
+    groups = technique.groups(plain_groups(state), state)
+    state.rates = {name: group.lr for group in groups for name in group.names}
+    optimizer = technique.optimizer(groups, state) or torch.optim.AdamW(
+        [state.parameters(group) for group in groups]
+    )
+    state.model.train()
+    loss, _ = _step(technique, state, phase, optimizer, batch)
+    assert loss.isfinite()
+    return before, {n: p.detach().clone() for n, p in state.model.named_parameters()}
+
+
+@pytest.mark.parametrize(("family", "kind", "precision"), PLACES)
+@pytest.mark.parametrize("name", sorted(TECHNIQUES))
+def test_a_step_learns_and_repeats_its_bits(name, family, kind, precision):
+    technique = EXAMPLES[name]
+    refused = technique.objection(state_of(family, kind).depths, kind) is not None
+    assert refused == (name in REFUSED.get((family, kind), ()))
+    if refused:
+        return
+    before, after = stepped(technique, family, kind, precision)
+    moved = [not torch.equal(before[n], p) for n, p in after.items()]
+    assert any(moved)
+    assert all(p.isfinite().all() for p in after.values())
+    again = stepped(technique, family, kind, precision)[1]
+    assert all(torch.equal(again[n], p) for n, p in after.items())
