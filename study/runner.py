@@ -182,9 +182,12 @@ def _stoppable(home: Home, name: str) -> Iterator[None]:
                 return
 
     before = signal.signal(signal.SIGTERM, interrupt)
+    # A shell starts background jobs with SIGINT ignored, and Python then leaves it so.
+    deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=watch, name="stop", daemon=True).start()
     try:
         yield
     finally:
         over.set()
+        signal.signal(signal.SIGINT, deaf)
         signal.signal(signal.SIGTERM, before)

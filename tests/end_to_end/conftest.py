@@ -58,7 +58,8 @@ class Bench:
         path.write_text(text)
         return path
 
-    def start(self, home: Path, *words: str) -> "Driver":
+    def start(self, home: Path, *words: str, background: bool = False) -> "Driver":
+        """Start a driver; in the background, as shells do it, with SIGINT ignored."""
         environment = {**os.environ, "STUDY_HOME": str(home), "OMP_NUM_THREADS": "1"}
         environment.pop("MLFLOW_TRACKING_URI", None)
         log = (self.folder / f"driver-{time.monotonic_ns()}.log").open("w+")
@@ -68,8 +69,13 @@ class Bench:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_ignore_sigint if background else None,
         )
         return Driver(process, home, Path(log.name))
+
+
+def _ignore_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass
@@ -175,7 +181,7 @@ def undisturbed(bench: Bench) -> dict[str, tuple[float, float]]:
 def running(bench: Bench, tmp_path: Path) -> Iterator[Driver]:
     """The same study, just started in a fresh home."""
     bench.write()
-    driver = bench.start(tmp_path / "home")
+    driver = bench.start(tmp_path / "home", background=True)  # the harder case
     yield driver
     if driver.process.poll() is None:
         driver.kill()
