@@ -102,7 +102,9 @@ def complete(study: "Study") -> dict[str, "Record"]:
         tracking = Tracking(home, study, __file__)
         progress = Progress(total=len(runs), finished=0)
         options = Options(address="local", workers=WORKERS)
-        waiting = execute(runs, tracking, progress, home=home, study=study, options=options)
+        waiting = execute(
+            runs, tracking, progress, home=home, study=study, options=options, wanted=None
+        )
     if waiting or len(tracking.records) != len(runs):
         reasons = list(progress.problems.items())[:3]
         raise RuntimeError(f"{len(tracking.records)} of {len(runs)} runs are in MLflow: {reasons}")
