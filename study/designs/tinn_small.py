@@ -1,7 +1,7 @@
 """The biomedical stability study, small: which strategy suits a small encoder on which task?
 
 BIOSSES whole on ten seeds; at most 256 training rows of five more tasks of BLURB on three seeds, 64
-tokens a row; the paper's three techniques beside the baseline. It takes about an hour on two cores.
+tokens a row; the paper's three techniques beside the baseline, small enough for two cores.
 The rows come from the folder that STUDY_DATA names; docs/tasks.md says how to get them.
 
 Source: Tinn et al. 2023 (arXiv 2112.07869), whose questions these are. Rates and epochs are chosen
