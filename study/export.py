@@ -7,9 +7,10 @@ import torch
 
 from study.data import prepare
 from study.home import Home
-from study.keeping import not_exportable, save
+from study.keeping import save
 from study.models import Loaded
 from study.study import Run
+from study.techniques.base import not_exportable
 from study.train import Outcome, train
 
 

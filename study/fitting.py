@@ -89,8 +89,7 @@ class Fit:
         """
         if self.kept is None or not np.isfinite(self.scores[-1]):
             return -math.inf, -math.inf
-        sign = 1.0 if self.setting.metric.higher_is_better else -1.0
-        return sign * self.scores[-1], -self.losses[-1]
+        return self.setting.metric.oriented(self.scores[-1]), -self.losses[-1]
 
     def epochs(self) -> Iterator[None]:
         """Train on; stops after every epoch, and for good where a loss or output is not finite."""
@@ -312,7 +311,7 @@ def _keep(
     """What counts so far: the last epoch, or the one with the best dev score."""
     if state.recipe.checkpoint == "last":
         return Kept(logits, dev, None)
-    oriented = dev if setting.metric.higher_is_better else -dev
+    oriented = setting.metric.oriented(dev)
     oriented = oriented if np.isfinite(oriented) else -np.inf
     if kept is not None and oriented <= kept.oriented:
         return kept

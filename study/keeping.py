@@ -1,7 +1,6 @@
 """The trained models of a study: saved by workers, all of them or the best of each cell."""
 
 import json
-import math
 import os
 import shutil
 from pathlib import Path
@@ -12,15 +11,10 @@ from torch import nn
 from study.metrics import metric_named
 from study.models import Loaded
 from study.study import Run
-from study.techniques.base import Technique, parts_of
+from study.tasks import Task
 from study.train import Outcome
 
 Keep = Literal["none", "best", "all"]
-
-
-def not_exportable(technique: Technique) -> str | None:
-    """Why `transformers` has no plain model of what this technique trains; None where it has."""
-    return next((part.no_export for part in parts_of(technique) if part.no_export), None)
 
 
 def save(model: nn.Module, loaded: Loaded, run: Run, outcome: Outcome, folder: Path) -> None:
@@ -64,9 +58,8 @@ class Shelf:
         self._best: dict[str, tuple[float, str]] = {}  # dev and run key by cell key
         for found in sorted(folder.glob("*/run.json")) if keep == "best" else []:
             about = json.loads(found.read_text())
-            task_metric = metric_named(about["task"].get("metric", "accuracy"))
-            sign = 1.0 if task_metric.higher_is_better else -1.0
-            self._settle(about["cell"], about["key"], sign * about["dev"])
+            metric = metric_named(Task(**about["task"]).metric)
+            self._settle(about["cell"], about["key"], metric.oriented(about["dev"]))
 
     def place(self, run: Run) -> Path | None:
         """Where a run's model goes; None where none is kept."""
@@ -76,20 +69,18 @@ class Shelf:
         """Discard what is no longer the best of its cell."""
         if self._keep != "best" or outcome.outcome == "diverged":
             return
-        sign = 1.0 if metric_named(run.cell.task.metric).higher_is_better else -1.0
-        self._settle(run.cell.key, run.key, sign * outcome.dev)
+        dev = metric_named(run.cell.task.metric).oriented(outcome.dev)
+        self._settle(run.cell.key, run.key, dev)
 
     def _settle(self, cell: str, key: str, dev: float) -> None:
         """Of equals the lowest key stays, so that the order of arrival does not matter."""
-        best = self._best.get(cell, (-math.inf, ""))
-        better = dev > best[0] or (dev == best[0] and key < best[1])
-        if better or not best[1]:
-            self._best[cell] = (dev, key)
-            loser = best[1]
-        else:
-            loser = key
-        if loser and loser != self._best[cell][1]:
-            shutil.rmtree(self._folder / loser, ignore_errors=True)
+        mine = (dev, key)
+        best, other = sorted(
+            (mine, self._best.get(cell, mine)), key=lambda found: (-found[0], found[1])
+        )
+        self._best[cell] = best
+        if other[1] != best[1]:
+            shutil.rmtree(self._folder / other[1], ignore_errors=True)
 
 
 def _card(run: Run, outcome: Outcome) -> str:

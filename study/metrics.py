@@ -51,6 +51,10 @@ class Metric:
         """Score the predictions; NaN where the metric is undefined."""
         return float(self.score(gold, predicted))
 
+    def oriented(self, score: float) -> float:
+        """A score turned so that higher is better; NaN stays NaN."""
+        return score if self.higher_is_better else -score
+
 
 def _correlation(statistic: Callable[..., object]) -> Callable[[Array, Array], float]:
     def score(gold: Array, predicted: Array) -> float:
@@ -205,7 +209,7 @@ def floor(metric: Metric, kind: Kind, data: Encoded) -> float:
     defined = [score for score in scores if np.isfinite(score)]
     if not defined:
         return 0.0
-    return max(defined) if metric.higher_is_better else min(defined)
+    return max(defined, key=metric.oriented)
 
 
 def margin(metric: Metric, floor: float, examples: int) -> float:
@@ -250,9 +254,8 @@ def collapse_rules(
     Source: Mosbach et al. 2021, failed runs (`at_floor`); the other two are signs of the same
         failure that a lucky split can hide.
     """
-    sign = 1.0 if metric.higher_is_better else -1.0
     rules = []
-    if not sign * (dev - floor) > margin(metric, floor, examples):  # NaN is at the floor
+    if not metric.oriented(dev - floor) > margin(metric, floor, examples):  # NaN is at the floor
         rules.append("at_floor")
     if constant:
         rules.append("constant")

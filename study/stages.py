@@ -201,7 +201,7 @@ class Stages:
         mean = statistics.fmean(score for score in found if score is not None)
         if math.isnan(mean):
             return -math.inf
-        return mean if metric_named(cell.task.metric).higher_is_better else -mean
+        return metric_named(cell.task.metric).oriented(mean)
 
     def _batch(self, searching: _Searching, scores: list[float]) -> list[Asked]:
         from search_spaces.choosing import choose, described, flat  # optuna loads where it is used

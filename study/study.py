@@ -18,7 +18,7 @@ from study.seeding import Seed
 from study.spec import Invalid, Mistake, Recipe, Spec, SpecError, did_you_mean, digest
 from study.tasks import Task
 from study.techniques import TECHNIQUES, Technique
-from study.techniques.base import parts_of, short, technique_from
+from study.techniques.base import not_exportable, parts_of, short, technique_from
 
 
 def _as_technique(value: Any) -> Any:
@@ -433,9 +433,8 @@ def _unfit(
         for part in parts_of(each[0][0])
         if part.name().startswith(("__main__:", "study_file_"))
     ]
-    if study.keep != "none":
-        reasons = (part.no_export for part in parts_of(each[0][0]))
-        found += [Mistake(path, f"cannot be kept: {reason}.") for reason in reasons if reason]
+    if study.keep != "none" and (reason := not_exportable(each[0][0])):
+        found.append(Mistake(path, f"cannot be kept: {reason}."))
     for technique, recipe in each:
         try:
             length = technique.recipe(recipe).max_length

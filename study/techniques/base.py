@@ -496,6 +496,11 @@ def parts_of(technique: Technique) -> Sequence[Technique]:
     return technique.parts if isinstance(technique, Combined) else [technique]
 
 
+def not_exportable(technique: Technique) -> str | None:
+    """Why `transformers` has no plain model of what this technique trains; None where it has."""
+    return next((part.no_export for part in parts_of(technique) if part.no_export), None)
+
+
 def _rank(technique: Technique) -> tuple[int, str]:
     from study.techniques import TECHNIQUES  # the dict imports the classes, which import this file
 
