@@ -46,5 +46,5 @@ def export(run: Run, folder: Path, device: str) -> Outcome:
     loaded = Loaded(run.cell.model, rows.kind)
     data = prepare(rows, loaded.processor, run.recipe.max_length)
     outcome, model = train(run.setting(data.kind), data.splits, loaded, torch.device(device))
-    save(model, loaded, run, outcome, folder)
+    save(model, loaded, run, outcome, folder, key=run.key)
     return outcome

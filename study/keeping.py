@@ -10,15 +10,18 @@ from torch import nn
 
 from study.metrics import metric_named
 from study.models import Loaded
-from study.study import Run
-from study.tasks import Task
+from study.study import Run, run_from
 from study.train import Outcome
 
 Keep = Literal["none", "best", "all"]
 
 
-def save(model: nn.Module, loaded: Loaded, run: Run, outcome: Outcome, folder: Path) -> None:
+def save(
+    model: nn.Module, loaded: Loaded, run: Run, outcome: Outcome, folder: Path, *, key: str
+) -> None:
     """Save a trained model so that `transformers` loads it; what was there is replaced.
+
+    The task's rows are not read: a worker need not have them.
 
     Args:
         model: With the weights that count; what techniques inserted is merged into it.
@@ -26,19 +29,20 @@ def save(model: nn.Module, loaded: Loaded, run: Run, outcome: Outcome, folder: P
         run: Which run trained it.
         outcome: What it left.
         folder: Gets safetensors, configuration, tokenizer, `run.json` and a card.
+        key: The run's, which only the rows could tell.
     """
     run.cell.technique.merge(model)
     config: Any = model.config
-    if labels := run.cell.task.load().kind.labels:
+    if labels := loaded.kind.labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: number for number, name in enumerate(labels)}
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
     partial.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(partial)  # type: ignore[operator]
     loaded.processor.save_pretrained(partial)
-    about = {"key": run.key, "cell": run.cell.key, "dev": outcome.dev, **run.spec()}
+    about = {"key": key, "dev": outcome.dev, **run.spec()}
     (partial / "run.json").write_text(json.dumps(about, indent=1) + "\n")
-    (partial / "README.md").write_text(_card(run, outcome))
+    (partial / "README.md").write_text(_card(run, outcome, key))
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
@@ -58,8 +62,9 @@ class Shelf:
         self._best: dict[str, tuple[float, str]] = {}  # dev and run key by cell key
         for found in sorted(folder.glob("*/run.json")) if keep == "best" else []:
             about = json.loads(found.read_text())
-            metric = metric_named(Task(**about["task"]).metric)
-            self._settle(about["cell"], about["key"], metric.oriented(about["dev"]))
+            cell = run_from(about).cell
+            dev = metric_named(cell.task.metric).oriented(about["dev"])
+            self._settle(cell.key, found.parent.name, dev)
 
     def place(self, run: Run) -> Path | None:
         """Where a run's model goes; None where none is kept."""
@@ -83,11 +88,11 @@ class Shelf:
             shutil.rmtree(self._folder / other[1], ignore_errors=True)
 
 
-def _card(run: Run, outcome: Outcome) -> str:
+def _card(run: Run, outcome: Outcome, key: str) -> str:
     metric = metric_named(run.cell.task.metric).name
     return f"""# {run.name}
 
-One run of a stability study; its key is `{run.key}`. It is one seed of many: the study's report
+One run of a stability study; its key is `{key}`. It is one seed of many: the study's report
 says how much its scores scatter.
 
 | | |

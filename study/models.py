@@ -362,6 +362,7 @@ class Loaded:
     """A checkpoint with a task head, read once; each run gets a copy with its own new head.
 
     Attributes:
+        kind: Of the tasks that the head is for.
         processor: The checkpoint's fast tokenizer, or its image processor.
         new: Names of the parameters drawn from `head`: the task head, and what of it lies in the
             body but not in the checkpoint.
@@ -392,6 +393,7 @@ class Loaded:
             ignore_mismatched_sizes=True,  # a task head of another size; the body is checked below
             **({"problem_type": kind.problem} if kind.problem else {}),
         )
+        self.kind = kind
         self.processor = processor(model, type(kind))
         if getattr(self._template.config, "pad_token_id", 0) is None:
             # Decoders find the end of a row by it.

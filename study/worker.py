@@ -65,7 +65,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             loaded = self._checkpoint(run, data.kind)
             outcome, model = train(run.setting(data.kind), data.splits, loaded, self._device)
             if self._keep and outcome.outcome == "completed":
-                save(model, loaded, run, outcome, Path(self._keep))
+                folder = Path(self._keep)  # named by the run's key
+                save(model, loaded, run, outcome, folder, key=folder.name)
         except torch.AcceleratorError:
             raise  # the device's context is lost with it: Tune starts another process
         except Exception as error:  # told to the driver; the process is sound for the next run

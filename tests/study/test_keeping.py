@@ -65,7 +65,7 @@ def test_a_saved_model_takes_the_place_of_what_was_there(tmp_path, runs, data, l
     folder = tmp_path / runs[0].key
     folder.mkdir()
     (folder / "left over").touch()
-    save(model, loaded, runs[0], outcome, folder)
+    save(model, loaded, runs[0], outcome, folder, key=runs[0].key)
     assert stored(tmp_path) == {runs[0].key}  # nothing partial
     names = {"model.safetensors", "config.json", "tokenizer.json", "run.json", "README.md"}
     assert names <= stored(folder)
