@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.frame import BASELINE
-from analysis.instability import ALPHA
 from analysis.render import interval_text, metric_text, p_text, score_text
+from analysis.statistics.common import ALPHA
 
 Row = Any  # a named tuple that pandas makes of a frame's row
 

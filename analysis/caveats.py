@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.frame import BASELINE, CELL, baseline_of, blocks, checked, configurations, final
-from analysis.instability import minimum_detectable_ratio
+from analysis.statistics.power import minimum_detectable_ratio
 from analysis.tables import ENOUGH_FOR_SCATTER
 
 UNRELIABLE = 5  # seeds below which even a mean is a guess

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.instability import Scores
 from analysis.load import COLUMNS
+from analysis.statistics.cell import Scores
 
 BASELINE = "Standard"  # the technique that the others are compared with
 BLOCK = ["task", "model"]

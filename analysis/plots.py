@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.frame import baseline_of, configurations, scores
-from analysis.instability import Scores
 from analysis.render import metric_text
+from analysis.statistics.cell import Scores
 
 # Okabe & Ito 2008: told apart by colour-blind readers; the marks differ in shape and grey as well.
 BLUE, ORANGE, RED, GREEN, BLACK = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#000000"

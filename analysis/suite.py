@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.frame import Split, baseline_of, blocks, checked, final, scores
-from analysis.instability import DECIMALS, LEVEL, N_BOOT, FloatArray, mean, stream
+from analysis.statistics.common import DECIMALS, LEVEL, N_BOOT, FloatArray, stream
+from analysis.statistics.estimates import mean
 from analysis.tables import cells, choice, task_facts
 
 BLURB = {  # task: type; a contract test holds it against the catalogue of `study`

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import compare
 from analysis.frame import (
     BASELINE,
     CELL,
@@ -18,17 +17,16 @@ from analysis.frame import (
     final,
     scores,
 )
-from analysis.instability import (
-    ALPHA,
-    DECIMALS,
-    Scores,
-    mean,
-    minimum_detectable_ratio,
-    sd,
-    stream,
-    summarise,
-    wilson_interval,
-)
+from analysis.statistics.cell import Scores, summarise
+from analysis.statistics.choice import TieSet, probability_best, tie_set
+from analysis.statistics.common import ALPHA, DECIMALS, stream
+from analysis.statistics.effects import probability_of_improvement
+from analysis.statistics.estimates import mean, sd
+from analysis.statistics.intervals import wilson_interval
+from analysis.statistics.location import permutation, welch
+from analysis.statistics.multiplicity import holm
+from analysis.statistics.power import minimum_detectable_ratio
+from analysis.statistics.spread import brown_forsythe, fisher, sd_ratio, sd_ratio_bootstrap
 
 ENOUGH_FOR_SCATTER = 15  # seeds below which no claim about scatter is made
 
@@ -161,7 +159,7 @@ def task_facts(block: pd.DataFrame) -> Row:
     }
 
 
-def choice(block: pd.DataFrame) -> compare.TieSet:
+def choice(block: pd.DataFrame) -> TieSet:
     """The configurations that may be the best on dev, and the one to use.
 
     Args:
@@ -170,7 +168,7 @@ def choice(block: pd.DataFrame) -> compare.TieSet:
     sign = 1.0 if block["higher_is_better"].iloc[0] else -1.0
     parts = configurations(block)
     dev = {label: scores(cell, "dev") for label, cell in parts.items()}
-    return compare.tie_set(
+    return tie_set(
         {label: sign * own.all_floor for label, own in dev.items()},
         failures={label: int(own.failed.sum()) for label, own in dev.items()},
         seconds={label: float(cell["seconds"].mean()) for label, cell in parts.items()},
@@ -189,7 +187,7 @@ def _best_of(task: str, model: str, block: pd.DataFrame) -> Row:
     clean = {label: sign * own.excluded for label, own in dev.items()}
 
     chosen = choice(block)
-    without = compare.tie_set(clean, failures=dict.fromkeys(dev, 0), seconds=seconds)
+    without = tie_set(clean, failures=dict.fromkeys(dev, 0), seconds=seconds)
     family = str(block["family"].fillna("").iloc[0])
     row: Row = {"task": task, "model": model, "family": family} | facts
     row |= {
@@ -204,7 +202,7 @@ def _best_of(task: str, model: str, block: pd.DataFrame) -> Row:
     name = chosen.recommended  # empty if nothing has a score
     row["tried"] = int(parts[name]["tried"].max()) if name else 1
     summary = asdict(summarise(test.get(name, _NO_RUNS), stream(task, model, name, "test")))
-    shares = compare.probability_best(coded, stream(task, model, "probability_best"))
+    shares = probability_best(coded, stream(task, model, "probability_best"))
     versus = _against_baseline(test, baseline_of(block), key=(task, model), sign=sign)
     versus_baseline = versus.get(name, _NO_DIFFERENCE)
     return (
@@ -242,18 +240,18 @@ def _against_baseline(
             rows[label]["reason"] = "is_baseline"
             continue
         a, b = own.all_floor, base.all_floor
-        gap = compare.welch(a, b)
+        gap = welch(a, b)
         p, method = gap.p, "Welch"
         if own.failed.any() or base.failed.any():
-            p = compare.permutation(a, b, rng=stream(*key, label, "permutation")).p
+            p = permutation(a, b, rng=stream(*key, label, "permutation")).p
             method = "permutation"
         rows[label] = {
             "difference": gap.estimate,
             "difference_low": gap.low,
             "difference_high": gap.high,
             "p": p,
-            "clean_p": compare.welch(own.excluded, base.excluded).p,
-            "improvement": compare.probability_of_improvement(sign * a, sign * b),
+            "clean_p": welch(own.excluded, base.excluded).p,
+            "improvement": probability_of_improvement(sign * a, sign * b),
             "method": method,
             "reason": gap.reason,
         }
@@ -261,7 +259,7 @@ def _against_baseline(
     return rows
 
 
-def _sensitivity(chosen: compare.TieSet, without: compare.TieSet, versus: Row) -> str:
+def _sensitivity(chosen: TieSet, without: TieSet, versus: Row) -> str:
     """What leaving out the failed runs would change, as a sentence."""
     changes = []
     if without.best != chosen.best:
@@ -301,10 +299,10 @@ def _scatter_against(
         return dict.fromkeys(numbers, np.nan) | {"method": "", "reason": reason}
     a, b = own.all_floor, base.all_floor
     if own.failed.any() or base.failed.any():
-        ratio = compare.sd_ratio_bootstrap(a, b, rng=stream(*key, label, "sd_ratio"))
+        ratio = sd_ratio_bootstrap(a, b, rng=stream(*key, label, "sd_ratio"))
     else:
-        ratio = compare.sd_ratio(a, b)
-    clean = compare.sd_ratio(own.excluded, base.excluded)
+        ratio = sd_ratio(a, b)
+    clean = sd_ratio(own.excluded, base.excluded)
     failures = [(int(s.failed.sum()), s.finished) for s in (own, base)]
     return {
         "ratio": ratio.estimate,
@@ -312,12 +310,12 @@ def _scatter_against(
         "ratio_high": ratio.high,
         "method": ratio.method,
         "reason": ratio.reason,
-        "p": compare.brown_forsythe(a, b).p,
+        "p": brown_forsythe(a, b).p,
         "clean_ratio": clean.estimate,
         "clean_ratio_low": clean.low,
         "clean_ratio_high": clean.high,
-        "clean_p": compare.brown_forsythe(own.excluded, base.excluded).p,
-        "failure_p": compare.fisher(*failures).p,
+        "clean_p": brown_forsythe(own.excluded, base.excluded).p,
+        "failure_p": fisher(*failures).p,
         "n_both": min(a.size, b.size),
         "mdr": minimum_detectable_ratio(min(a.size, b.size)),
     }
@@ -340,6 +338,6 @@ def _verdict(row: Row) -> str:
 def _adjust(rows: list[Row], *names: str) -> None:
     """Add `NAME_holm` to each row, adjusted over the rows."""
     for name in names:
-        adjusted = compare.holm(np.array([row[name] for row in rows]))
+        adjusted = holm(np.array([row[name] for row in rows]))
         for row, value in zip(rows, adjusted, strict=True):
             row[f"{name}_holm"] = float(value)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.frame import checked, scores
-from analysis.instability import expected_best
 from analysis.load import seeds_of
+from analysis.statistics.estimates import expected_best
 
 SEARCH = ["task", "model", "technique"]  # what one search is for
 FIRST_RANDOM = 10  # trials of TPE that are drawn at random, as `study.Tune` says

@@ -254,7 +254,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 def plan(arguments: argparse.Namespace) -> int:
     """Say what a study will take: runs, hours, memory, and the seeds a difference needs."""
-    from analysis.planning import seeds_for_difference
+    from analysis.statistics.power import seeds_for_difference
     from study.plan import at_once, expect, total_seconds
     from study.stages import Stages
     from study.study import problems

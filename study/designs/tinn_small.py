@@ -50,7 +50,9 @@ STUDY = Study(
     seeds=range(3),
     per_task={
         "biosses": Own(recipe=SHARED.replace(epochs=10), seeds=range(10)),
-        "chemprot@256d128t256": Own(recipe=SHARED.replace(epochs=8)),
+        # More, smaller steps where the model else stays at the constant answer.
+        "chemprot@256d128t256": Own(recipe=SHARED.replace(epochs=10, batch_size=8)),
+        "hoc@256d128t256": Own(recipe=SHARED.replace(epochs=15, batch_size=4)),
         "bc5_disease@256d128t256": Own(recipe=SHARED.replace(lr=5e-4, epochs=8)),
     },
 )

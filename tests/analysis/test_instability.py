@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import instability as inst
-from analysis.instability import Scores
+from analysis.statistics.cell import Scores, _iqm, _mean, _median, _sd, summarise
+from analysis.statistics.common import stream
+from analysis.statistics.estimates import expected_best
+from analysis.statistics.intervals import bca_interval, mean_interval, sd_interval, wilson_interval
+from analysis.statistics.power import minimum_detectable_ratio
 
 
 def cell(values, *, diverged=(), collapsed=(), floor=0.5):
@@ -16,7 +19,7 @@ def cell(values, *, diverged=(), collapsed=(), floor=0.5):
 
 
 def summary(scores):
-    return inst.summarise(scores, inst.stream("a cell"))
+    return summarise(scores, stream("a cell"))
 
 
 def test_location_and_spread_oracle(oracle):
@@ -30,28 +33,28 @@ def test_expected_best_oracle(oracle):
     for inputs, check in oracle("02_expected_max"):
         x, k = np.array(inputs["x"]), inputs["k"]
         if k <= x.size / 2:
-            check(E_U=inst.expected_best(x, k))
+            check(E_U=expected_best(x, k))
         else:
-            assert np.isnan(inst.expected_best(x, k))
+            assert np.isnan(expected_best(x, k))
 
 
 def test_parametric_intervals_oracle(oracle):
     for inputs, check in oracle("03_ci_parametric"):
         x = np.array(inputs["x"])
-        mean, sd = inst.mean_interval(x), inst.sd_interval(x)
+        mean, sd = mean_interval(x), sd_interval(x)
         check(t_lo=mean.low, t_hi=mean.high, sd_lo=sd.low, sd_hi=sd.high)
 
 
 def test_wilson_oracle(oracle):
     for inputs, check in oracle("04_failure_rate"):
-        found = inst.wilson_interval(inputs["k"], inputs["n"])
+        found = wilson_interval(inputs["k"], inputs["n"])
         check(wilson_lo=found.low, wilson_hi=found.high)
 
 
 def test_bca_oracle(oracle):
-    statistics = {"mean": inst._mean, "sd": inst._sd, "median": inst._median}
+    statistics = {"mean": _mean, "sd": _sd, "median": _median}
     for inputs, check in oracle("05_bootstrap", "bootstrap_ci"):
-        found = inst.bca_interval(
+        found = bca_interval(
             np.array(inputs["x"]),
             statistics[inputs["statistic"]],
             resamples=inputs["n_resamples"],
@@ -62,8 +65,8 @@ def test_bca_oracle(oracle):
 
 def test_bca_agrees_with_scipy_on_the_interquartile_mean():
     x = np.random.default_rng(0).normal(size=30)
-    theirs = stats.bootstrap((x,), inst._iqm, method="BCa", n_resamples=20_000, rng=2)
-    found = inst.bca_interval(x, inst._iqm, resamples=20_000, rng=np.random.default_rng(3))
+    theirs = stats.bootstrap((x,), _iqm, method="BCa", n_resamples=20_000, rng=2)
+    found = bca_interval(x, _iqm, resamples=20_000, rng=np.random.default_rng(3))
     width = np.ptp(theirs.confidence_interval)
     np.testing.assert_allclose(found[:2], theirs.confidence_interval, rtol=0, atol=0.06 * width)
 
@@ -71,8 +74,8 @@ def test_bca_agrees_with_scipy_on_the_interquartile_mean():
 def test_detectable_ratio_oracle(oracle):
     for inputs, check in oracle("16_power", "n_per_group_F_sd_ratio"):
         n = check.expected["n"]  # the smallest n that shows the ratio
-        assert inst.minimum_detectable_ratio(n) <= inputs["sd_ratio"]
-        assert inst.minimum_detectable_ratio(n - 1) > inputs["sd_ratio"]
+        assert minimum_detectable_ratio(n) <= inputs["sd_ratio"]
+        assert minimum_detectable_ratio(n - 1) > inputs["sd_ratio"]
 
 
 def test_failed_runs_by_hand():
@@ -155,12 +158,12 @@ def test_rescaling_rescales():
 
 
 def test_streams_differ_by_key_and_repeat():
-    assert inst.stream("a", "b").random() == inst.stream("a", "b").random()
-    assert inst.stream("a", "b").random() != inst.stream("ab").random()
+    assert stream("a", "b").random() == stream("a", "b").random()
+    assert stream("a", "b").random() != stream("ab").random()
 
 
 def test_impossible_arguments_are_refused():
     with pytest.raises(ValueError, match=r"k = 0"):
-        inst.expected_best(np.array([0.5]), 0)
+        expected_best(np.array([0.5]), 0)
     with pytest.raises(ValueError, match=r"count = 3"):
-        inst.wilson_interval(3, 2)
+        wilson_interval(3, 2)

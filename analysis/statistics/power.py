@@ -1,8 +1,34 @@
-"""How many seeds a question needs."""
+"""How many seeds a question needs, and what so few can show."""
 
 import math
 
-from scipy import stats
+import numpy as np
+from scipy import optimize, stats
+
+from analysis.statistics.common import ALPHA, POWER
+
+
+def minimum_detectable_ratio(n: int) -> float:
+    """Ratio of two standard deviations that an F test finds four times in five.
+
+    Args:
+        n: Runs in each of the two cells.
+
+    Returns:
+        Larger over smaller standard deviation, above 1; NaN below two runs.
+
+    Source: elementary; power of the two-sided F test at 5 %, normal data.
+    """
+    if n < 2:
+        return np.nan
+    df = n - 1
+    low, high = stats.f.ppf([ALPHA / 2, 1 - ALPHA / 2], df, df)
+
+    def excess(ratio: float) -> float:
+        found = stats.f.sf(high / ratio**2, df, df) + stats.f.cdf(low / ratio**2, df, df)
+        return float(found) - POWER
+
+    return float(optimize.brentq(excess, 1, 1e4))
 
 
 def seeds_for_difference(

@@ -1,0 +1,134 @@
+"""Intervals of a mean, a standard deviation, a rate, or any statistic of one cell."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from analysis.statistics.common import DECIMALS, LEVEL, FloatArray, Statistic, constant
+from analysis.statistics.estimates import mean, sd
+
+
+class Interval(NamedTuple):
+    """A 95 % interval.
+
+    Attributes:
+        low: Lower end, in the unit of the estimate; NaN where there is no interval.
+        high: Upper end, likewise.
+        method: How it was made, such as `t` or `BCa`; empty where there is no interval.
+        reason: Why there is no interval, or why it has no width: `n_too_small`, `zero_variance`
+            or `all_tied`; otherwise empty.
+    """
+
+    low: float
+    high: float
+    method: str
+    reason: str
+
+
+def no_interval(reason: str) -> Interval:
+    """An interval that could not be made."""
+    return Interval(np.nan, np.nan, "", reason)
+
+
+def mean_interval(scores: FloatArray) -> Interval:
+    """Student's t interval of the mean.
+
+    Args:
+        scores: Shape (n,), no NaN.
+
+    Returns:
+        No interval below two scores; no width, and `zero_variance`, if all are equal.
+
+    Source: Student 1908; exact for normal data.
+    """
+    if scores.size < 2:
+        return no_interval("n_too_small")
+    quantile = stats.t.ppf((1 + LEVEL) / 2, scores.size - 1)
+    half = float(quantile * sd(scores) / np.sqrt(scores.size))
+    centre = mean(scores)
+    return Interval(centre - half, centre + half, "t", "zero_variance" if half == 0 else "")
+
+
+def sd_interval(scores: FloatArray) -> Interval:
+    """Chi-square interval of the standard deviation; wrong where runs fail.
+
+    Args:
+        scores: Shape (n,), no NaN.
+
+    Returns:
+        No interval below two scores; no width, and `zero_variance`, if all are equal.
+
+    Source: elementary; exact for normal data.
+    """
+    if scores.size < 2:
+        return no_interval("n_too_small")
+    df = scores.size - 1
+    spread = sd(scores)
+    high, low = stats.chi2.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], df)
+    reason = "zero_variance" if spread == 0 else ""
+    return Interval(
+        float(spread * np.sqrt(df / low)), float(spread * np.sqrt(df / high)), "chi-square", reason
+    )
+
+
+def bca_interval(
+    scores: FloatArray, statistic: Statistic, *, resamples: int, rng: np.random.Generator
+) -> Interval:
+    """Bias-corrected and accelerated bootstrap interval.
+
+    Args:
+        scores: Shape (n,), no NaN; at least two.
+        statistic: Reduces the last axis; shape (..., n) to (...).
+        resamples: How many to draw.
+        rng: Draws them.
+
+    Returns:
+        No width where all scores are equal (`zero_variance`) or too many of them for the
+        correction to exist (`all_tied`).
+
+    Source: Efron 1987. Resamples that equal the estimate count half.
+    """
+    estimate = float(statistic(scores))
+    if constant(scores):
+        return Interval(estimate, estimate, "BCa", "zero_variance")
+    n = scores.size
+    replicates = statistic(scores[rng.integers(n, size=(resamples, n))])
+    above = np.round(estimate - replicates, DECIMALS)
+    below = ((above > 0).sum() + (above == 0).sum() / 2) / resamples
+    left_out = statistic(np.broadcast_to(scores, (n, n))[~np.eye(n, dtype=bool)].reshape(n, n - 1))
+    pull = np.round(left_out.mean() - left_out, DECIMALS)
+    if below in (0, 1) or not pull.any():
+        return Interval(estimate, estimate, "BCa", "all_tied")
+    acceleration = (pull**3).sum() / (6 * (pull**2).sum() ** 1.5)
+    bias = stats.norm.ppf(below)
+    moved = bias + stats.norm.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    levels = stats.norm.cdf(bias + moved / (1 - acceleration * moved))
+    low, high = np.quantile(replicates, levels)
+    return Interval(float(low), float(high), "BCa", "")
+
+
+def wilson_interval(count: int, n: int) -> Interval:
+    """Interval of a rate, such as the share of failed runs.
+
+    Args:
+        count: How many of them.
+        n: Out of how many; 0 gives [0, 1] and `n_too_small`.
+
+    Raises:
+        ValueError: If count is not in 0..n.
+
+    Source: Wilson 1927.
+    """
+    if not 0 <= count <= n:
+        raise ValueError(f"count = {count} is not in 0..n = {n}.")
+    if n == 0:
+        return Interval(0.0, 1.0, "Wilson", "n_too_small")
+    rate = count / n
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    width = 1 + z**2 / n
+    centre = (rate + z**2 / (2 * n)) / width
+    half = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2)) / width
+    low = 0.0 if count == 0 else float(centre - half)
+    high = 1.0 if count == n else float(centre + half)
+    return Interval(low, high, "Wilson", "")

@@ -1,0 +1,21 @@
+"""P-values of several tests that are read together."""
+
+import numpy as np
+
+from analysis.statistics.common import FloatArray
+
+
+def holm(p: FloatArray) -> FloatArray:
+    """P-values adjusted so that the chance of any false alarm among them stays below alpha.
+
+    Args:
+        p: Shape (m,); NaN stays NaN and is not counted in m.
+
+    Source: Holm 1979.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
+    factors = np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
+    return adjusted
