@@ -1,0 +1,22 @@
+"""Where does the scatter of plain fine-tuning come from: the new head, the order of the data, or noise?
+
+Five heads crossed with five orders, dropout's noise held fixed; everything here is bundled.
+
+Source: Dodge et al. 2020, who cross initialisations of the head with data orders.
+"""
+
+from study import Recipe, Seeds, Standard, Study, main
+from study.catalogue import MINILM
+from study.tasks import TERMS
+
+STUDY = Study(
+    name="variance-sources",
+    tasks=[TERMS.subset(128, seed=0)],
+    models=[MINILM],
+    recipe=Recipe(lr=1e-4, epochs=5, batch_size=16, max_length=64),
+    techniques=[Standard()],
+    seeds=Seeds(head=range(5), order=range(5), noise=[0]),
+)
+
+if __name__ == "__main__":
+    main(STUDY)
