@@ -1,6 +1,6 @@
-"""Where does the scatter of plain fine-tuning come from: the new head, the order of the data, or noise?
+"""Does plain fine-tuning scatter because of the new head or because of the order of the data?
 
-Five heads crossed with five orders, dropout's noise held fixed; everything here is bundled.
+Five heads crossed with five orders, the noise held fixed; everything here is bundled.
 
 Source: Dodge et al. 2020, who cross initialisations of the head with data orders.
 """
