@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
 from study.metrics import metric_named
@@ -212,8 +213,11 @@ class Stages:
             search.space, sampler=tune.sampler, trials=tune.trials, seed=tune.seed, scores=scores
         )
         final = study.seeds_text(searching.task)
-        seeds = {"seeds": ranges(tune.seeds), "final_seeds": final}
-        protocol = {"sampler": tune.sampler, "trials": tune.trials, "seed": tune.seed, **seeds}
+        protocol = {
+            **{"sampler": tune.sampler, "trials": tune.trials, "seed": tune.seed},
+            **{"seeds": ranges(tune.seeds), "final_seeds": final},
+            "optuna": version("optuna"),  # another version of TPE may choose otherwise
+        }
         new = list(enumerate(drawn))[len(scores) :]
         cells = self._cells_of(searching, [value for _, value in new])
         found = []
@@ -221,7 +225,7 @@ class Stages:
             about = {"trial": trial, "values": flat(value), "space": described(search.space)}
             text = json.dumps({**protocol, **about})
             searching.tried.append(cell)
-            found.append(Asked(cell, "tune", tuple(tune.each_seed()), seeds["seeds"], 1, text))
+            found.append(Asked(cell, "tune", tuple(tune.each_seed()), ranges(tune.seeds), 1, text))
             self._waiting |= {run.key: searching for run in found[-1].runs}
         return found
 
