@@ -51,14 +51,16 @@ def measured(
     """Call a function of a bench in a fresh process, in a fresh folder, with a fresh store.
 
     Args:
-        function: At the top level of a file in this folder.
+        function: At the top level of a file in this folder, or below it.
         *arguments: JSON goes in and comes out.
         environment: More variables for the process.
 
     Raises:
         subprocess.CalledProcessError: If the process fails; its messages are shown.
     """
-    module = Path(function.__code__.co_filename).stem  # not `__main__`, which workers lack
+    module = function.__module__
+    if module == "__main__":  # which workers lack
+        module = Path(function.__code__.co_filename).stem
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         place = Path(folder, "answer.json")
         words = [module, function.__name__, json.dumps(arguments), str(place)]
@@ -80,7 +82,7 @@ def measured(
 def _environment(folder: Path) -> dict[str, str]:
     outside = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "STUDY_DATA")
     kept = {name: value for name, value in os.environ.items() if name not in outside}
-    path = os.pathsep.join((str(HERE), str(HERE.parent)))
+    path = os.pathsep.join((str(HERE.parent), str(HERE)))  # `analysis` is not a bench
     own = {"STUDY_HOME": str(folder / "store"), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return kept | own | QUIET
 
