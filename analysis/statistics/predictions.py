@@ -1,16 +1,16 @@
 """How far runs that score alike differ in what they predict, example by example.
 
-Answers are class ids of shape (n_runs, n_examples), -1 where a run has no answer. Their count table,
-shape (n_examples, n_classes), is all that most measures need, so that they are linear in the runs.
-Measures of pairs of runs have a matrix of shape (n_runs, n_runs): its diagonal is not read, and NaN
-stands where a pair was not looked at.
+Answers are class ids of shape (n_runs, n_examples), -1 where a run has no answer. Their count
+table, shape (n_examples, n_classes), is all that most measures need, so that they are linear in the
+runs. Measures of pairs of runs have a matrix of shape (n_runs, n_runs): its diagonal is not read,
+and NaN stands where a pair was not looked at.
 """
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from analysis.statistics.common import LEVEL, N_BOOT, BoolArray, FloatArray
+from analysis.statistics.common import LEVEL, N_BOOT, BoolArray, FloatArray, resample_counts
 from analysis.statistics.intervals import Interval, no_interval
 
 IntArray = npt.NDArray[np.int64]
@@ -29,7 +29,8 @@ def class_counts(answers: IntArray, classes: int) -> IntArray:
 
     Source: elementary.
     """
-    return np.stack([(answers == k).sum(axis=0) for k in range(classes)], axis=1)
+    table = [(answers == k).sum(axis=0) for k in range(classes)]
+    return np.stack(table, axis=1, dtype=np.int64)
 
 
 def pair_flip_rates(counts: IntArray) -> FloatArray:
@@ -118,7 +119,8 @@ def flip_rates(counts: IntArray) -> FloatArray:
     Source: elementary.
     """
     n = counts.sum(axis=1)
-    return 1 - np.divide(counts.max(axis=1), n, out=np.full(n.size, np.nan), where=n > 0)
+    kept = np.divide(counts.max(axis=1), n, out=np.full(n.size, np.nan), where=n > 0)
+    return np.asarray(1 - kept)
 
 
 def ambiguity(counts: IntArray, k: int) -> float:
@@ -221,7 +223,8 @@ def disagreement_matrix(answers: IntArray, classes: int) -> FloatArray:
             agree += given @ given.T
         there = (part >= 0).astype(np.float32)
         both += there @ there.T
-    return 1 - np.divide(agree, both, out=np.full((runs, runs), np.nan), where=both > 0)
+    share = np.divide(agree, both, out=np.full((runs, runs), np.nan), where=both > 0)
+    return np.asarray(1 - share)
 
 
 def discrepancy(distances: FloatArray) -> FloatArray:
@@ -240,69 +243,58 @@ def discrepancy(distances: FloatArray) -> FloatArray:
     return np.where(largest < 0, np.nan, largest)
 
 
-def valid_probabilities(probabilities: FloatArray) -> bool:
-    """Whether they add up to 1 within 1e-4 everywhere, none below 0; shape (..., n_classes)."""
-    sums = np.abs(probabilities.sum(axis=-1) - 1)
-    return bool((sums <= 1e-4).all() and (probabilities >= 0).all())  # NaN is neither
-
-
 def jsd_matrix(probabilities: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Jensen-Shannon divergence of every two runs, mean over examples; in nats.
 
     Args:
-        probabilities: Shape (n_runs, n_examples, n_classes); add up to 1.
+        probabilities: Shape (n_runs, n_examples, n_classes).
         rng: Draws which pairs are looked at, where there are more than those of 50 runs.
 
     Returns:
-        Symmetric, shape (n_runs, n_runs), in [0, ln 2]; NaN for pairs that were not drawn, and on
-        the diagonal.
+        Symmetric, shape (n_runs, n_runs), in [0, ln 2]; NaN for pairs that were not drawn, on the
+        diagonal, and everywhere if some probabilities do not add up to 1.
 
     Source: Lin 1991; Du & Nguyen 2023. The value, not its square root; 0 log 0 is 0.
     """
     runs = len(probabilities)
+    found = np.full((runs, runs), np.nan)
+    if not _valid(probabilities):
+        return found
     first, second = np.triu_indices(runs, 1)
     if first.size > PAIRS:
         drawn = np.sort(rng.choice(first.size, PAIRS, replace=False))
         first, second = first[drawn], second[drawn]
     own = np.array([_entropy(run) for run in probabilities])
-    found = np.full((runs, runs), np.nan)
     for r, s in zip(first, second, strict=True):
         middle = _entropy((probabilities[r] + probabilities[s]) / 2)
         found[r, s] = found[s, r] = max(middle - (own[r] + own[s]) / 2, 0.0)
     return found
 
 
-def generalised_jsd(probabilities: FloatArray) -> float:
+def generalised_jsd(probabilities: FloatArray) -> tuple[float, FloatArray]:
     """What knowing the run says of the prediction: entropy of the mean minus mean entropy, in nats.
 
     Linear in the runs, and not the mean of `jsd_matrix`.
 
     Args:
-        probabilities: Shape (n_runs, n_examples, n_classes); add up to 1.
+        probabilities: Shape (n_runs, n_examples, n_classes).
 
     Returns:
-        In [0, ln min(n_runs, n_classes)]; NaN below two runs.
+        In [0, ln min(n_runs, n_classes)], and the same without each run in turn, shape (n_runs,);
+        NaN where fewer than two runs are left or some probabilities do not add up to 1.
 
     Source: Lin 1991, generalised Jensen-Shannon divergence.
     """
-    if len(probabilities) < 2:
-        return np.nan
+    runs, nothing = len(probabilities), np.full(len(probabilities), np.nan)
+    if runs < 2 or not _valid(probabilities):
+        return np.nan, nothing
     own = np.array([_entropy(run) for run in probabilities])
-    return max(_entropy(probabilities.mean(axis=0)) - float(own.mean()), 0.0)
-
-
-def generalised_jsd_left_out(probabilities: FloatArray) -> FloatArray:
-    """`generalised_jsd` without each run in turn, shape (n_runs,).
-
-    Args:
-        probabilities: Shape (n_runs, n_examples, n_classes); add up to 1; at least three runs.
-
-    Source: elementary.
-    """
-    runs, total = len(probabilities), probabilities.sum(axis=0)
-    own = np.array([_entropy(run) for run in probabilities])
+    total = probabilities.sum(axis=0)
+    whole = max(_entropy(total / runs) - float(own.mean()), 0.0)
+    if runs < 3:
+        return whole, nothing
     rest = [_entropy(np.maximum(total - run, 0) / (runs - 1)) for run in probabilities]
-    return np.array(rest) - (own.sum() - own) / (runs - 1)
+    return whole, np.array(rest) - (own.sum() - own) / (runs - 1)
 
 
 def squared_l2(probabilities: FloatArray) -> tuple[float, FloatArray]:
@@ -313,17 +305,17 @@ def squared_l2(probabilities: FloatArray) -> tuple[float, FloatArray]:
 
     Returns:
         The mean over pairs and examples, in [0, 2], and shape (n_runs,); NaN where fewer than two
-        runs are left. Linear in the runs.
+        runs are left or some probabilities do not add up to 1. Linear in the runs.
 
     Source: elementary; the sum over pairs is that of squares less the square of the sum.
     """
     runs, examples = probabilities.shape[:2]
+    if runs < 2 or not _valid(probabilities):
+        return np.nan, np.full(runs, np.nan)
     total = probabilities.sum(axis=0)
     squares = np.array([float((run**2).sum()) for run in probabilities])
     along = np.array([float((run * total).sum()) for run in probabilities])
     whole = float((total**2).sum())
-    if runs < 2 or examples == 0:
-        return np.nan, np.full(runs, np.nan)
     pairs = runs * squares.sum() - whole  # over unordered pairs of runs
     mean = 2 * pairs / (runs * (runs - 1) * examples)
     if runs < 3:
@@ -376,7 +368,7 @@ def pair_interval(distances: FloatArray, rng: np.random.Generator) -> Interval:
         rest = known_distances.sum() - 2 * known_distances.sum(axis=1)
         left_out = np.divide(rest, left, out=np.full(runs, np.nan), where=left > 0)
         return jackknife_interval(pair_mean(distances)[0], left_out)
-    weights = run_weights(runs, rng)
+    weights = resample_counts(runs, N_BOOT, rng)
     pairs = ((weights @ known) * weights).sum(axis=1)
     sums = ((weights @ known_distances) * weights).sum(axis=1)
     low, high = np.quantile(sums[pairs > 0] / pairs[pairs > 0], _ENDS)
@@ -407,18 +399,6 @@ def jackknife_interval(estimate: float, left_out: FloatArray) -> Interval:
     return Interval(estimate - half, estimate + half, "jackknife", reason)
 
 
-def run_weights(runs: int, rng: np.random.Generator) -> FloatArray:
-    """How often each run is in each bootstrap resample, shape (n_resamples, n_runs).
-
-    Args:
-        runs: How many there are.
-        rng: Draws them.
-    """
-    drawn = rng.integers(runs, size=(N_BOOT, runs)) + runs * np.arange(N_BOOT)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=N_BOOT * runs)
-    return counts.reshape(N_BOOT, runs).astype(np.float64)
-
-
 _ENDS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
 
 
@@ -429,13 +409,20 @@ def _mean(values: npt.NDArray[np.generic]) -> float:
 
 
 def _right(counts: IntArray, gold: IntArray) -> IntArray:
-    return np.take_along_axis(counts, gold[:, None], axis=1)[:, 0]
+    return np.asarray(np.take_along_axis(counts, gold[:, None], axis=1)[:, 0])
 
 
 def _known(distances: FloatArray) -> BoolArray:
     return ~np.isnan(distances) & ~np.eye(len(distances), dtype=bool)
 
 
+def _valid(probabilities: FloatArray) -> bool:
+    """Whether there are any, and they add up to 1 within 1e-4 everywhere, none below 0."""
+    sums = np.abs(probabilities.sum(axis=-1) - 1)
+    right = (sums <= 1e-4).all() and (probabilities >= 0).all()  # NaN is neither
+    return bool(right and probabilities.size)
+
+
 def _entropy(probabilities: FloatArray) -> float:
     """Mean over examples, in nats; shape (n_examples, n_classes)."""
-    return float(special.entr(probabilities).sum() / max(len(probabilities), 1))
+    return float(special.entr(probabilities).sum() / len(probabilities))
