@@ -29,8 +29,10 @@ def class_counts(answers: IntArray, classes: int) -> IntArray:
 
     Source: elementary.
     """
-    table = [(answers == k).sum(axis=0) for k in range(classes)]
-    return np.stack(table, axis=1, dtype=np.int64)
+    table = np.empty((answers.shape[1], classes), dtype=np.int64)
+    for k in range(classes):
+        table[:, k] = (answers == k).sum(axis=0)
+    return table
 
 
 def pair_flip_rates(counts: IntArray) -> FloatArray:
@@ -46,7 +48,8 @@ def pair_flip_rates(counts: IntArray) -> FloatArray:
     """
     n = counts.sum(axis=1)
     differ = n**2 - (counts**2).sum(axis=1)
-    return np.divide(differ, n * (n - 1), out=np.full(n.size, np.nan), where=n > 1)
+    nothing = np.full(n.size, np.nan)
+    return np.asarray(np.divide(differ, n * (n - 1), out=nothing, where=n > 1))
 
 
 def pairwise_disagreement(counts: IntArray) -> float:
