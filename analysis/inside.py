@@ -1,11 +1,13 @@
 """Tables of what lies inside scores: agreement, examples, ensembles, and sources of scatter."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.frame import CELL
 from analysis.load import STREAMS
 from analysis.render import (
     NBSP,
@@ -111,15 +113,18 @@ def flips_table(found: pd.DataFrame) -> Table:
 
 def ensembles_table(found: pd.DataFrame) -> Table:
     """What ensembles of seeds would gain, as `stored.ensembles` gives them."""
-    wide = found.iloc[:0] if found.empty else _wide(found)
+    names = [f"{how}_{name}" for how in ("mean", "vote") for name in ("gain", "low", "high")]
+    wide = found
+    if not found.empty:
+        wide = _spread(found, CELL, "k", list(ENSEMBLES_OF), names=names)
     columns: Texts = {
         **_CELL,
         "n": lambda r: f"{r.n}",
         "One seed": lambda r: score_text(r.single, _POINTS),
     }
-    for k in ENSEMBLES_OF:
-        for how, word in (("mean", "mean"), ("vote", "vote")):
-            columns[f"Gain of {k}, {word}"] = _gain(how, k)
+    for place, k in enumerate(ENSEMBLES_OF):
+        for how in ("mean", "vote"):
+            columns[f"Gain of {k}, {how}"] = _gain(how, place)
     notes = [
         "Test accuracy in points: of one seed, and what an ensemble of k of the n seeds gains over "
         "one of its members, by the mean of their probabilities or by their votes.",
@@ -127,7 +132,8 @@ def ensembles_table(found: pd.DataFrame) -> Table:
         "An ensemble costs k times the training and the answering.",
     ]
     details = [f"Gain of {k}, vote" for k in ENSEMBLES_OF]
-    return table_of("ensembles", "Ensembles of seeds", wide, columns, notes=notes, details=details)
+    table = table_of("ensembles", "Ensembles of seeds", wide, columns, notes=notes, details=details)
+    return replace(table, frame=found)
 
 
 def seeds_and_examples_table(found: pd.DataFrame) -> Table:
@@ -166,8 +172,11 @@ def seeds_and_examples_table(found: pd.DataFrame) -> Table:
 
 def sources_table(found: pd.DataFrame) -> Table:
     """Where scatter comes from, as `sources.sources` gives it; a line per cell."""
-    wide = found.iloc[:0] if found.empty else _by_source(found)
-    every = [] if found.empty else [name for name in found["source"].unique() if name]
+    every = [name for name in found["source"].unique() if name]
+    wide = found
+    if not found.empty:
+        names = ["variance", "share", "share_low", "share_high"]
+        wide = _spread(found, [*CELL, "of"], "source", every, names=names)
     single = [name for name in STREAMS if name in every]
     together = [name for name in every if name not in single]
     columns: Texts = {
@@ -188,9 +197,10 @@ def sources_table(found: pd.DataFrame) -> Table:
         "The highest interaction holds all that is left. A component estimated below 0 is shown as "
         "0 and marked −. sd is over the n runs used; others would leave gaps in the grid.",
     ]
-    return table_of(
+    table = table_of(
         "sources", "Where scatter comes from", wide, columns, notes=notes, details=together
     )
+    return replace(table, frame=found)
 
 
 def _points(value: float, low: float, high: float) -> str:
@@ -220,34 +230,25 @@ def _label(label: Any) -> str:
     return score_text(label, 1) if isinstance(label, float) else str(label)
 
 
-def _wide(found: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell; of each k the columns get its number."""
-    kept = ["task", "model", "configuration", "n", "single"]
-    names = [f"{how}_{name}" for how in ("mean", "vote") for name in ("gain", "low", "high")]
-    wide = found.pivot(index=kept, columns="k", values=names)
-    wide.columns = [f"{name}_{k}" for name, k in wide.columns]
-    return wide.reset_index()
+def _spread(
+    found: pd.DataFrame, rows: list[str], by: str, values: list[Any], *, names: list[str]
+) -> pd.DataFrame:
+    """One line per `rows`; the columns `names` of each value of `by` get the value's number."""
+    wide = found.drop_duplicates(rows).drop(columns=names)
+    for place, value in enumerate(values):
+        own = found[found[by] == value][[*rows, *names]]
+        wide = wide.merge(own.rename(columns={n: f"{n}_{place}" for n in names}), "left", on=rows)
+    return wide
 
 
-def _gain(how: str, k: int) -> Callable[[Row], str]:
+def _gain(how: str, place: int) -> Callable[[Row], str]:
     def text(row: Row) -> str:
-        gain, low, high = (getattr(row, f"{how}_{name}_{k}") for name in ("gain", "low", "high"))
+        names = ("gain", "low", "high")
+        gain, low, high = (getattr(row, f"{how}_{name}_{place}") for name in names)
         ends = interval_text(low, high, scale=_POINTS)
         return _with_ends(score_text(gain, _POINTS, sign="+"), ends)
 
     return text
-
-
-def _by_source(found: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell and what is decomposed; the columns of each source get its number."""
-    kept = ["task", "model", "configuration", "of"]
-    every = [name for name in found["source"].unique() if name]
-    wide = found.drop_duplicates(kept)
-    for place, source in enumerate(every):
-        names = ["variance", "share", "share_low", "share_high"]
-        own = found[found["source"] == source][[*kept, *names]]
-        wide = wide.merge(own.rename(columns={n: f"{n}_{place}" for n in names}), "left", on=kept)
-    return wide
 
 
 def _share(place: int) -> Callable[[Row], str]:
