@@ -25,7 +25,7 @@ class Component:
         df: Its degrees of freedom.
         variance: Estimate by the method of moments, in the unit of the scores squared; may be
             negative, and means then that nothing was seen.
-        low: Lower end of its 95 % interval, cut off at 0; NaN if all scores are equal.
+        low: Lower end of its 95 % interval, cut off at 0.
         high: Upper end; 0 where the mean square is smaller than chance makes it.
         share: The variance, cut off at 0, over the sum of all so cut off; NaN if that is 0.
         share_low: Lower end of the share's 95 % interval.
@@ -79,13 +79,13 @@ def components(
     squares = _mean_squares(scores, factors)
     effects = list(squares)
     observed = np.array([square for square, _ in squares.values()])
+    if constant(scores.ravel()):
+        observed = np.zeros_like(observed)  # rather than what rounding leaves
     df = np.array([freedom for _, freedom in squares.values()])
     solve = _solution(effects, dict(zip(factors, scores.shape[:-1], strict=True)), scores.shape[-1])
     variances = solve @ observed
     drawn = np.maximum(observed * df / rng.chisquare(df, size=(N_BOOT, df.size)) @ solve.T, 0)
     shares = _shares(drawn)
-    if constant(scores.ravel()):
-        variances, drawn = np.zeros_like(observed), np.full_like(drawn, np.nan)
     low, high = np.quantile(drawn, _ENDS, axis=0)
     share_low, share_high = np.quantile(shares, _ENDS, axis=0)
     share = _shares(np.maximum(variances, 0)[None])[0]
