@@ -83,14 +83,17 @@ def agreement(predictions: pd.DataFrame, runs: pd.DataFrame | None = None) -> pd
 
     Raises:
         ValueError: If `runs` or `predictions` is malformed; see `checked` and `predicted`.
+        LookupError: If predictions are of a cell that `runs` does not know.
     """
-    known = None if runs is None else final(checked(runs))
+    cells = None if runs is None else dict(list(final(checked(runs)).groupby(CELL)))
     rows: list[Row] = []
     for cell in predicted(predictions, "test"):
         row: Row = dict(zip(CELL, cell.cell, strict=True)) | {"kind": cell.kind}
         row |= _measured(cell)
-        if known is not None:
-            own = known[(known[CELL] == list(cell.cell)).all(axis=1)]
+        if cells is not None:
+            if cell.cell not in cells:
+                raise LookupError(f"the runs have no cell {'/'.join(cell.cell)}.")
+            own = cells[cell.cell]
             row |= {"asked": len(own), "missing": int((own["outcome"] == "missing").sum())}
             row |= {"diverged": int((own["outcome"] == "diverged").sum())}
             row |= {"collapsed": int(own["collapsed"].sum())}

@@ -153,12 +153,13 @@ def seeds_and_examples_table(found: pd.DataFrame) -> Table:
         "Over seeds": ends("seeds"),
         "Over examples": ends("examples"),
         "Over both": ends("both"),
-        "p": lambda r: p_text(r.p),
+        "p": lambda r: p_text(r.p_holm),
     }
     notes = [
         "Difference of mean test accuracies to the baseline, in points, with 95% bootstrap "
         "intervals for other seeds on the same examples, for other examples with the same runs, "
-        "and for both. p: one-sided, that there is no gain, over both; not adjusted.",
+        "and for both. p: one-sided, that there is no gain, over both; Holm-adjusted over the "
+        "configurations of a task and model.",
     ]
     return table_of(
         "seeds_and_examples",

@@ -67,7 +67,7 @@ def plot_sources(found: pd.DataFrame) -> Figure:
                 begin[place] += width
         axes.set_xlim(0, 100)
         axes.set_xlabel(
-            "share of the variance of test scores, %; lines: 95% interval of a stream's"
+            "share of the variance of test scores, %; lines: 95% intervals of single streams"
         )
         if drawn:
             axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4, borderaxespad=0.2)

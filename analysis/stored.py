@@ -14,6 +14,7 @@ from analysis.statistics.common import FloatArray, stream
 from analysis.statistics.ensembles import ensemble_gains
 from analysis.statistics.metrics import OF_ANSWERS, OF_PROBABILITIES, confusion
 from analysis.statistics.multibootstrap import mean_of, multibootstrap
+from analysis.statistics.multiplicity import holm
 
 ENSEMBLES_OF = (3, 5, 10)  # of two the votes gain nothing: where they differ they are tied
 METRICS = (*OF_ANSWERS, *OF_PROBABILITIES)  # lower is better of those of probabilities
@@ -109,7 +110,8 @@ def seeds_and_examples(predictions: pd.DataFrame, runs: pd.DataFrame) -> pd.Data
         n and n_baseline (runs), paired (whether by seed: where both sides have the same seeds),
         examples (with a label and an answer of every run of both), left_out, difference (ours
         minus the baseline's accuracy), seeds_low, seeds_high, examples_low, examples_high,
-        both_low, both_high, and p (one-sided, that it is not above 0, over both).
+        both_low, both_high, p (one-sided, that it is not above 0, over both) and p_holm (over the
+        configurations of a task and model).
 
     Raises:
         ValueError: If `runs` or `predictions` is malformed; see `checked` and `predicted`.
@@ -126,11 +128,14 @@ def seeds_and_examples(predictions: pd.DataFrame, runs: pd.DataFrame) -> pd.Data
     rows: list[Row] = []
     for (task, model), cells in blocks.items():
         base = baseline_of(known[(known["task"] == task) & (known["model"] == model)])
+        own: list[Row] = []
         for label, ours in cells.items():
             if base in cells and label != base:
                 row: Row = {"task": task, "model": model, "configuration": label}
-                rows.append(row | {"baseline": base} | _versus(ours, cells[base], seeds))
-    columns = [*CELL, "baseline", "n", "n_baseline", "paired", "difference", "p"]
+                own.append(row | {"baseline": base} | _versus(ours, cells[base], seeds))
+        adjusted = holm(np.array([row["p"] for row in own]))
+        rows += [row | {"p_holm": float(p)} for row, p in zip(own, adjusted, strict=True)]
+    columns = [*CELL, "baseline", "n", "n_baseline", "paired", "difference", "p", "p_holm"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 

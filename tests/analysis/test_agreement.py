@@ -296,6 +296,8 @@ def test_seeds_and_examples_against_the_baseline(predictions, stored_runs):
     for label, row in found.iterrows():
         assert row["difference"] == pytest.approx(means[label] - means["Standard"])
         assert row["both_low"] <= row["seeds_low"] <= row["difference"] <= row["both_high"]
+    smaller = found["p"].min()
+    assert found["p_holm"].min() == pytest.approx(2 * smaller)
     assert "paired" in to_text(seeds_and_examples_table(found.reset_index()))
 
 
@@ -343,7 +345,9 @@ def test_nothing_stored_gives_empty_frames():
     assert disagreements(nothing) == {}
 
 
-def test_malformed_predictions_are_refused(predictions):
+def test_malformed_predictions_are_refused(predictions, stored_runs):
+    with pytest.raises(LookupError, match=r"no cell terms/minilm/ReinitTop\(2\)"):
+        agreement(predictions, stored_runs[stored_runs["configuration"] != "ReinitTop(2)"])
     with pytest.raises(ValueError, match="no column 'label'"):
         agreement(predictions.drop(columns="label"))
     with pytest.raises(ValueError, match="more than once"):
