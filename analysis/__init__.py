@@ -1,7 +1,15 @@
 """From the runs of a study to tables, plots and a report; loads neither torch nor ray."""
 
+from analysis.agreement import agreement, disagreements, flips
 from analysis.answer import answer
 from analysis.caveats import caveats
+from analysis.inside import (
+    agreement_table,
+    ensembles_table,
+    flips_table,
+    seeds_and_examples_table,
+    sources_table,
+)
 from analysis.load import load_curves, load_predictions, load_runs
 from analysis.render import (
     Table,
@@ -15,6 +23,8 @@ from analysis.render import (
     to_text,
 )
 from analysis.report import write_report
+from analysis.sources import sources
+from analysis.stored import METRICS, ensembles, rescored, seeds_and_examples
 from analysis.suite import BLURB, by_technique, chosen, headline, pretraining, suite_score
 from analysis.tables import best_strategy, cells, stability
 from analysis.tuning import best_of_k, importance, trials
@@ -28,7 +38,10 @@ from analysis.wide import (
 
 __all__ = [
     "BLURB",
+    "METRICS",
     "Table",
+    "agreement",
+    "agreement_table",
     "answer",
     "best_of_k",
     "best_strategy",
@@ -38,6 +51,11 @@ __all__ = [
     "cells",
     "cells_table",
     "chosen",
+    "disagreements",
+    "ensembles",
+    "ensembles_table",
+    "flips",
+    "flips_table",
     "headline",
     "headline_table",
     "importance",
@@ -46,6 +64,11 @@ __all__ = [
     "load_runs",
     "pretraining",
     "pretraining_table",
+    "rescored",
+    "seeds_and_examples",
+    "seeds_and_examples_table",
+    "sources",
+    "sources_table",
     "stability",
     "stability_table",
     "strategy_table",

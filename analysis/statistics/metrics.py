@@ -1,0 +1,153 @@
+"""Scores of stored predictions: from confusion matrices, and from probabilities."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.statistics.common import FloatArray
+
+IntArray = npt.NDArray[np.int64]
+
+BINS = 15  # of confidence
+
+
+def confusion(answers: IntArray, gold: IntArray, classes: int) -> FloatArray:
+    """Share of the examples per right class (rows) and answer (columns).
+
+    Args:
+        answers: Class ids, shape (n_runs, n_examples).
+        gold: The right ones, shape (n_examples,).
+        classes: How many there are.
+
+    Returns:
+        Shape (n_runs, n_classes, n_classes); NaN of no examples.
+    """
+    runs, examples = answers.shape
+    place = (np.arange(runs)[:, None] * classes + gold) * classes + answers
+    counts = np.bincount(place.ravel(), minlength=runs * classes**2)
+    shares = counts / examples if examples else np.full(counts.size, np.nan)
+    return np.asarray(shares.reshape(runs, classes, classes))
+
+
+def accuracy(confusion: FloatArray) -> FloatArray:
+    """Share of right answers; from shape (..., n_classes, n_classes) to (...)."""
+    return np.asarray(np.trace(confusion, axis1=-2, axis2=-1))
+
+
+def macro_f1(confusion: FloatArray) -> FloatArray:
+    """Mean over classes of F1; from shape (..., n_classes, n_classes) to (...).
+
+    Source: as scikit-learn has it: 0 for a class that is given or due but never both, and classes
+        that are neither are left out.
+    """
+    due, given = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    found = np.diagonal(confusion, axis1=-2, axis2=-1)
+    seen = due + given > 0
+    f1 = np.divide(2 * found, due + given, out=np.zeros_like(found), where=seen)
+    return np.asarray(f1.sum(axis=-1) / np.maximum(seen.sum(axis=-1), 1))
+
+
+def f1(confusion: FloatArray) -> FloatArray:
+    """F1 of the second of two classes; from shape (..., 2, 2) to (...).
+
+    Returns:
+        0 where it is neither given nor due, as for a constant answer.
+
+    Raises:
+        ValueError: If there are not two classes.
+
+    Source: van Rijsbergen 1979.
+    """
+    if confusion.shape[-1] != 2:
+        raise ValueError(f"f1 needs two classes, not {confusion.shape[-1]}.")
+    both = confusion[..., 1, :].sum(axis=-1) + confusion[..., :, 1].sum(axis=-1)
+    found = 2 * confusion[..., 1, 1]
+    return np.asarray(np.divide(found, both, out=np.zeros_like(both), where=both > 0))
+
+
+def matthews(confusion: FloatArray) -> FloatArray:
+    """Matthews' correlation; from shape (..., n_classes, n_classes) to (...).
+
+    Returns:
+        In [-1, 1]; 0 where either is constant, which is what a constant answer is worth.
+
+    Source: Gorodkin 2004, for any number of classes.
+    """
+    due, given = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    n = due.sum(axis=-1)
+    above = accuracy(confusion) * n - (due * given).sum(axis=-1)
+    below = (n**2 - (due**2).sum(axis=-1)) * (n**2 - (given**2).sum(axis=-1))
+    constant = ~(below > 1e-12 * n**4)
+    root = np.sqrt(np.where(constant, 1.0, below))
+    return np.asarray(np.where(constant, 0 * n, above / root))
+
+
+def log_loss(log_probabilities: FloatArray, gold: IntArray) -> FloatArray:
+    """Mean negative log probability of the right class, in nats; lower is better.
+
+    Args:
+        log_probabilities: Shape (n_runs, n_examples, n_classes).
+        gold: The right class per example, shape (n_examples,).
+
+    Returns:
+        Shape (n_runs,). Nothing is cut off: a right class with probability 0 costs infinity.
+
+    Source: Good 1952.
+    """
+    return np.asarray(-_of_gold(log_probabilities, gold).mean(axis=1))
+
+
+def brier(log_probabilities: FloatArray, gold: IntArray) -> FloatArray:
+    """Mean squared distance of the probabilities from the right answer; lower is better.
+
+    Args:
+        log_probabilities: Shape (n_runs, n_examples, n_classes).
+        gold: The right class per example, shape (n_examples,).
+
+    Returns:
+        In [0, 2], summed over classes, shape (n_runs,).
+
+    Source: Brier 1950, the sum over all classes.
+    """
+    probabilities = np.exp(log_probabilities)
+    due = _of_gold(probabilities, gold)
+    return np.asarray(((probabilities**2).sum(axis=-1) - 2 * due + 1).mean(axis=1))
+
+
+def calibration_error(log_probabilities: FloatArray, gold: IntArray) -> FloatArray:
+    """How far confidence and share of right answers lie apart; lower is better.
+
+    Args:
+        log_probabilities: Shape (n_runs, n_examples, n_classes).
+        gold: The right class per example, shape (n_examples,).
+
+    Returns:
+        Expected calibration error in [0, 1], shape (n_runs,).
+
+    Source: Guo et al. 2017, the largest probability in 15 bins of equal width.
+    """
+    confidence = np.exp(log_probabilities.max(axis=-1))
+    right = log_probabilities.argmax(axis=-1) == gold
+    runs, examples = confidence.shape
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    place = (np.arange(runs)[:, None] * BINS + bins).ravel()
+    gap = np.bincount(place, weights=(confidence - right).ravel(), minlength=runs * BINS)
+    return np.asarray(np.abs(gap.reshape(runs, BINS)).sum(axis=1) / examples)
+
+
+OF_ANSWERS: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+    "matthews_corrcoef": matthews,
+}
+OF_PROBABILITIES: dict[str, Callable[[FloatArray, IntArray], FloatArray]] = {
+    "log_loss": log_loss,
+    "brier": brier,
+    "calibration_error": calibration_error,
+}
+
+
+def _of_gold(values: FloatArray, gold: IntArray) -> FloatArray:
+    places = np.broadcast_to(gold[:, None], (*values.shape[:2], 1))
+    return np.take_along_axis(values, places, axis=-1)[..., 0]
