@@ -1,0 +1,517 @@
+"""Configurations over several tasks: average ranks, aggregate scores, profiles, equivalence.
+
+In all of these `by` names what is compared, last, and what it is compared within, before that:
+`("model", "configuration")` compares the configurations of each model, `("model", "technique")`
+each technique at the configuration recommended on dev for each task, `("model",)` the models at
+theirs. Scores are those on test; nothing here is a choice.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.frame import BASELINE, baseline_of, scores
+from analysis.statistics.aggregate import Aggregate, aggregate
+from analysis.statistics.bayes import Posterior, bayes_signed_rank
+from analysis.statistics.cell import Scores
+from analysis.statistics.common import ALPHA, DECIMALS, N_BOOT, FloatArray, stream
+from analysis.statistics.estimates import mean
+from analysis.statistics.intervals import mean_interval
+from analysis.statistics.profiles import run_profile, task_profile
+from analysis.statistics.ranks import (
+    critical_difference,
+    iman_davenport,
+    least_tasks,
+    maximal_groups,
+    wilcoxon_holm,
+)
+from analysis.statistics.ranks import friedman as friedman_test
+from analysis.statistics.ranks import ranks as places_of
+from analysis.suite import chosen
+from analysis.tables import task_facts
+
+ROPE = 0.005  # half a point: differences of means below it are practically none
+SURE = 0.95  # probability from which a verdict is given
+SAMPLES = 20_000  # draws from a posterior
+THRESHOLDS = np.linspace(0, 1, 101)  # of a performance profile, in normalised scores
+BANDS = 2_000  # resamples for the band of a profile
+
+BY = ("model", "configuration")
+
+Row = dict[str, Any]
+View = Literal["all_floor", "excluded"]  # failed runs at their floor, or left out
+
+
+def ranks(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
+    """Average rank over tasks, and what cannot be told apart by it.
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+        by: What is compared, and within what.
+
+    Returns:
+        One row per group, within a pool (the rows compared with each other) by average rank: the
+        names of `by`, average_rank (1 is best; of the mean test scores of each task) with its t
+        interval over tasks (rank_low, rank_high, rank_reason), group (numbers of the bars of a
+        critical-difference diagram that it stands in, joined by ", "), p_best and p_baseline
+        (Wilcoxon's signed-rank test against the group with the best average rank and against the
+        baseline, Holm over all pairs of the pool; NaN where p_reason says why: `n_too_small` if so
+        few tasks could not reach 5 %, or for the baseline `no_baseline`), clean_rank and
+        clean_tasks (without failed runs; NaN where a group has nothing else), is_baseline,
+        compared (groups of the pool), tasks that it rests on, dropped (tasks without a score of
+        every group), and on those it rests on n (fewest seeds), finished, asked and failed.
+
+    Raises:
+        ValueError: If `runs` or `by` is malformed.
+
+    Source: Demšar 2006. A task counts once, however many seeds it has.
+    """
+    rows: list[Row] = []
+    for pool in _pools(runs, by):
+        rows += _sorted(_ranked(pool), "average_rank")
+    names = [*by, "average_rank", "rank_low", "rank_high", "group", "p_best", "tasks", "n"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
+
+
+def _ranked(pool: _Pool) -> list[Row]:
+    used, k = pool.complete("all_floor"), len(pool.names)
+    table, without = pool.means("all_floor"), pool.means("excluded")
+    places = places_of(table)
+    average, clean = _average(places), _average(places_of(without))
+    groups = maximal_groups(average, critical_difference(tasks=len(used), techniques=k))
+    _, p = wilcoxon_holm(table)
+    reachable = k > 1 and len(used) >= least_tasks(k * (k - 1) // 2)
+    against = {"p_best": _first(pool, average), "p_baseline": pool.baseline}
+    rows = []
+    for i, name in enumerate(pool.names):
+        ends = mean_interval(places[:, i])
+        row = pool.where | {pool.kind: name, "average_rank": average[i]}
+        row |= {"rank_low": max(ends.low, 1.0), "rank_high": min(ends.high, float(k))}
+        row |= {"rank_reason": ends.reason}
+        row["group"] = ", ".join(str(g) for g, each in enumerate(groups, 1) if i in each)
+        for column, other in against.items():
+            known = reachable and other != ""
+            row[column] = p[i, pool.names.index(other)] if known else np.nan
+        row["p_reason"] = "" if reachable else "n_too_small"
+        row |= {"clean_rank": clean[i], "clean_tasks": len(without)}
+        row |= {"is_baseline": name == pool.baseline, "compared": k}
+        rows.append(row | pool.counts(used, name))
+    return rows
+
+
+def friedman(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
+    """Do the groups rank alike over tasks, and by how much must average ranks differ?
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+        by: What is compared, and within what.
+
+    Returns:
+        One row per pool: the first names of `by`, compared, tasks and dropped (how many),
+        dropped_tasks (which and why, joined by "; "), chi2 with its p (corrected for ties),
+        Iman and Davenport's f with f_p, reason (why there is no p), critical_difference (Nemenyi's,
+        5 %), least_tasks (below which Wilcoxon's test of all pairs cannot reach 5 %), n (fewest
+        seeds of a cell), best (best average rank); clean_p and clean_best of the same without
+        failed runs, and sensitivity, a sentence where that changes something.
+
+    Raises:
+        ValueError: If `runs` or `by` is malformed.
+
+    Source: Friedman 1937, Iman & Davenport 1980, Nemenyi 1963; Demšar 2006.
+    """
+    rows: list[Row] = []
+    for pool in _pools(runs, by):
+        used, k = pool.complete("all_floor"), len(pool.names)
+        table, without = pool.means("all_floor"), pool.means("excluded")
+        found, clean = friedman_test(table), friedman_test(without)
+        f = iman_davenport(found.statistic, tasks=len(used), techniques=k)
+        row: Row = pool.where | {"compared": k, "tasks": len(used)} | pool.dropped(used)
+        row |= {"chi2": found.statistic, "p": found.p, "reason": found.reason}
+        row |= {"f": f.statistic, "f_p": f.p}
+        row |= {"critical_difference": critical_difference(tasks=len(used), techniques=k)}
+        row |= {"least_tasks": least_tasks(max(1, k * (k - 1) // 2))}
+        row |= {"n": min(pool.counts(used, name)["n"] for name in pool.names)}
+        row |= {"best": _first(pool, _average(places_of(table))), "clean_p": clean.p}
+        row |= {"clean_best": _first(pool, _average(places_of(without)))}
+        rows.append(row | {"sensitivity": _sensitivity(row)})
+    names = [*by[:-1], "compared", "tasks", "chi2", "p", "critical_difference"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
+
+
+def aggregates(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
+    """Normalised scores over all tasks: mean, median and interquartile mean with intervals.
+
+    Scores are normalised per task, (score - floor) / (perfect - floor): 0 is the constant answer,
+    1 is perfect (1 where scores are shares, 0 where lower is better).
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+        by: What is compared, and within what.
+
+    Returns:
+        One row per group, within a pool by falling interquartile mean: the names of `by`; mean,
+        median (over tasks of the mean over runs) and iqm (of all runs, every task weighing the
+        same) with the ends of their intervals for new seeds on the same tasks, and of iqm for new
+        tasks as well (iqm_tasks_low, iqm_tasks_high; none below five tasks); clean_mean,
+        clean_median and clean_iqm (without failed runs) with theirs; is_baseline, compared, tasks,
+        dropped and dropped_tasks (those without a score of every group, a floor or a perfect
+        score), and on the tasks left n (fewest seeds), finished, asked and failed.
+
+    Raises:
+        ValueError: If `runs` or `by` is malformed.
+
+    Source: Agarwal et al. 2021. With normal scores on six tasks the intervals held the truth in
+        91 % of simulations at five seeds and 93 % at ten.
+    """
+    rows: list[Row] = []
+    for pool in _pools(runs, by):
+        rows += _sorted(_aggregated(pool.normalised()), "iqm", falling=True)
+    names = [*by, "iqm", "iqm_low", "iqm_high", "mean", "median", "tasks", "n"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
+
+
+def _aggregated(pool: _Pool) -> list[Row]:
+    used = pool.complete("all_floor")
+    found, anew = (pool.aggregate("all_floor", over) for over in ("fixed", "resampled"))
+    clean = pool.aggregate("excluded", "fixed") if pool.failed() else found
+    rows = []
+    for i, name in enumerate(pool.names):
+        row = pool.where | {pool.kind: name}
+        for prefix, numbers in (("", found), ("clean_", clean)):
+            for statistic in ("iqm", "mean", "median"):
+                ends = getattr(numbers, statistic)[:, i]
+                for end, value in zip(("", "_low", "_high"), ends, strict=True):
+                    row[f"{prefix}{statistic}{end}"] = float(value)
+        row |= {"iqm_tasks_low": float(anew.iqm[1, i]), "iqm_tasks_high": float(anew.iqm[2, i])}
+        row |= {"is_baseline": name == pool.baseline, "compared": len(pool.names)}
+        rows.append(row | pool.counts(used, name) | pool.dropped(used))
+    return rows
+
+
+def profiles(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
+    """Performance profiles: which share of runs, and of tasks, scores above each threshold.
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+        by: What is compared, and within what.
+
+    Returns:
+        One row per group and threshold: the names of `by`, is_baseline, threshold (normalised as
+        in `aggregates`, 0 to 1), runs (share of runs, every task weighing the same) and tasks_above
+        (share of tasks by their mean over runs) with the ends of their bands, area (mean of the
+        normalised scores cut to [0, 1], what lies below the profile of the runs), tasks, n and
+        failed. Failed runs enter at their floor.
+
+    Raises:
+        ValueError: If `runs` or `by` is malformed.
+
+    Source: Agarwal et al. 2021.
+    """
+    parts = []
+    for pool in _pools(runs, by):
+        parts += _profiled(pool.normalised())
+    names = [*by, "is_baseline", "threshold", "runs", "runs_low", "runs_high", "area"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+
+
+def _profiled(pool: _Pool) -> list[pd.DataFrame]:
+    x, used = pool.array("all_floor"), pool.complete("all_floor")
+    if not x.size:
+        return []
+    bands = {
+        name: profile(x, THRESHOLDS, resamples=BANDS, rng=pool.rng("profiles"))
+        for name, profile in (("runs", run_profile), ("tasks_above", task_profile))
+    }
+    area = np.nanmean(np.clip(x, 0, 1), axis=0).mean(axis=0)
+    parts = []
+    for i, name in enumerate(pool.names):
+        columns: Row = pool.where | {pool.kind: name, "is_baseline": name == pool.baseline}
+        columns |= {"threshold": THRESHOLDS}
+        for label, band in bands.items():
+            for end, values in zip(("", "_low", "_high"), band[:, i], strict=True):
+                columns[f"{label}{end}"] = values
+        counts = pool.counts(used, name)
+        columns |= {"area": area[i]} | {key: counts[key] for key in ("tasks", "n", "failed")}
+        parts.append(pd.DataFrame(columns))
+    return parts
+
+
+def rope(
+    runs: pd.DataFrame, *, by: Sequence[str] = BY, widths: Mapping[str, float] | None = None
+) -> pd.DataFrame:
+    """Is a group better than the baseline over tasks, worse, or practically equal?
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+        by: What is compared, and within what.
+        widths: By task, the difference of means below which two are practically equal, in the
+            metric's unit; half a point for the others.
+
+    Returns:
+        One row per group: the names of `by`; difference (mean over tasks of its mean test score
+        minus the baseline's) with its t interval over tasks; the probabilities worse, same and
+        better (adding up to 1) and verdict (`worse`, `practically equal` or `better` where one of
+        them is at least 0.95, else `undecided`; `baseline`, or `–` where reason says why:
+        `n_too_small` below five tasks, `no_baseline`); clean_worse, clean_same, clean_better and
+        clean_verdict without failed runs; tasks that both have scores on, dropped and
+        dropped_tasks, coarse (tasks where one row of the test set weighs as much as the width,
+        joined by "; "), and on the tasks used n (fewest seeds of either), finished, asked and
+        failed. Within a pool by falling difference. Only tasks whose scores are shares enter.
+
+    Raises:
+        ValueError: If `runs` or `by` is malformed, or a width is not positive.
+
+    Source: Benavoli et al. 2014, 2017.
+    """
+    widths = widths or {}
+    wrong = [f"{task}: {width}" for task, width in widths.items() if not width > 0]
+    if wrong:
+        raise ValueError(f"a width must be above 0: {', '.join(wrong)}.")
+    rows: list[Row] = []
+    for pool in map(_Pool.shares, _pools(runs, by)):
+        found = [
+            pool.where | {pool.kind: name} | _against_baseline(pool, name, widths)
+            for name in pool.names
+        ]
+        rows += _sorted(found, "difference", falling=True)
+    names = [*by, "difference", "worse", "same", "better", "verdict", "tasks", "n"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Cells that are compared with each other over tasks, higher scores being better.
+
+    Attributes:
+        where: What the pool shares, by the first names of `by`.
+        kind: What is compared, the last name of `by`.
+        names: The groups, sorted.
+        cells: Their runs on test, by task and group.
+        baseline: Which group is the baseline; empty if none is.
+        facts: By task, `higher_is_better`, `scale` and `test_rows` (NaN if unknown).
+        left_out: By task, why it is not considered.
+    """
+
+    where: Row
+    kind: str
+    names: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Scores]
+    baseline: str
+    facts: Mapping[str, Row]
+    left_out: Mapping[str, str]
+
+    @property
+    def tasks(self) -> list[str]:
+        return sorted({task for task, _ in self.cells})
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        return stream(purpose, *self.where.values())
+
+    def of(self, task: str, name: str, view: View) -> FloatArray:
+        cell = self.cells.get((task, name))
+        return np.empty(0) if cell is None else getattr(cell, view)
+
+    def complete(self, view: View, names: Sequence[str] = ()) -> list[str]:
+        """The tasks on which all groups, or these, have a score."""
+        return [
+            task
+            for task in self.tasks
+            if task not in self.left_out
+            and all(self.of(task, name, view).size for name in names or self.names)
+        ]
+
+    def dropped(self, used: Sequence[str], names: Sequence[str] = ()) -> Row:
+        """How many tasks are not used, and why."""
+        reasons = []
+        for task in (task for task in self.tasks if task not in used):
+            lack = [n for n in names or self.names if not self.of(task, n, "all_floor").size]
+            who = f"{lack[0]} has" if len(lack) == 1 else f"{len(lack)} {self.kind}s have"
+            reasons.append(f"{task} ({self.left_out.get(task) or f'{who} no score'})")
+        return {"dropped": len(reasons), "dropped_tasks": "; ".join(reasons)}
+
+    def means(self, view: View) -> FloatArray:
+        """Mean over runs on the complete tasks, shape (n_tasks, n_groups)."""
+        tasks = self.complete(view)
+        found = [[mean(self.of(task, name, view)) for name in self.names] for task in tasks]
+        return np.array(found, dtype=np.float64).reshape(len(tasks), len(self.names))
+
+    def array(self, view: View) -> FloatArray:
+        """Every run, shape (n_runs, n_tasks, n_groups); NaN after the last of a cell."""
+        tasks = self.complete(view)
+        parts = [[self.of(task, name, view) for name in self.names] for task in tasks]
+        longest = max((x.size for part in parts for x in part), default=0)
+        found = np.full((longest, len(tasks), len(self.names)), np.nan)
+        for t, part in enumerate(parts):
+            for k, x in enumerate(part):
+                found[: x.size, t, k] = x
+        return found
+
+    def aggregate(self, view: View, over: Literal["fixed", "resampled"]) -> Aggregate:
+        """For new seeds on the same tasks, or on new ones; NaN of no tasks."""
+        x = self.array(view)
+        if not x.size:
+            return Aggregate(*np.full((4, 3, len(self.names)), np.nan))
+        rng = self.rng("aggregates")
+        return aggregate(x, unit="cell", tasks=over, resamples=N_BOOT, rng=rng)
+
+    def failed(self) -> bool:
+        return any(cell.failed.any() for cell in self.cells.values())
+
+    def counts(self, used: Sequence[str], name: str) -> Row:
+        """What a row rests on: tasks, fewest seeds, and runs."""
+        own = [self.cells[task, name] for task in used]
+        return {
+            "tasks": len(own),
+            "n": min((cell.all_floor.size for cell in own), default=0),
+            "finished": sum(cell.finished for cell in own),
+            "asked": sum(cell.values.size for cell in own),
+            "failed": sum(int(cell.failed.sum()) for cell in own),
+        }
+
+    def normalised(self) -> "_Pool":
+        """Scores of which 0 is the constant answer's and 1 a perfect one."""
+        left_out, cells = dict(self.left_out), {}
+        for (task, name), cell in self.cells.items():
+            perfect = _perfect(self.facts[task])
+            if np.isnan(perfect):
+                left_out[task] = "no perfect score is known"
+            elif not perfect > cell.floor:
+                left_out[task] = "no constant answer below the perfect score is known"
+            else:
+                span = perfect - cell.floor
+                values = (cell.values - cell.floor) / span
+                cells[task, name] = replace(cell, values=values, floor=0.0)
+        return replace(self, cells={**self.cells, **cells}, left_out=left_out)
+
+    def shares(self) -> "_Pool":
+        """Without the tasks whose scores are no shares."""
+        wrong = {task: "its scores are no shares" for task in self.tasks if not self._share(task)}
+        return replace(self, left_out={**self.left_out, **wrong})
+
+    def _share(self, task: str) -> bool:
+        return bool(self.facts[task]["scale"] == 100)
+
+
+def _pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[_Pool]:
+    runs = chosen(runs, by)
+    if runs.empty:
+        return
+    facts: dict[str, Row] = {}
+    for task, block in runs.groupby("task"):
+        facts[str(task)] = task_facts(block) | {"test_rows": block["test_rows"].min()}
+    *within, kind = by
+    for key, part in runs.groupby(list(within)) if within else [((), runs)]:
+        cells = {
+            (str(task), str(name)): _turned(scores(cell, "test"), facts[str(task)])
+            for (task, name), cell in part.groupby(["task", kind])
+        }
+        yield _Pool(
+            where=dict(zip(within, map(str, key), strict=True)),
+            kind=kind,
+            names=tuple(sorted({name for _, name in cells})),
+            cells=cells,
+            baseline=_baseline(part, kind),
+            facts=facts,
+            left_out={},
+        )
+
+
+def _turned(cell: Scores, facts: Row) -> Scores:
+    if facts["higher_is_better"]:
+        return cell
+    return replace(cell, values=-cell.values, floor=-cell.floor)
+
+
+def _perfect(facts: Row) -> float:
+    """The best score there can be, turned so that higher is better; NaN if unknown."""
+    if not facts["higher_is_better"]:
+        return 0.0
+    return 1.0 if facts["scale"] == 100 else np.nan
+
+
+def _baseline(part: pd.DataFrame, kind: str) -> str:
+    if kind == "configuration":
+        return baseline_of(part)
+    return BASELINE if kind == "technique" and (part["technique"] == BASELINE).any() else ""
+
+
+def _average(places: FloatArray) -> FloatArray:
+    """Average rank of each group; NaN of no tasks."""
+    return places.mean(axis=0) if len(places) else np.full(places.shape[1], np.nan)
+
+
+def _first(pool: _Pool, average: FloatArray) -> str:
+    """The group with the best average rank, by name among equals; empty if there is none."""
+    known = np.isfinite(average).any()
+    return pool.names[int(np.nanargmin(np.round(average, DECIMALS)))] if known else ""
+
+
+def _sensitivity(row: Row) -> str:
+    """What leaving out the failed runs would change, as a sentence."""
+    changes = []
+    if row["clean_best"] != row["best"]:
+        best = row["clean_best"] or "nothing"
+        changes.append(f"{best}, not {row['best']}, has the best average rank")
+    before, after = row["p"] < ALPHA, row["clean_p"] < ALPHA
+    if before != after:
+        changes.append(f"Friedman's test is {'' if after else 'not '}significant")
+    return f"Without failed runs {', and '.join(changes)}." if changes else ""
+
+
+def _against_baseline(pool: _Pool, name: str, widths: Mapping[str, float]) -> Row:
+    both = [name, pool.baseline] if pool.baseline else [name]
+    used = pool.complete("all_floor", both)
+    counts = [pool.counts(used, each) for each in both]
+    size = {task: widths.get(task, ROPE) for task in used}
+    rows = {task: pool.facts[task]["test_rows"] for task in used}
+    coarse = [task for task in used if size[task] <= 1 / rows[task]]  # NaN: not known
+    row: Row = {}
+    for prefix, view in (("", "all_floor"), ("clean_", "excluded")):
+        row |= {f"{prefix}{key}": x for key, x in _posterior(pool, name, widths, view).items()}
+    row["is_baseline"] = name == pool.baseline
+    return (
+        row
+        | counts[0]
+        | {"n": min(each["n"] for each in counts), "coarse": "; ".join(coarse)}
+        | pool.dropped(used, both)
+    )
+
+
+def _posterior(pool: _Pool, name: str, widths: Mapping[str, float], view: View) -> Row:
+    numbers = ("difference", "difference_low", "difference_high", "worse", "same", "better")
+    row: Row = dict.fromkeys(numbers, np.nan) | {"verdict": "–", "reason": "no_baseline"}
+    if not pool.baseline:
+        return row
+    if name == pool.baseline:
+        return row | {"verdict": "baseline", "reason": "is_baseline"}
+    used = pool.complete(view, [name, pool.baseline])
+    own, base = ([mean(pool.of(task, n, view)) for task in used] for n in (name, pool.baseline))
+    gaps = np.array(own) - np.array(base)
+    size = np.array([widths.get(task, ROPE) for task in used])
+    rng = pool.rng("rope")
+    found = bayes_signed_rank(gaps / size, rope=1.0, samples=SAMPLES, rng=rng)
+    ends = mean_interval(gaps)
+    row |= {"difference": mean(gaps), "difference_low": ends.low, "difference_high": ends.high}
+    row |= {"worse": found.worse, "same": found.same, "better": found.better}
+    return row | {"verdict": _verdict(found), "reason": found.reason}
+
+
+def _verdict(found: Posterior) -> str:
+    if found.reason:
+        return "–"
+    words = ("worse", "practically equal", "better")
+    sure = [word for word, p in zip(words, found[:3], strict=True) if p >= SURE]
+    return sure[0] if sure else "undecided"
+
+
+def _sorted(rows: list[Row], column: str, *, falling: bool = False) -> list[Row]:
+    """The rows of a pool by one number, unknown ones last, equals in the order they have."""
+
+    def place(row: Row) -> tuple[bool, float]:
+        value = round(float(row[column]), DECIMALS)
+        return (bool(np.isnan(value)), -value if falling else value)
+
+    return sorted(rows, key=place)
