@@ -1,5 +1,7 @@
 """From the runs of a study to tables, plots and a report; loads neither torch nor ray."""
 
+from analysis.across import aggregates, friedman, profiles, ranks, rope
+from analysis.across_tables import aggregates_table, ranks_table, rope_table
 from analysis.answer import answer
 from analysis.caveats import caveats
 from analysis.load import load_curves, load_predictions, load_runs
@@ -29,6 +31,8 @@ from analysis.wide import (
 __all__ = [
     "BLURB",
     "Table",
+    "aggregates",
+    "aggregates_table",
     "answer",
     "best_of_k",
     "best_strategy",
@@ -38,6 +42,7 @@ __all__ = [
     "cells",
     "cells_table",
     "chosen",
+    "friedman",
     "headline",
     "headline_table",
     "importance",
@@ -46,6 +51,11 @@ __all__ = [
     "load_runs",
     "pretraining",
     "pretraining_table",
+    "profiles",
+    "ranks",
+    "ranks_table",
+    "rope",
+    "rope_table",
     "stability",
     "stability_table",
     "strategy_table",

@@ -6,18 +6,15 @@ each technique at the configuration recommended on dev for each task, `("model",
 theirs. Scores are those on test; nothing here is a choice.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from analysis.frame import BASELINE, baseline_of, scores
-from analysis.statistics.aggregate import Aggregate, aggregate
+from analysis.pools import Pool, Row, View, pools
+from analysis.statistics.aggregate import Aggregate, Tasks, aggregate
 from analysis.statistics.bayes import Posterior, bayes_signed_rank
-from analysis.statistics.cell import Scores
-from analysis.statistics.common import ALPHA, DECIMALS, N_BOOT, FloatArray, stream
+from analysis.statistics.common import ALPHA, DECIMALS, N_BOOT, FloatArray
 from analysis.statistics.estimates import mean
 from analysis.statistics.intervals import mean_interval
 from analysis.statistics.profiles import run_profile, task_profile
@@ -30,8 +27,6 @@ from analysis.statistics.ranks import (
 )
 from analysis.statistics.ranks import friedman as friedman_test
 from analysis.statistics.ranks import ranks as places_of
-from analysis.suite import chosen
-from analysis.tables import task_facts
 
 ROPE = 0.005  # half a point: differences of means below it are practically none
 SURE = 0.95  # probability from which a verdict is given
@@ -41,8 +36,8 @@ BANDS = 2_000  # resamples for the band of a profile
 
 BY = ("model", "configuration")
 
-Row = dict[str, Any]
-View = Literal["all_floor", "excluded"]  # failed runs at their floor, or left out
+OVER: tuple[Tasks, ...] = ("fixed", "resampled")
+VIEWS: dict[str, View] = {"": "all_floor", "clean_": "excluded"}  # by prefix of a column
 
 
 def ranks(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
@@ -70,13 +65,13 @@ def ranks(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
     Source: Demšar 2006. A task counts once, however many seeds it has.
     """
     rows: list[Row] = []
-    for pool in _pools(runs, by):
+    for pool in pools(runs, by):
         rows += _sorted(_ranked(pool), "average_rank")
     names = [*by, "average_rank", "rank_low", "rank_high", "group", "p_best", "tasks", "n"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
 
 
-def _ranked(pool: _Pool) -> list[Row]:
+def _ranked(pool: Pool) -> list[Row]:
     used, k = pool.complete("all_floor"), len(pool.names)
     table, without = pool.means("all_floor"), pool.means("excluded")
     places = places_of(table)
@@ -123,7 +118,7 @@ def friedman(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
     Source: Friedman 1937, Iman & Davenport 1980, Nemenyi 1963; Demšar 2006.
     """
     rows: list[Row] = []
-    for pool in _pools(runs, by):
+    for pool in pools(runs, by):
         used, k = pool.complete("all_floor"), len(pool.names)
         table, without = pool.means("all_floor"), pool.means("excluded")
         found, clean = friedman_test(table), friedman_test(without)
@@ -167,16 +162,16 @@ def aggregates(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
         91 % of simulations at five seeds and 93 % at ten.
     """
     rows: list[Row] = []
-    for pool in _pools(runs, by):
+    for pool in pools(runs, by):
         rows += _sorted(_aggregated(pool.normalised()), "iqm", falling=True)
     names = [*by, "iqm", "iqm_low", "iqm_high", "mean", "median", "tasks", "n"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
 
 
-def _aggregated(pool: _Pool) -> list[Row]:
+def _aggregated(pool: Pool) -> list[Row]:
     used = pool.complete("all_floor")
-    found, anew = (pool.aggregate("all_floor", over) for over in ("fixed", "resampled"))
-    clean = pool.aggregate("excluded", "fixed") if pool.failed() else found
+    found, anew = (_over_suite(pool, "all_floor", over) for over in OVER)
+    clean = _over_suite(pool, "excluded", "fixed") if pool.failed() else found
     rows = []
     for i, name in enumerate(pool.names):
         row = pool.where | {pool.kind: name}
@@ -189,6 +184,14 @@ def _aggregated(pool: _Pool) -> list[Row]:
         row |= {"is_baseline": name == pool.baseline, "compared": len(pool.names)}
         rows.append(row | pool.counts(used, name) | pool.dropped(used))
     return rows
+
+
+def _over_suite(pool: Pool, view: View, tasks: Tasks) -> Aggregate:
+    x = pool.array(view)
+    if not x.size:
+        return Aggregate(*np.full((4, 3, len(pool.names)), np.nan))
+    rng = pool.rng("aggregates")
+    return aggregate(x, unit="cell", tasks=tasks, resamples=N_BOOT, rng=rng)
 
 
 def profiles(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
@@ -211,13 +214,13 @@ def profiles(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
     Source: Agarwal et al. 2021.
     """
     parts = []
-    for pool in _pools(runs, by):
+    for pool in pools(runs, by):
         parts += _profiled(pool.normalised())
     names = [*by, "is_baseline", "threshold", "runs", "runs_low", "runs_high", "area"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
 
 
-def _profiled(pool: _Pool) -> list[pd.DataFrame]:
+def _profiled(pool: Pool) -> list[pd.DataFrame]:
     x, used = pool.array("all_floor"), pool.complete("all_floor")
     if not x.size:
         return []
@@ -271,7 +274,7 @@ def rope(
     if wrong:
         raise ValueError(f"a width must be above 0: {', '.join(wrong)}.")
     rows: list[Row] = []
-    for pool in map(_Pool.shares, _pools(runs, by)):
+    for pool in map(Pool.shares, pools(runs, by)):
         found = [
             pool.where | {pool.kind: name} | _against_baseline(pool, name, widths)
             for name in pool.names
@@ -281,169 +284,12 @@ def rope(
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """Cells that are compared with each other over tasks, higher scores being better.
-
-    Attributes:
-        where: What the pool shares, by the first names of `by`.
-        kind: What is compared, the last name of `by`.
-        names: The groups, sorted.
-        cells: Their runs on test, by task and group.
-        baseline: Which group is the baseline; empty if none is.
-        facts: By task, `higher_is_better`, `scale` and `test_rows` (NaN if unknown).
-        left_out: By task, why it is not considered.
-    """
-
-    where: Row
-    kind: str
-    names: tuple[str, ...]
-    cells: Mapping[tuple[str, str], Scores]
-    baseline: str
-    facts: Mapping[str, Row]
-    left_out: Mapping[str, str]
-
-    @property
-    def tasks(self) -> list[str]:
-        return sorted({task for task, _ in self.cells})
-
-    def rng(self, purpose: str) -> np.random.Generator:
-        return stream(purpose, *self.where.values())
-
-    def of(self, task: str, name: str, view: View) -> FloatArray:
-        cell = self.cells.get((task, name))
-        return np.empty(0) if cell is None else getattr(cell, view)
-
-    def complete(self, view: View, names: Sequence[str] = ()) -> list[str]:
-        """The tasks on which all groups, or these, have a score."""
-        return [
-            task
-            for task in self.tasks
-            if task not in self.left_out
-            and all(self.of(task, name, view).size for name in names or self.names)
-        ]
-
-    def dropped(self, used: Sequence[str], names: Sequence[str] = ()) -> Row:
-        """How many tasks are not used, and why."""
-        reasons = []
-        for task in (task for task in self.tasks if task not in used):
-            lack = [n for n in names or self.names if not self.of(task, n, "all_floor").size]
-            who = f"{lack[0]} has" if len(lack) == 1 else f"{len(lack)} {self.kind}s have"
-            reasons.append(f"{task} ({self.left_out.get(task) or f'{who} no score'})")
-        return {"dropped": len(reasons), "dropped_tasks": "; ".join(reasons)}
-
-    def means(self, view: View) -> FloatArray:
-        """Mean over runs on the complete tasks, shape (n_tasks, n_groups)."""
-        tasks = self.complete(view)
-        found = [[mean(self.of(task, name, view)) for name in self.names] for task in tasks]
-        return np.array(found, dtype=np.float64).reshape(len(tasks), len(self.names))
-
-    def array(self, view: View) -> FloatArray:
-        """Every run, shape (n_runs, n_tasks, n_groups); NaN after the last of a cell."""
-        tasks = self.complete(view)
-        parts = [[self.of(task, name, view) for name in self.names] for task in tasks]
-        longest = max((x.size for part in parts for x in part), default=0)
-        found = np.full((longest, len(tasks), len(self.names)), np.nan)
-        for t, part in enumerate(parts):
-            for k, x in enumerate(part):
-                found[: x.size, t, k] = x
-        return found
-
-    def aggregate(self, view: View, over: Literal["fixed", "resampled"]) -> Aggregate:
-        """For new seeds on the same tasks, or on new ones; NaN of no tasks."""
-        x = self.array(view)
-        if not x.size:
-            return Aggregate(*np.full((4, 3, len(self.names)), np.nan))
-        rng = self.rng("aggregates")
-        return aggregate(x, unit="cell", tasks=over, resamples=N_BOOT, rng=rng)
-
-    def failed(self) -> bool:
-        return any(cell.failed.any() for cell in self.cells.values())
-
-    def counts(self, used: Sequence[str], name: str) -> Row:
-        """What a row rests on: tasks, fewest seeds, and runs."""
-        own = [self.cells[task, name] for task in used]
-        return {
-            "tasks": len(own),
-            "n": min((cell.all_floor.size for cell in own), default=0),
-            "finished": sum(cell.finished for cell in own),
-            "asked": sum(cell.values.size for cell in own),
-            "failed": sum(int(cell.failed.sum()) for cell in own),
-        }
-
-    def normalised(self) -> "_Pool":
-        """Scores of which 0 is the constant answer's and 1 a perfect one."""
-        left_out, cells = dict(self.left_out), {}
-        for (task, name), cell in self.cells.items():
-            perfect = _perfect(self.facts[task])
-            if np.isnan(perfect):
-                left_out[task] = "no perfect score is known"
-            elif not perfect > cell.floor:
-                left_out[task] = "no constant answer below the perfect score is known"
-            else:
-                span = perfect - cell.floor
-                values = (cell.values - cell.floor) / span
-                cells[task, name] = replace(cell, values=values, floor=0.0)
-        return replace(self, cells={**self.cells, **cells}, left_out=left_out)
-
-    def shares(self) -> "_Pool":
-        """Without the tasks whose scores are no shares."""
-        wrong = {task: "its scores are no shares" for task in self.tasks if not self._share(task)}
-        return replace(self, left_out={**self.left_out, **wrong})
-
-    def _share(self, task: str) -> bool:
-        return bool(self.facts[task]["scale"] == 100)
-
-
-def _pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[_Pool]:
-    runs = chosen(runs, by)
-    if runs.empty:
-        return
-    facts: dict[str, Row] = {}
-    for task, block in runs.groupby("task"):
-        facts[str(task)] = task_facts(block) | {"test_rows": block["test_rows"].min()}
-    *within, kind = by
-    for key, part in runs.groupby(list(within)) if within else [((), runs)]:
-        cells = {
-            (str(task), str(name)): _turned(scores(cell, "test"), facts[str(task)])
-            for (task, name), cell in part.groupby(["task", kind])
-        }
-        yield _Pool(
-            where=dict(zip(within, map(str, key), strict=True)),
-            kind=kind,
-            names=tuple(sorted({name for _, name in cells})),
-            cells=cells,
-            baseline=_baseline(part, kind),
-            facts=facts,
-            left_out={},
-        )
-
-
-def _turned(cell: Scores, facts: Row) -> Scores:
-    if facts["higher_is_better"]:
-        return cell
-    return replace(cell, values=-cell.values, floor=-cell.floor)
-
-
-def _perfect(facts: Row) -> float:
-    """The best score there can be, turned so that higher is better; NaN if unknown."""
-    if not facts["higher_is_better"]:
-        return 0.0
-    return 1.0 if facts["scale"] == 100 else np.nan
-
-
-def _baseline(part: pd.DataFrame, kind: str) -> str:
-    if kind == "configuration":
-        return baseline_of(part)
-    return BASELINE if kind == "technique" and (part["technique"] == BASELINE).any() else ""
-
-
 def _average(places: FloatArray) -> FloatArray:
     """Average rank of each group; NaN of no tasks."""
     return places.mean(axis=0) if len(places) else np.full(places.shape[1], np.nan)
 
 
-def _first(pool: _Pool, average: FloatArray) -> str:
+def _first(pool: Pool, average: FloatArray) -> str:
     """The group with the best average rank, by name among equals; empty if there is none."""
     known = np.isfinite(average).any()
     return pool.names[int(np.nanargmin(np.round(average, DECIMALS)))] if known else ""
@@ -461,7 +307,7 @@ def _sensitivity(row: Row) -> str:
     return f"Without failed runs {', and '.join(changes)}." if changes else ""
 
 
-def _against_baseline(pool: _Pool, name: str, widths: Mapping[str, float]) -> Row:
+def _against_baseline(pool: Pool, name: str, widths: Mapping[str, float]) -> Row:
     both = [name, pool.baseline] if pool.baseline else [name]
     used = pool.complete("all_floor", both)
     counts = [pool.counts(used, each) for each in both]
@@ -469,7 +315,7 @@ def _against_baseline(pool: _Pool, name: str, widths: Mapping[str, float]) -> Ro
     rows = {task: pool.facts[task]["test_rows"] for task in used}
     coarse = [task for task in used if size[task] <= 1 / rows[task]]  # NaN: not known
     row: Row = {}
-    for prefix, view in (("", "all_floor"), ("clean_", "excluded")):
+    for prefix, view in VIEWS.items():
         row |= {f"{prefix}{key}": x for key, x in _posterior(pool, name, widths, view).items()}
     row["is_baseline"] = name == pool.baseline
     return (
@@ -480,7 +326,7 @@ def _against_baseline(pool: _Pool, name: str, widths: Mapping[str, float]) -> Ro
     )
 
 
-def _posterior(pool: _Pool, name: str, widths: Mapping[str, float], view: View) -> Row:
+def _posterior(pool: Pool, name: str, widths: Mapping[str, float], view: View) -> Row:
     numbers = ("difference", "difference_low", "difference_high", "worse", "same", "better")
     row: Row = dict.fromkeys(numbers, np.nan) | {"verdict": "–", "reason": "no_baseline"}
     if not pool.baseline:

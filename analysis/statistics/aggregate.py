@@ -14,6 +14,7 @@ Tasks = Literal["fixed", "resampled"]
 Key = tuple[int, int]  # a task and how many runs a technique has on it
 Weights = dict[Key, npt.NDArray[Any]]  # of those runs in each resample, shape (n, block)
 Whole = npt.NDArray[np.intp]
+Numbers = npt.NDArray[np.floating]
 
 BLOCK = 512  # resamples at a time: the counts of a suite then fit a processor's cache
 PERFECT = 1.0  # what the optimality gap is measured from
@@ -64,7 +65,7 @@ def aggregate(
     """
     runs = Runs.of(scores, unit)
     zero = np.zeros((4, scores.shape[2]))
-    once = {(t, n): np.full((n, 1), 1 / (runs.tasks * n)) for t, n in runs.keys()}
+    once = {(t, n): np.full((n, 1), 1 / (runs.tasks * n)) for t, n in runs.strata()}
     centre = _numbers(runs, zero, weights=once, drawn=np.arange(runs.tasks)[:, None])[..., 0]
     found = np.concatenate(
         [
@@ -79,7 +80,8 @@ def aggregate(
     least = runs.sizes.min(axis=0)
     few = (least < 2) | (tasks == "resampled" and runs.tasks < LEAST_TASKS)
     centre = np.where(least > 0, centre, np.nan)
-    mean, median, iqm, met = np.moveaxis([centre, *np.where(few, np.nan, ends)], 1, 0)
+    numbers = np.stack([centre, *np.where(few, np.nan, ends)], axis=1)
+    mean, median, iqm, met = numbers  # each (3, n_techniques)
     return Aggregate(mean, median, iqm, PERFECT - met[[0, 2, 1]])
 
 
@@ -109,9 +111,9 @@ class Runs:
     @property
     def tasks(self) -> int:
         """How many."""
-        return self.values.shape[1]
+        return len(self.sizes)
 
-    def keys(self) -> list[Key]:
+    def strata(self) -> list[Key]:
         """Every task with every number of runs that a technique has on it."""
         return [(t, int(n)) for t in range(self.tasks) for n in np.unique(self.sizes[t]) if n]
 
@@ -133,7 +135,7 @@ def resampled(
         to 1 over all tasks; and the tasks drawn, shape (n_tasks, block).
     """
     root = int(rng.integers(2**63))
-    keys = runs.keys()
+    keys = runs.strata()
     # A stream per task and size: who else is compared changes nobody's resamples.
     names: dict[Key, tuple[int, ...]] = {key: key[1:] if unit == "seed" else key for key in keys}
     streams = {name: np.random.default_rng([root, *name]) for name in names.values()}
@@ -165,7 +167,7 @@ def _counts(n: int, times: Whole, *, rng: np.random.Generator) -> Whole:
     return np.bincount(flat, minlength=n * times.size).reshape(n, times.size)
 
 
-def task_parts(values: FloatArray, runs: Runs, weights: Weights) -> FloatArray:
+def task_parts(values: Numbers, runs: Runs, weights: Weights) -> FloatArray:
     """What each task adds to a mean over tasks, shape (n_tasks, ..., block).
 
     Args:
@@ -178,7 +180,7 @@ def task_parts(values: FloatArray, runs: Runs, weights: Weights) -> FloatArray:
     found = np.zeros(shape, first.dtype)
     for (t, n), weight in weights.items():
         own = runs.sizes[t] == n
-        found[t, own] = np.moveaxis(values[:n, t, own].astype(weight.dtype), 0, -1) @ weight
+        found[t, own] = np.tensordot(values[:n, t, own].astype(weight.dtype), weight, axes=(0, 0))
     return found
 
 

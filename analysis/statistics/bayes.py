@@ -77,7 +77,8 @@ def bayes_signed_rank(
         In which share of draws each side, or the region, has the largest mass; draws with equal
         ones are split. None below five tasks.
 
-    Source: Benavoli et al. 2014, 2017. Differs: baycomp gives a draw with equal masses to the first.
+    Source: Benavoli et al. 2014, 2017. Differs: baycomp gives a draw whose masses are
+        equal to the first of them.
     """
     if differences.size < LEAST_TASKS:
         return Posterior(np.nan, np.nan, np.nan, "n_too_small")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.statistics.aggregate import Runs, resampled, task_means, task_parts
+from analysis.statistics.aggregate import Numbers, Runs, resampled, task_means, task_parts
 from analysis.statistics.common import DECIMALS, LEVEL, BoolArray, FloatArray
 
 
@@ -61,7 +61,7 @@ def _above(scores: FloatArray, thresholds: FloatArray) -> BoolArray:
     return np.asarray(np.round(scores - thresholds, DECIMALS) > 0)
 
 
-def _of_task(runs: Runs, values: FloatArray, task: int) -> FloatArray:
+def _of_task(runs: Runs, values: Numbers, task: int) -> FloatArray:
     """Mean over the runs of one task, shape (n_techniques, ...); NaN where there are none."""
     sizes = runs.sizes[task]
     there = np.arange(len(values))[:, None] < sizes  # (n_runs, n_techniques)
