@@ -85,7 +85,7 @@ def aggregates_table(found: pd.DataFrame) -> Table:
         "over runs. In all of them a task weighs the same however many seeds it has.",
         "Intervals resample the seeds of each task and say what new seeds would do on these tasks; "
         "they are a little short below ten seeds. 'On new tasks' resamples the tasks as well, from "
-        "five of them.",
+        "five of them, and is short below twenty.",
         FAILED,
         RUNS,
         *_dropped(found),
