@@ -1,5 +1,7 @@
 """From the runs of a study to tables, plots and a report; loads neither torch nor ray."""
 
+from analysis.across import aggregates, friedman, profiles, ranks, rope
+from analysis.across_tables import aggregates_table, ranks_table, rope_table
 from analysis.agreement import agreement, disagreements, flips
 from analysis.answer import answer
 from analysis.caveats import caveats
@@ -40,6 +42,8 @@ __all__ = [
     "BLURB",
     "METRICS",
     "Table",
+    "aggregates",
+    "aggregates_table",
     "agreement",
     "agreement_table",
     "answer",
@@ -56,6 +60,7 @@ __all__ = [
     "ensembles_table",
     "flips",
     "flips_table",
+    "friedman",
     "headline",
     "headline_table",
     "importance",
@@ -64,7 +69,12 @@ __all__ = [
     "load_runs",
     "pretraining",
     "pretraining_table",
+    "profiles",
+    "ranks",
+    "ranks_table",
     "rescored",
+    "rope",
+    "rope_table",
     "seeds_and_examples",
     "seeds_and_examples_table",
     "sources",

@@ -1,0 +1,231 @@
+"""One number for a whole suite, and how far it would move with other seeds or other tasks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.statistics.common import LEVEL, FloatArray
+
+Unit = Literal["cell", "seed"]
+Tasks = Literal["fixed", "resampled"]
+Key = tuple[int, int]  # a task and how many runs a technique has on it
+Weights = dict[Key, npt.NDArray[Any]]  # of those runs in each resample, shape (n, block)
+Whole = npt.NDArray[np.intp]
+Numbers = npt.NDArray[np.floating]
+
+BLOCK = 512  # resamples at a time: the counts of a suite then fit a processor's cache
+PERFECT = 1.0  # what the optimality gap is measured from
+LEAST_TASKS = 5  # below, resampling tasks is decoration
+
+
+class Aggregate(NamedTuple):
+    """A suite's scores, each of shape (3, n_techniques): estimate, then ends of its interval.
+
+    Attributes:
+        mean: Mean over tasks of the mean over runs.
+        median: Median over tasks of the mean over runs.
+        iqm: Mean of the middle half of all runs, every task weighing the same.
+        optimality_gap: By how much scores fall short of 1, on average over tasks.
+    """
+
+    mean: FloatArray
+    median: FloatArray
+    iqm: FloatArray
+    optimality_gap: FloatArray
+
+
+def aggregate(
+    scores: FloatArray, *, unit: Unit, tasks: Tasks, resamples: int, rng: np.random.Generator
+) -> Aggregate:
+    """Mean, median, interquartile mean and optimality gap with stratified bootstrap intervals.
+
+    Args:
+        scores: Higher is better, shape (n_runs, n_tasks, n_techniques); NaN where a technique has
+            no such run on a task.
+        unit: `cell` resamples the runs of every task by themselves. `seed` draws whole rows, right
+            where a row is one seed that does something to all tasks alike; rows with a NaN are
+            then left out for that technique.
+        tasks: `fixed` asks what new seeds would do on these tasks, `resampled` what new tasks
+            would do as well.
+        resamples: How many to draw.
+        rng: Draws them. Techniques with as many runs on a task share their resamples; what one
+            gets depends on no other.
+
+    Returns:
+        NaN for a technique that lacks a task. No interval where a task has a single run, and none
+        for new tasks below five of them.
+
+    Source: Agarwal et al. 2021, where every task has as many runs. Differs: here a run weighs
+        1 / (n_tasks n_runs of its task), and the quarter cut from either end is the whole number
+        of runs next below it, as a share of all runs. As any percentile bootstrap it is too short
+        by about sqrt((n - 1) / n) for n runs per task.
+    """
+    runs = Runs.of(scores, unit)
+    zero = np.zeros((4, scores.shape[2]))
+    once = {(t, n): np.full((n, 1), 1 / (runs.tasks * n)) for t, n in runs.strata()}
+    centre = _numbers(runs, zero, weights=once, drawn=np.arange(runs.tasks)[:, None])[..., 0]
+    found = np.concatenate(
+        [
+            _numbers(runs, centre, weights=weights, drawn=drawn)
+            for weights, drawn in resampled(
+                runs, unit=unit, tasks=tasks, resamples=resamples, rng=rng
+            )
+        ],
+        axis=-1,
+    )
+    ends = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)  # (2, 4, n_techniques)
+    least = runs.sizes.min(axis=0)
+    few = (least < 2) | (tasks == "resampled" and runs.tasks < LEAST_TASKS)
+    centre = np.where(least > 0, centre, np.nan)
+    numbers = np.stack([centre, *np.where(few, np.nan, ends)], axis=1)
+    mean, median, iqm, met = numbers  # each (3, n_techniques)
+    return Aggregate(mean, median, iqm, PERFECT - met[[0, 2, 1]])
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a suite, those of a task and technique that are there first.
+
+    Attributes:
+        values: Shape (n_runs, n_tasks, n_techniques); NaN after the last.
+        sizes: How many there are, shape (n_tasks, n_techniques).
+    """
+
+    values: FloatArray
+    sizes: Whole
+
+    @classmethod
+    def of(cls, scores: FloatArray, unit: Unit) -> "Runs":
+        """Of an array with NaN anywhere, as `aggregate` takes it."""
+        if unit == "cell":
+            values = np.sort(scores, axis=0)  # so that the order of seeds decides nothing
+        else:
+            values = np.where(np.isnan(scores).any(axis=1, keepdims=True), np.nan, scores)
+            order = np.argsort(np.isnan(values), axis=0, kind="stable")
+            values = np.take_along_axis(values, order, axis=0)
+        return cls(values, (~np.isnan(values)).sum(axis=0))
+
+    @property
+    def tasks(self) -> int:
+        """How many."""
+        return len(self.sizes)
+
+    def strata(self) -> list[Key]:
+        """Every task with every number of runs that a technique has on it."""
+        return [(t, int(n)) for t in range(self.tasks) for n in np.unique(self.sizes[t]) if n]
+
+
+def resampled(
+    runs: Runs, *, unit: Unit, tasks: Tasks, resamples: int, rng: np.random.Generator
+) -> Iterator[tuple[Weights, Whole]]:
+    """Resamples of a suite as weights of its runs, in blocks.
+
+    Args:
+        runs: The suite.
+        unit: As for `aggregate`.
+        tasks: As for `aggregate`.
+        resamples: How many to draw.
+        rng: Draws them.
+
+    Yields:
+        By task and number of runs n the weight of each run, shape (n, block), a column adding up
+        to 1 over all tasks; and the tasks drawn, shape (n_tasks, block).
+    """
+    root = int(rng.integers(2**63))
+    keys = runs.strata()
+    # A stream per task and size: who else is compared changes nobody's resamples.
+    names: dict[Key, tuple[int, ...]] = {key: key[1:] if unit == "seed" else key for key in keys}
+    streams = {name: np.random.default_rng([root, *name]) for name in names.values()}
+    choice = np.random.default_rng([root])
+    every = np.arange(runs.tasks)[:, None]
+    for start in range(0, resamples, BLOCK):
+        width = min(BLOCK, resamples - start)
+        drawn = np.repeat(every, width, axis=1)
+        if tasks == "resampled":
+            drawn = choice.integers(runs.tasks, size=drawn.shape)
+        times = np.stack([(drawn == t).sum(axis=0) for t in range(runs.tasks)])
+        counts = {key: times[key[0]] for key in keys}
+        if unit == "seed":
+            once = np.ones(width, np.intp)
+            rows = {name: _counts(name[-1], once, rng=own) for name, own in streams.items()}
+            counts = {key: rows[names[key]] * counts[key] for key in keys}
+        else:
+            counts = {key: _counts(key[1], counts[key], rng=streams[key]) for key in keys}
+        yield (
+            {(t, n): (c / (runs.tasks * n)).astype(np.float32) for (t, n), c in counts.items()},
+            drawn,
+        )
+
+
+def _counts(n: int, times: Whole, *, rng: np.random.Generator) -> Whole:
+    """How often each of n runs is drawn, where n are drawn so many times; shape (n, block)."""
+    column = np.repeat(np.arange(times.size), n * times)
+    flat = rng.integers(n, size=column.size) * times.size + column
+    return np.bincount(flat, minlength=n * times.size).reshape(n, times.size)
+
+
+def task_parts(values: Numbers, runs: Runs, weights: Weights) -> FloatArray:
+    """What each task adds to a mean over tasks, shape (n_tasks, ..., block).
+
+    Args:
+        values: Of the runs, shape (n_runs, n_tasks, n_techniques, ...).
+        runs: Which of them are there.
+        weights: As `resampled` gives them.
+    """
+    first = next(iter(weights.values()))
+    shape = (runs.tasks, *values.shape[2:], first.shape[1])
+    found = np.zeros(shape, first.dtype)
+    for (t, n), weight in weights.items():
+        own = runs.sizes[t] == n
+        found[t, own] = np.tensordot(values[:n, t, own].astype(weight.dtype), weight, axes=(0, 0))
+    return found
+
+
+def task_means(parts: FloatArray, drawn: Whole) -> FloatArray:
+    """Means of the tasks drawn, shape (n_tasks, ..., block), from their parts of a mean."""
+    tasks = len(parts)
+    times = np.stack([(drawn == t).sum(axis=0) for t in range(tasks)])  # (n_tasks, block)
+    between = (1,) * (parts.ndim - 2)
+    means = parts * (tasks / np.maximum(times, 1)).reshape(tasks, *between, -1)
+    return np.take_along_axis(means, drawn.reshape(tasks, *between, -1), axis=0)
+
+
+def _numbers(runs: Runs, centre: FloatArray, *, weights: Weights, drawn: Whole) -> FloatArray:
+    """Mean, median, interquartile mean and mean of min(x, 1), shape (4, n_techniques, block).
+
+    What is near `centre`, shape (4, n_techniques), is added up as differences from it, so that
+    short numbers do.
+    """
+    mean, median = (task_parts(runs.values - middle, runs, weights) for middle in centre[:2])
+    met = task_parts(np.minimum(runs.values, PERFECT) - centre[3], runs, weights)
+    middle = np.median(task_means(median, drawn), axis=0)
+    iqm = _interquartile(runs, centre[2], weights)
+    found = np.stack([mean.sum(axis=0), middle, iqm, met.sum(axis=0)])
+    return np.asarray(found + centre[..., None], dtype=np.float64)
+
+
+def _interquartile(runs: Runs, centre: FloatArray, weights: Weights) -> FloatArray:
+    """Mean of the middle half less the centre, shape (n_techniques, block)."""
+    starts = np.cumsum([0, *(len(weight) for weight in weights.values())])
+    rows = {key: start + np.arange(key[1]) for key, start in zip(weights, starts, strict=False)}
+    stacked = np.concatenate(list(weights.values()))
+    found = np.full((centre.size, stacked.shape[1]), np.nan)
+    for k in np.flatnonzero(runs.sizes.min(axis=0)):
+        keys = [(t, int(n)) for t, n in enumerate(runs.sizes[:, k])]
+        x = np.concatenate([runs.values[:n, t, k] for t, n in keys]) - centre[k]
+        order = np.argsort(x, kind="stable")
+        found[k] = _middle(x[order], stacked[np.concatenate([rows[key] for key in keys])[order]])
+    return found
+
+
+def _middle(x: FloatArray, weights: npt.NDArray[Any]) -> FloatArray:
+    """Mean of the middle half of ascending scores, shape (n,), weighted by (n, block)."""
+    cut = (x.size // 4) / x.size
+    for i in range(1, x.size):  # weights up to each score; cumsum is slower along this axis
+        weights[i] += weights[i - 1]
+    inside = np.clip(weights[:-1], cut, 1 - cut)
+    steps = np.diff(x).astype(weights.dtype)
+    return np.asarray((x[-1] * (1 - cut) - x[0] * cut - steps @ inside) / (1 - 2 * cut))

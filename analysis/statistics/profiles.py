@@ -1,0 +1,77 @@
+"""Performance profiles: which share of a suite's runs, or tasks, scores above a threshold."""
+
+import numpy as np
+
+from analysis.statistics.aggregate import Numbers, Runs, resampled, task_means, task_parts
+from analysis.statistics.common import DECIMALS, LEVEL, BoolArray, FloatArray
+
+
+def run_profile(
+    scores: FloatArray, thresholds: FloatArray, *, resamples: int, rng: np.random.Generator
+) -> FloatArray:
+    """Share of the runs that score above each threshold, every task weighing the same.
+
+    Args:
+        scores: Higher is better, shape (n_runs, n_tasks, n_techniques); NaN where there is no run.
+        thresholds: Shape (n_thresholds,).
+        resamples: How many to draw for the band.
+        rng: Draws them.
+
+    Returns:
+        Shape (3, n_techniques, n_thresholds): the share, then the ends of its 95 % interval; those
+        are NaN for a technique with a single run on a task, and all three where it has none. The
+        area below the share from 0 to 1 is the mean of the scores cut to [0, 1].
+
+    Source: Dolan & Moré 2002; Agarwal et al. 2021, the score distribution over runs, with the
+        band of a stratified bootstrap at each threshold.
+    """
+    runs = Runs.of(scores, "cell")
+    above = _above(runs.values[..., None], thresholds).astype(np.float32)
+    share = np.mean([_of_task(runs, above, task) for task in range(runs.tasks)], axis=0)
+    drawn = resampled(runs, unit="cell", tasks="fixed", resamples=resamples, rng=rng)
+    found = [task_parts(above, runs, weights).sum(axis=0) for weights, _ in drawn]
+    return _with_band(runs, share, np.concatenate(found, axis=-1))
+
+
+def task_profile(
+    scores: FloatArray, thresholds: FloatArray, *, resamples: int, rng: np.random.Generator
+) -> FloatArray:
+    """Share of the tasks whose mean over runs is above each threshold; else as `run_profile`.
+
+    Args:
+        scores: As for `run_profile`.
+        thresholds: Shape (n_thresholds,).
+        resamples: How many to draw for the band.
+        rng: Draws them.
+
+    Source: Agarwal et al. 2021, the average-score distribution.
+    """
+    runs = Runs.of(scores, "cell")
+    means = np.stack([_of_task(runs, runs.values, task) for task in range(runs.tasks)])
+    share = _above(means[..., None], thresholds).mean(axis=0)
+    drawn = resampled(runs, unit="cell", tasks="fixed", resamples=resamples, rng=rng)
+    found = []
+    for weights, tasks in drawn:
+        each = means[..., None] + task_means(task_parts(runs.values - means, runs, weights), tasks)
+        found.append(np.stack([_above(each, tau).mean(axis=0) for tau in thresholds], axis=1))
+    return _with_band(runs, share, np.concatenate(found, axis=-1))
+
+
+def _above(scores: FloatArray, thresholds: FloatArray) -> BoolArray:
+    return np.asarray(np.round(scores - thresholds, DECIMALS) > 0)
+
+
+def _of_task(runs: Runs, values: Numbers, task: int) -> FloatArray:
+    """Mean over the runs of one task, shape (n_techniques, ...); NaN where there are none."""
+    sizes = runs.sizes[task]
+    there = np.arange(len(values))[:, None] < sizes  # (n_runs, n_techniques)
+    there = there.reshape(*there.shape, *(1,) * (values.ndim - 3))
+    total = np.where(there, values[:, task], 0.0).sum(axis=0)
+    count = np.where(sizes, sizes, np.nan).reshape(-1, *(1,) * (values.ndim - 3))
+    return np.asarray(total / count)
+
+
+def _with_band(runs: Runs, share: FloatArray, found: FloatArray) -> FloatArray:
+    band = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)
+    few = runs.sizes.min(axis=0) < 2
+    return np.concatenate([share[None], np.where(few[:, None], np.nan, band)])

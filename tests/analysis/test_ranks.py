@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+
+from analysis.statistics.multiplicity import holm
+from analysis.statistics.ranks import (
+    critical_difference,
+    friedman,
+    iman_davenport,
+    least_tasks,
+    maximal_groups,
+    nemenyi,
+    ranks,
+    signed_rank_p,
+    wilcoxon_holm,
+)
+
+
+def table_of(inputs):
+    return np.array(inputs["S"])
+
+
+def test_ranks_and_tests_over_tasks_oracle(oracle):
+    for inputs, check in oracle("10_suite_ranks"):
+        scores = table_of(inputs)
+        t, k = scores.shape
+        average = ranks(scores).mean(axis=0)
+        found = friedman(scores)
+        check(avg_ranks=average, cd_05=critical_difference(tasks=t, techniques=k))
+        check(friedman_chi2=found.statistic, friedman_p=found.p)
+        untied = 12 * t / (k * (k + 1)) * ((average**2).sum() - k * (k + 1) ** 2 / 4)
+        f = iman_davenport(untied, tasks=t, techniques=k)
+        check(chi2_uncorrected=untied, iman_davenport_uncorrected=f.statistic)
+        check(iman_davenport_uncorrected_p=f.p)
+        if "nemenyi_p" in check.expected:
+            upper = np.triu_indices(k, 1)
+            p, adjusted = wilcoxon_holm(scores)
+            check(nemenyi_p=nemenyi(average, tasks=t))
+            check(wilcoxon_p_pairs_upper=p[upper], wilcoxon_holm_pairs_upper=adjusted[upper])
+
+
+def test_nemenyi_quantile_oracle(oracle):
+    for inputs, check in oracle("10b_nemenyi_q"):
+        found = [
+            critical_difference(tasks=1, techniques=k) / np.sqrt(k * (k + 1) / 6)
+            for k in inputs["K"]
+        ]
+        check(q=found)
+
+
+def test_ranks_by_hand():
+    assert ranks(np.array([[0.9, 0.8, 0.9], [0.3, 0.1 + 0.2, 0.1]])).tolist() == [
+        [1.5, 3, 1.5],
+        [1.5, 1.5, 3],
+    ]
+
+
+def test_the_corrected_f_is_that_of_an_analysis_of_variance_of_the_places():
+    scores = np.round(np.random.default_rng(0).normal(0.8, 0.02, (9, 4)), 2)
+    places = ranks(scores)
+    found = iman_davenport(friedman(scores).statistic, tasks=9, techniques=4)
+    centred = places - 2.5
+    between = 9 * (centred.mean(axis=0) ** 2).sum()
+    f = (between / 3) / (((centred**2).sum() - between) / 24)
+    assert found.statistic == pytest.approx(f)
+
+
+SAME_ORDER = np.tile([0.3, 0.2, 0.1], (4, 1))
+
+
+@pytest.mark.parametrize(
+    ("scores", "reason"),
+    [
+        (np.full((5, 3), 0.5), "all_tied"),
+        (SAME_ORDER[:1], "n_too_small"),
+        (SAME_ORDER[:, :2], "n_too_small"),
+        (np.empty((0, 3)), "n_too_small"),
+    ],
+)
+def test_too_little_gives_a_reason_not_a_number(scores, reason):
+    found = friedman(scores)
+    assert found.reason == reason
+    assert np.isnan(found.p)
+    assert np.isnan(iman_davenport(found.statistic, tasks=5, techniques=3).p)
+
+
+def test_complete_agreement_has_a_chi_square_and_no_f():
+    found = friedman(SAME_ORDER)
+    assert found.statistic == pytest.approx(4 * 2)
+    f = iman_davenport(found.statistic, tasks=4, techniques=3)
+    assert (f.statistic, f.reason) == (np.inf, "zero_variance")
+    assert np.isnan(f.p)
+
+
+def test_only_the_order_of_scores_matters():
+    scores = np.random.default_rng(1).uniform(0.1, 0.9, (8, 5))
+    assert friedman(scores) == friedman(np.log(scores) * 7 + np.arange(8)[:, None])
+    shuffled = np.random.default_rng(2).permutation(8)
+    assert friedman(scores)[:2] == pytest.approx(friedman(scores[shuffled])[:2])
+
+
+@pytest.mark.parametrize(
+    ("average", "difference", "groups"),
+    [
+        ([1.0, 1.5, 2.2, 3.9], 1.0, [(0, 1), (1, 2), (3,)]),
+        ([3.9, 1.0, 2.2, 1.5], 1.0, [(1, 3), (3, 2), (0,)]),
+        ([1.0, 2.0], 1.0, [(0,), (1,)]),  # as far apart as the difference is too far
+        ([1.0, 1.2, 1.4], 1.0, [(0, 1, 2)]),
+        ([np.nan, np.nan], np.nan, []),
+    ],
+)
+def test_bars_join_maximal_groups(average, difference, groups):
+    assert maximal_groups(np.array(average), difference) == groups
+
+
+def test_signed_rank_p_by_hand():
+    """Five gains: 2 / 2^5. One loss of the smallest size among five: sums 0 and 1 of 32, twice."""
+    gains = np.arange(1.0, 6)
+    loss = gains * [-1, 1, 1, 1, 1]
+    gaps = np.column_stack([gains, loss, np.zeros(5), -gains])
+    found = signed_rank_p(gaps)
+    assert found[[0, 1, 3]].tolist() == [2 / 32, 4 / 32, 2 / 32]
+    assert np.isnan(found[2])
+    assert np.isnan(signed_rank_p(np.empty((0, 1))))
+
+
+@pytest.mark.parametrize("tasks", [6, 9, 20, 60])
+@pytest.mark.parametrize("digits", [1, 6])
+def test_signed_rank_p_is_scipys(tasks, digits):
+    from scipy import stats
+
+    gaps = np.round(np.random.default_rng(tasks).normal(0.3, 1, (tasks, 3)), digits)
+    resampled = stats.PermutationMethod(n_resamples=2**9)  # tries all signs at nine tasks
+    tied = tasks <= 9 and digits == 1
+    wanted = [stats.wilcoxon(x, method=resampled if tied else "auto").pvalue for x in gaps.T]
+    np.testing.assert_allclose(signed_rank_p(gaps), wanted, rtol=1e-10)
+
+
+def test_few_tasks_cannot_reach_five_per_cent():
+    assert [least_tasks(m) for m in (1, 3, 6, 300)] == [6, 7, 8, 14]
+    for m in (1, 6, 300):
+        tasks = least_tasks(m)
+        p = np.array([2.0 ** (1 - n) for n in (tasks - 1, tasks)])
+        adjusted = [holm(np.array([x, *np.ones(m - 1)]))[0] for x in p]
+        assert adjusted[0] >= 0.05 > adjusted[1]
+
+
+def test_a_techniques_name_and_place_matter_nothing():
+    scores = np.random.default_rng(3).normal(0.8, 0.01, (10, 4))
+    order = [2, 0, 3, 1]
+    for found, moved in zip(wilcoxon_holm(scores), wilcoxon_holm(scores[:, order]), strict=True):
+        np.testing.assert_array_equal(moved, found[np.ix_(order, order)])
