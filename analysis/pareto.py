@@ -19,7 +19,7 @@ from analysis.tables import orientation, task_facts
 
 GOALS = ("mean", "sd", "failures", "seconds", "memory")
 SAME_COST = 0.02  # relative difference of time or memory that counts as none
-RESAMPLES = 1_000  # of N_BOOT, that membership is counted over
+RESAMPLES = 1_000  # that membership is counted over
 
 Row = dict[str, Any]
 
@@ -58,7 +58,7 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
     drawn = {
         name: _draws(dev[name], sign, stream(task, model, name, "pareto")) for name in names
     }  # each (1 + RESAMPLES, 3)
-    used, front = list(GOALS[:3]), np.empty((0, 0), bool)
+    used, front = list(GOALS[:3]), np.empty((0, 0), dtype=bool)
     if names:
         goals = np.stack([drawn[name] for name in names], axis=1)  # (draw, cell, goal)
         slack = _slack(goals)
@@ -108,7 +108,7 @@ def _draws(own: Scores, sign: float, rng: np.random.Generator) -> FloatArray:
     """Mean, minus sd and minus failure limit: as they are, then resampled; (1 + RESAMPLES, 3)."""
     coded = sign * np.where(own.failed & np.isnan(own.values), own.floor, own.values)
     x, failed = coded[~np.isnan(coded)], own.failed[~np.isnan(coded)]
-    which = np.concatenate([np.arange(x.size)[None], resample(x.size, rng)[:RESAMPLES]])
+    which = np.concatenate([np.arange(x.size)[None], resample(x.size, rng, RESAMPLES)])
     means = x[which].mean(axis=1)
     means[1:] = widened(means[1:], means[0], x.size)
     spreads = x[which].std(axis=1, ddof=1)

@@ -140,17 +140,19 @@ def seeds_for_failures(
         counts of failures are whole.
 
     Raises:
-        ValueError: If a rate is not in [0, 1], the two are equal, or it takes more than 2,000.
+        ValueError: If a rate is not in [0, 1], the two are equal, or it takes more than 500.
 
     Source: Fisher 1935; power by adding up all outcomes.
     """
     if not (0 <= rate <= 1 and 0 <= other <= 1) or rate == other:
         raise ValueError(f"rates {rate:g} and {other:g} must be in [0, 1] and differ.")
+    spread = math.sqrt(rate * (1 - rate) + other * (1 - other))
+    wanted = float(stats.norm.isf(alpha / 2) + stats.norm.ppf(power))
+    if (wanted * spread / (rate - other)) ** 2 > 500:  # nearly normal; the exact test takes more
+        raise ValueError(f"rates {rate:g} and {other:g} take more than 500 seeds to tell.")
     guess = 2
     while fisher_power(guess, rate, other, alpha=alpha) < power:
         guess = math.ceil(guess * 1.25)
-        if guess > 2_000:
-            raise ValueError(f"rates {rate:g} and {other:g} take more than 2,000 seeds to tell.")
     below = range(max(2, math.floor(guess / 1.25)), guess)
     return next((n for n in below if fisher_power(n, rate, other, alpha=alpha) >= power), guess)
 

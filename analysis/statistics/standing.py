@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
-from analysis.statistics.common import ALPHA, DECIMALS, N_BOOT, FloatArray
+from analysis.statistics.common import ALPHA, DECIMALS, N_BOOT, BoolArray, FloatArray
 from analysis.statistics.estimates import mean, sd
 from analysis.statistics.multiplicity import holm
 
@@ -100,9 +101,9 @@ def resampled(scores: Mapping[str, FloatArray], rng: np.random.Generator) -> Res
     return Resampled(names, means, np.round(draws, DECIMALS))
 
 
-def resample(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Which of n runs are drawn, N_BOOT times; shape (N_BOOT, n)."""
-    return rng.integers(n, size=(N_BOOT, n), dtype=np.int32)
+def resample(n: int, rng: np.random.Generator, times: int = N_BOOT) -> npt.NDArray[np.int32]:
+    """Which of n runs are drawn, with replacement; shape (times, n)."""
+    return rng.integers(n, size=(times, n), dtype=np.int32)
 
 
 def widened(draws: FloatArray, centre: float, n: int) -> FloatArray:
@@ -182,6 +183,6 @@ def expected_elsewhere(found: Resampled, elsewhere: Mapping[str, float]) -> floa
     return float(sum(wins)) if wins else np.nan
 
 
-def _first(draws: FloatArray) -> np.ndarray:
+def _first(draws: FloatArray) -> BoolArray:
     """Which means are the highest of their resample, shape (N_BOOT, n_names)."""
     return np.asarray(draws == draws.max(axis=1, keepdims=True))
