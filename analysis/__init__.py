@@ -2,7 +2,10 @@
 
 from analysis.answer import answer
 from analysis.caveats import caveats
+from analysis.groups import by_group, groups_table
 from analysis.load import load_curves, load_predictions, load_runs
+from analysis.pareto import pareto, pareto_table
+from analysis.recommend import recommend
 from analysis.render import (
     Table,
     best_strategy_table,
@@ -17,6 +20,7 @@ from analysis.render import (
 from analysis.report import write_report
 from analysis.suite import BLURB, by_technique, chosen, headline, pretraining, suite_score
 from analysis.tables import best_strategy, cells, stability
+from analysis.transfer import transfer, transfer_table
 from analysis.tuning import best_of_k, importance, trials
 from analysis.wide import (
     headline_table,
@@ -33,19 +37,24 @@ __all__ = [
     "best_of_k",
     "best_strategy",
     "best_strategy_table",
+    "by_group",
     "by_technique",
     "caveats",
     "cells",
     "cells_table",
     "chosen",
+    "groups_table",
     "headline",
     "headline_table",
     "importance",
     "load_curves",
     "load_predictions",
     "load_runs",
+    "pareto",
+    "pareto_table",
     "pretraining",
     "pretraining_table",
+    "recommend",
     "stability",
     "stability_table",
     "strategy_table",
@@ -57,6 +66,8 @@ __all__ = [
     "to_latex",
     "to_markdown",
     "to_text",
+    "transfer",
+    "transfer_table",
     "trials",
     "write_report",
 ]
