@@ -112,7 +112,7 @@ def plain(scores: FloatArray) -> Moments:
     Source: Welch 1947.
     """
     n, centre, variance = _moments(scores)
-    return Moments(centre, np.divide(variance, n, out=np.full(n.shape, np.nan), where=n > 1), n - 1)
+    return Moments(centre, variance / np.where(n > 1, n, np.nan), n - 1.0)
 
 
 def two_part(scores: FloatArray, failed: BoolArray, floor: float) -> Moments:
@@ -139,7 +139,7 @@ def two_part(scores: FloatArray, failed: BoolArray, floor: float) -> Moments:
     spread = (1 - risk) ** 2 * variance / np.maximum(sound, 1)
     spread += drop**2 * risk * (1 - risk) / (runs + PRIOR_RUNS + 1)
     unknown = np.where(runs > 0, 0.0, np.nan)
-    return Moments(floor + (1 - risk) * drop + unknown, spread, np.maximum(sound - 1, 1))
+    return Moments(floor + (1 - risk) * drop + unknown, spread, np.maximum(sound - 1.0, 1.0))
 
 
 def better(found: Moments) -> FloatArray:

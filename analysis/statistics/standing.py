@@ -108,7 +108,7 @@ def resample(n: int, rng: np.random.Generator, times: int = N_BOOT) -> npt.NDArr
 
 def widened(draws: FloatArray, centre: float, n: int) -> FloatArray:
     """Resampled means with the spread that a mean of n runs has; n is at least 2."""
-    return centre + (draws - centre) * np.sqrt(n / (n - 1))
+    return np.asarray(centre + (draws - centre) * np.sqrt(n / (n - 1)))
 
 
 def probability_best(found: Resampled) -> dict[str, float]:
