@@ -119,7 +119,7 @@ def _draws(own: Scores, sign: float, rng: np.random.Generator) -> FloatArray:
 def _slack(goals: FloatArray) -> FloatArray:
     """Half the standard error of each difference of means and of sds; none for failures."""
     errors = goals[1:].std(axis=0) * [1, 1, 0]  # (cell, goal)
-    return np.sqrt(errors[:, None] ** 2 + errors[None] ** 2) / 2  # (cell, other, goal)
+    return np.asarray(np.hypot(errors[:, None], errors[None]) / 2)  # (cell, other, goal)
 
 
 def pareto_table(found: pd.DataFrame) -> Table:

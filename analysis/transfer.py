@@ -119,7 +119,7 @@ def _by_seeds(found: pd.DataFrame) -> pd.DataFrame:
     numbers = ["agreement", "chance", "level", "regret_sd", "optimism_sd"]
     most = found.groupby(BLOCK)["seeds"].transform("max")
     parts = [
-        (f"{k}", part[numbers])
+        (str(k), part[numbers])
         for k, part in found.groupby("seeds")
         if k in SIZES and k < most.min()
     ]

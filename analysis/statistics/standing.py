@@ -95,7 +95,7 @@ def resampled(scores: Mapping[str, FloatArray], rng: np.random.Generator) -> Res
     means = np.array([mean(scores[name]) for name in names])
     draws = np.empty((N_BOOT, len(names)))
     for column, name in enumerate(names):
-        x = scores[name]
+        x = np.sort(scores[name])  # the order of runs is no matter
         drawn = x[resample(x.size, rng)].mean(axis=1)
         draws[:, column] = widened(drawn, means[column], x.size)
     return Resampled(names, means, np.round(draws, DECIMALS))

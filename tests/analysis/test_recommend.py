@@ -62,11 +62,10 @@ def test_order_of_rows_does_not_matter(made, runs):
     equal(made(runs), made(runs.sample(frac=1, random_state=0)))
 
 
-@pytest.mark.parametrize(("made", "shown"), TABLES)
 @pytest.mark.parametrize(
     "case", ["one seed", "two seeds", "all diverged", "all missing", "one", "constant", "no runs"]
 )
-def test_poor_data_make_tables_not_errors(made, shown, case, clean):
+def test_poor_data_make_tables_not_errors(case, clean):
     frame = clean.copy()
     if case in ("one seed", "two seeds"):
         frame = frame[frame["seed"] < (1 if case == "one seed" else 2)]
@@ -79,12 +78,12 @@ def test_poor_data_make_tables_not_errors(made, shown, case, clean):
     else:
         frame[["dev", "test"]] = np.nan
         frame["outcome"] = case.removeprefix("all ")
-    text = to_text(shown(made(frame)))
-    assert "nan" not in text.lower()
-    assert "nan" not in to_html(shown(made(frame))).lower()
-    assert max(map(len, text.splitlines())) <= 100
-    advice(recommend(frame))
-    sentences(by_group(frame))
+    for made, shown in TABLES:
+        table = shown(made(frame))
+        text = to_text(table)
+        assert "nan" not in text.lower() + to_html(table).lower()
+        assert max(map(len, text.splitlines())) <= 100
+    assert "nan" not in " ".join(advice(recommend(frame)) + sentences(by_group(frame)))
 
 
 def test_what_is_said_of_the_choice_by_hand(clean):
@@ -308,14 +307,14 @@ def test_one_clear_loss_forbids_advice():
 
 def test_without_a_baseline_no_group_is_advised():
     frame = many(gains=helps_large, models=(TWO_SIZES[1],))
-    found = by_group(frame[frame["configuration"] != "Standard"])
-    assert set(found["reason"]) == {"Standard was not run in all of them"}
+    row = at(by_group(frame[frame["configuration"] != "Standard"]), dimension="all")
+    assert (row["technique"], row["reason"]) == ("", "Standard was not run in all of them")
 
 
 def test_nothing_is_advised_where_nothing_differs():
-    """Sixty studies of equal techniques whose gain differs from task to task."""
+    """Forty studies of equal techniques whose gain differs from task to task."""
     advised = 0
-    for seed in range(60):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         gains = rng.normal(0, 0.01, (6, 2))
 
@@ -325,7 +324,7 @@ def test_nothing_is_advised_where_nothing_differs():
 
         found = by_group(many(gains=drawn, tasks=6, seeds=4, rng=seed))
         advised += (found["technique"] != "").any()
-    assert advised / 60 <= 0.05
+    assert advised / 40 <= 0.05
 
 
 def test_scores_that_are_no_shares_enter_no_group():
