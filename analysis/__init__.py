@@ -5,6 +5,7 @@ from analysis.across_tables import aggregates_table, ranks_table, rope_table
 from analysis.agreement import agreement, disagreements, flips
 from analysis.answer import answer
 from analysis.caveats import caveats
+from analysis.groups import by_group, groups_table
 from analysis.inside import (
     agreement_table,
     ensembles_table,
@@ -13,6 +14,8 @@ from analysis.inside import (
     sources_table,
 )
 from analysis.load import load_curves, load_predictions, load_runs
+from analysis.pareto import pareto, pareto_table
+from analysis.recommend import recommend
 from analysis.render import (
     Table,
     best_strategy_table,
@@ -29,6 +32,7 @@ from analysis.sources import sources
 from analysis.stored import METRICS, ensembles, rescored, seeds_and_examples
 from analysis.suite import BLURB, by_technique, chosen, headline, pretraining, suite_score
 from analysis.tables import best_strategy, cells, stability
+from analysis.transfer import transfer, transfer_table
 from analysis.tuning import best_of_k, importance, trials
 from analysis.wide import (
     headline_table,
@@ -50,6 +54,7 @@ __all__ = [
     "best_of_k",
     "best_strategy",
     "best_strategy_table",
+    "by_group",
     "by_technique",
     "caveats",
     "cells",
@@ -61,17 +66,21 @@ __all__ = [
     "flips",
     "flips_table",
     "friedman",
+    "groups_table",
     "headline",
     "headline_table",
     "importance",
     "load_curves",
     "load_predictions",
     "load_runs",
+    "pareto",
+    "pareto_table",
     "pretraining",
     "pretraining_table",
     "profiles",
     "ranks",
     "ranks_table",
+    "recommend",
     "rescored",
     "rope",
     "rope_table",
@@ -90,6 +99,8 @@ __all__ = [
     "to_latex",
     "to_markdown",
     "to_text",
+    "transfer",
+    "transfer_table",
     "trials",
     "write_report",
 ]

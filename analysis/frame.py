@@ -101,6 +101,26 @@ def scores(cell: pd.DataFrame, split: Split) -> Scores:
     )
 
 
+def by_seed(block: pd.DataFrame, split: Split) -> pd.DataFrame:
+    """The scores of a block side by side: a row per seed, a column per configuration.
+
+    Args:
+        block: Rows of `checked` runs that share task and model.
+        split: Which scores to read.
+
+    Returns:
+        Failed runs without a score at the floor; NaN where a configuration has no such run. A
+        configuration that repeats a seed has a row for each time.
+    """
+    failed = (block["outcome"] == "diverged") | block["collapsed"]
+    floor = block["floor" if split == "dev" else "test_floor"]
+    streams = ["head", "order", "noise"]
+    found = block[["configuration", *streams]].fillna(dict.fromkeys(streams, -1))
+    found["again"] = found.groupby(["configuration", *streams]).cumcount()
+    found["score"] = block[split].where(block[split].notna() | ~failed, floor)
+    return found.pivot(index=[*streams, "again"], columns="configuration", values="score")
+
+
 def blocks(runs: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Task, model, and the runs that are compared with each other."""
     for (task, model), block in runs.groupby(BLOCK):

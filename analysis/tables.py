@@ -18,8 +18,8 @@ from analysis.frame import (
     scores,
 )
 from analysis.statistics.cell import Scores, summarise
-from analysis.statistics.choice import TieSet, probability_best, tie_set
-from analysis.statistics.common import ALPHA, DECIMALS, stream
+from analysis.statistics.choice import Preference, TieSet, tie_set
+from analysis.statistics.common import ALPHA, DECIMALS, FloatArray, stream
 from analysis.statistics.effects import probability_of_improvement
 from analysis.statistics.estimates import mean, sd
 from analysis.statistics.intervals import wilson_interval
@@ -27,7 +27,17 @@ from analysis.statistics.location import permutation, welch
 from analysis.statistics.multiplicity import holm
 from analysis.statistics.power import minimum_detectable_ratio
 from analysis.statistics.spread import brown_forsythe, fisher, sd_ratio, sd_ratio_bootstrap
+from analysis.statistics.standing import (
+    Resampled,
+    expected_elsewhere,
+    optimism,
+    probability_best,
+    probability_near_best,
+    rank_intervals,
+    resampled,
+)
 
+ROPE = 0.005  # of scores that are shares: half a point, a difference too small to matter
 ENOUGH_FOR_SCATTER = 15  # seeds below which no claim about scatter is made
 
 Row = dict[str, Any]
@@ -81,20 +91,27 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
 _OF_THE_CELL = {"missing", "diverged", "collapsed", "failure_rate", "failure_low", "failure_high"}
 
 
-def best_strategy(runs: pd.DataFrame) -> pd.DataFrame:
+def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataFrame:
     """Which configuration to use for each task and model, and which others may be as good.
 
     Chosen on dev scores alone; what is then reported of the choice are its test scores.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
+        prefer: What decides within the tie set; see `choice.tie_set`.
 
     Returns:
         One row per task and model: family (the model's), recommended (from the tie set on dev, by
         `decided_by`), best_dev (highest dev mean), tied (the other members, joined by "; "),
         untested and unscored configurations; of the recommended one tried (as in `cells`), n,
-        finished, asked, failed, dev_mean, test mean and sd with intervals and probability_best (on
-        dev); and against the baseline on test the difference (recommended minus baseline) with its
+        finished, asked, failed, dev_mean, test mean and sd with intervals and, on dev, the ranks
+        left open (rank_low, rank_high, of as many as are `ranked`), probability_best and
+        probability_near_best (within half a point; NaN where scores are no shares).
+        Of best_dev: dev_corrected, its dev mean without what being chosen adds (`optimism`);
+        expected_test, the test score to expect of choosing the highest dev mean of as many new
+        runs; best_test, what has the highest test mean, `agrees` (1 if that is best_dev, NaN
+        where a test mean is missing) and regret, how far best_dev is below it.
+        Against the baseline on test the difference (recommended minus baseline) with its
         Welch interval, p (Welch's, or of a permutation test where a run failed: `method`), p_holm
         (over all configurations against the baseline), improvement (probability of improvement) and
         `reason` why something of that is NaN: `no_baseline`, `is_baseline`, or a test's own.
@@ -103,7 +120,9 @@ def best_strategy(runs: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: If `runs` is malformed; see `frame.checked`.
     """
-    rows = [_best_of(task, model, block) for task, model, block in blocks(final(checked(runs)))]
+    rows = [
+        _best_of(task, model, block, prefer) for task, model, block in blocks(final(checked(runs)))
+    ]
     columns = ["task", "model", "family", "recommended", "tied", "n", "test_mean"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
@@ -159,35 +178,43 @@ def task_facts(block: pd.DataFrame) -> Row:
     }
 
 
-def choice(block: pd.DataFrame) -> TieSet:
+def choice(block: pd.DataFrame, prefer: Preference = "stable") -> TieSet:
     """The configurations that may be the best on dev, and the one to use.
 
     Args:
         block: Rows of `checked` runs that share task and model.
+        prefer: What decides within the tie set.
     """
-    sign = 1.0 if block["higher_is_better"].iloc[0] else -1.0
+    sign = orientation(block)
     parts = configurations(block)
     dev = {label: scores(cell, "dev") for label, cell in parts.items()}
     return tie_set(
         {label: sign * own.all_floor for label, own in dev.items()},
         failures={label: int(own.failed.sum()) for label, own in dev.items()},
         seconds={label: float(cell["seconds"].mean()) for label, cell in parts.items()},
+        prefer=prefer,
     )
 
 
-def _best_of(task: str, model: str, block: pd.DataFrame) -> Row:
-    facts = task_facts(block)
-    sign = 1.0 if facts["higher_is_better"] else -1.0
+def orientation(block: pd.DataFrame) -> float:
+    """What scores are multiplied by so that higher is better; rows of `checked` runs of a task."""
+    return 1.0 if block["higher_is_better"].iloc[0] else -1.0
+
+
+def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> Row:
+    facts, sign = task_facts(block), orientation(block)
     parts = configurations(block)
-    dev = {label: scores(cell, "dev") for label, cell in parts.items()}
-    test = {label: scores(cell, "test") for label, cell in parts.items()}
-    seconds = {label: float(cell["seconds"].mean()) for label, cell in parts.items()}
+    dev, test = ({k: scores(c, split) for k, c in parts.items()} for split in ("dev", "test"))
     failures = {label: int(own.failed.sum()) for label, own in dev.items()}
     coded = {label: sign * own.all_floor for label, own in dev.items()}
     clean = {label: sign * own.excluded for label, own in dev.items()}
+    seconds = {label: float(cell["seconds"].mean()) for label, cell in parts.items()}
+    drawn = resampled(coded, stream(task, model, "resampled"))
 
-    chosen = choice(block)
-    without = tie_set(clean, failures=dict.fromkeys(dev, 0), seconds=seconds)
+    on_test = {name: mean(test[name].all_floor) for name, x in coded.items() if x.size}
+
+    chosen = choice(block, prefer)
+    without = tie_set(clean, failures=dict.fromkeys(dev, 0), seconds=seconds, prefer=prefer)
     family = str(block["family"].fillna("").iloc[0])
     row: Row = {"task": task, "model": model, "family": family} | facts
     row |= {
@@ -202,7 +229,6 @@ def _best_of(task: str, model: str, block: pd.DataFrame) -> Row:
     name = chosen.recommended  # empty if nothing has a score
     row["tried"] = int(parts[name]["tried"].max()) if name else 1
     summary = asdict(summarise(test.get(name, _NO_RUNS), stream(task, model, name, "test")))
-    shares = probability_best(coded, stream(task, model, "probability_best"))
     versus = _against_baseline(test, baseline_of(block), key=(task, model), sign=sign)
     versus_baseline = versus.get(name, _NO_DIFFERENCE)
     return (
@@ -214,7 +240,8 @@ def _best_of(task: str, model: str, block: pd.DataFrame) -> Row:
             f"test_{field}": summary[field]
             for field in ("mean", "mean_low", "mean_high", "sd", "sd_low", "sd_high")
         }
-        | {"probability_best": shares.get(name, np.nan)}
+        | _standing(name, coded, drawn, rope=ROPE if facts["scale"] == 100 else np.nan)
+        | _carried_over(chosen.best, drawn, on_test, sign)
         | versus_baseline
         | {"sensitivity": _sensitivity(chosen, without, versus_baseline)}
     )
@@ -224,6 +251,38 @@ _NO_RUNS = Scores(np.empty(0), np.empty(0, bool), np.empty(0, bool), np.nan)
 _DIFFERENCE = ("difference", "difference_low", "difference_high", "p", "clean_p", "improvement")
 _NO_DIFFERENCE: Row = dict.fromkeys((*_DIFFERENCE, "p_holm", "clean_p_holm"), np.nan)
 _NO_DIFFERENCE |= {"method": "", "reason": "no_baseline"}
+
+
+def _standing(name: str, coded: Mapping[str, FloatArray], drawn: Resampled, *, rope: float) -> Row:
+    """Of the recommended configuration on dev: the ranks left open, and how often it is on top."""
+    ranks = rank_intervals(coded)
+    low, high = ranks.get(name, (np.nan, np.nan))
+    near = {} if np.isnan(rope) else probability_near_best(drawn, rope)
+    return {
+        **{"rank_low": low, "rank_high": high, "ranked": len(ranks)},
+        "probability_best": probability_best(drawn).get(name, np.nan),
+        "probability_near_best": near.get(name, np.nan),
+    }
+
+
+def _carried_over(best: str, drawn: Resampled, test: Mapping[str, float], sign: float) -> Row:
+    """What having the highest dev mean is worth on test.
+
+    Args:
+        best: What has it; empty if nothing has a score.
+        drawn: The dev scores of the block, resampled.
+        test: Test mean of each configuration with a dev score; NaN if it has none.
+        sign: -1 where lower is better.
+    """
+    means = dict(zip(drawn.names, drawn.means, strict=True))
+    excess = optimism(drawn)
+    row: Row = {"optimism": excess, "dev_corrected": sign * (means.get(best, np.nan) - excess)}
+    row["expected_test"] = expected_elsewhere(drawn, test)
+    if not best or any(np.isnan(score) for score in test.values()):
+        return row | {"best_test": "", "agrees": np.nan, "regret": np.nan}
+    top = min(test, key=lambda name: (-round(sign * test[name], DECIMALS), name))
+    gap = sign * (test[top] - test[best])
+    return row | {"best_test": top, "agrees": float(top == best), "regret": gap}
 
 
 def _against_baseline(

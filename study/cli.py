@@ -17,6 +17,7 @@ EPILOG = """first steps:
   study run study/designs/quickstart.py     run a study; the same again resumes it
   study status                              its cells: mean, sd, interval, missing
   study report quickstart                   report.html, and the tables as files
+  study recommend quickstart                what to use, and the lines to paste
   study ui                                  browse every run in MLflow
 
 exit codes: 0 done, 1 runs are missing or something failed, 2 the input is wrong"""
@@ -124,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         ("status", commands.status),
         ("stop", commands.stop),
         ("report", commands.report),
+        ("recommend", commands.recommend),
     ):
         part = add(name, action)
         part.add_argument(
@@ -133,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
             part.add_argument("--json", action="store_true", help="the cells as JSON")
         if name == "report":
             part.add_argument("--out", type=Path, help="folder for the report and its tables")
+        if name == "recommend":
+            _recommend_arguments(part)
     listing = add("list", commands.listing)
     listing.add_argument("what", choices=["techniques", "tasks", "models", "spaces", "studies"])
     listing.add_argument("--json", action="store_true", help="as JSON")
@@ -146,6 +150,9 @@ def _parser() -> argparse.ArgumentParser:
         "--detect", type=float, metavar="D", help="a difference of means that must not be missed"
     )
     plan.add_argument("--sd", type=float, help="sd over seeds; default: of this study's runs")
+    plan.add_argument(
+        "--ratio", type=float, metavar="R", help="a ratio of two sds that must not be missed"
+    )
     plan.add_argument("--json", action="store_true", help="as JSON")
     ui = add("ui", commands.ui)
     ui.add_argument("study", nargs="?", help="the study to open")
@@ -170,6 +177,29 @@ def _parser() -> argparse.ArgumentParser:
         help="where the checkpoint's configuration names the wrong one of the two",
     )
     return parser
+
+
+def _recommend_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-memory", type=_bytes, metavar="SIZE", help="most memory of a run, such as 8GB"
+    )
+    parser.add_argument("--max-seconds", type=float, metavar="S", help="most seconds of a run")
+    parser.add_argument(
+        "--prefer",
+        choices=["stable", "fast", "score"],
+        default="stable",
+        help="what decides among those that the runs do not tell apart; default: stable",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _bytes(text: str) -> float:
+    units = {"MB": 1e6, "GB": 1e9, "MiB": 2.0**20, "GiB": 2.0**30}
+    number = text.rstrip("MGiB")
+    try:
+        return float(number) * units[text[len(number) :]]
+    except (KeyError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 8GB or 500MB") from None
 
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:

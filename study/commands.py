@@ -150,6 +150,40 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def recommend(arguments: argparse.Namespace) -> int:
+    """Say which strategy to use, how sure that is, and the lines to paste.
+
+    Chosen on dev among the configurations that keep within the limits on memory and time. Exit
+    code 1 if none does, or none has a score.
+    """
+    from analysis import by_group, load_runs
+    from analysis.groups import sentences
+    from analysis.recommend import advice
+    from analysis.recommend import recommend as recommended
+
+    home = default_home()
+    runs = load_runs(study_named(arguments.study, home), home.uri)
+    found = recommended(
+        runs,
+        max_memory=arguments.max_memory,
+        max_seconds=arguments.max_seconds,
+        prefer=arguments.prefer,
+    )
+    found["paste"] = _to_paste(found, home)
+    if arguments.json:
+        print(found.to_json(orient="records"))
+    else:
+        rows: list[Any] = list(found.itertuples())
+        for row, said in zip(rows, advice(found), strict=True):
+            print(said)
+            if row.unfitting:
+                print(f"  over the limit: {row.unfitting.replace('; ', ', ')}")
+            print("".join(f"  {line}\n" for line in row.paste.splitlines()))
+        if len(found) > 1:
+            print("\n".join(sentences(by_group(runs))))
+    return 0 if (found["recommended"] != "").any() else 1
+
+
 def listing(arguments: argparse.Namespace) -> int:
     """List the techniques, tasks, models, search spaces, or the studies in the store."""
     rows = _listed(arguments.what)
@@ -253,8 +287,13 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """Say what a study will take: runs, hours, memory, and the seeds a difference needs."""
-    from analysis.statistics.power import seeds_for_difference
+    """Say what a study will take: runs, hours, memory, and the seeds that an effect needs."""
+    from analysis.statistics.common import stream
+    from analysis.statistics.power import (
+        seeds_for_difference,
+        seeds_for_ratio,
+        seeds_for_robust_ratio,
+    )
     from study.plan import at_once, expect, total_seconds
     from study.stages import Stages
     from study.study import problems
@@ -271,14 +310,21 @@ def plan(arguments: argparse.Namespace) -> int:
     total = total_seconds(runs, expected) + stages.seconds_to_come(expected)
     scattered = done.groupby(["cell", "stage"])["dev"].std().max()
     sd = arguments.sd or (None if pd.isna(scattered) else float(scattered))
-    seeds = None
-    if arguments.detect is not None:
-        if sd is None:
-            raise LookupError("--detect needs --sd: this study has no cell with two runs yet")
-        seeds = seeds_for_difference(arguments.detect, sd)
+    if arguments.detect is not None and sd is None:
+        raise LookupError("--detect needs --sd: this study has no cell with two runs yet")
+    seeds = ratio = None
+    try:
+        if arguments.detect is not None:
+            seeds = seeds_for_difference(arguments.detect, sd)
+        if arguments.ratio is not None:
+            ratio = seeds_for_robust_ratio(arguments.ratio, rng=stream("plan"))
+    except ValueError as error:  # an effect of nothing, or next to it
+        complain(error)
+        return 2
     if arguments.json:
         each_cell = {cell.name: vars(expected[cell.key]) for cell in cells}
         answer = {"runs": len(runs) + later, "seconds": total, "cells": each_cell, "seeds": seeds}
+        answer["seeds_for_ratio"] = ratio
         print(json.dumps(answer | ({"stages": stages.sizes()} if study.tune else {})))
         return 0
     _tell_sizes(study, stages)
@@ -291,6 +337,12 @@ def plan(arguments: argparse.Namespace) -> int:
         print(
             f"{seeds} seeds per cell to see a difference of {arguments.detect:g} at sd {sd:.3g} "
             "(two-sided 5 %, power 80 %)"
+        )
+    if ratio is not None:
+        print(
+            f"{ratio} seeds per cell to see one sd {arguments.ratio:g} times another (Brown-"
+            f"Forsythe, 5 %, power 80 %); {seeds_for_ratio(arguments.ratio)} by an F test, which "
+            "failed runs mislead"
         )
     print(f"\nnext: {program()} run {arguments.file}")
     return 0
@@ -354,6 +406,25 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 # --- helpers ----------------------------------------------------------------------------------
+
+
+def _to_paste(found: pd.DataFrame, home: Home) -> list[str]:
+    """The lines of a study file that state each recommended configuration."""
+    from analysis.load import find_run
+    from study.study import own_code, run_from
+
+    keys = {name: key for name, key in zip(found["recommended"], found["key"], strict=True) if key}
+    lines = {"": ""}
+    for name, key in keys.items():
+        spec = find_run(key, home.uri)["spec"]
+        if own := own_code(spec):
+            lines[name] = f"# uses {', '.join(own)}: copy it from the study file"
+            continue
+        cell = run_from(spec).cell
+        fields = ", ".join(f"{field}={value!r}" for field, value in cell.recipe.canonical().items())
+        parts = " + ".join(map(repr, getattr(cell.technique, "parts", [cell.technique])))
+        lines[name] = f"recipe=Recipe({fields}),\ntechniques=[{parts}],"
+    return [lines[name] for name in found["recommended"]]
 
 
 def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.Namespace) -> int:

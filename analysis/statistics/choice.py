@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from analysis.statistics.common import ALPHA, DECIMALS, N_BOOT, FloatArray
+from analysis.statistics.common import ALPHA, DECIMALS, FloatArray
 from analysis.statistics.estimates import mean, sd
 from analysis.statistics.location import welch
 from analysis.statistics.multiplicity import holm
+
+Preference = Literal["stable", "fast", "score"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ def tie_set(
     *,
     failures: Mapping[str, int],
     seconds: Mapping[str, float],
+    prefer: Preference = "stable",
 ) -> TieSet:
     """The best configuration, all that cannot be told from it, and one of them to use.
 
@@ -49,10 +53,12 @@ def tie_set(
             no NaN, failed runs at their floor.
         failures: By configuration, how many of those runs failed.
         seconds: By configuration, what a run costs; NaN if unknown.
+        prefer: What decides among the members, which this does not change.
 
     Returns:
         The tie set. Among its members decide, in this order: lower failure rate (if the difference
-        is a run at least), smaller standard deviation, lower cost, name.
+        is a run at least), smaller standard deviation, lower cost, name. `fast` asks for the cost
+        before the standard deviation, `score` for the highest mean alone.
 
     Source: Welch 1947 with Holm 1979 over the comparisons with the best. Differs: the best is
         chosen from the same runs, which Holm's caution roughly repays; Hsu 1984 is exact.
@@ -69,7 +75,11 @@ def tie_set(
     adjusted = holm(np.array(list(p.values())))
     p_holm = dict(zip(others, map(float, adjusted), strict=True))
     members = [best, *(name for name in others if not p_holm[name] < ALPHA)]
-    recommended, decided_by = _recommended(members, scores, failures=failures, seconds=seconds)
+    recommended, decided_by = best, "higher mean"
+    if prefer != "score" and len(members) > 1:
+        recommended, decided_by = _recommended(
+            members, scores, failures=failures, seconds=seconds, fast=prefer == "fast"
+        )
     return TieSet(
         best=best,
         members=tuple(members),
@@ -88,9 +98,8 @@ def _recommended(
     *,
     failures: Mapping[str, int],
     seconds: Mapping[str, float],
+    fast: bool,
 ) -> tuple[str, str]:
-    if len(members) == 1:
-        return members[0], "higher mean"
     used = []
     rate = {name: failures[name] / scores[name].size for name in members}
     safest = min(members, key=lambda name: rate[name])
@@ -101,10 +110,9 @@ def _recommended(
             left.append(name)
     if len(left) < len(members):
         used.append("lower failure rate")
-    for words, cost in (
-        ("smaller sd", {name: sd(scores[name]) for name in left}),
-        ("lower cost", {name: seconds[name] for name in left}),
-    ):
+    calmer = ("smaller sd", {name: sd(scores[name]) for name in left})
+    cheaper = ("lower cost", {name: seconds[name] for name in left})
+    for words, cost in (cheaper, calmer) if fast else (calmer, cheaper):
         known = {name: round(cost[name], DECIMALS) for name in left if not np.isnan(cost[name])}
         cheapest = [name for name in left if name in known and known[name] == min(known.values())]
         if len(left) > 1 and cheapest and len(cheapest) < len(left):
@@ -113,36 +121,3 @@ def _recommended(
     if len(left) > 1:
         used.append("name")
     return min(left), ", then ".join(used)
-
-
-def probability_best(
-    scores: Mapping[str, FloatArray], rng: np.random.Generator
-) -> dict[str, float]:
-    """How often each configuration has the highest mean when the runs are resampled.
-
-    Not the probability that it is the best: with few runs, resampling knows little.
-
-    Args:
-        scores: By configuration; higher is better, each shape (n,), no NaN.
-        rng: Draws the resamples, separately for each configuration.
-
-    Returns:
-        Shares that add up to 1, ties split equally; NaN for configurations below two runs, which
-        are left out.
-
-    Source: Efron & Tibshirani 1993. Differs: deviations are widened by sqrt(n / (n - 1)), which
-        the bootstrap lacks at small n.
-    """
-    names = sorted(name for name, x in scores.items() if x.size > 1)
-    shares = dict.fromkeys(scores, np.nan)
-    if not names:
-        return shares
-    means = np.empty((N_BOOT, len(names)))
-    for column, name in enumerate(names):
-        x = scores[name]
-        drawn = x[rng.integers(x.size, size=(N_BOOT, x.size))].mean(axis=1)
-        means[:, column] = mean(x) + (drawn - mean(x)) * np.sqrt(x.size / (x.size - 1))
-    means = np.round(means, DECIMALS)
-    first = means == means.max(axis=1, keepdims=True)  # (N_BOOT, n_configurations)
-    found = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
-    return shares | dict(zip(names, map(float, found), strict=True))

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from analysis.statistics.choice import probability_best, tie_set
 from analysis.statistics.effects import cliffs_delta, probability_of_improvement
 from analysis.statistics.location import permutation, welch
 from analysis.statistics.multiplicity import holm
@@ -42,21 +41,6 @@ def test_effect_sizes_oracle(oracle):
         a, b = arrays(inputs)
         check(cliffs_delta_sign_a_minus_b=cliffs_delta(a, b))
         check(prob_improvement=probability_of_improvement(a, b))
-
-
-def test_tie_set_oracle(oracle):
-    for inputs, check in oracle("17_best_strategy"):
-        scores = {name: np.array(x) for name, x in inputs["scores"].items()}
-        found = tied(scores)
-        others = check.expected["others"]
-        assert found.best == check.expected["best"]
-        assert sorted(found.members) == sorted(check.expected["tie_set"])
-        check(p=[found.p[name] for name in others], p_holm=[found.p_holm[name] for name in others])
-
-
-def tied(scores, *, failures=None, seconds=None):
-    nothing = dict.fromkeys(scores, 0)
-    return tie_set(scores, failures=failures or nothing, seconds=seconds or nothing)
 
 
 def test_welch_interval_by_hand():
@@ -129,68 +113,3 @@ def test_constant_cells_still_have_a_difference():
 
 def test_rounding_noise_is_a_tie():
     assert probability_of_improvement(np.array([0.1 + 0.2]), np.array([0.3])) == 0.5
-
-
-def test_a_configuration_that_cannot_be_tested_stays_in_the_tie_set():
-    found = tied({"A": np.array([0.9, 0.91, 0.92]), "B": np.array([0.1]), "C": NONE})
-    assert (found.best, found.members, found.untested) == ("A", ("A", "B"), ("B",))
-    assert found.unscored == ("C",)
-
-
-def test_nothing_with_a_score_has_no_best():
-    assert tied({"A": NONE}).recommended == ""
-
-
-SPREAD = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])
-
-
-@pytest.mark.parametrize(
-    ("scores", "failures", "seconds", "recommended", "decided_by"),
-    [
-        ({"A": 0.9 + SPREAD, "B": 0.5 + SPREAD}, [0, 0], [1, 1], "A", "higher mean"),
-        ({"A": 0.9 + SPREAD, "B": 0.89 + SPREAD}, [1, 0], [1, 2], "B", "lower failure rate"),
-        ({"A": 0.9 + SPREAD, "B": 0.89 + SPREAD / 2}, [0, 0], [1, 2], "B", "smaller sd"),
-        ({"A": 0.9 + SPREAD, "B": 0.9 + SPREAD}, [0, 0], [2, 1], "B", "lower cost"),
-        ({"A": 0.9 + SPREAD, "B": 0.9 + SPREAD}, [0, 0], [1, 1], "A", "name"),
-    ],
-)
-def test_secondary_criteria(scores, failures, seconds, recommended, decided_by):
-    found = tied(
-        scores,
-        failures=dict(zip(scores, failures, strict=True)),
-        seconds=dict(zip(scores, seconds, strict=True)),
-    )
-    assert (found.recommended, found.decided_by) == (recommended, decided_by)
-
-
-def test_a_rate_that_differs_by_less_than_a_run_decides_nothing():
-    scores = {"A": 0.9 + np.tile(SPREAD, 2), "B": 0.9 + SPREAD}
-    assert tied(scores, failures={"A": 1, "B": 0}).decided_by == "smaller sd"
-
-
-def test_probability_best_adds_up_and_separates():
-    rng = np.random.default_rng(0)
-    scores = {"A": 0.9 + SPREAD, "B": 0.5 + SPREAD, "C": np.array([0.99])}
-    found = probability_best(scores, rng)
-    assert (found["A"], found["B"]) == (1.0, 0.0)
-    assert np.isnan(found["C"])
-    equal = probability_best({"A": SPREAD, "B": SPREAD}, rng)
-    assert sum(equal.values()) == pytest.approx(1)
-    assert equal["A"] == pytest.approx(0.5, abs=0.03)
-
-
-def test_probability_best_has_the_spread_of_the_mean():
-    """B lies one standard error of the difference below A: the normal share is 0.841."""
-    a = np.random.default_rng(1).normal(0.8, 0.01, 6)
-    b = a - a.std(ddof=1) * np.sqrt(2 / 6)
-    found = probability_best({"A": a, "B": b}, np.random.default_rng(0))
-    assert found["A"] == pytest.approx(0.841, abs=0.015)
-
-
-def test_renaming_renames_and_nothing_else():
-    rng = np.random.default_rng(5)
-    gains = {"A": 0.0, "B": 0.01, "C": 0.05}
-    scores = {name: rng.normal(0.8 + gain, 0.01, 7) for name, gain in gains.items()}
-    found, renamed = tied(scores), tied({f"x{name}": x for name, x in scores.items()})
-    assert tuple(f"x{name}" for name in found.members) == renamed.members
-    assert list(found.p_holm.values()) == list(renamed.p_holm.values())

@@ -1,5 +1,6 @@
 """MLflow, the only door between `study` and `analysis`: what goes in comes out, once."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,25 @@ def test_what_goes_in_comes_out(home, study, outcomes, prepared):
     assert list(part["id"]) == prepared.splits["test"].ids
     found = find_run(first.key[:10], home.uri)
     assert run_from(found["spec"]).key == first.key
+
+
+def test_what_is_recommended_can_be_pasted(home, study, outcomes, prepared, capsys, monkeypatch):
+    from study.cli import run_command
+
+    tracking = opened(home, study)
+    put(tracking, outcomes, prepared)
+    tracking.close(20)
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
+    assert run_command(["recommend", "door", "--max-memory", "64GiB", "--prefer", "score"]) == 0
+    said = capsys.readouterr().out
+    assert "confidence (test accuracy" in said
+    lines = "".join(line.strip() for line in said.splitlines() if line.startswith("  "))
+    names = {"Recipe": Recipe, "LayerwiseDecay": LayerwiseDecay, "Standard": Standard}
+    pasted = eval(f"dict({lines})", names)
+    assert pasted["recipe"] == study.recipe
+    assert pasted["techniques"][0] in (Standard(), LayerwiseDecay(rate=0.5))
+    assert run_command(["recommend", "door", "--max-seconds", "0", "--json"]) == 1
+    assert [row["recommended"] for row in json.loads(capsys.readouterr().out)] == [""]
 
 
 def test_the_analysis_knows_the_types_of_blurb():

@@ -177,8 +177,23 @@ def test_plan_counts_runs_and_seeds(write, capsys):
     assert code == 0
     assert "4 runs: 2 cells x 2 seeds" in out
     assert "64 seeds per cell" in out  # half an sd: Cohen's table
+    code, out, _ = said(capsys, "plan", file, "--ratio", "2", "--json")
+    assert json.loads(out)["seeds_for_ratio"] == pytest.approx(24, abs=2)
+    _, out, _ = said(capsys, "plan", file, "--ratio", "2")
+    assert "seeds per cell to see one sd 2 times another" in out
+    assert "19 by an F test" in out
+    code, _, err = said(capsys, "plan", file, "--ratio", "1")
+    assert (code, err) == (2, "ratio must be positive and not 1\n")
     code, _, err = said(capsys, "plan", file, "--detect", "0.01")
     assert (code, err) == (2, "--detect needs --sd: this study has no cell with two runs yet\n")
+
+
+@pytest.mark.parametrize("size", ["8", "GB", "8TB", "8 G"])
+def test_a_limit_without_a_unit_is_refused(size, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_command(["recommend", "--max-memory", size])
+    assert ended.value.code == 2
+    assert f"{size!r} is no size such as 8GB or 500MB" in capsys.readouterr().err
 
 
 def test_stop_where_nobody_runs(write, capsys, tmp_path):
@@ -198,7 +213,8 @@ def test_help_teaches(capsys):
     assert ended.value.code == 0
     out = capsys.readouterr().out
     assert "study run study/designs/quickstart.py" in out
-    for name in ("run", "status", "stop", "report", "list", "show", "plan", "ui", "export"):
+    names = ("run", "status", "stop", "report", "recommend", "list", "show", "plan", "ui", "export")
+    for name in names:
         assert f"\n    {name} " in out, name
 
 

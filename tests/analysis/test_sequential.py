@@ -1,0 +1,220 @@
+"""Adaptive seeds: the rules of one look, and what they do over many simulated blocks."""
+
+import numpy as np
+import pytest
+
+from analysis.statistics.sequential import (
+    better,
+    conditional_power,
+    look,
+    plain,
+    spending,
+    successive_rejects,
+    two_part,
+)
+
+LOOKS = (4, 6, 9, 13, 20)
+FLOOR = 0.527
+
+
+def padded(rows, fill):
+    found = np.full((len(rows), max(map(len, rows))), fill)
+    for place, row in zip(found, rows, strict=True):
+        place[: len(row)] = row
+    return found
+
+
+def test_spending_oracle(oracle):
+    for inputs, check in oracle("21_design_rules", "alpha_spending"):
+        check(per_pair_level=spending(inputs["looks"], inputs["K"], alpha=inputs["alpha"]))
+
+
+def test_the_levels_add_up_to_alpha():
+    assert 11 * spending(LOOKS, 12).sum() == pytest.approx(0.05)
+
+
+def test_conditional_power_oracle(oracle):
+    for inputs, check in oracle("21_design_rules", "conditional_power"):
+        z, t, count = inputs["z"], inputs["t"], inputs["K"]
+        check(cp=conditional_power(z, t, count, alpha=inputs["alpha"]))
+
+
+def test_two_part_oracle(oracle):
+    for inputs, check in oracle("21_design_rules", "two_part_statistic"):
+        scores = padded(inputs["scores"], np.nan)
+        failed = padded(inputs["failed"], 0).astype(bool)
+        found = two_part(scores, failed, inputs["floor"])
+        check(M=found.mean, V=found.variance, p=better(found)[0, 1])
+        t = (found.mean[1] - found.mean[0]) / np.sqrt(found.variance[:2].sum())
+        df = found.variance[:2].sum() ** 2 / (found.variance**2 / found.df)[:2].sum()
+        check(t_1_over_0=t, df=df)
+
+
+def test_successive_rejects_oracle(oracle):
+    for inputs, check in oracle("21_design_rules", "successive_rejects_schedule"):
+        check(n_k=successive_rejects(inputs["K"], inputs["n"]))
+
+
+def test_successive_rejects_spends_its_budget_at_most():
+    for count, budget in ((4, 40), (12, 240), (7, 100)):
+        phases = successive_rejects(count, budget)
+        runs = sum(phases) + phases[-1]  # the worst leaves after each phase; two reach the last
+        assert budget - 2 * count < runs <= budget
+
+
+def test_plain_test_is_welchs():
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.7, 0.01, 8), rng.normal(0.71, 0.03, 5)
+    found = better(plain(padded([a, b], np.nan)))
+    wanted = stats.ttest_ind(b, a, equal_var=False, alternative="greater").pvalue
+    assert found[0, 1] == pytest.approx(wanted)
+    assert found[1, 0] == pytest.approx(1 - wanted)
+
+
+def held(rows, *, number=0, before=None, failed=None, looks=LOOKS):
+    scores = padded(rows, np.nan)
+    bad = np.zeros(scores.shape, bool) if failed is None else padded(failed, 0).astype(bool)
+    return look(scores, bad, FLOOR, looks=looks, number=number, before=before)
+
+
+WIDE = np.array([-0.02, -0.01, 0.01, 0.02])
+
+
+def test_the_worst_goes_out_the_level_wait_and_the_doubtful_run():
+    found = held([0.80 + WIDE, 0.80 - WIDE, 0.798 + WIDE, 0.3 + WIDE])
+    assert found.status == ("frozen", "frozen", "frozen", "out")
+    found = held([0.80 + WIDE, 0.799 + WIDE, 0.76 + WIDE, 0.3 + WIDE])
+    assert found.leader == found.recommended == 0
+    assert found.finalists == (0, 1)
+    assert found.status[0] == "active"  # since another still runs
+    assert found.status[3] == "out"
+    assert found.against[1:] == (0, 0, 0)
+    assert found.p[3] < found.boundary
+    assert (np.isnan(found.conditional_power) == [True, False, False, True]).all()
+    assert found.reason[3] == "another is better"
+
+
+def test_a_frozen_one_runs_again_when_the_leader_pulls_away():
+    rows = [0.80 + WIDE, 0.80 - WIDE, 0.79 + WIDE, 0.76 + WIDE]
+    first = held(rows)
+    assert first.status == ("active", "frozen", "frozen", "active")
+    rows[0], rows[3] = np.r_[rows[0], 0.88, 0.88], np.r_[rows[3], 0.76, 0.76]
+    second = held(rows, number=1, before=first)
+    assert second.status == ("active", "active", "active", "active")
+
+
+def test_who_is_out_stays_out_and_beats_nobody():
+    rows = [0.80 + WIDE, 0.799 + WIDE, 0.3 + WIDE]
+    first = held(rows)
+    assert first.status[2] == "out"
+    praised = [*rows[:2], 0.99 + WIDE]
+    second = held(praised, number=1, before=first)
+    assert second.status[2] == "out"
+    assert second.reason[2] == "excluded before"
+    assert second.against[2] == -1
+    assert "out" not in second.status[:2]
+
+
+def test_once_nobody_runs_the_looks_left_can_only_exclude():
+    rows = [0.80 + WIDE, 0.80 - WIDE, 0.80 + WIDE[::-1]]
+    first = held(rows)
+    assert set(first.status) == {"frozen"}
+    for number in (1, 2, 3, 4):
+        first = held(rows, number=number, before=first)
+        assert set(first.status) == {"frozen"}
+        assert set(first.reason) == {"no more seeds are run"}
+
+
+def test_a_failure_anywhere_holds_exclusions_back_until_thirteen_seeds():
+    bad = [0.3 + np.tile(WIDE, 4)[:n] for n in (4, 13)]
+    good = [0.8 + np.tile(WIDE, 4)[:n] for n in (4, 13)]
+    failing = [np.r_[FLOOR, x[1:]] for x in good]
+    marks = [np.r_[1, np.zeros(x.size - 1)] for x in good]
+    for size, number, status in ((0, 0, "frozen"), (1, 3, "out")):
+        rows = [good[size], failing[size], bad[size]]
+        found = held(rows, number=number, failed=[0 * marks[size], marks[size], 0 * marks[size]])
+        assert found.wary
+        assert (found.status[2] == "out") == (status == "out")
+
+
+def test_a_technique_of_which_all_failed_has_the_floor():
+    found = two_part(
+        np.full((2, 4), FLOOR) + [[0.2], [0]], np.array([[0] * 4, [1] * 4], bool), FLOOR
+    )
+    assert found.mean[1] == FLOOR
+    assert found.mean[0] < FLOOR + 0.2  # what it may still fail
+    assert np.isfinite(found.variance).all()
+
+
+def test_constant_scores_exclude_nobody():
+    found = held([np.full(4, 0.8), np.full(4, 0.7)])
+    assert "out" not in found.status
+    assert np.isnan(found.p).all()
+
+
+def test_order_of_techniques_does_not_matter():
+    rng = np.random.default_rng(4)
+    rows = [rng.normal(0.8 - 0.02 * i, 0.02, 6) for i in range(5)]
+    turned = [3, 0, 4, 1, 2]
+    found, other = held(rows, number=1), held([rows[i] for i in turned], number=1)
+    assert [found.status[i] for i in turned] == list(other.status)
+    assert turned[other.leader] == found.leader
+    np.testing.assert_allclose(found.p[turned], other.p)
+
+
+def test_looks_that_cannot_be_held_are_refused():
+    with pytest.raises(ValueError, match="cannot be held"):
+        held([0.8 + WIDE])
+    with pytest.raises(ValueError, match="cannot be held"):
+        held([0.8 + WIDE, 0.8 + WIDE], number=5)
+
+
+MEANS = {
+    "null": np.full(12, 0.70),
+    "spread": 0.90 - 0.015 * np.array([0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8]),
+    "failures": 0.715
+    - np.array([0, 0.004, 0.008, 0.015, 0.02, 0.02, 0.03, 0.03, 0.04, 0.04, 0.05, 0.06]),
+    "trap": np.array([0.70, 0.73, 0.73, 0.73, 0.745, 0.745, 0.69, 0.68, 0.68, 0.67, 0.66, 0.65]),
+}
+SDS = {"null": 0.02, "spread": 0.015, "failures": 0.018, "trap": 0.018}
+RATES = {
+    "failures": np.array([0, 0, 0.02, 0.05, 0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.4, 0.5]),
+    "trap": np.array([0, 0.2, 0.2, 0.2, 0.3, 0.3, 0, 0, 0, 0, 0, 0]),
+}
+
+
+def one_block(scenario, rng):
+    """Scores and failures of twelve techniques at twenty seeds."""
+    floor = FLOOR if scenario != "spread" else 0.5
+    shared, own = rng.standard_normal(20), rng.standard_normal((12, 20))
+    noise = np.sqrt(0.2) * shared + np.sqrt(0.8) * own
+    scores = MEANS[scenario][:, None] + SDS[scenario] * noise
+    fails = rng.random((12, 20)) < RATES.get(scenario, np.zeros(12))[:, None]
+    scores = np.where(fails, floor + rng.normal(0, 0.003, (12, 20)), scores)
+    return scores, scores < floor + 0.02, floor
+
+
+def adaptive(scores, failed, floor):
+    """Runs spent, and whether the technique in the first row was excluded."""
+    n, found, running = np.zeros(12, int), None, np.ones(12, bool)
+    for number, size in enumerate(LOOKS):
+        n[running] = size
+        seen = np.where(np.arange(20) < n[:, None], scores, np.nan)
+        found = look(seen, failed, floor, looks=LOOKS, number=number, before=found)
+        running = np.array(found.status) == "active"
+    return n.sum(), found.status[0] == "out"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "runs", "lost", "blocks"),
+    [("null", 85, 0.015, 400), ("spread", 93, 0.0, 400)]
+    + [("failures", 137, 0.0, 400), ("trap", 123, 0.050, 1000)],
+)
+def test_simulated_blocks_cost_and_err_as_specified(scenario, runs, lost, blocks):
+    """The technique in the first row is the best, or one of the best."""
+    rng = np.random.default_rng(11)
+    found = np.array([adaptive(*one_block(scenario, rng)) for _ in range(blocks)])
+    assert found[:, 0].mean() == pytest.approx(runs, rel=0.05)
+    assert found[:, 1].mean() == pytest.approx(lost, abs=0.02)
