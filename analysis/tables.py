@@ -203,7 +203,7 @@ def _best_of(task: str, model: str, block: pd.DataFrame) -> Row:
     row["tried"] = int(parts[name]["tried"].max()) if name else 1
     summary = asdict(summarise(test.get(name, _NO_RUNS)).whole)
     shares = probability_best(coded, stream(task, model, "probability_best"))
-    versus = _against_baseline(test, baseline_of(block), key=(task, model), sign=sign)
+    versus = _against_baseline(test, baseline_of(block), sign=sign)
     versus_baseline = versus.get(name, _NO_DIFFERENCE)
     return (
         row
@@ -226,7 +226,7 @@ _NO_DIFFERENCE: Row = dict.fromkeys((*_DIFFERENCE, "p_holm", "clean_p_holm"), np
 _NO_DIFFERENCE |= {"method": "", "reason": "no_baseline"}
 
 
-def _against_baseline(test: Mapping[str, Scores], baseline: str, *, key: tuple[str, str], sign: float) -> dict[str, Row]:
+def _against_baseline(test: Mapping[str, Scores], baseline: str, *, sign: float) -> dict[str, Row]:
     """Each configuration minus the baseline; sign is -1 where lower is better."""
     base = test.get(baseline)
     rows: dict[str, Row] = {}
@@ -241,7 +241,7 @@ def _against_baseline(test: Mapping[str, Scores], baseline: str, *, key: tuple[s
         gap = welch(a, b)
         p, method = gap.p, "Welch"
         if own.failed.any() or base.failed.any():
-            p = permutation(a, b, rng=stream(*key, label, "permutation")).p
+            p = permutation(a, b).p
             method = "permutation"
         rows[label] = {
             "difference": gap.estimate,
