@@ -3,6 +3,7 @@
 from analysis.answer import answer
 from analysis.caveats import caveats
 from analysis.load import load_curves, load_predictions, load_runs
+from analysis.pairs import pairs, pairs_table
 from analysis.render import (
     Table,
     best_strategy_table,
@@ -44,6 +45,8 @@ __all__ = [
     "load_curves",
     "load_predictions",
     "load_runs",
+    "pairs",
+    "pairs_table",
     "pretraining",
     "pretraining_table",
     "stability",
