@@ -170,7 +170,7 @@ def permutation(a: FloatArray, b: FloatArray) -> Significance:
     pooled = np.concatenate([a, b])
     off = pooled - pooled.mean()  # adds up to 0, so that the sum of one group tells all
     ways = relabellings(a.size, b.size)
-    p = ways.p(np.abs(off[ways.tried].sum(axis=0)), abs(off[: a.size].sum()))
+    p = ways.p(np.abs(off.take(ways.tried).sum(axis=0)), abs(off[: a.size].sum()))
     return Significance(estimate, p, "")
 
 
