@@ -14,6 +14,7 @@ from analysis.inside import (
     sources_table,
 )
 from analysis.load import load_curves, load_predictions, load_runs
+from analysis.pairs import pairs, pairs_table
 from analysis.pareto import pareto, pareto_table
 from analysis.recommend import recommend
 from analysis.render import (
@@ -73,6 +74,8 @@ __all__ = [
     "load_curves",
     "load_predictions",
     "load_runs",
+    "pairs",
+    "pairs_table",
     "pareto",
     "pareto_table",
     "pretraining",

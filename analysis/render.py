@@ -101,7 +101,10 @@ def cells_table(found: pd.DataFrame) -> Table:
         "95% of sd": lambda r: interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
         "Median": lambda r: score_text(r.test_median, r.scale),
         "IQM": lambda r: score_text(r.test_iqm, r.scale),
+        "Quartiles": lambda r: _pair(r.test_q25, r.test_q75, r.scale),
         "Min, max": lambda r: _pair(r.test_minimum, r.test_maximum, r.scale),
+        "Lowest, highest of 3": lambda r: _pair(r.test_lowest_of_3, r.test_highest_of_3, r.scale),
+        "CV": lambda r: "–" if np.isnan(r.test_cv) else f"{r.test_cv:.1%}",
         "Not failed": lambda r: _mean_sd(r.test_clean_mean, r.test_clean_sd, r.scale),
         "Dev mean ± sd": lambda r: _mean_sd(r.dev_mean, r.dev_sd, r.scale),
         "Dev median": lambda r: score_text(r.dev_median, r.scale),
@@ -116,10 +119,13 @@ def cells_table(found: pd.DataFrame) -> Table:
         "'Not failed' leaves failed runs out.",
         "Intervals: t for the mean and chi-square for the sd; where runs failed, BCa bootstrap "
         "for the sd from 20 seeds and none below. IQM is the mean of the middle half.",
+        "Lowest, highest of 3: expected of three new runs. CV is sd over mean; none where 0 is a "
+        "score like others, or what a constant answer gets.",
         "By falling dev mean; seconds are per run.",
         *_tried_note(found),
     ]
-    details = ["Median", "IQM", "Min, max", "Not failed"]
+    details = ["Median", "IQM", "Quartiles", "Min, max", "Lowest, highest of 3", "CV"]
+    details += ["Not failed"]
     details += ["Dev median", "Dev IQM", "Dev min, max", "Seconds"]
     return table_of("cells", "All cells", found, columns, notes=notes, details=details)
 

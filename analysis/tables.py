@@ -54,8 +54,9 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
         (configurations that it was chosen from; 1 if the file states it), metric,
         higher_is_better, scale (what rendering multiplies scores by), asked (runs the study asks
         for), finished (completed or diverged), seconds (mean of a run), missing, diverged,
-        collapsed, failure rate with its interval, and the other fields of `Summary` as `test_*`
-        and `dev_*`, in the metric's own unit. Within a task and model by falling dev mean, then
+        collapsed, failure rate with its interval, and the fields of `View` of all finished runs
+        as `test_*` and `dev_*`, of those that did not fail as `test_clean_*` and `dev_clean_*`, in
+        the metric's own unit. Within a task and model by falling dev mean, then
         name. Empty for no runs.
 
     Raises:
@@ -71,9 +72,11 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
             row |= {"asked": len(cell), "finished": scores(cell, "dev").finished}
             row["seconds"] = float(cell["seconds"].mean())
             for split in ("test", "dev"):
-                summary = asdict(summarise(scores(cell, split), stream(task, model, label, split)))
-                for field, value in summary.items():
-                    row[field if field in _OF_THE_CELL else f"{split}_{field}"] = value
+                summary = asdict(summarise(scores(cell, split)))
+                whole, clean = summary.pop("whole"), summary.pop("clean")
+                row |= {f"{split}_{field}": value for field, value in whole.items()}
+                row |= {f"{split}_clean_{field}": value for field, value in clean.items()}
+                row |= summary
             rows.append(row)
     if not rows:
         return pd.DataFrame(
@@ -86,9 +89,6 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
         .sort_values(["task", "model", "rank", "configuration"], ignore_index=True)
         .drop(columns="rank")
     )
-
-
-_OF_THE_CELL = {"missing", "diverged", "collapsed", "failure_rate", "failure_low", "failure_high"}
 
 
 def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataFrame:
@@ -228,8 +228,8 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
     }
     name = chosen.recommended  # empty if nothing has a score
     row["tried"] = int(parts[name]["tried"].max()) if name else 1
-    summary = asdict(summarise(test.get(name, _NO_RUNS), stream(task, model, name, "test")))
-    versus = _against_baseline(test, baseline_of(block), key=(task, model), sign=sign)
+    summary = asdict(summarise(test.get(name, _NO_RUNS)).whole)
+    versus = _against_baseline(test, baseline_of(block), sign=sign)
     versus_baseline = versus.get(name, _NO_DIFFERENCE)
     return (
         row
@@ -285,9 +285,7 @@ def _carried_over(best: str, drawn: Resampled, test: Mapping[str, float], sign: 
     return row | {"best_test": top, "agrees": float(top == best), "regret": gap}
 
 
-def _against_baseline(
-    test: Mapping[str, Scores], baseline: str, *, key: tuple[str, str], sign: float
-) -> dict[str, Row]:
+def _against_baseline(test: Mapping[str, Scores], baseline: str, *, sign: float) -> dict[str, Row]:
     """Each configuration minus the baseline; sign is -1 where lower is better."""
     base = test.get(baseline)
     rows: dict[str, Row] = {}
@@ -302,7 +300,7 @@ def _against_baseline(
         gap = welch(a, b)
         p, method = gap.p, "Welch"
         if own.failed.any() or base.failed.any():
-            p = permutation(a, b, rng=stream(*key, label, "permutation")).p
+            p = permutation(a, b).p
             method = "permutation"
         rows[label] = {
             "difference": gap.estimate,

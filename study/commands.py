@@ -314,7 +314,7 @@ def plan(arguments: argparse.Namespace) -> int:
         raise LookupError("--detect needs --sd: this study has no cell with two runs yet")
     seeds = ratio = None
     try:
-        if arguments.detect is not None:
+        if arguments.detect is not None and sd is not None:
             seeds = seeds_for_difference(arguments.detect, sd)
         if arguments.ratio is not None:
             ratio = seeds_for_robust_ratio(arguments.ratio, rng=stream("plan"))

@@ -1,20 +1,35 @@
 """Within a cell: where its scores lie, how far they scatter, and how often runs fail."""
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy import stats
 
-from analysis.statistics.common import N_BOOT, BoolArray, FloatArray, Statistic, constant
-from analysis.statistics.estimates import expected_best, iqm, mean, sd
+from analysis.statistics.common import BoolArray, FloatArray, constant
+from analysis.statistics.estimates import (
+    best_weights,
+    cv,
+    expected_best,
+    expected_worst,
+    iqm,
+    iqm_weights,
+    mad,
+    mean,
+    mean_weights,
+    median,
+    median_weights,
+    quantiles,
+    sd,
+)
 from analysis.statistics.intervals import (
+    Interval,
     bca_interval,
     mean_interval,
     no_interval,
     sd_interval,
     wilson_interval,
 )
+from analysis.statistics.resampling import left_out, sd_left_out, shared
 
 RESTARTS = 3  # how many runs the best and the worst of several are expected over
 
@@ -46,10 +61,14 @@ class Scores:
         return int((self.failed | ~np.isnan(self.values)).sum())
 
     @cached_property
+    def coded(self) -> FloatArray:
+        """Score per run, shape (n_runs,); a failed run without a score enters as the floor."""
+        return np.where(self.failed & np.isnan(self.values), self.floor, self.values)
+
+    @cached_property
     def all_floor(self) -> FloatArray:
-        """Sorted scores of the finished runs; a failed one without a score enters as the floor."""
-        coded = np.where(self.failed & np.isnan(self.values), self.floor, self.values)
-        return np.sort(coded[~np.isnan(coded)])
+        """Sorted scores of the finished runs, as `coded`."""
+        return np.sort(self.coded[~np.isnan(self.coded)])
 
     @cached_property
     def excluded(self) -> FloatArray:
@@ -58,53 +77,48 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What is said about one cell on one split; scores in the metric's own unit.
+class View:
+    """Location and spread of some runs of one cell; scores in the metric's own unit.
 
-    Failed runs enter with their score, or the floor where they have none. The fields beginning
-    with `clean` leave them out; with the failure rate they are the two-part view.
+    Ends of intervals are NaN where there is no interval; `mean_reason` and `sd_reason` say why.
 
     Attributes:
-        n: Runs that the statistics rest on: finished, with a score or a floor.
-        missing: Runs that were asked for and have neither score nor failure.
-        diverged: Runs whose loss became non-finite.
-        collapsed: Completed runs no better than the constant predictor.
-        mean: Mean; NaN if n is 0. So are median, iqm, minimum and maximum.
-        mean_low: Lower end of its interval; NaN where `mean_reason` says why.
+        n: Runs that the statistics rest on.
+        mean: Mean; NaN if n is 0. So are all locations, quantiles and mad.
+        mean_low: Lower end of its interval.
         mean_high: Upper end.
         mean_method: `t` or `BCa`.
         mean_reason: Reason code, or empty; `non_finite` if a failed run had no floor to enter as.
         sd: Sample standard deviation (n - 1); NaN below two runs.
-        sd_low: Lower end of its interval; NaN where `sd_reason` says why.
+        sd_low: Lower end of its interval.
         sd_high: Upper end.
         sd_method: `chi-square` or `BCa`.
         sd_reason: Reason code, or empty.
         median: Median.
-        median_low: Lower end of its interval, from ten runs.
+        median_low: Lower end of its BCa interval, from ten runs.
         median_high: Upper end.
         iqm: Interquartile mean.
-        iqm_low: Lower end of its interval, from ten runs.
+        iqm_low: Lower end of its BCa interval, from ten runs.
         iqm_high: Upper end.
         minimum: Smallest score.
+        q05: The 5 % quantile.
+        q25: Lower quartile.
+        q75: Upper quartile.
+        q95: The 95 % quantile.
         maximum: Largest score.
+        mad: Median distance from the median.
+        cv: Standard deviation over the size of the mean; NaN where `cv_reason` says why.
+        cv_reason: `n_too_small`, or `not_identified` if 0 lies among the scores or is what a
+            constant answer scores.
         highest_of_3: Expected largest of three runs; NaN below six runs.
+        highest_of_3_low: Lower end of its BCa interval, from ten runs.
+        highest_of_3_high: Upper end.
         lowest_of_3: Expected smallest of three runs; NaN below six runs.
-        failure_rate: Share of the finished runs that failed; NaN if there are none.
-        failure_low: Lower end of its Wilson interval.
-        failure_high: Upper end.
-        clean_n: Runs that did not fail.
-        clean_mean: Their mean; NaN if there are none.
-        clean_low: Lower end of its t interval.
-        clean_high: Upper end.
-        clean_sd: Their sample standard deviation; NaN below two.
-        clean_sd_low: Lower end of its chi-square interval.
-        clean_sd_high: Upper end.
+        lowest_of_3_low: Lower end of its BCa interval, from ten runs.
+        lowest_of_3_high: Upper end.
     """
 
     n: int
-    missing: int
-    diverged: int
-    collapsed: int
     mean: float
     mean_low: float
     mean_high: float
@@ -122,89 +136,142 @@ class Summary:
     iqm_low: float
     iqm_high: float
     minimum: float
+    q05: float
+    q25: float
+    q75: float
+    q95: float
     maximum: float
+    mad: float
+    cv: float
+    cv_reason: str
     highest_of_3: float
+    highest_of_3_low: float
+    highest_of_3_high: float
     lowest_of_3: float
+    lowest_of_3_low: float
+    lowest_of_3_high: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is said about one cell on one split.
+
+    Attributes:
+        missing: Runs that were asked for and have neither score nor failure.
+        diverged: Runs whose loss became non-finite.
+        collapsed: Completed runs no better than the constant predictor.
+        failure_rate: Share of the finished runs that failed; NaN if there are none.
+        failure_low: Lower end of its Wilson interval.
+        failure_high: Upper end.
+        whole: Of all finished runs; a failed one enters with its score, or the floor.
+        clean: Of the runs that did not fail; with the failure rate the two-part view.
+    """
+
+    missing: int
+    diverged: int
+    collapsed: int
     failure_rate: float
     failure_low: float
     failure_high: float
-    clean_n: int
-    clean_mean: float
-    clean_low: float
-    clean_high: float
-    clean_sd: float
-    clean_sd_low: float
-    clean_sd_high: float
+    whole: View
+    clean: View
 
 
-_mean: Statistic = partial(np.mean, axis=-1)
-_sd: Statistic = partial(np.std, axis=-1, ddof=1)
-_median: Statistic = partial(np.median, axis=-1)
-_iqm: Statistic = partial(stats.trim_mean, proportiontocut=0.25, axis=-1)
-
-
-def summarise(scores: Scores, rng: np.random.Generator) -> Summary:
+def summarise(scores: Scores) -> Summary:
     """Everything that is said about one cell on one split.
 
     Args:
         scores: The runs of the cell.
-        rng: Draws the resamples of the bootstrap intervals; a `stream` named after the cell.
 
     Returns:
-        Intervals by what the runs allow: without failures t for the mean and chi-square for the
-        standard deviation; with failures BCa for the mean from 50 runs and t below, and BCa for
-        the standard deviation from 20 runs and none below. Median and interquartile mean: BCa
-        from ten runs. Statistics of too few runs are NaN.
+        Both views. Intervals by what the runs allow: without failures t for the mean and
+        chi-square for the standard deviation; with failures BCa for the mean from 50 runs and t
+        below, and BCa for the standard deviation from 20 runs and none below. All others: BCa from
+        ten runs. Statistics of too few runs are NaN.
 
     Source: choice of intervals by their simulated coverage, with and without 10 % failed runs.
     """
-    x = scores.all_floor
-    clean = scores.excluded
     failures = int(scores.failed.sum())
-    bootstrapped = partial(bca_interval, x, resamples=N_BOOT, rng=rng)
-    by_mean = bootstrapped(_mean) if failures and x.size >= 50 else mean_interval(x)
-    if not failures or (x.size > 1 and constant(x)):
-        by_sd = sd_interval(x)
-    else:
-        by_sd = bootstrapped(_sd) if x.size >= 20 else no_interval("n_too_small")
-    enough = x.size >= 10
-    by_median = bootstrapped(_median) if enough else no_interval("n_too_small")
-    by_iqm = bootstrapped(_iqm) if enough else no_interval("n_too_small")
     rate = wilson_interval(failures, scores.finished)
-    clean_mean, clean_sd = mean_interval(clean), sd_interval(clean)
+    unknown = scores.all_floor.size < scores.finished
+    whole = _view(scores.all_floor, scores.floor, failures=failures > 0, unknown=unknown)
+    clean = whole
+    if failures:
+        clean = _view(scores.excluded, scores.floor, failures=False, unknown=False)
     return Summary(
-        n=x.size,
         missing=scores.values.size - scores.finished,
         diverged=int(scores.diverged.sum()),
         collapsed=int(scores.collapsed.sum()),
+        failure_rate=failures / scores.finished if scores.finished else np.nan,
+        failure_low=rate.low,
+        failure_high=rate.high,
+        whole=whole,
+        clean=clean,
+    )
+
+
+def _view(x: FloatArray, floor: float, *, failures: bool, unknown: bool) -> View:
+    """The view of sorted scores; `unknown` if some are left out for want of a floor."""
+    by_mean, by_sd = mean_interval(x), sd_interval(x)
+    bca = [no_interval("n_too_small")] * 5
+    if x.size >= 10:
+        resampled = x[shared(x.size)]  # (n, N_BOOT), ascending in each column
+        bca = _bca_intervals(x, resampled)
+    if failures and x.size >= 50:
+        by_mean = bca[0]
+    if failures and not (x.size > 1 and constant(x)):
+        by_sd = no_interval("n_too_small")
+        if x.size >= 20:
+            by_sd = bca_interval(sd(x), resampled.std(axis=0, ddof=1), sd_left_out(x))
+    _, by_median, by_iqm, by_highest, by_lowest = bca
+    minimum, q05, q25, q75, q95, maximum = map(float, quantiles(x, (0, 0.05, 0.25, 0.75, 0.95, 1)))
+    variation = np.nan if floor == 0 else cv(x)
+    why = "n_too_small" if x.size < 2 else "not_identified"
+    return View(
+        n=x.size,
         mean=mean(x),
         mean_low=by_mean.low,
         mean_high=by_mean.high,
         mean_method=by_mean.method,
-        mean_reason="non_finite" if x.size < scores.finished else by_mean.reason,
+        mean_reason="non_finite" if unknown else by_mean.reason,
         sd=sd(x),
         sd_low=by_sd.low,
         sd_high=by_sd.high,
         sd_method=by_sd.method,
         sd_reason=by_sd.reason,
-        median=float(np.median(x)) if x.size else np.nan,
+        median=median(x),
         median_low=by_median.low,
         median_high=by_median.high,
         iqm=iqm(x),
         iqm_low=by_iqm.low,
         iqm_high=by_iqm.high,
-        minimum=float(x[0]) if x.size else np.nan,
-        maximum=float(x[-1]) if x.size else np.nan,
+        minimum=minimum,
+        q05=q05,
+        q25=q25,
+        q75=q75,
+        q95=q95,
+        maximum=maximum,
+        mad=mad(x),
+        cv=variation,
+        cv_reason=why if np.isnan(variation) else "",
         highest_of_3=expected_best(x, RESTARTS),
-        lowest_of_3=-expected_best(-x, RESTARTS),
-        failure_rate=failures / scores.finished if scores.finished else np.nan,
-        failure_low=rate.low,
-        failure_high=rate.high,
-        clean_n=clean.size,
-        clean_mean=mean(clean),
-        clean_low=clean_mean.low,
-        clean_high=clean_mean.high,
-        clean_sd=sd(clean),
-        clean_sd_low=clean_sd.low,
-        clean_sd_high=clean_sd.high,
+        highest_of_3_low=by_highest.low,
+        highest_of_3_high=by_highest.high,
+        lowest_of_3=expected_worst(x, RESTARTS),
+        lowest_of_3_low=by_lowest.low,
+        lowest_of_3_high=by_lowest.high,
     )
+
+
+@lru_cache(maxsize=64)
+def _weights(n: int) -> FloatArray:
+    """Of n sorted scores in mean, median, IQM, highest and lowest of three, shape (5, n)."""
+    best = best_weights(n, RESTARTS)
+    return np.stack([mean_weights(n), median_weights(n), iqm_weights(n), best, best[::-1]])
+
+
+def _bca_intervals(x: FloatArray, resampled: FloatArray) -> list[Interval]:
+    """Of the statistics in `_weights`; resampled as `x[shared(n)]`, shape (n, N_BOOT)."""
+    weights, fewer = _weights(x.size), _weights(x.size - 1)
+    found = zip(weights @ x, weights @ resampled, fewer, strict=True)
+    return [bca_interval(float(own), all_, left_out(x, without)) for own, all_, without in found]

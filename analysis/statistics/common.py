@@ -1,8 +1,7 @@
 """What every statistic shares: levels, equality, and streams of random numbers."""
 
 import hashlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +9,6 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 BoolArray = npt.NDArray[np.bool_]
-
-Statistic = Callable[[FloatArray], Any]  # reduces the last axis
 
 LEVEL = 0.95  # of every interval
 
@@ -30,7 +27,7 @@ class Significance(NamedTuple):
     Attributes:
         statistic: The test's statistic; NaN where there is none.
         p: Its p-value; NaN where `reason` says why.
-        reason: `n_too_small` or `zero_variance`; otherwise empty.
+        reason: `n_too_small`, `zero_variance` or `all_tied`; otherwise empty.
     """
 
     statistic: float

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
-from analysis.statistics.common import DECIMALS, LEVEL, FloatArray, Statistic, constant
+from analysis.statistics.common import DECIMALS, LEVEL, FloatArray, constant
 from analysis.statistics.estimates import mean, sd
 
 
@@ -44,7 +44,7 @@ def mean_interval(scores: FloatArray) -> Interval:
     """
     if scores.size < 2:
         return no_interval("n_too_small")
-    quantile = stats.t.ppf((1 + LEVEL) / 2, scores.size - 1)
+    quantile = special.stdtrit(scores.size - 1, (1 + LEVEL) / 2)
     half = float(quantile * sd(scores) / np.sqrt(scores.size))
     centre = mean(scores)
     return Interval(centre - half, centre + half, "t", "zero_variance" if half == 0 else "")
@@ -65,45 +65,54 @@ def sd_interval(scores: FloatArray) -> Interval:
         return no_interval("n_too_small")
     df = scores.size - 1
     spread = sd(scores)
-    high, low = stats.chi2.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], df)
+    high, low = special.chdtri(df, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])  # by their upper tails
     reason = "zero_variance" if spread == 0 else ""
     return Interval(
         float(spread * np.sqrt(df / low)), float(spread * np.sqrt(df / high)), "chi-square", reason
     )
 
 
-def bca_interval(
-    scores: FloatArray, statistic: Statistic, *, resamples: int, rng: np.random.Generator
-) -> Interval:
+def percentile_interval(replicates: FloatArray) -> Interval:
+    """The middle 95 % of bootstrap replicates.
+
+    Args:
+        replicates: A statistic of each resample, shape (resamples,).
+
+    Returns:
+        No width, and `zero_variance`, if all are equal. Too short below some twenty scores.
+
+    Source: Efron & Tibshirani 1993.
+    """
+    low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    reason = "zero_variance" if constant(replicates) else ""
+    return Interval(float(low), float(high), "bootstrap", reason)
+
+
+def bca_interval(estimate: float, replicates: FloatArray, without: FloatArray) -> Interval:
     """Bias-corrected and accelerated bootstrap interval.
 
     Args:
-        scores: Shape (n,), no NaN; at least two.
-        statistic: Reduces the last axis; shape (..., n) to (...).
-        resamples: How many to draw.
-        rng: Draws them.
+        estimate: The statistic of the scores.
+        replicates: Of each resample, shape (resamples,).
+        without: Of the scores with one left out in turn, shape (n,).
 
     Returns:
-        No width where all scores are equal (`zero_variance`) or too many of them for the
+        No width where all replicates are equal (`zero_variance`) or too many scores are for the
         correction to exist (`all_tied`).
 
     Source: Efron 1987. Resamples that equal the estimate count half.
     """
-    estimate = float(statistic(scores))
-    if constant(scores):
+    if constant(replicates):
         return Interval(estimate, estimate, "BCa", "zero_variance")
-    n = scores.size
-    replicates = statistic(scores[rng.integers(n, size=(resamples, n))])
     above = np.round(estimate - replicates, DECIMALS)
-    below = ((above > 0).sum() + (above == 0).sum() / 2) / resamples
-    left_out = statistic(np.broadcast_to(scores, (n, n))[~np.eye(n, dtype=bool)].reshape(n, n - 1))
-    pull = np.round(left_out.mean() - left_out, DECIMALS)
+    below = (np.count_nonzero(above > 0) + np.count_nonzero(above == 0) / 2) / replicates.size
+    pull = np.round(without.mean() - without, DECIMALS)
     if below in (0, 1) or not pull.any():
         return Interval(estimate, estimate, "BCa", "all_tied")
     acceleration = (pull**3).sum() / (6 * (pull**2).sum() ** 1.5)
-    bias = stats.norm.ppf(below)
-    moved = bias + stats.norm.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    levels = stats.norm.cdf(bias + moved / (1 - acceleration * moved))
+    bias = special.ndtri(below)
+    moved = bias + special.ndtri([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    levels = special.ndtr(bias + moved / (1 - acceleration * moved))
     low, high = np.quantile(replicates, levels)
     return Interval(float(low), float(high), "BCa", "")
 
@@ -120,15 +129,38 @@ def wilson_interval(count: int, n: int) -> Interval:
 
     Source: Wilson 1927.
     """
-    if not 0 <= count <= n:
-        raise ValueError(f"count = {count} is not in 0..n = {n}.")
+    _counted(count, n)
     if n == 0:
         return Interval(0.0, 1.0, "Wilson", "n_too_small")
     rate = count / n
-    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    z = float(special.ndtri((1 + LEVEL) / 2))
     width = 1 + z**2 / n
     centre = (rate + z**2 / (2 * n)) / width
     half = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2)) / width
     low = 0.0 if count == 0 else float(centre - half)
     high = 1.0 if count == n else float(centre + half)
     return Interval(low, high, "Wilson", "")
+
+
+def clopper_pearson_interval(count: int, n: int) -> Interval:
+    """Interval of a rate that holds it in at least 95 % of cases; wider than Wilson's.
+
+    Args:
+        count: How many of them.
+        n: Out of how many; 0 gives [0, 1] and `n_too_small`.
+
+    Raises:
+        ValueError: If count is not in 0..n.
+
+    Source: Clopper & Pearson 1934.
+    """
+    _counted(count, n)
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if count == 0 else float(special.betaincinv(count, n - count + 1, tail))
+    high = 1.0 if count == n else float(special.betaincinv(count + 1, n - count, 1 - tail))
+    return Interval(low, high, "Clopper-Pearson", "" if n else "n_too_small")
+
+
+def _counted(count: int, n: int) -> None:
+    if not 0 <= count <= n:
+        raise ValueError(f"count = {count} is not in 0..n = {n}.")

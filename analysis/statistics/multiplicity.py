@@ -19,3 +19,19 @@ def holm(p: FloatArray) -> FloatArray:
     factors = np.arange(order.size, 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
     return adjusted
+
+
+def benjamini_hochberg(p: FloatArray) -> FloatArray:
+    """P-values adjusted so that of those below alpha a share of at most alpha is expected false.
+
+    Args:
+        p: Shape (m,); NaN stays NaN and is not counted in m.
+
+    Source: Benjamini & Hochberg 1995.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))][::-1]  # falling; NaN sorts last
+    m = order.size
+    adjusted[order] = np.minimum.accumulate(p[order] * m / np.arange(m, 0, -1))
+    return adjusted

@@ -112,7 +112,8 @@ def plain(scores: FloatArray) -> Moments:
     Source: Welch 1947.
     """
     n, centre, variance = _moments(scores)
-    return Moments(centre, variance / np.where(n > 1, n, np.nan), n - 1.0)
+    df = (n - 1).astype(np.float64)
+    return Moments(centre, variance / np.where(n > 1, n, np.nan), df)
 
 
 def two_part(scores: FloatArray, failed: BoolArray, floor: float) -> Moments:

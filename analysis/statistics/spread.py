@@ -1,9 +1,10 @@
 """Do two cells scatter equally, and fail equally often?"""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from analysis.statistics.common import (
     DECIMALS,
@@ -13,7 +14,9 @@ from analysis.statistics.common import (
     Significance,
     constant,
 )
-from analysis.statistics.estimates import sd
+from analysis.statistics.estimates import mean, median, sd
+from analysis.statistics.intervals import percentile_interval
+from analysis.statistics.resampling import relabellings
 
 
 class Ratio(NamedTuple):
@@ -42,16 +45,130 @@ def brown_forsythe(*groups: FloatArray) -> Significance:
 
     Returns:
         No p-value if a group has fewer than three scores, where the distances are equal by
-        construction, or if no group scatters.
+        construction, if no group scatters, or if within each group all distances are equal
+        (`all_tied`).
 
     Source: Brown & Forsythe 1974.
     """
-    if min(group.size for group in groups) < 3:
+    return _distances(groups, [median(group) for group in groups])
+
+
+def levene(*groups: FloatArray) -> Significance:
+    """As `brown_forsythe`, by distances from group means; for symmetric data.
+
+    Source: Levene 1960.
+    """
+    return _distances(groups, [mean(group) for group in groups])
+
+
+def _distances(groups: Sequence[FloatArray], centres: Sequence[float]) -> Significance:
+    reason = _too_little(groups)
+    if reason:
+        return Significance(np.nan, np.nan, reason)
+    far = [np.abs(group - centre) for group, centre in zip(groups, centres, strict=True)]
+    n, k = sum(each.size for each in far), len(far)
+    grand = sum(each.sum() for each in far) / n
+    between = sum(each.size * (each.mean() - grand) ** 2 for each in far) / (k - 1)
+    within = sum(((each - each.mean()) ** 2).sum() for each in far) / (n - k)
+    if round(within, 2 * DECIMALS) == 0:  # all distances of a group are equal
+        return Significance(np.nan, np.nan, "all_tied")
+    f = float(between / within)
+    return Significance(f, float(special.fdtrc(k - 1, n - k, f)), "")
+
+
+def fligner_killeen(*groups: FloatArray) -> Significance:
+    """Do the groups scatter equally? By ranks of the distances from group medians.
+
+    Args:
+        groups: Two or more arrays of scores, each shape (n,), no NaN.
+
+    Returns:
+        As `brown_forsythe`.
+
+    Source: Fligner & Killeen 1976, as modified by Conover et al. 1981.
+    """
+    reason = _too_little(groups)
+    if reason:
+        return Significance(np.nan, np.nan, reason)
+    found = stats.fligner(*groups)
+    reason = "all_tied" if np.isnan(found.pvalue) else ""
+    return Significance(float(found.statistic), float(found.pvalue), reason)
+
+
+def f_test(a: FloatArray, b: FloatArray) -> Significance:
+    """Ratio of variances, for normal data only.
+
+    Args:
+        a: Scores, shape (n_a,), no NaN.
+        b: Scores, shape (n_b,), no NaN.
+
+    Returns:
+        First variance over second; none where a side has no scatter or fewer than two scores.
+
+    Source: elementary; exact for normal data, wrong where runs fail.
+    """
+    ratio, reason = _ratio(a, b)
+    if reason:
+        return Significance(np.nan, np.nan, reason)
+    df, f = (a.size - 1, b.size - 1), ratio**2
+    return Significance(f, float(2 * min(special.fdtr(*df, f), special.fdtrc(*df, f))), "")
+
+
+def pitman_morgan(a: FloatArray, b: FloatArray) -> Significance:
+    """Do two cells with the same seeds scatter equally?
+
+    Args:
+        a: Scores, shape (n,), no NaN.
+        b: Scores of the same seeds in the same order, shape (n,), no NaN.
+
+    Returns:
+        Correlation of sums and differences, positive if the first scatters more; none below three
+        seeds, or where sums or differences do not vary.
+
+    Source: Pitman 1939; Morgan 1939; exact for normal data.
+    """
+    if a.size < 3:
         return Significance(np.nan, np.nan, "n_too_small")
-    if all(constant(group) for group in groups):
+    if constant(a + b) or constant(a - b):
         return Significance(np.nan, np.nan, "zero_variance")
-    found = stats.levene(*groups, center="median")
+    found = stats.pearsonr(a + b, a - b)
     return Significance(float(found.statistic), float(found.pvalue), "")
+
+
+def spread_permutation(a: FloatArray, b: FloatArray) -> Significance:
+    """Do two cells scatter equally? Permutation test of the distances from group medians.
+
+    Args:
+        a: Scores, shape (n_a,), no NaN.
+        b: Scores, shape (n_b,), no NaN.
+
+    Returns:
+        Logarithm of the ratio of variances, and its p-value by the relabellings that all cells of
+        these sizes share; none where a side has no scatter or fewer than three scores.
+
+    Source: Good 2005, permutation of residuals. A relabelling with scatter on one side alone counts
+        as extreme.
+    """
+    reason = _ratio(a, b)[1] or ("n_too_small" if min(a.size, b.size) < 3 else "")
+    if reason:
+        return Significance(np.nan, np.nan, reason)
+    residuals = np.concatenate([a - median(a), b - median(b)])
+    ways = relabellings(a.size, b.size)
+    observed = float(_log_ratio(residuals, residuals[: a.size, None])[0])
+    with np.errstate(divide="ignore"):
+        found = _log_ratio(residuals, residuals[ways.tried])
+    return Significance(observed, ways.p(np.abs(found), abs(observed)), "")
+
+
+def _log_ratio(pooled: FloatArray, first: FloatArray) -> FloatArray:
+    """Of the variance of each column of `first` to that of all others in `pooled`."""
+    sums, squares = first.sum(axis=0), (first**2).sum(axis=0)
+    n_a, n_b = first.shape[0], pooled.size - first.shape[0]
+    one = (squares - sums**2 / n_a) / (n_a - 1)
+    rest = pooled.sum() - sums
+    other = ((pooled**2).sum() - squares - rest**2 / n_b) / (n_b - 1)
+    one, other = np.round([one, other], 2 * DECIMALS)
+    return np.asarray(np.log(one) - np.log(other))
 
 
 def sd_ratio(a: FloatArray, b: FloatArray) -> Ratio:
@@ -67,8 +184,8 @@ def sd_ratio(a: FloatArray, b: FloatArray) -> Ratio:
     if reason:
         return Ratio(estimate, np.nan, np.nan, "", reason)
     df = a.size - 1, b.size - 1
-    low = estimate / np.sqrt(stats.f.ppf((1 + LEVEL) / 2, *df))
-    high = estimate / np.sqrt(stats.f.ppf((1 - LEVEL) / 2, *df))
+    low = estimate / np.sqrt(special.fdtri(*df, (1 + LEVEL) / 2))
+    high = estimate / np.sqrt(special.fdtri(*df, (1 - LEVEL) / 2))
     return Ratio(estimate, float(low), float(high), "F", "")
 
 
@@ -91,12 +208,27 @@ def sd_ratio_bootstrap(a: FloatArray, b: FloatArray, *, rng: np.random.Generator
         reason = "n_too_small"
     if reason:
         return Ratio(estimate, np.nan, np.nan, "", reason)
-    spreads = []
-    for side in (a, b):
-        spread = side[rng.integers(side.size, size=(N_BOOT, side.size))].std(axis=1, ddof=1)
-        spreads.append(np.maximum(spread, spread[spread > 10.0**-DECIMALS].min()))
-    low, high = np.quantile(spreads[0] / spreads[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Ratio(estimate, float(low), float(high), "bootstrap", "")
+    first, second = (
+        some_scatter(side[rng.integers(side.size, size=(side.size, N_BOOT))].std(axis=0, ddof=1))
+        for side in (a, b)
+    )
+    found = percentile_interval(first / second)
+    return Ratio(estimate, found.low, found.high, "bootstrap", "")
+
+
+def some_scatter(spreads: FloatArray) -> FloatArray:
+    """Standard deviations of resamples, where none counts as the smallest that is some.
+
+    Args:
+        spreads: Shape (resamples,), not all 0.
+    """
+    return spreads.clip(min=spreads[spreads > 10.0**-DECIMALS].min())
+
+
+def _too_little(groups: Sequence[FloatArray]) -> str:
+    if min(group.size for group in groups) < 3:
+        return "n_too_small"
+    return "zero_variance" if all(constant(group) for group in groups) else ""
 
 
 def _ratio(a: FloatArray, b: FloatArray) -> tuple[float, str]:

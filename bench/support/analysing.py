@@ -16,6 +16,7 @@ SUITE = (10, 100, 50, 2000)  # tasks, runs, techniques, resamples
 def bootstrap() -> float:
     """Seconds of the stratified bootstrap."""
     import numpy as np
+
     from analysis.statistics.aggregate import aggregate
 
     tasks, runs, techniques, resamples = SUITE
@@ -29,6 +30,7 @@ def bootstrap() -> float:
 def dominance() -> float:
     """Seconds of almost stochastic order."""
     import numpy as np
+
     from analysis.statistics.dominance import almost_stochastic_order
 
     rng = np.random.default_rng(0)

@@ -1,20 +1,64 @@
 import numpy as np
 import pytest
+from scipy import stats
 
-from analysis.statistics.effects import cliffs_delta, probability_of_improvement
-from analysis.statistics.location import permutation, welch
-from analysis.statistics.multiplicity import holm
-from analysis.statistics.spread import brown_forsythe, fisher, sd_ratio, sd_ratio_bootstrap
+from analysis.statistics.effects import (
+    cliffs_delta,
+    cohens_d,
+    hedges_g,
+    improvement,
+    magnitude,
+    probability_of_improvement,
+    wins,
+)
+from analysis.statistics.estimates import iqm, mean
+from analysis.statistics.location import (
+    mann_whitney,
+    paired_permutation,
+    paired_t,
+    permutation,
+    welch,
+    wilcoxon,
+)
+from analysis.statistics.multiplicity import benjamini_hochberg, holm
+from analysis.statistics.spread import (
+    brown_forsythe,
+    f_test,
+    fisher,
+    fligner_killeen,
+    levene,
+    pitman_morgan,
+    sd_ratio,
+    sd_ratio_bootstrap,
+    spread_permutation,
+)
 
 
 def arrays(inputs):
     return np.array(inputs["a"]), np.array(inputs["b"])
 
 
-def test_brown_forsythe_oracle(oracle):
+def test_spread_oracle(oracle):
     for inputs, check in oracle("06_spread_tests", "spread_tests"):
-        found = brown_forsythe(*map(np.array, inputs["groups"]))
+        groups = [np.array(group) for group in inputs["groups"]]
+        found = brown_forsythe(*groups)
         check(brown_forsythe_stat=found.statistic, brown_forsythe_p=found.p)
+        found = levene(*groups)
+        check(levene_mean_stat=found.statistic, levene_mean_p=found.p)
+        found = fligner_killeen(*groups)
+        check(fligner_stat=found.statistic, fligner_p=found.p)
+        if "F" in check.expected:
+            found = f_test(*groups)
+            check(F=found.statistic, F_p_two_sided=found.p)
+
+
+@pytest.mark.parametrize("family", ["06_spread_tests", "20_extra_cases"])
+def test_pitman_morgan_oracle(oracle, family):
+    for inputs, check in oracle(family, "pitman_morgan"):
+        a, b = arrays(inputs)
+        found = pitman_morgan(a, b)
+        r = found.statistic
+        check(r=r, p=found.p, t=r * np.sqrt((a.size - 2) / (1 - r**2)))
 
 
 def test_fisher_oracle(oracle):
@@ -23,24 +67,60 @@ def test_fisher_oracle(oracle):
         check(p=fisher((a, a + ok_a), (b, b + ok_b)).p)
 
 
-def test_holm_oracle(oracle):
+def test_multiplicity_oracle(oracle):
     for inputs, check in oracle("07_multiplicity"):
-        check(holm=holm(np.array(inputs["p"], dtype=float)))
+        p = np.array(inputs["p"], dtype=float)
+        check(holm=holm(p), bh=benjamini_hochberg(p))
+        check(bonferroni=np.minimum(1, p * p.size))
 
 
-def test_welch_and_permutation_oracle(oracle):
+def test_location_oracle(oracle):
     for inputs, check in oracle("08_location_tests"):
         a, b = arrays(inputs)
         found = welch(a, b)
         check(welch_t=found.statistic, welch_p=found.p, welch_df=found.df)
-        check(perm_exact_p=permutation(a, b, rng=np.random.default_rng(0)).p)
+        check(perm_exact_p=permutation(a, b).p)
+        found = mann_whitney(a, b)
+        check(mwu_U=found.statistic, mwu_p=found.p)
+        if "paired_t" in check.expected:
+            found = paired_t(a, b)
+            check(paired_t=found.statistic, paired_p=found.p)
+            found = wilcoxon(a, b)
+            check(wilcoxon_W=found.statistic, wilcoxon_p=found.p)
+            check(signflip_exact_p=paired_permutation(a, b).p)
 
 
 def test_effect_sizes_oracle(oracle):
     for inputs, check in oracle("09_effect_sizes", "effect_sizes"):
         a, b = arrays(inputs)
-        check(cliffs_delta_sign_a_minus_b=cliffs_delta(a, b))
+        check(cliffs_delta_sign_a_minus_b=cliffs_delta(a, b), cliffs_delta=cliffs_delta(a, b))
         check(prob_improvement=probability_of_improvement(a, b))
+        check(hedges_g=hedges_g(a, b), cohen_d=cohens_d(a, b))
+
+
+def by_task(inputs):
+    """The columns of matrices whose rows are runs."""
+    return list(np.array(inputs["x"]).T), list(np.array(inputs["y"]).T)
+
+
+def test_suite_improvement_oracle(oracle):
+    for inputs, check in oracle("09_effect_sizes", "probability_of_improvement_suite"):
+        found = improvement(*by_task(inputs), resamples=10, rng=np.random.default_rng(0))
+        check(value=found.estimate)
+
+
+def test_improvement_interval_oracle(oracle):
+    for inputs, check in oracle("22_poi_intervals"):
+        found = improvement(*by_task(inputs), resamples=20_000, rng=np.random.default_rng(0))
+        assert found.estimate == pytest.approx(check.expected["value"], abs=1e-9)
+        check(lo=found.low, hi=found.high)
+
+
+def test_pooled_runs_oracle(oracle):
+    for inputs, check in oracle("09_effect_sizes", "suite_aggregates"):
+        x = np.array(inputs["x"])
+        check(mean=mean(x.ravel()), iqm=iqm(x.ravel()), median=np.median(x.mean(axis=0)))
+        check(optimality_gap=1 - mean(np.minimum(x, 1).ravel()))
 
 
 def test_welch_interval_by_hand():
@@ -97,14 +177,128 @@ CONSTANT, ONE, NONE = np.full(4, 0.8), np.array([0.8]), np.array([])
         (brown_forsythe(np.array([0.1, 0.2]), np.array([0.1, 0.4])), "n_too_small"),
         (sd_ratio(CONSTANT, np.arange(4.0)), "zero_variance"),
         (sd_ratio(ONE, np.arange(4.0)), "n_too_small"),
-        (permutation(ONE, CONSTANT, rng=np.random.default_rng(0)), "n_too_small"),
-        (permutation(CONSTANT, CONSTANT, rng=np.random.default_rng(0)), "zero_variance"),
+        (permutation(ONE, CONSTANT), "n_too_small"),
+        (permutation(CONSTANT, CONSTANT), "zero_variance"),
+        (paired_permutation(ONE, ONE), "n_too_small"),
+        (paired_permutation(CONSTANT, CONSTANT), "zero_variance"),
+        (paired_t(ONE, ONE), "n_too_small"),
+        (paired_t(CONSTANT, CONSTANT - 0.1), "zero_variance"),
+        (mann_whitney(ONE, CONSTANT), "n_too_small"),
+        (mann_whitney(NONE, CONSTANT), "n_too_small"),
+        (wilcoxon(ONE, ONE), "n_too_small"),
+        (wilcoxon(CONSTANT, CONSTANT), "all_tied"),
+        (f_test(CONSTANT, np.arange(4.0)), "zero_variance"),
+        (levene(CONSTANT, CONSTANT), "zero_variance"),
+        (fligner_killeen(CONSTANT, CONSTANT), "zero_variance"),
+        (brown_forsythe(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 0, 4, 4])), "all_tied"),
+        (pitman_morgan(CONSTANT, CONSTANT), "zero_variance"),
+        (pitman_morgan(np.arange(2.0), np.arange(2.0)), "n_too_small"),
+        (spread_permutation(CONSTANT, np.arange(4.0)), "zero_variance"),
+        (spread_permutation(np.arange(2.0), np.arange(4.0)), "n_too_small"),
+        (improvement([ONE], [CONSTANT], resamples=9, rng=np.random.default_rng(0)), "n_too_small"),
         (fisher((0, 0), (1, 5)), "n_too_small"),
     ],
 )
 def test_too_little_gives_a_reason_not_a_number(found, reason):
     assert found.reason == reason
     assert np.isnan(found.p if hasattr(found, "p") else found.low)
+
+
+def test_many_seeds_are_ranked_as_scipy_ranks_them():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.8, 0.02, (2, 60)).round(2)  # ties within, between and in pairs
+    ours, theirs = mann_whitney(a, b), stats.mannwhitneyu(a, b)
+    assert ours[:2] == (theirs.statistic, pytest.approx(theirs.pvalue))
+    ours, theirs = wilcoxon(a, b), stats.wilcoxon(np.round(a - b, 12))
+    assert ours[:2] == (theirs.statistic, pytest.approx(theirs.pvalue))
+    assert wins(a, b) == sum((x > y) + (x == y) / 2 for x in a for y in b)
+
+
+def test_ranks_do_not_test_means():
+    """Two of ten runs at the floor: the higher median has the lower mean."""
+    a = np.array([0.5, 0.5, *np.linspace(0.71, 0.72, 8)])
+    b = np.linspace(0.69, 0.70, 10)
+    assert probability_of_improvement(a, b) == 0.8
+    assert mann_whitney(a, b).p < 0.05
+    assert permutation(a, b).statistic < 0
+
+
+def test_drawn_relabellings_agree_with_all_of_them():
+    """16!/(8! 8!) is 12,870, more than are drawn; four standard errors of a share."""
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(0, 1, 8), rng.normal(0.9, 1, 8)
+    exact = stats.permutation_test(
+        (a, b), lambda x, y, axis: x.mean(axis) - y.mean(axis), n_resamples=np.inf
+    ).pvalue
+    error = np.sqrt(exact * (1 - exact) / 5000)
+    assert permutation(a, b).p == pytest.approx(exact, abs=4 * error)
+    a, b = rng.normal(size=(2, 12))
+    assert permutation(10 + a, b - 10).p == 1 / 5001  # no drawn one is as extreme; never 0
+
+
+def test_sampled_signs_agree_with_the_t_test_of_normal_differences():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0.3, 1, 40), rng.normal(0, 1, 40)
+    p = paired_t(a, b).p
+    assert paired_permutation(a, b).p == pytest.approx(p, abs=0.02)
+
+
+def test_pairing_by_seed_finds_what_a_shared_seed_hides():
+    rng = np.random.default_rng(4)
+    seed = rng.normal(0, 0.05, 12)
+    a, b = 0.81 + seed + rng.normal(0, 0.005, 12), 0.80 + seed + rng.normal(0, 0.005, 12)
+    assert welch(a, b).p > 0.5
+    assert paired_t(a, b).p < 0.01
+    assert paired_t(a, b).estimate == pytest.approx(welch(a, b).estimate)
+
+
+def test_permuting_residuals_finds_unequal_spread():
+    rng = np.random.default_rng(5)
+    calm, wild = rng.normal(0.8, 0.01, 20), rng.normal(0.7, 0.04, 20)
+    found = spread_permutation(calm, wild)
+    assert found.statistic == pytest.approx(np.log(calm.var(ddof=1) / wild.var(ddof=1)))
+    assert found.p < 0.001
+    assert spread_permutation(wild, calm).statistic == pytest.approx(-found.statistic)
+    assert spread_permutation(calm, calm + 0.1).p == 1
+
+
+@pytest.mark.parametrize("test", [permutation, brown_forsythe, spread_permutation, mann_whitney])
+def test_false_alarms_stay_at_their_level(test):
+    """Of 400 pairs of equal cells at most 5 % and three standard errors."""
+    rng = np.random.default_rng(6)
+    p = np.array([test(*rng.normal(size=(2, 12))).p for _ in range(400)])
+    assert np.mean(p < 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def test_magnitudes_begin_at_their_bounds():
+    bounds = {0.1469: "negligible", -0.147: "small", 0.33: "medium", -0.474: "large", 1: "large"}
+    assert {delta: magnitude(delta) for delta in bounds} == bounds
+    assert magnitude(np.nan) == ""
+
+
+def test_improvement_of_one_task_is_that_of_the_cells():
+    rng = np.random.default_rng(7)
+    a, b = rng.normal(0.81, 0.01, 9).round(3), rng.normal(0.8, 0.01, 30).round(3)
+    found = improvement([a], [b], resamples=2000, rng=rng)
+    assert found.estimate == probability_of_improvement(a, b)
+    assert found.low < found.estimate < found.high
+    turned = improvement([b], [a], resamples=2000, rng=rng)
+    assert turned.low == pytest.approx(1 - found.high, abs=0.03)
+
+
+def test_improvement_of_resamples_is_that_of_the_drawn_scores():
+    from analysis.statistics.effects import counts, resampled_improvement
+    from analysis.statistics.resampling import drawn
+
+    rng = np.random.default_rng(8)
+    sides = [np.sort(rng.normal(0.8, 0.01, n).round(2)) for n in (6, 9)]  # many ties
+    places = [drawn(x.size, resamples=20, rng=rng) for x in sides]
+    found = resampled_improvement(*map(counts, sides, places))
+    direct = [
+        probability_of_improvement(sides[0][p], sides[1][q])
+        for p, q in zip(places[0].T, places[1].T, strict=True)
+    ]
+    np.testing.assert_allclose(found, direct)
 
 
 def test_constant_cells_still_have_a_difference():
