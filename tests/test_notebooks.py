@@ -1,10 +1,10 @@
-"""The notebooks run from top to bottom on a study of the same name."""
+"""The notebooks run from top to bottom on studies of the names they read."""
 
 from pathlib import Path
 
 import pytest
 
-from study import BiasedAdam, Recipe, Standard, Study
+from study import BiasedAdam, Recipe, Seeds, Standard, Study
 from study.home import Home
 from study.train import train
 from tests.conftest import CPU
@@ -22,20 +22,19 @@ def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
     home = Home(tmp_path / "home")
-    study = Study(
-        name="quickstart",
-        tasks=[task],
-        models=[model],
-        recipe=Recipe(lr=1e-2, epochs=2, batch_size=8),
-        techniques=[Standard(), BiasedAdam()],
-        seeds=range(5),
-    )
-    tracking = Tracking(home, study, "quickstart.py")
-    for run in study.runs():
-        outcome, _ = train(run.setting(prepared.kind), prepared.splits, loaded, CPU)
-        parcel = packed(outcome, prepared, started=0.0, ended=1.0)
-        tracking.put(entry_of(run, parcel), parcel.predictions)
-    assert tracking.close(30) == 0
+    shared = {"tasks": [task], "models": [model]}
+    shared["recipe"] = Recipe(lr=1e-2, epochs=2, batch_size=8)
+    crossed = Seeds(head=range(3), order=range(3), noise=[0])
+    for study in (
+        Study(name="quickstart", techniques=[Standard(), BiasedAdam()], seeds=range(5), **shared),
+        Study(name="variance-sources", techniques=[Standard()], seeds=crossed, **shared),
+    ):
+        tracking = Tracking(home, study, f"{study.name}.py")
+        for run in study.runs():
+            outcome, _ = train(run.setting(prepared.kind), prepared.splits, loaded, CPU)
+            parcel = packed(outcome, prepared, started=0.0, ended=1.0)
+            tracking.put(entry_of(run, parcel), parcel.predictions)
+        assert tracking.close(30) == 0
     return home
 
 
