@@ -183,14 +183,14 @@ def _claims(measured: Sequence[_Block], groups: Sequence[tuple[str, str, list[in
         first = ranks[1:] == ranks[1:].min(axis=1, keepdims=True)
         top = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
         tied = np.stack([block.tied[at] for block, at in pairs]).sum(axis=0)
-        lost = np.asarray(np.any([block.lost[at] for block, at in pairs], axis=0))
+        lost = np.stack([block.lost[at] for block, at in pairs])
         low, high, p = _two_level(gaps, stream("groups", dimension, group))
         for j, name in enumerate(names):
             worst = int(np.argmin(gaps[:, 0, j]))
             row: Row = {"number": number, "leader": name, "rank": float(ranks[0, j])}
             row |= {"tied": int(tied[j]), "often": tied[j] >= SHARE * len(own)}
             row |= {"difference": float(gaps[:, 0, j].mean()), "low": low[j], "high": high[j]}
-            row |= {"p": np.nan if name == BASELINE else p[j], "lost": bool(lost[j])}
+            row |= {"p": np.nan if name == BASELINE else p[j], "lost": bool(lost[:, j].any())}
             row |= {"worst": float(gaps[worst, 0, j]), "worst_block": own[worst].name}
             rows.append(row | {"top": float(top[j])})
     adjusted = holm(np.array([row["p"] for row in rows]))
@@ -234,8 +234,8 @@ def _verdict(rows: list[Row], sound: list[Row], count: int) -> Row:
     if passing:
         sure: Confidence = confidence(best["top"], holds=any(s["passes"] for s in again))
         named = {"technique": best["leader"], "reason": "", "confidence": sure}
-    shown = ["leader", "rank", "tied", "difference", "low", "high", "p_holm"]
-    shown += ["worst", "worst_block", "top"]
+    shown = ["leader", "rank", "tied", "difference", "low", "high", "p_holm", "worst"]
+    shown += ["worst_block", "top"]
     level = "; ".join(row["leader"] for row in ranked if row["often"])
     return {**named, "level": level, **{name: best[name] for name in shown}}
 

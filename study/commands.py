@@ -310,11 +310,11 @@ def plan(arguments: argparse.Namespace) -> int:
     total = total_seconds(runs, expected) + stages.seconds_to_come(expected)
     scattered = done.groupby(["cell", "stage"])["dev"].std().max()
     sd = arguments.sd or (None if pd.isna(scattered) else float(scattered))
-    if arguments.detect is not None and sd is None:
-        raise LookupError("--detect needs --sd: this study has no cell with two runs yet")
     seeds = ratio = None
     try:
-        if arguments.detect is not None and sd is not None:
+        if arguments.detect is not None:
+            if sd is None:
+                raise LookupError("--detect needs --sd: this study has no cell with two runs yet")
             seeds = seeds_for_difference(arguments.detect, sd)
         if arguments.ratio is not None:
             ratio = seeds_for_robust_ratio(arguments.ratio, rng=stream("plan"))

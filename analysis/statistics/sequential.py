@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from analysis.statistics.common import ALPHA, DECIMALS, BoolArray, FloatArray
@@ -112,8 +111,7 @@ def plain(scores: FloatArray) -> Moments:
     Source: Welch 1947.
     """
     n, centre, variance = _moments(scores)
-    df = (n - 1).astype(np.float64)
-    return Moments(centre, variance / np.where(n > 1, n, np.nan), df)
+    return Moments(centre, variance / np.where(n > 1, n, np.nan), n - 1)
 
 
 def two_part(scores: FloatArray, failed: BoolArray, floor: float) -> Moments:
@@ -140,7 +138,7 @@ def two_part(scores: FloatArray, failed: BoolArray, floor: float) -> Moments:
     spread = (1 - risk) ** 2 * variance / np.maximum(sound, 1)
     spread += drop**2 * risk * (1 - risk) / (runs + PRIOR_RUNS + 1)
     unknown = np.where(runs > 0, 0.0, np.nan)
-    return Moments(floor + (1 - risk) * drop + unknown, spread, np.maximum(sound - 1.0, 1.0))
+    return Moments(floor + (1 - risk) * drop + unknown, spread, np.maximum(sound - 1, 1))
 
 
 def better(found: Moments) -> FloatArray:
@@ -279,10 +277,10 @@ def _reason(status: Status, *, gone: bool, leads: bool, ended: bool) -> str:
     )
 
 
-def _moments(scores: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
+def _moments(scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Runs, mean and sample variance of each row, without NaN; NaN where there are too few."""
     there = ~np.isnan(scores)
-    n = there.sum(axis=1)
+    n = there.sum(axis=1).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         centre = np.where(there, scores, 0.0).sum(axis=1) / np.where(n > 0, n, np.nan)
         gaps = np.where(there, scores - centre[:, None], 0.0)
