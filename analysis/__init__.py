@@ -1,8 +1,11 @@
 """From the runs of a study to tables, plots and a report; loads neither torch nor ray."""
 
+from analysis.against import against, against_table
 from analysis.answer import answer
 from analysis.caveats import caveats
+from analysis.foreign import example_runs, read_scores
 from analysis.load import load_curves, load_predictions, load_runs
+from analysis.paper import table
 from analysis.render import (
     Table,
     best_strategy_table,
@@ -29,6 +32,8 @@ from analysis.wide import (
 __all__ = [
     "BLURB",
     "Table",
+    "against",
+    "against_table",
     "answer",
     "best_of_k",
     "best_strategy",
@@ -38,6 +43,7 @@ __all__ = [
     "cells",
     "cells_table",
     "chosen",
+    "example_runs",
     "headline",
     "headline_table",
     "importance",
@@ -46,11 +52,13 @@ __all__ = [
     "load_runs",
     "pretraining",
     "pretraining_table",
+    "read_scores",
     "stability",
     "stability_table",
     "strategy_table",
     "suite_score",
     "suite_table",
+    "table",
     "technique_table",
     "to_csv",
     "to_html",
