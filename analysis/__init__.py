@@ -2,9 +2,11 @@
 
 from analysis.across import aggregates, friedman, profiles, ranks, rope
 from analysis.across_tables import aggregates_table, ranks_table, rope_table
+from analysis.against import against, against_table
 from analysis.agreement import agreement, disagreements, flips
 from analysis.answer import answer
 from analysis.caveats import caveats
+from analysis.foreign import example_runs, read_scores
 from analysis.groups import by_group, groups_table
 from analysis.inside import (
     agreement_table,
@@ -15,6 +17,7 @@ from analysis.inside import (
 )
 from analysis.load import load_curves, load_predictions, load_runs
 from analysis.pairs import pairs, pairs_table
+from analysis.paper import table
 from analysis.pareto import pareto, pareto_table
 from analysis.recommend import recommend
 from analysis.render import (
@@ -47,6 +50,8 @@ __all__ = [
     "BLURB",
     "METRICS",
     "Table",
+    "against",
+    "against_table",
     "aggregates",
     "aggregates_table",
     "agreement",
@@ -64,6 +69,7 @@ __all__ = [
     "disagreements",
     "ensembles",
     "ensembles_table",
+    "example_runs",
     "flips",
     "flips_table",
     "friedman",
@@ -83,6 +89,7 @@ __all__ = [
     "profiles",
     "ranks",
     "ranks_table",
+    "read_scores",
     "recommend",
     "rescored",
     "rope",
@@ -96,6 +103,7 @@ __all__ = [
     "strategy_table",
     "suite_score",
     "suite_table",
+    "table",
     "technique_table",
     "to_csv",
     "to_html",

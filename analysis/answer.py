@@ -39,7 +39,7 @@ def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
 
 def _choice(row: Row) -> list[str]:
     if not row.recommended:
-        return ["No run has a score yet."]
+        return ["No run has a dev score, so nothing is recommended."]
     score = f"{score_text(row.test_mean, row.scale)}"
     if np.isfinite(row.test_mean_low):
         score += f" {interval_text(row.test_mean_low, row.test_mean_high, scale=row.scale)}"

@@ -35,6 +35,7 @@ def caveats(runs: pd.DataFrame) -> list[str]:
         *_seeds(runs),
         *_failures(runs),
         *_unscored(runs),
+        *_unknown(runs),
         *_uneven(runs),
         *_streams(finished),
         *_baseline(runs),
@@ -102,7 +103,8 @@ def _unscored(runs: pd.DataFrame) -> list[str]:
     found = []
     for split, floor in (("dev", "floor"), ("test", "test_floor")):
         unscored = runs[split].isna()
-        dropped = int((unscored & ~failed & completed).sum())
+        never = unscored.groupby(runs["task"]).transform("all")  # said by task
+        dropped = int((unscored & ~failed & completed & ~never).sum())
         if dropped:
             found.append(
                 f"{_runs(dropped)} completed without a {split} score and {_are(dropped)} left out."
@@ -113,6 +115,26 @@ def _unscored(runs: pd.DataFrame) -> list[str]:
                 f"{_runs(homeless)} failed without a {split} score, and the constant answer's is "
                 "not known: leaving them out of means flatters their cells."
             )
+    return found
+
+
+def _unknown(runs: pd.DataFrame) -> list[str]:
+    """Tasks of which scores from elsewhere do not say everything."""
+    completed = runs[runs["outcome"] == "completed"]
+    found = []
+    for split, result in (
+        ("dev", "nothing can be chosen there without looking at test, so nothing is recommended"),
+        ("test", "nothing is reported there but what choices are made by"),
+    ):
+        known = completed.groupby("task")[split].count()
+        if none := [str(task) for task, n in known.items() if n == 0]:
+            found.append(f"No {split} scores at all: {_some(none)}; {result}.")
+    floors = completed.groupby("task")[["floor", "test_floor"]].count().sum(axis=1)
+    if unknown := [str(task) for task, n in floors.items() if n == 0]:
+        found.append(
+            f"What a constant answer scores is not known: {_some(unknown)}; no run there could be "
+            "told to have collapsed."
+        )
     return found
 
 

@@ -18,6 +18,14 @@ LATER: dict[str, Any] = {"stage": "final", "tried": 1, "search": "", "task_type"
 Split = Literal["dev", "test"]
 
 
+class Malformed(ValueError):
+    """Runs from which no right number can be made, with every mistake, a line each."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
 def checked(runs: pd.DataFrame) -> pd.DataFrame:
     """The same runs in one order, after everything that would make a wrong number is refused.
 
@@ -30,7 +38,7 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
         floors) is filled in where a missing run does not know it; infinite scores become NaN.
 
     Raises:
-        ValueError: With every mistake: absent columns, scores that are not numbers, unknown
+        Malformed: With every mistake: absent columns, scores that are not numbers, unknown
             outcomes, keys that stand twice, a label that names two different cells, or a task with
             two metrics, directions, types or floors.
     """
@@ -39,7 +47,7 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs.assign(**{name: value for name, value in LATER.items() if name not in runs})
     absent = [column for column in COLUMNS if column not in runs.columns]
     if absent:
-        raise ValueError(f"the frame of runs has no column {', '.join(map(repr, absent))}.")
+        raise Malformed([f"the frame of runs has no column {', '.join(map(repr, absent))}."])
     runs["task_type"] = runs["task_type"].replace("", None)  # not known, as in a file of CSV
     mistakes = []
     for column in ("dev", "test", "floor", "test_floor", "seconds"):
@@ -68,7 +76,7 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
                 mistakes.append(f"task {task!r} has more than one {column}: {found}.")
         runs[column] = runs.groupby("task")[column].transform("first")
     if mistakes:
-        raise ValueError("\n".join(mistakes))
+        raise Malformed(mistakes)
     runs["metric"] = runs["metric"].fillna("score")
     runs = runs.fillna(LATER)
     runs["higher_is_better"] = runs["higher_is_better"].fillna(True).astype(bool)

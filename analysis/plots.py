@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.frame import baseline_of, configurations, scores
 from analysis.render import metric_text
@@ -146,6 +147,33 @@ def plot_curves(curves: pd.DataFrame, cells: pd.DataFrame) -> Figure:
             axes.set_visible(False)
         figure.supxlabel("epoch", fontsize=9)
         figure.supylabel(f"dev {cells['metric'].iloc[0]}", fontsize=9)
+    return figure
+
+
+def plot_best_of_k(best: pd.DataFrame, cells: pd.DataFrame) -> Figure:
+    """Dev score to expect of the best of k tried configurations, one line per technique.
+
+    Args:
+        best: Rows of `tuning.best_of_k` that share task and model, without NaN.
+        cells: The cells of that task and model, as `tables.cells` gives them.
+
+    Returns:
+        A figure. A line ends where k is half of the trials: beyond, it would rest on the few best.
+    """
+    scale = float(cells["scale"].iloc[0])
+    looks = [(c, s) for s in ("-", "--", ":") for c in (BLUE, ORANGE, RED, GREEN, BLACK)]
+    with _style():
+        figure = Figure(figsize=(7.6, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        for number, (technique, part) in enumerate(best.sort_values("k").groupby("technique")):
+            colour, line = looks[number % len(looks)]
+            axes.plot(
+                part["k"], part["dev"] * scale, line, color=colour, marker=".", label=technique
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("configurations tried")
+        axes.set_ylabel(f"best dev {_metric(cells)}")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure
 
 

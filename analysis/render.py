@@ -32,6 +32,7 @@ class Table:
         body: Rows of text, each shape (n_columns,).
         details: Columns that a terminal has no room for.
         frame: The numbers behind, unrounded.
+        bold: Entries to print bold, as (row, column) of the body.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Table:
     body: tuple[tuple[str, ...], ...]
     details: tuple[str, ...]
     frame: pd.DataFrame
+    bold: frozenset[tuple[int, int]] = frozenset()
 
     def _repr_html_(self) -> str:
         return to_html(self)
@@ -91,12 +93,12 @@ def metric_text(metric: str, higher_is_better: bool, *, scale: float) -> str:
 def cells_table(found: pd.DataFrame) -> Table:
     """The cells, as `tables.cells` gives them."""
     columns: dict[str, Callable[[Row], str]] = {
-        **_SHARED_COLUMNS,
+        **SHARED_COLUMNS,
         "Configuration": lambda r: r.configuration,
         **_tried(found),
         "n": lambda r: count_text(r.finished, r.asked),
         "Failed": _failed,
-        "Test mean ± sd": lambda r: _mean_sd(r.test_mean, r.test_sd, r.scale),
+        "Test mean ± sd": lambda r: mean_sd_text(r.test_mean, r.test_sd, r.scale),
         "95% of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
         "95% of sd": lambda r: interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
         "Median": lambda r: score_text(r.test_median, r.scale),
@@ -105,8 +107,8 @@ def cells_table(found: pd.DataFrame) -> Table:
         "Min, max": lambda r: _pair(r.test_minimum, r.test_maximum, r.scale),
         "Lowest, highest of 3": lambda r: _pair(r.test_lowest_of_3, r.test_highest_of_3, r.scale),
         "CV": lambda r: "–" if np.isnan(r.test_cv) else f"{r.test_cv:.1%}",
-        "Not failed": lambda r: _mean_sd(r.test_clean_mean, r.test_clean_sd, r.scale),
-        "Dev mean ± sd": lambda r: _mean_sd(r.dev_mean, r.dev_sd, r.scale),
+        "Not failed": lambda r: mean_sd_text(r.test_clean_mean, r.test_clean_sd, r.scale),
+        "Dev mean ± sd": lambda r: mean_sd_text(r.dev_mean, r.dev_sd, r.scale),
         "Dev median": lambda r: score_text(r.dev_median, r.scale),
         "Dev IQM": lambda r: score_text(r.dev_iqm, r.scale),
         "Dev min, max": lambda r: _pair(r.dev_minimum, r.dev_maximum, r.scale),
@@ -133,7 +135,7 @@ def cells_table(found: pd.DataFrame) -> Table:
 def best_strategy_table(found: pd.DataFrame) -> Table:
     """The best strategies, as `tables.best_strategy` gives them."""
     columns: dict[str, Callable[[Row], str]] = {
-        **_SHARED_COLUMNS,
+        **SHARED_COLUMNS,
         "Recommended": lambda r: (r.recommended or "–") + (DAGGER if r.sensitivity else ""),
         "Not told apart from": _tied,
         **_tried(found),
@@ -141,7 +143,7 @@ def best_strategy_table(found: pd.DataFrame) -> Table:
         "n": lambda r: count_text(r.finished, r.asked),
         "Failed": lambda r: f"{r.failed}",
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
-        "Test mean ± sd": lambda r: _mean_sd(r.test_mean, r.test_sd, r.scale),
+        "Test mean ± sd": lambda r: mean_sd_text(r.test_mean, r.test_sd, r.scale),
         "95% of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
         f"vs {BASELINE}": versus_text,
         "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
@@ -194,13 +196,13 @@ def _transfer_notes(found: pd.DataFrame) -> list[str]:
 def stability_table(found: pd.DataFrame) -> Table:
     """Scatter and failures against the baseline, as `tables.stability` gives them."""
     columns: dict[str, Callable[[Row], str]] = {
-        **_SHARED_COLUMNS,
+        **SHARED_COLUMNS,
         "Configuration": lambda r: r.configuration,
         "n": lambda r: f"{r.n}",
         "sd": lambda r: score_text(r.sd, r.scale),
-        "sd ratio": lambda r: _ratio(r.ratio, r.ratio_low, r.ratio_high),
+        "sd ratio": lambda r: ratio_text(r.ratio, r.ratio_low, r.ratio_high),
         "p sd": lambda r: p_text(r.p_holm),
-        "sd ratio, not failed": lambda r: _ratio(
+        "sd ratio, not failed": lambda r: ratio_text(
             r.clean_ratio, r.clean_ratio_low, r.clean_ratio_high
         ),
         "p sd, not failed": lambda r: p_text(r.clean_p_holm),
@@ -234,7 +236,7 @@ def stability_table(found: pd.DataFrame) -> Table:
     )
 
 
-_SHARED_COLUMNS: dict[str, Callable[[Row], str]] = {
+SHARED_COLUMNS: dict[str, Callable[[Row], str]] = {
     "Task": lambda r: r.task,
     "Model": lambda r: r.model,
     "Metric": lambda r: metric_text(r.metric, r.higher_is_better, scale=r.scale),
@@ -290,7 +292,8 @@ def n_note(found: pd.DataFrame) -> str:
     return f"n, the number of seeds with a result, is {runs}."
 
 
-def _mean_sd(mean: float, sd: float, scale: float) -> str:
+def mean_sd_text(mean: float, sd: float, scale: float) -> str:
+    """A mean and its standard deviation, as `81.3 ± 0.5`; the mean alone if there is no sd."""
     if np.isnan(mean) or np.isnan(sd):
         return score_text(mean, scale)
     return f"{score_text(mean, scale)}{NBSP}±{NBSP}{score_text(sd, scale)}"
@@ -310,7 +313,8 @@ def _ranks(low: float, high: float, count: float) -> str:
     return f"{low:.0f} of {count:.0f}" if low == high else f"{low:.0f} to {high:.0f} of {count:.0f}"
 
 
-def _ratio(ratio: float, low: float, high: float) -> str:
+def ratio_text(ratio: float, low: float, high: float) -> str:
+    """A ratio of sds with its interval, if it has one; a dash for NaN."""
     if np.isnan(ratio):
         return "–"
     return f"{ratio:.2f}" + (f" [{low:.2f},{NBSP}{high:.2f}]" if np.isfinite(low) else "")
@@ -346,7 +350,8 @@ def versus_text(row: Row) -> str:
 def to_text(table: Table) -> str:
     """The table for a terminal, at most 100 characters wide, with its caption below."""
     kept = [i for i, header in enumerate(table.header) if header not in table.details]
-    rows = [[row[i] for i in kept] for row in (table.header, *table.body)]
+    body = _with_bold(table, lambda text: text, "**{}**")
+    rows = [[row[i] for i in kept] for row in (table.header, *body)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(kept))]
     words = [max(len(word) for row in rows for word in row[i].split(" ")) for i in range(len(kept))]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
@@ -369,9 +374,14 @@ def to_text(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """The table in Markdown, its caption below."""
-    rows = [table.header, tuple("---" for _ in table.header), *table.body]
-    lines = ["| " + " | ".join(t.replace("|", r"\|") for t in row) + " |" for row in rows]
+    body = _with_bold(table, _bars_escaped, "**{}**")
+    rows = [map(_bars_escaped, table.header), ["---"] * len(table.header), *body]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([f"**{table.title}**", "", *(lines if table.body else []), "", table.caption])
+
+
+def _bars_escaped(text: str) -> str:
+    return text.replace("|", r"\|")
 
 
 _LATEX = {
@@ -387,6 +397,8 @@ _LATEX = {
     "–": "--",
     "†": r"$^\dagger$",
     "→": r"$\to$",
+    "⁺": "$^{+}$",
+    "⁻": "$^{-}$",
 }
 
 
@@ -396,14 +408,16 @@ def to_latex(table: Table) -> str:
     def escaped(text: str) -> str:
         return "".join(_LATEX.get(sign, sign) for sign in text)
 
-    rows = [" & ".join(map(escaped, row)) + r" \\" for row in (table.header, *table.body)]
+    body = _with_bold(table, escaped, r"\textbf{{{}}}")
+    rows = [" & ".join(row) + r" \\" for row in ([*map(escaped, table.header)], *body)]
+    columns = "".join("r" if _numeric(column) else "l" for column in zip(*table.body, strict=True))
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{escaped(table.caption)}}}",
             rf"\label{{tab:{table.name.replace('_', '-')}}}",
-            rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
+            rf"\begin{{tabular}}{{{columns or 'l' * len(table.header)}}}",
             r"\toprule",
             rows[0],
             r"\midrule",
@@ -420,14 +434,30 @@ def to_html(table: Table) -> str:
     if not table.body:
         return f"<p>{html.escape(table.caption)}</p>"
     head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in table.header)
+    rows = _with_bold(table, html.escape, "<strong>{}</strong>")
     body = "".join(
-        "<tr>" + "".join(f"<td{_prose(text)}>{html.escape(text)}</td>" for text in row) + "</tr>\n"
-        for row in table.body
+        "<tr>" + "".join(f"<td{_prose(text)}>{text}</td>" for text in row) + "</tr>\n"
+        for row in rows
     )
     return (
         f"<table>\n<caption><span>{html.escape(table.caption)}</span></caption>\n"
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
     )
+
+
+def _with_bold(table: Table, escaped: Callable[[str], str], bold: str) -> list[list[str]]:
+    """The body as a format writes it."""
+    return [
+        [
+            bold.format(escaped(text)) if (i, j) in table.bold else escaped(text)
+            for j, text in enumerate(row)
+        ]
+        for i, row in enumerate(table.body)
+    ]
+
+
+def _numeric(column: tuple[str, ...]) -> bool:
+    return all(text[:1].isdigit() or text[:1] in "+−–<" for text in column)
 
 
 def _prose(text: str) -> str:

@@ -65,7 +65,7 @@ def run_command(words: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
-    arguments = _parser().parse_args(words)
+    arguments = _parser(next(iter(words), "")).parse_args(words)
     return _guarded(lambda: arguments.action(arguments))
 
 
@@ -97,7 +97,7 @@ def _guarded(action: Callable[[], int]) -> int:
 # --- arguments --------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="study",
         description="Which way of fine-tuning can you trust? Studies over seeds and techniques.",
@@ -133,10 +133,18 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "status":
             part.add_argument("--json", action="store_true", help="the cells as JSON")
-        if name == "report":
-            part.add_argument("--out", type=Path, help="folder for the report and its tables")
         if name == "recommend":
             _recommend_arguments(part)
+        if name == asked == "report":
+            from analysis.command import report_arguments  # slow to load for other commands
+
+            report_arguments(part)
+    table = add("table", commands.table)
+    table.add_argument("study", nargs="?", help="a study's name or its file; or a CSV of scores")
+    if asked == "table":
+        from analysis.command import table_arguments
+
+        table_arguments(table)
     listing = add("list", commands.listing)
     listing.add_argument("what", choices=["techniques", "tasks", "models", "spaces", "studies"])
     listing.add_argument("--json", action="store_true", help="as JSON")

@@ -137,16 +137,41 @@ def stop(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Write report.html and the tables of a study as Markdown, CSV and LaTeX."""
-    from analysis import load_curves, load_runs, write_report
+    """Write report.html and the tables of a study as Markdown, CSV and LaTeX.
+
+    In place of a study, or after --against, there may be a CSV of scores from elsewhere.
+    """
+    from analysis import command
+    from analysis.foreign import holds_scores
+    from analysis.frame import Malformed
 
     home = default_home()
     name = study_named(arguments.study, home)
-    folder = arguments.out or home.study(name) / "report"
-    path = write_report(load_runs(name, home.uri), load_curves(name, home.uri), folder)
+    stored = not holds_scores(name)
+    folder = home.study(name) / "report" if stored else command.default_folder(name)
+    try:
+        path = command.report(name, arguments, folder=folder)
+    except Malformed as error:
+        complain(error)
+        return 2
     print(f"report: {near(path)}")
     print(f"tables: {near(path.parent / 'tables')}")
-    print(f"browse: {program()} ui {name}")
+    if stored:
+        print(f"browse: {program()} ui {name}")
+    return 0
+
+
+def table(arguments: argparse.Namespace) -> int:
+    """Print a table for a paper, in LaTeX, Markdown, HTML, CSV or plain text."""
+    from analysis import command
+    from analysis.frame import Malformed
+
+    try:
+        name = study_named(arguments.study, default_home())
+        print(command.table(name, arguments))
+    except Malformed as error:
+        complain(error)
+        return 2
     return 0
 
 

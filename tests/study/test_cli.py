@@ -213,7 +213,19 @@ def test_help_teaches(capsys):
     assert ended.value.code == 0
     out = capsys.readouterr().out
     assert "study run study/designs/quickstart.py" in out
-    names = ("run", "status", "stop", "report", "recommend", "list", "show", "plan", "ui", "export")
+    names = (
+        "run",
+        "status",
+        "stop",
+        "report",
+        "recommend",
+        "table",
+        "list",
+        "show",
+        "plan",
+        "ui",
+        "export",
+    )
     for name in names:
         assert f"\n    {name} " in out, name
 
@@ -236,8 +248,39 @@ def test_the_readmes_commands_are_real():
     assert len(shown) >= 5
     for line in shown:
         words = line.split("#")[0].split()[1:]
-        assert _parser().parse_args(words).action
+        assert _parser(words[0]).parse_args(words).action
     makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text()
     for line in text.splitlines():
         if line.startswith("make "):
             assert f"\n{line.split()[1]}:" in makefile
+
+
+SCORES = "task,technique,dev,test\nrte,Standard,0.7,0.7\nrte,Standard,0.6,0.6\nrte,Mixout,0.8,0.8\n"
+
+
+def test_scores_from_elsewhere_make_a_report_and_a_table(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("scores.csv").write_text(SCORES)
+    code, out, _ = said(capsys, "report", "scores.csv", "--against", "scores.csv")
+    assert code == 0
+    assert "report: scores-report/report.html" in out
+    assert (tmp_path / "scores-report" / "report.html").exists()
+    code, out, _ = said(capsys, "table", "scores.csv", "--cell", "mean", "--to", "latex")
+    assert code == 0
+    assert r"\toprule" in out
+    assert "65.0" in out
+
+
+def test_wrong_scores_and_tables_are_told_without_a_traceback(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("scores.csv").write_text(SCORES)
+    for words, wrong in (
+        (["report", "nothing.csv"], "there is no file 'nothing.csv'"),
+        (["report", "scores.csv", "--test", "tset"], "Did you mean 'test'?"),
+        (["report", "scores.csv", "--against", "nothing.csv"], "there is no file"),
+        (["table", "scores.csv", "--rows", "seed"], "'seed' is not one of"),
+    ):
+        code, _, err = said(capsys, *words)
+        assert code == 2
+        assert wrong in err
+        assert "Traceback" not in err

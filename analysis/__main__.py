@@ -1,0 +1,8 @@
+"""`python -m analysis FILE` writes a report; see `command.py`."""
+
+import sys
+
+from analysis.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
