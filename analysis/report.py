@@ -14,7 +14,7 @@ from markupsafe import Markup
 from analysis.against import against, against_table
 from analysis.answer import answer
 from analysis.caveats import caveats
-from analysis.frame import BLOCK, blocks, checked, final
+from analysis.frame import BLOCK, CELL, blocks, checked, final
 from analysis.render import (
     Table,
     best_strategy_table,
@@ -28,7 +28,7 @@ from analysis.render import (
     to_markdown,
 )
 from analysis.searches import search_tables
-from analysis.suite import SETTINGS, by_technique, headline, pretraining, suite_score, unfit
+from analysis.suite import SETTINGS, chosen, headline, pretraining, suite_score, unfit
 from analysis.tables import best_strategy, cells, stability
 from analysis.tuning import best_of_k, protocol
 from analysis.wide import (
@@ -210,8 +210,9 @@ def _choice(material: Material) -> Iterator[Table]:
     yield table
 
 
-def _wide(runs: pd.DataFrame, best: pd.DataFrame) -> Iterator[Table]:
+def _wide(material: Material) -> Iterator[Table]:
     """Tables over several tasks, models or kinds of pretraining, where there are several."""
+    runs, best = material.runs, material.best
     tasks, models = runs["task"].nunique(), runs["model"].nunique()
     if tasks > 1 and models > 1:
         yield headline_table(headline(runs))
@@ -223,7 +224,8 @@ def _wide(runs: pd.DataFrame, best: pd.DataFrame) -> Iterator[Table]:
             suite_score(runs, by=("model", "technique" if searched else "configuration"))
         )
     if tasks > 1:
-        yield technique_table(by_technique(runs))
+        shown = chosen(runs, ("model", "technique"))[CELL].drop_duplicates()
+        yield technique_table(material.cells.merge(shown))  # as `by_technique`, which counts anew
     settings = pretraining(runs)
     if len(settings[SETTINGS].drop_duplicates()) > 1:
         yield pretraining_table(settings)
@@ -329,7 +331,7 @@ def _unplotted(runs: pd.DataFrame) -> str:
 SECTIONS: tuple[Section, ...] = (
     _choice,
     _compared,
-    lambda m: _wide(m.runs, m.best),
+    _wide,
     lambda m: [cells_table(m.cells)],
     lambda m: [stability_table(m.scatter)],
     _plots,

@@ -169,12 +169,14 @@ def task_facts(block: pd.DataFrame) -> Row:
     Args:
         block: Rows of `checked` runs that share a task.
     """
-    largest = block[["dev", "test", "floor", "test_floor"]].abs().max().max()
+    known = block[["dev", "test", "floor", "test_floor"]]
+    negated = known.max().max() < 0  # an error with its sign turned is no share
+    largest = known.abs().max().max()
     higher = bool(block["higher_is_better"].iloc[0])
     return {
         "metric": block["metric"].iloc[0],
         "higher_is_better": higher,
-        "scale": 100.0 if higher and not largest > 1 else 1.0,
+        "scale": 100.0 if higher and not (largest > 1 or negated) else 1.0,
     }
 
 

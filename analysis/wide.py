@@ -23,6 +23,7 @@ from analysis.render import (
 
 Texts = dict[str, Callable[[Row], str]]  # header: what stands below it
 
+NAMED = 8  # tasks that a caption names before it only counts
 SCATTER = "Mean (sd) of test scores over seeds; the sd has divisor n − 1."
 FAILED = (
     f"{DAGGER} a run failed; it enters with its score, or the constant answer's if it has none."
@@ -211,7 +212,10 @@ def _metrics(found: pd.DataFrame) -> str:
         tasks.setdefault(named, []).append(row.task)
     if len(tasks) == 1:
         return f"Metric {next(iter(tasks))}."
-    parts = [f"{metric} on {', '.join(sorted(names))}" for metric, names in tasks.items()]
+    parts = [
+        f"{metric} on {', '.join(sorted(names)) if len(names) <= NAMED else f'{len(names)} tasks'}"
+        for metric, names in tasks.items()
+    ]
     return f"Metrics: {'; '.join(parts)}."
 
 

@@ -53,7 +53,40 @@ def test_tables_lie_beside_the_report(page, runs):
         for name in ("best_strategy", "suite", "by_technique", "cells", "stability")
         for ending in ("csv", "md", "tex")
     }
-    assert len(pd.read_csv(page.parent / "runs.csv")) == len(runs)
+    for read, name in ((pd.read_csv, "runs.csv"), (pd.read_parquet, "runs.parquet")):
+        kept = read(page.parent / name)
+        assert len(kept) == len(runs)
+        assert {"task", "seed", "metric", "dev", "test", "seconds", "versions"} <= set(kept)
+    assert not (page.parent / "predictions.parquet").exists()
+
+
+def test_predictions_lie_beside_the_report(clean, tmp_path):
+    found = clean[clean["seed"] == 0]
+    predictions = pd.DataFrame({"key": found["key"].iloc[0], "id": ["a", 1], "label": ["x", 0.5]})
+    write_report(found, pd.DataFrame(), tmp_path, predictions=predictions)
+    assert pd.read_parquet(tmp_path / "predictions.parquet")["label"].tolist() == ["x", "0.5"]
+
+
+def test_many_tasks_fold_and_the_page_says_what_is_not_drawn(clean, tmp_path):
+    few = clean[(clean["task"] == "rte") & (clean["configuration"] == "Standard")]
+    many = pd.concat(
+        few.assign(task=f"t{i:02}", cell=f"t{i}", key=few["key"] + str(i)) for i in range(50)
+    )
+    page = write_report(many, pd.DataFrame(), tmp_path).read_text()
+    assert "Answers for all 50" in page
+    assert "Of 50 tasks and models, 50 have one configuration" in page
+    assert "the first 12 of 50 tasks and models" in page
+    assert page.count("<svg") == 24
+    assert page.count('class="filter" type="search" placeholder="filter 50 rows"') >= 2
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_without_dev_scores_nothing_is_recommended(clean, tmp_path):
+    page = write_report(clean.assign(dev=np.nan), pd.DataFrame(), tmp_path).read_text()
+    assert "Nothing is recommended: no run has a dev score" in page
+    assert "No dev scores at all: rte, terms" in page
+    assert page.count("<svg") == 4  # test scores are drawn all the same
 
 
 def test_wide_tables_are_there_where_there_is_something_to_compare(clean, tmp_path):
@@ -138,6 +171,11 @@ def test_one_odd_run_is_told(change, part, clean):
 @pytest.mark.parametrize(
     ("change", "part"),
     [
+        (
+            {"floor": np.nan, "test_floor": np.nan},
+            "What a constant answer scores is not known: rte",
+        ),
+        ({"test": np.nan}, "No test scores at all: rte, terms"),
         ({"dev_rows": 120}, "Small dev sets: rte (120 rows), terms (120 rows)"),
         ({"head": 0}, "hold the head seed fixed"),
         ({"order": [seed // 2 for seed in range(7)] * 10}, "share order seeds"),

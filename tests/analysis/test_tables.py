@@ -306,3 +306,8 @@ def test_a_task_has_one_type(runs):
 def test_all_mistakes_are_said_at_once(runs):
     with pytest.raises(ValueError, match=r"(?s)crashed.*more than one metric"):
         cells(runs.assign(outcome="crashed", metric=runs["seed"].astype(str)))
+
+
+def test_a_negated_error_is_not_shown_in_points(clean):
+    found = cells(clean.assign(dev=-clean["dev"], test=-clean["test"], floor=-1.0, test_floor=-1.0))
+    assert set(found["scale"]) == {1.0}
