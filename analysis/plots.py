@@ -54,8 +54,8 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     scale = float(cells["scale"].iloc[0])
     parts = configurations(block)
     labels = list(cells["configuration"])
-    with _style():
-        figure, axes = _lines(labels)
+    with style():
+        figure, axes = lines(labels)
         baseline = baseline_of(cells)
         drawn = {label: scores(parts[label], "test") for label in labels}
         for place, label in enumerate(labels):
@@ -72,7 +72,7 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
                 color=GREY,
                 fontsize=8,
             )
-        axes.set_xlabel(f"test {_metric(cells)}")
+        axes.set_xlabel(f"test {metric_label(cells)}")
         _legend(axes, drawn)
     return figure
 
@@ -88,7 +88,7 @@ def plot_mean_and_sd(cells: pd.DataFrame) -> Figure:
     """
     labels = list(cells["configuration"])
     scale = float(cells["scale"].iloc[0])
-    with _style():
+    with style():
         figure = Figure(figsize=(7.6, _height(labels)), layout="constrained")
         panels: Any = figure.subplots(1, 2, sharey=True)
         baseline = baseline_of(cells)
@@ -128,7 +128,7 @@ def plot_curves(curves: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     baseline = baseline_of(cells)
     columns = min(len(labels), 4)
     rows = -(-len(labels) // columns)
-    with _style():
+    with style():
         figure = Figure(figsize=(max(1.9 * columns, 3.8), 1.75 * rows + 0.5), layout="constrained")
         grid: Any = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, label in zip(grid.flat, labels, strict=False):
@@ -141,7 +141,7 @@ def plot_curves(curves: pd.DataFrame, cells: pd.DataFrame) -> Figure:
                 axes.plot(base.index, base["mean"], color=BLACK, linewidth=1, linestyle="--")
             ended = stopped[stopped["configuration"] == label]
             axes.scatter(ended["epoch"], ended["value"] * scale, zorder=3, **_DIVERGED)
-            axes.set_title(_wrapped(label, 28), fontsize=7.5)
+            axes.set_title(wrapped(label, 28), fontsize=7.5)
             axes.xaxis.get_major_locator().set_params(integer=True)
         for axes in list(grid.flat)[len(labels) :]:
             axes.set_visible(False)
@@ -162,7 +162,7 @@ def plot_best_of_k(best: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     """
     scale = float(cells["scale"].iloc[0])
     looks = [(c, s) for s in ("-", "--", ":") for c in (BLUE, ORANGE, RED, GREEN, BLACK)]
-    with _style():
+    with style():
         figure = Figure(figsize=(7.6, 3.4), layout="constrained")
         axes = figure.add_subplot()
         for number, (technique, part) in enumerate(best.sort_values("k").groupby("technique")):
@@ -172,7 +172,7 @@ def plot_best_of_k(best: pd.DataFrame, cells: pd.DataFrame) -> Figure:
             )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("configurations tried")
-        axes.set_ylabel(f"best dev {_metric(cells)}")
+        axes.set_ylabel(f"best dev {metric_label(cells)}")
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure
 
@@ -185,7 +185,7 @@ def to_svg(figure: Figure, name: str) -> str:
         name: Prefix of every id in it, so that several figures can stand on one page.
     """
     buffer = io.StringIO()
-    with _style(), mpl.rc_context({"svg.hashsalt": name}):
+    with style(), mpl.rc_context({"svg.hashsalt": name}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing)
     text = buffer.getvalue()
@@ -195,7 +195,8 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """What all figures share: fonts, colours, no frame."""
     with mpl.rc_context(_STYLE):
         yield
 
@@ -204,7 +205,8 @@ def _height(labels: list[str]) -> float:
     return 0.9 + 0.3 * max(len(labels), 2)  # inches
 
 
-def _lines(labels: list[str]) -> tuple[Figure, Axes]:
+def lines(labels: list[str]) -> tuple[Figure, Axes]:
+    """A figure with a named line per label, the first on top."""
     figure = Figure(figsize=(7.6, _height(labels) + 0.35), layout="constrained")
     axes = figure.add_subplot()
     _name_lines(axes, labels)
@@ -212,17 +214,19 @@ def _lines(labels: list[str]) -> tuple[Figure, Axes]:
 
 
 def _name_lines(axes: Axes, labels: list[str]) -> None:
-    axes.set_yticks(range(len(labels)), [_wrapped(label, 30) for label in labels], fontsize=8)
+    axes.set_yticks(range(len(labels)), [wrapped(label, 30) for label in labels], fontsize=8)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
 
 
-def _wrapped(label: str, width: int) -> str:
+def wrapped(label: str, width: int) -> str:
+    """A label on two lines at most."""
     return "\n".join(textwrap.wrap(label, width, max_lines=2, placeholder="…"))
 
 
-def _metric(cells: pd.DataFrame) -> str:
+def metric_label(cells: pd.DataFrame) -> str:
+    """The metric of some cells, its direction and unit."""
     first = cells.iloc[0]
     return metric_text(first["metric"], bool(first["higher_is_better"]), scale=first["scale"])
 

@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.plots import BLACK, BLUE, GREEN, GREY, ORANGE, RED
-from analysis.plots import _style as style
-from analysis.plots import _wrapped as wrapped
+from analysis.plots import BLACK, BLUE, GREEN, GREY, ORANGE, RED, style, wrapped
 
 LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (RED, ":"))  # told apart in grey as well
 STEP = 0.3  # inches between two lines of a diagram

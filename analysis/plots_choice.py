@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.frame import baseline_of
-from analysis.plots import BLUE, ORANGE, _metric, _style, _wrapped
+from analysis.plots import BLUE, ORANGE, metric_label, style, wrapped
 
 
 def plot_plane(front: pd.DataFrame) -> Figure:
@@ -24,7 +24,7 @@ def plot_plane(front: pd.DataFrame) -> Figure:
     scale = float(front["scale"].iloc[0])
     shown = front[front["dev_sd"].notna()]
     baseline = baseline_of(front)
-    with _style():
+    with style():
         height = max(3.4, 0.6 + 0.2 * len(shown))
         figure = Figure(figsize=(7.6, height), layout="constrained")
         panels: Any = figure.subplots(1, 2, width_ratios=(1.5, 1))
@@ -46,12 +46,12 @@ def plot_plane(front: pd.DataFrame) -> Figure:
             place = 1 - (number - 0.5) / len(shown)
             key.plot([0.04], [place], markersize=5, linestyle="", clip_on=False, **mark)
             failed = f", {row['failed']} failed" if row["failed"] else ""
-            label = _wrapped(row["configuration"], 34).replace("\n", " ")
+            label = wrapped(row["configuration"], 34).replace("\n", " ")
             text = f"{number}  {label} ({row['membership']:.0%}{failed})"
             key.text(0.1, place, text, va="center", fontsize=7.5)
         key.set(xlim=(0, 1), ylim=(0, 1))
         key.axis("off")
-        axes.set_xlabel(f"mean dev {_metric(front)}")
+        axes.set_xlabel(f"mean dev {metric_label(front)}")
         axes.set_ylabel("sd over seeds")
         axes.margins(0.12)
         axes.set_ylim(bottom=0)

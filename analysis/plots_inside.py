@@ -8,7 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from analysis.load import STREAMS
-from analysis.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, RED, _lines, _style
+from analysis.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, RED, lines, style
 
 _PURPLE, _SKY, _YELLOW = "#CC79A7", "#56B4E9", "#F0E442"  # the rest of the palette
 _COLOURS = {
@@ -38,8 +38,8 @@ def plot_sources(found: pd.DataFrame) -> Figure:
     """
     scored = found[(found["of"] == "score") & found["share"].notna()]
     labels = list(found["configuration"].unique())
-    with _style():
-        figure, axes = _lines(labels)
+    with style():
+        figure, axes = lines(labels)
         begin = np.zeros(len(labels))
         places = {label: place for place, label in enumerate(labels)}
         drawn: set[str] = set()
@@ -89,7 +89,7 @@ def plot_disagreement(distances: pd.DataFrame) -> Figure:
     values, names = values[np.ix_(order, order)], [str(distances.index[i]) for i in order]
     np.fill_diagonal(values, np.nan)
     size = min(2.6 + 0.16 * len(names), 7.6)
-    with _style():
+    with style():
         figure = Figure(figsize=(size + 0.9, size), layout="constrained")
         axes = figure.add_subplot()
         known = values[~np.isnan(values)]
@@ -122,7 +122,7 @@ def plot_flips(found: pd.DataFrame) -> Figure:
     """
     right = np.sort(found["right"].dropna().to_numpy("float64"))[::-1]
     examples = max(right.size, 1)
-    with _style():
+    with style():
         figure = Figure(figsize=(7.6, 2.6), layout="constrained")
         axes: Any = figure.add_subplot()
         edges = np.arange(right.size + 1) / examples * 100
