@@ -61,6 +61,11 @@ def _choice(row: Row) -> list[str]:
     if row.unscored:
         waiting = _listed(str(row.unscored).split("; "))
         first = f"So far, of those with a score: {first} No score yet: {waiting}."
+    if row.finished and row.failed == row.finished:
+        first = (
+            f"Nothing here can be recommended: all runs of {row.recommended}, which was picked by "
+            f"{row.decided_by}, failed."
+        )
     return [first, result, *([row.sensitivity] if row.sensitivity else [])]
 
 

@@ -11,6 +11,9 @@ from analysis import answer, best_strategy, caveats, cells, stability, write_rep
 from analysis.frame import checked
 from analysis.plots import plot_curves, plot_mean_and_sd, plot_scores, to_svg
 
+NARROW = ["best_strategy", "cells", "stability", "pareto", "transfer"]  # of one task and model
+OVER_TASKS = ["ranks", "aggregates", "rope"]
+
 
 def test_the_report_needs_nothing_else(page):
     page = page.read_text()
@@ -29,7 +32,7 @@ def test_the_report_answers_and_warns(page, runs):
     for sentences in answer(best_strategy(runs), stability(runs)).values():
         for sentence in sentences:
             assert sentence in text
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 6 + 2 + 2  # by task; fronts; ranks and profiles
     assert "torch 2.13.0" in page
     assert "22,713,216" in page
 
@@ -50,7 +53,7 @@ def test_tables_lie_beside_the_report(page, runs):
     names = {path.name for path in (page.parent / "tables").iterdir()}
     assert names == {
         f"{name}.{ending}"
-        for name in ("best_strategy", "suite", "by_technique", "cells", "stability")
+        for name in (*NARROW, *OVER_TASKS, "suite", "by_technique", "groups", "pairs")
         for ending in ("csv", "md", "tex")
     }
     for read, name in ((pd.read_csv, "runs.csv"), (pd.read_parquet, "runs.parquet")):
@@ -60,11 +63,26 @@ def test_tables_lie_beside_the_report(page, runs):
     assert not (page.parent / "predictions.parquet").exists()
 
 
-def test_predictions_lie_beside_the_report(clean, tmp_path):
-    found = clean[clean["seed"] == 0]
-    predictions = pd.DataFrame({"key": found["key"].iloc[0], "id": ["a", 1], "label": ["x", 0.5]})
-    write_report(found, pd.DataFrame(), tmp_path, predictions=predictions)
-    assert pd.read_parquet(tmp_path / "predictions.parquet")["label"].tolist() == ["x", "0.5"]
+def test_predictions_are_read_and_lie_beside_the_report(clean, tmp_path):
+    rte = clean[clean["task"] == "rte"]
+    about = rte[["key", "task", "model", "configuration", "stage", "seed"]].assign(split="test")
+    gold = pd.DataFrame({"id": list("abcd"), "label": ["yes", "no", "yes", "no"]})
+    predictions = about.merge(gold, how="cross")
+    side = np.random.default_rng(0).normal(np.where(predictions["label"] == "yes", 1, -1))
+    predictions = predictions.assign(logit_no=-side, logit_yes=side)
+    page = write_report(rte, pd.DataFrame(), tmp_path, predictions=predictions).read_text()
+    sections = re.findall(r'<section id="(\w+)">', page)
+    assert {"agreement", "seeds_and_examples", "ensembles", "flips"} <= set(sections)
+    assert "test examples on which every two seeds differ" in page
+    assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == len(predictions)
+
+
+def test_crossed_seeds_show_where_the_variance_is_from(clean, tmp_path):
+    cell = clean[(clean["task"] == "rte") & (clean["configuration"] == "Standard")].head(6)
+    crossed = cell.assign(head=[0, 0, 1, 1, 2, 2], order=[0, 1] * 3, noise=0, seed=pd.NA)
+    page = write_report(crossed, pd.DataFrame(), tmp_path).read_text()
+    assert '<section id="sources">' in page
+    assert "Shares of the variance over seeds by stream" in page
 
 
 def test_many_tasks_fold_and_the_page_says_what_is_not_drawn(clean, tmp_path):
@@ -86,7 +104,7 @@ def test_without_dev_scores_nothing_is_recommended(clean, tmp_path):
     page = write_report(clean.assign(dev=np.nan), pd.DataFrame(), tmp_path).read_text()
     assert "Nothing is recommended: no run has a dev score" in page
     assert "No dev scores at all: rte, terms" in page
-    assert page.count("<svg") == 4  # test scores are drawn all the same
+    assert page.count("<svg") == 4 + 2  # test scores and ranks are drawn all the same
 
 
 def test_wide_tables_are_there_where_there_is_something_to_compare(clean, tmp_path):
@@ -97,14 +115,20 @@ def test_wide_tables_are_there_where_there_is_something_to_compare(clean, tmp_pa
         )
 
     one = clean[clean["task"] == "rte"]
-    assert found(one) == ["best_strategy", "cells", "stability"]
+    assert found(one) == NARROW
     other = {"model": "electra", "objective": "replaced tokens"}
     two = pd.concat([clean, clean.assign(**other, key="x" + clean["key"])])
-    several = ["headline", "strategies", "suite", "by_technique", "pretraining"]
-    assert found(two) == ["best_strategy", *several, "cells", "stability"]
+    several = ["headline", "strategies", "suite", "by_technique", "pretraining", *OVER_TASKS]
+    assert found(two) == [NARROW[0], *several, *NARROW[1:], "groups"]
     errors = two["dev"].where(two["task"] != "rte", 2 - two["dev"])  # of the one task
     falls = two.assign(dev=errors, higher_is_better=two["task"] != "rte")
     assert "suite" not in found(falls)
+
+
+def test_what_failed_throughout_is_not_recommended(clean):
+    failed = clean.assign(collapsed=True, collapse_rule="at_floor")
+    for sentences in answer(best_strategy(failed), stability(failed)).values():
+        assert sentences[0].startswith("Nothing here can be recommended: all runs of ")
 
 
 def test_text_from_the_study_is_escaped(runs, curves, tmp_path):
