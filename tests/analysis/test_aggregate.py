@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics.aggregate import aggregate
+from analysis.statistics.aggregate import Runs, aggregate, resampled
 from analysis.statistics.profiles import run_profile, task_profile
 
 NAMES = ("mean", "median", "iqm", "optimality_gap")
@@ -198,3 +198,18 @@ def test_a_single_run_or_none_has_no_band():
         assert found[0] == 0.5
         assert np.isnan(found[1:]).all()
     assert np.isnan(profiles_of([[0.4, np.nan]], [0.5])[0]).all()
+
+
+@pytest.mark.parametrize("tasks", ["fixed", "resampled"])
+def test_of_many_runs_the_middle_half_is_that_of_the_resample_written_out(tasks):
+    scores = np.random.default_rng(0).normal(0.7, 0.1, (100, 8, 1))
+    how = {"unit": "cell", "tasks": tasks, "resamples": 300}
+    found = aggregate(scores, **how, rng=np.random.default_rng(1))
+    runs = Runs.of(scores, "cell")
+    pooled = runs.values[:, :, 0].T.ravel()  # task by task, as the weights are stacked
+    replicates = []
+    for weights, _ in resampled(runs, **how, rng=np.random.default_rng(1)):
+        counts = np.rint(800 * np.concatenate(list(weights.values()))).astype(int)
+        replicates += [stats.trim_mean(np.repeat(pooled, own), 0.25) for own in counts.T]
+    expected = np.quantile(replicates, [0.025, 0.975])
+    assert found.iqm[1:, 0] == pytest.approx(expected, abs=1e-6)
