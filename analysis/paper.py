@@ -254,17 +254,18 @@ def _notes(
         notes.append(f"A {what} is what dev recommends, task by task.")
     gone, failed = int(found["missing"].sum()), int((found["diverged"] + found["collapsed"]).sum())
     if gone:
-        notes.append(f"{gone} runs are missing and left out.")
+        notes.append(f"{gone} {'run is' if gone == 1 else 'runs are'} missing and left out.")
     if failed:
         notes.append(
-            f"{failed} runs failed; they enter with their score, or the constant answer's."
+            f"{failed} {'run' if failed == 1 else 'runs'} failed, which counts with its score, or "
+            "the constant answer's."
         )
     if cell in OF_MEANS and several:
         notes.append(
             f"{BETTER} better, {WORSE} worse than {BASELINE} (5%, Welch's test, or a permutation "
             "test where runs failed; Holm-adjusted within a task and model)."
             if marks
-            else f"Nothing differs from {BASELINE} at 5% (Holm-adjusted), or there is none."
+            else f"Nothing is shown to differ from {BASELINE} (5%, Holm-adjusted)."
         )
     if bold:
         notes.append("Bold: the best mean, and all that a Welch test does not tell from it (5%).")
