@@ -257,8 +257,8 @@ def _notes(
         notes.append(f"{gone} {'run is' if gone == 1 else 'runs are'} missing and left out.")
     if failed:
         notes.append(
-            f"{failed} {'run' if failed == 1 else 'runs'} failed, which counts with its score, or "
-            "the constant answer's."
+            f"{failed} {'run' if failed == 1 else 'runs'} failed; one that fails enters with its "
+            "score, or the constant answer's."
         )
     if cell in OF_MEANS and several:
         notes.append(
