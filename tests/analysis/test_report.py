@@ -74,6 +74,8 @@ def test_predictions_are_read_and_lie_beside_the_report(clean, tmp_path):
     sections = re.findall(r'<section id="(\w+)">', page)
     assert {"agreement", "seeds_and_examples", "ensembles", "flips"} <= set(sections)
     assert "test examples on which every two seeds differ" in page
+    assert "data:image/png" in page  # the heat map, which the page's own policy must let through
+    assert "img-src data:" in page
     assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == len(predictions)
 
 
