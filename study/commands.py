@@ -194,7 +194,7 @@ def recommend(arguments: argparse.Namespace) -> int:
         max_seconds=arguments.max_seconds,
         prefer=arguments.prefer,
     )
-    found["paste"] = _to_paste(found, home)
+    found["paste"] = [_to_paste(key, home) for key in found["key"]]
     if arguments.json:
         print(found.to_json(orient="records"))
     else:
@@ -433,23 +433,20 @@ def export(arguments: argparse.Namespace) -> int:
 # --- helpers ----------------------------------------------------------------------------------
 
 
-def _to_paste(found: pd.DataFrame, home: Home) -> list[str]:
-    """The lines of a study file that state each recommended configuration."""
+def _to_paste(key: str, home: Home) -> str:
+    """The lines of a study file that state what a run trained with; empty for no key."""
     from analysis.load import find_run
     from study.study import own_code, run_from
 
-    keys = {name: key for name, key in zip(found["recommended"], found["key"], strict=True) if key}
-    lines = {"": ""}
-    for name, key in keys.items():
-        spec = find_run(key, home.uri)["spec"]
-        if own := own_code(spec):
-            lines[name] = f"# uses {', '.join(own)}: copy it from the study file"
-            continue
-        cell = run_from(spec).cell
-        fields = ", ".join(f"{field}={value!r}" for field, value in cell.recipe.canonical().items())
-        parts = " + ".join(map(repr, getattr(cell.technique, "parts", [cell.technique])))
-        lines[name] = f"recipe=Recipe({fields}),\ntechniques=[{parts}],"
-    return [lines[name] for name in found["recommended"]]
+    if not key:
+        return ""
+    spec = find_run(key, home.uri)["spec"]
+    if own := own_code(spec):
+        return f"# uses {', '.join(own)}: copy it from the study file"
+    cell = run_from(spec).cell
+    fields = ", ".join(f"{field}={value!r}" for field, value in cell.recipe.canonical().items())
+    parts = " + ".join(map(repr, getattr(cell.technique, "parts", [cell.technique])))
+    return f"recipe=Recipe({fields}),\ntechniques=[{parts}],"
 
 
 def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.Namespace) -> int:

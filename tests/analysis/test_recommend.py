@@ -355,3 +355,15 @@ def test_the_plane_is_drawn_and_repeats(runs):
     assert "1 failed" in svg
     lone = pareto(runs[runs["seed"] == 0])
     assert "mean dev accuracy" in to_svg(plot_plane(lone[lone["task"] == "rte"]), "plane")
+
+
+def test_a_key_is_that_of_a_run_of_its_own_task(clean):
+    found = recommend(clean)
+    task_of = clean.set_index("key")["task"]
+    assert [task_of[key] for key in found["key"]] == found["task"].tolist()
+
+
+def test_what_failed_throughout_has_nothing_to_paste(clean):
+    found = recommend(clean.assign(collapsed=True, collapse_rule="at_floor"))
+    assert (found["key"] == "").all()
+    assert all("nothing can be recommended" in said for said in advice(found))
