@@ -109,7 +109,8 @@ CORE = [
             {"study.techniques.standard", "study.techniques.TECHNIQUES"},
         ),
         (["study/tracking.py", "study/runner.py", "study/tuning.py"], {"analysis"}),
-        (sorted(map(str, Path("analysis").glob("*.py"))), {"torch", "ray", "study"}),
+        (sorted(map(str, Path("analysis").rglob("*.py"))), {"torch", "ray", "study"}),
+        (sorted(map(str, Path("analysis/statistics").glob("*.py"))), {"pandas", "matplotlib"}),
         (sorted(map(str, Path("search_spaces").glob("*.py"))), {"torch", "study"}),
         (sorted(map(str, Path("study/designs").glob("*.py"))), {"analysis", "study.designs"}),
     ],
@@ -117,6 +118,12 @@ CORE = [
 def test_rooms_import_only_what_they_may(files, never):
     for file in files:
         assert under(imports(ROOT / file), never) == set(), file
+
+
+def test_statistics_know_nothing_of_frames():
+    for file in sorted((ROOT / "analysis" / "statistics").glob("*.py")):
+        own = {name for name in imports(file) if under({name}, {"analysis"})}
+        assert own == under(own, {"analysis.statistics"}), file
 
 
 def test_no_technique_imports_another():
