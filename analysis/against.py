@@ -1,5 +1,6 @@
 """Two studies side by side, or a study and published runs: the cells that both have."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 
 from analysis.frame import CELL, Malformed, checked, final, scores
 from analysis.render import (
+    DAGGER,
     NBSP,
     SHARED_COLUMNS,
     Table,
@@ -37,7 +39,8 @@ def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per task, model and configuration of the final stage in either: where (`both`,
-        `first` or `second`), metric, higher_is_better, scale; of each side n, missing, failed,
+        `first` or `second`), settings (`same` or `other`, by the keys of the two cells; empty where
+        one has none, as scores from elsewhere), metric, higher_is_better, scale; of each side n, missing, failed,
         mean and sd (`other_n` and so on of the second); and of cells in both the difference (first
         minus second) with its Welch interval, p (Welch's, or of a permutation test where a run
         failed: `method`), p_holm (over the cells in both), ratio (of sds, first over second) with
@@ -59,6 +62,7 @@ def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
         task = str(label[0])
         row: Row = dict(zip(CELL, label, strict=True)) | facts[0].get(task, facts[1].get(task, {}))
         row["where"] = "both" if first and second else "first" if first else "second"
+        row["settings"] = _settings(*(c[label]["cell"].iloc[0] for c in cells if label in c))
         row |= _side(first, "") | _side(second, "other_")
         row |= versus(first, second, key=("against", *map(str, label)))
         rows.append(row)
@@ -123,7 +127,7 @@ def against_table(found: pd.DataFrame, name: str, other: str) -> Table:
     both = found[found["where"] == "both"]
     columns = {
         **SHARED_COLUMNS,
-        "Configuration": lambda r: r.configuration,
+        "Configuration": lambda r: r.configuration + (DAGGER if r.settings == "other" else ""),
         "n": lambda r: f"{r.n},{NBSP}{r.other_n}",
         "Failed": lambda r: f"{r.failed},{NBSP}{r.other_failed}",
         "Missing": lambda r: f"{r.missing},{NBSP}{r.other_missing}",
@@ -147,6 +151,8 @@ def against_table(found: pd.DataFrame, name: str, other: str) -> Table:
         "Holm-adjusted over the rows.",
         *_only(found, name, other),
     ]
+    if (both["settings"] == "other").any():
+        notes.append(f"{DAGGER} The same label with other settings, data or weights: keys differ.")
     table = table_of(
         "against", f"{name} against {other}", both, columns, notes=notes, details=["Missing"]
     )
@@ -165,6 +171,13 @@ def _only(found: pd.DataFrame, name: str, other: str) -> list[str]:
             more = f" and {len(labels) - 6} more" if len(labels) > 6 else ""
             sentences.append(f"Only in {who}: {', '.join(labels[:6])}{more}.")
     return sentences
+
+
+def _settings(*keys: str) -> str:
+    """Whether two cells are the same one; a key is 12 hex digits."""
+    if len(keys) < 2 or not all(re.fullmatch("[0-9a-f]{12}", key) for key in keys):
+        return ""
+    return "same" if keys[0] == keys[1] else "other"
 
 
 def _side(own: Scores | None, prefix: str) -> Row:

@@ -97,3 +97,14 @@ def test_the_report_shows_the_other_study(clean, others, tmp_path):
     assert (tmp_path / "tables" / "against.csv").exists()
     same = write_report(clean, pd.DataFrame(), tmp_path, others=clean).read_text()
     assert "small (first) against small (second)" in same
+
+
+def test_the_same_label_with_other_settings_is_marked(clean):
+    one = clean[(clean["task"] == "rte") & (clean["configuration"] == "Standard")]
+    one = one.assign(cell="0" * 12)
+    same, other = against(one, one), against(one, one.assign(cell="1" * 12))
+    assert same["settings"].tolist() == ["same"]
+    assert other["settings"].tolist() == ["other"]
+    assert "keys differ" not in to_text(against_table(same, "a", "b"))
+    assert "keys differ" in to_text(against_table(other, "a", "b"))
+    assert against(clean, clean)["settings"].unique().tolist() == [""]  # of elsewhere
