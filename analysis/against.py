@@ -43,9 +43,10 @@ def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
         one has none, as scores from elsewhere), metric, higher_is_better, scale; of each side n,
         missing, failed, mean and sd (`other_n` and so on of the second); and of cells in both the
         difference (first minus second) with its Welch interval, p (Welch's, or of a permutation
-        test where a run failed: `method`), p_holm (over the cells in both), ratio (of sds, first over second) with
-        its interval, spread_p (Brown-Forsythe) and spread_p_holm, `clean_difference` and `clean_p`
-        without failed runs, and `reason` why something of that is NaN.
+        test where a run failed: `method`), p_holm (over the cells in both), ratio (of sds, first
+        over second) with its interval, spread_p (Brown-Forsythe) and spread_p_holm,
+        `clean_difference` and `clean_p` without failed runs, and `reason` why something of that is
+        NaN.
 
     Raises:
         Malformed: If either is; or with every task that they score by another metric, in another
