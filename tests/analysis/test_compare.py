@@ -109,8 +109,9 @@ def test_suite_improvement_oracle(oracle):
         check(value=found.estimate)
 
 
-def test_improvement_interval_oracle(oracle):
-    for inputs, check in oracle("22_poi_intervals"):
+@pytest.mark.parametrize("family", ["19_stratified_bootstrap", "22_poi_intervals"])
+def test_improvement_interval_oracle(oracle, family):
+    for inputs, check in oracle(family, "stratified_bootstrap_poi"):
         found = improvement(*by_task(inputs), resamples=20_000, rng=np.random.default_rng(0))
         assert found.estimate == pytest.approx(check.expected["value"], abs=1e-9)
         check(lo=found.low, hi=found.high)
