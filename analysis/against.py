@@ -68,7 +68,7 @@ def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
         row |= versus(first, second, key=("against", *map(str, label)))
         rows.append(row)
     if not rows:
-        return pd.DataFrame(columns=[*CELL, "where", "metric", "n", "other_n", "difference"])
+        return pd.DataFrame(columns=[*CELL, "where", "settings", "metric", "n", "other_n"])
     found = pd.DataFrame(rows)
     for name in ("p", "spread_p"):
         found[f"{name}_holm"] = holm(found[name].to_numpy("float64"))
