@@ -22,7 +22,7 @@ from analysis.render import (
 from analysis.statistics.cell import Scores
 from analysis.statistics.common import stream
 from analysis.statistics.estimates import mean, sd
-from analysis.statistics.location import permutation, welch
+from analysis.statistics.location import mean_difference, welch
 from analysis.statistics.multiplicity import holm
 from analysis.statistics.spread import brown_forsythe, sd_ratio, sd_ratio_bootstrap
 from analysis.tables import task_facts
@@ -89,9 +89,8 @@ def versus(first: Scores | None, second: Scores | None, *, key: tuple[str, ...])
     if first is None or second is None:
         return _NOTHING
     a, b = first.all_floor, second.all_floor
-    gap, p, method = welch(a, b), np.nan, "Welch"
-    if failed := bool(first.failed.any() or second.failed.any()):
-        method, p = "permutation", permutation(a, b).p
+    gap, method = mean_difference(first, second)
+    if first.failed.any() or second.failed.any():
         ratio = sd_ratio_bootstrap(a, b, rng=stream(*key, "sd_ratio"))
     else:
         ratio = sd_ratio(a, b)
@@ -100,7 +99,7 @@ def versus(first: Scores | None, second: Scores | None, *, key: tuple[str, ...])
         "difference": gap.estimate,
         "difference_low": gap.low,
         "difference_high": gap.high,
-        "p": p if failed else gap.p,
+        "p": gap.p,
         "method": method,
         "ratio": ratio.estimate,
         "ratio_low": ratio.low,

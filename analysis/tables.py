@@ -23,7 +23,7 @@ from analysis.statistics.common import ALPHA, DECIMALS, FloatArray, stream
 from analysis.statistics.effects import probability_of_improvement
 from analysis.statistics.estimates import mean, sd
 from analysis.statistics.intervals import wilson_interval
-from analysis.statistics.location import permutation, welch
+from analysis.statistics.location import mean_difference, welch
 from analysis.statistics.multiplicity import holm
 from analysis.statistics.power import minimum_detectable_ratio
 from analysis.statistics.spread import brown_forsythe, fisher, sd_ratio, sd_ratio_bootstrap
@@ -299,16 +299,12 @@ def _against_baseline(test: Mapping[str, Scores], baseline: str, *, sign: float)
             rows[label]["reason"] = "is_baseline"
             continue
         a, b = own.all_floor, base.all_floor
-        gap = welch(a, b)
-        p, method = gap.p, "Welch"
-        if own.failed.any() or base.failed.any():
-            p = permutation(a, b).p
-            method = "permutation"
+        gap, method = mean_difference(own, base)
         rows[label] = {
             "difference": gap.estimate,
             "difference_low": gap.low,
             "difference_high": gap.high,
-            "p": p,
+            "p": gap.p,
             "clean_p": welch(own.excluded, base.excluded).p,
             "improvement": probability_of_improvement(sign * a, sign * b),
             "method": method,

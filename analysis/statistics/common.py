@@ -47,18 +47,3 @@ def stream(*key: str) -> np.random.Generator:
 def constant(scores: FloatArray) -> bool:
     """Whether all scores are equal to twelve decimals; shape (n,), n at least 1."""
     return bool(np.ptp(np.round(scores, DECIMALS)) == 0)
-
-
-def resample_counts(n: int, resamples: int, rng: np.random.Generator) -> FloatArray:
-    """How often each of n things is in each bootstrap resample, shape (resamples, n).
-
-    Whatever is linear in the things is then a product with this matrix.
-
-    Args:
-        n: How many there are, at least 1.
-        resamples: How many to draw.
-        rng: Draws them.
-    """
-    drawn = rng.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=resamples * n)
-    return counts.reshape(resamples, n).astype(np.float64)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
+from analysis.statistics.cell import Scores
 from analysis.statistics.common import DECIMALS, LEVEL, FloatArray, Significance, constant
 from analysis.statistics.effects import wins
 from analysis.statistics.estimates import mean, sd
@@ -193,3 +194,20 @@ def paired_permutation(a: FloatArray, b: FloatArray) -> Significance:
         return Significance(0.0, np.nan, "zero_variance")
     ways = signs(gap.size)
     return Significance(mean(gap), ways.p(np.abs(gap @ ways.tried), abs(gap.sum())), "")
+
+
+def mean_difference(first: Scores, second: Scores) -> tuple[Difference, str]:
+    """Difference of the means of two cells; where a run failed, p is the permutation test's.
+
+    Args:
+        first: A cell; its failed runs enter at their score, or the floor.
+        second: Another.
+
+    Returns:
+        The difference with Welch's interval, and whose p it has: `Welch` or `permutation`.
+    """
+    a, b = first.all_floor, second.all_floor
+    gap = welch(a, b)
+    if first.failed.any() or second.failed.any():
+        return gap._replace(p=permutation(a, b).p), "permutation"
+    return gap, "Welch"

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from analysis.statistics.common import LEVEL, N_BOOT, FloatArray, resample_counts
+from analysis.statistics.common import LEVEL, N_BOOT, FloatArray
+from analysis.statistics.resampling import resample_counts
 
 Metric = Callable[[FloatArray], FloatArray]
 

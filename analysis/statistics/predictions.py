@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from analysis.statistics.common import LEVEL, N_BOOT, BoolArray, FloatArray, resample_counts
+from analysis.statistics.common import LEVEL, N_BOOT, BoolArray, FloatArray
 from analysis.statistics.intervals import Interval, no_interval
+from analysis.statistics.resampling import resample_counts
 
 IntArray = npt.NDArray[np.int64]
 

@@ -36,6 +36,21 @@ def drawn(n: int, *, resamples: int, rng: np.random.Generator) -> IntArray:
     return found.T.astype(np.intp, order="C")
 
 
+def resample_counts(n: int, resamples: int, rng: np.random.Generator) -> FloatArray:
+    """How often each of n things is in each bootstrap resample, shape (resamples, n).
+
+    Whatever is linear in the things is then a product with this matrix.
+
+    Args:
+        n: How many there are, at least 1.
+        resamples: How many to draw.
+        rng: Draws them.
+    """
+    drawn = rng.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * n)
+    return counts.reshape(resamples, n).astype(np.float64)
+
+
 def _shortest(n: int) -> type[np.integer[Any]]:
     return np.int16 if n <= np.iinfo(np.int16).max else np.intp
 
