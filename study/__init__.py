@@ -1,5 +1,6 @@
 """Which way of fine-tuning can you trust? Studies over seeds, techniques, models and tasks."""
 
+from study.budget import Budget
 from study.cli import main, run
 from study.models import Model
 from study.search import Search, Tune
@@ -49,6 +50,7 @@ __all__ = [
     "Adapters",
     "BiasedAdam",
     "BitFit",
+    "Budget",
     "ByGroup",
     "ByTime",
     "ChildTuningD",

@@ -75,6 +75,7 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
             tracking.close(0.0)
             return Ending(study.name, len(runs), as_json=arguments.json).nothing_to_run()
         options = Options(
+            source=Path(source),
             address=arguments.address,
             workers=arguments.workers,
             keep_going=arguments.keep_going,

@@ -55,14 +55,22 @@ def line(progress: Progress, tracking: "Tracking") -> str:
     if progress.problems:
         parts.append(f"{len(progress.problems)} missing")
     if progress.retried:
-        parts.append(f"{progress.retried} retried")
+        parts.append(retried(progress))
     seconds = progress.seconds_left()
     parts.append(f"{duration(seconds)} left" if seconds is not None else "starting workers")
+    if progress.trouble:
+        parts.append(f"waiting: {progress.trouble}")
     if tracking.trouble:
         parts.append(f"MLflow: {tracking.trouble}")
     if best := _best(tracking):
         parts.append(best)
     return " · ".join(parts)
+
+
+def retried(progress: Progress) -> str:
+    """How often runs were started again, and why: `3 retried (2 machine, 1 memory)`."""
+    causes = ", ".join(f"{count} {cause}" for cause, count in progress.retried.items())
+    return f"{progress.retried.total()} retried ({causes})"
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.display import duration
+from study.display import duration, retried
 from study.feed import Progress
 from study.home import Home
 from study.study import Run
@@ -70,8 +70,9 @@ class Ending:
             self._json(
                 missing=lost,
                 waiting=waiting,
-                retried=progress.retried,
+                retried=dict(progress.retried),
                 stopped=progress.stopped,
+                closed=progress.closed,
                 problems=progress.problems,
                 paused=progress.paused,
             )
@@ -80,10 +81,12 @@ class Ending:
             _tables(self.name, home)
         except LookupError as error:  # the store is away
             complain(error.args[0])
-        state = "stopped" if progress.stopped else "finished"
+        if progress.closed:
+            complain(f"no further runs were begun: {progress.closed}")
+        state = "stopped" if progress.stopped or progress.closed else "finished"
         work = f"{duration(sum(progress.seconds))} of work on {progress.workers} workers"
-        retried = f", {progress.retried} retried" if progress.retried else ""
-        print(f"\n{state}: {self.runs - lost - waiting} of {self.runs} runs done, {work}{retried}")
+        again = f", {retried(progress)}" if progress.retried else ""
+        print(f"\n{state}: {self.runs - lost - waiting} of {self.runs} runs done, {work}{again}")
         if code:
             print(f"resume:  {typed()}")
         tell_next(self.name)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from study.faults import RETRIES, Cause, Fault
 from study.study import Run
 
 log = logging.getLogger(__name__)
@@ -25,10 +26,12 @@ class Progress:
         workers: Runs under way at once, as far as seen.
         problems: Why runs are missing, by run name.
         paused: Cells that stopped after the same error again and again.
-        retried: Times a run was started again after its worker died.
+        retried: Times a run was started again, by cause.
         seconds: Duration of each run finished since the start.
         began: When the first run was handed out (`time.monotonic`).
         stopped: Whether somebody asked to stop.
+        closed: Why no new runs begin, such as a budget that is spent; empty while they do.
+        trouble: What the study waits for, such as room on a disk; empty while it does not.
         traces: Where the tracebacks of failed runs are, one file per cell; None without any.
     """
 
@@ -37,10 +40,12 @@ class Progress:
     workers: int = 0
     problems: dict[str, str] = field(default_factory=dict)
     paused: list[str] = field(default_factory=list)
-    retried: int = 0
+    retried: Counter[Cause] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     stopped: bool = False
+    closed: str = ""
+    trouble: str = ""
     traces: Path | None = None
 
     @property
@@ -75,6 +80,7 @@ class Feed:
                 do first and those to do last. None where nothing is decided on the way.
         """
         self.runs = {run.key: run for run in runs}
+        self.faults: dict[str, Counter[Cause]] = {}  # of every run that was lost, by its key
         self._waiting = deque(runs)
         self._more = more
         self._under_way: set[str] = set()
@@ -84,8 +90,8 @@ class Feed:
         self._progress = progress
 
     def next(self) -> Run | None:
-        """The next run; None where there is none left."""
-        while self._waiting:
+        """The next run; None where none is waiting, or none may begin."""
+        while self._waiting and not self._progress.closed:
             run = self._waiting.popleft()
             if run.cell.name not in self._progress.paused:
                 self._under_way.add(run.key)
@@ -95,20 +101,47 @@ class Feed:
 
     @property
     def may_get_more(self) -> bool:
-        """Whether a run under way can still bring others."""
-        return self._more is not None and bool(self._under_way)
+        """Whether a run under way can still bring others, or itself again."""
+        return bool(self._under_way) and not self._progress.closed
 
-    def failed(self, run: Run, reason: str) -> None:
-        """Note a problem, and pause its cell where that is the same one again and again."""
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to hand out."""
+        return not (self._waiting or self._under_way) or bool(self._progress.closed)
+
+    def alone(self, run: Run) -> bool:
+        """Whether a run gets a machine to itself: it was out of memory beside others.
+
+        Linux ends such a process without a word, so a second death counts as that too.
+        """
+        seen = self.faults.get(run.key, Counter())
+        return seen["memory"] > 0 or seen["process"] > 1
+
+    def failed(self, run: Run, fault: Fault) -> bool:
+        """Note what kept a run from its outcome, and pause its cell where that is the code.
+
+        Returns:
+            Whether it will be tried again.
+        """
         self._under_way.discard(run.key)
-        self._progress.problems[run.name] = reason
+        seen = self.faults.setdefault(run.key, Counter())
+        seen[fault.cause] += 1
+        if seen[fault.cause] <= RETRIES[fault.cause]:
+            self._progress.retried[fault.cause] += 1
+            if self.alone(run):  # a whole machine is free when the others are done
+                self._waiting.append(run)
+            else:
+                self._waiting.appendleft(run)
+            return True
+        self._progress.problems[run.name] = fault.reason
         errors = self._errors.setdefault(run.cell.key, [])
-        errors.append(reason)
+        errors.append(fault.reason)
         repeated = Counter(errors).most_common(1)[0][1] >= SAME_ERRORS
         new = run.cell.key not in self._succeeded and run.cell.name not in self._progress.paused
         if repeated and new and not self._keep_going:
-            log.warning("%s is paused: %s", run.cell.name, reason)
+            log.warning("%s is paused: %s", run.cell.name, fault.reason)
             self._progress.paused.append(run.cell.name)
+        return False
 
     def succeeded(self, run: Run, dev: float) -> None:
         """Note an outcome: the cell works.

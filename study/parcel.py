@@ -5,6 +5,7 @@ import io
 import platform
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from study.data import Prepared
+from study.faults import Cause
 from study.metrics import metric_named
 from study.outbox import Entry
 from study.study import Run
@@ -50,8 +52,14 @@ def packed(outcome: Outcome, data: Prepared, *, started: float, ended: float) ->
     return Parcel(bare, predictions_of(outcome, data), started, ended, about)
 
 
-def entry_of(run: Run, parcel: Parcel) -> Entry:
-    """A finished run as MLflow will get it."""
+def entry_of(run: Run, parcel: Parcel, faults: Mapping[Cause, int]) -> Entry:
+    """A finished run as MLflow will get it.
+
+    Args:
+        run: Which.
+        parcel: What its worker sent.
+        faults: How often it was lost before, by cause.
+    """
     outcome, metric = parcel.outcome, metric_named(run.cell.task.metric)
     splits = run.cell.task.load().splits
     values = {
@@ -73,6 +81,8 @@ def entry_of(run: Run, parcel: Parcel) -> Entry:
         **{stream: str(number) for stream, number in run.seed._asdict().items()},
         **parcel.about,
     }
+    if faults:
+        tags["retried"] = ", ".join(f"{cause} {count}" for cause, count in faults.items())
     params = {
         "task": run.cell.task.name,
         "model": run.cell.model.name,

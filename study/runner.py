@@ -10,18 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from study.budget import Budget, Meter
 from study.data import Prepared, prepare_once
 from study.feed import Feed, More, Progress
 from study.home import Home
 from study.keeping import Shelf
+from study.notice import Notice
 from study.spec import SpecError
 from study.stages import Stage, Stages
-from study.study import Run, Study, problems
+from study.study import Run, Study, own_code, problems
 from study.tracking import Tracking
 
 Wanted = Callable[[Run], bool]
 
 PATIENCE_SECONDS = 300.0  # how long the end of a study waits for a store in trouble
+WATCH_SECONDS = 0.5  # between two looks at a request to stop and at the budget
+TROUBLE_SECONDS = 60.0  # a store may be away for a moment
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,14 @@ class Options:
     """How to run, as opposed to what.
 
     Attributes:
+        source: The study file.
         address: A Ray cluster; None takes the one that runs here, or starts one.
         workers: Runs under way at once at most; None uses all there is.
         keep_going: Do not pause cells that fail again and again.
         verbose: Show Ray's own messages.
     """
 
+    source: Path
     address: str | None = None
     workers: int | None = None
     keep_going: bool = False
@@ -75,34 +81,44 @@ def execute(
 
     Returns:
         Outcomes that wait in the outbox for a store in trouble.
+
+    Raises:
+        Unfit: If the cluster cannot be joined, or its machines cannot do the runs.
     """
     more = following(tracking, progress, wanted) if study.searches else None
     feed = Feed(runs, progress, keep_going=options.keep_going, more=more)
+    notice = Notice(study.name)
+    alone = _runs_here(options.address)
     try:
-        _settle(options)
-        from study import tuning  # Ray reads its environment when it is imported
+        _settle(alone, verbose=options.verbose)
+        from study import cluster, tuning  # Ray reads its environment when it is imported
 
         data = prepared(runs, home)
-        tuning.start(options.address, verbose=options.verbose)
+        own = {name for run in runs for name in own_code(run.spec())}
+        modules = cluster.own_modules(own, options.source)
+        cluster.join(options.address, own=modules, alone=alone, verbose=options.verbose)
         try:
-            with _stoppable(home, study.name):  # after the start, where Ray takes SIGTERM
+            shared = tuning.share(runs, data, study, home.study(study.name), alone=alone)
+            # After the start, where Ray takes SIGTERM.
+            with _watched(progress, tracking, home=home, study=study, notice=notice):
                 tuning.tune_all(
                     feed,
-                    data,
                     tracking,
                     progress,
                     study=study,
+                    shared=shared,
                     shelf=Shelf(home.models(study.name), study.keep),
+                    notice=notice,
                     workers=options.workers,
                     verbose=options.verbose,
-                    alone=_alone(options),
                 )
         finally:
-            tuning.end()
+            cluster.leave()
     except KeyboardInterrupt:
         progress.stopped = True
     finally:
         waiting = tracking.close(2.0 if progress.stopped else PATIENCE_SECONDS)
+    notice.ended(f"{progress.finished} of {progress.total} runs done")
     return waiting
 
 
@@ -141,13 +157,14 @@ def prepared(runs: list[Run], home: Home) -> dict[str, Prepared]:
     return made
 
 
-def _alone(options: Options) -> bool:
+def _runs_here(address: str | None) -> bool:
     """Whether no cluster was named and none runs here, so that Ray is started on this machine."""
-    running = Path(tempfile.gettempdir(), "ray", "ray_current_cluster").exists()
-    return options.address is None and "RAY_ADDRESS" not in os.environ and not running
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    running = Path(folder, "ray", "ray_current_cluster").exists()
+    return address is None and "RAY_ADDRESS" not in os.environ and not running
 
 
-def _settle(options: Options) -> None:
+def _settle(alone: bool, *, verbose: bool) -> None:
     """Set what Ray and Tune read from the environment when they are imported."""
     settings = {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -157,10 +174,10 @@ def _settle(options: Options) -> None:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    if not options.verbose:
+    if not verbose:
         settings["RAY_AIR_NEW_OUTPUT"] = "0"
         logging.getLogger("ray").setLevel(logging.CRITICAL)  # trouble is told in our own words
-    if _alone(options):
+    if alone:
         # The one switch with which Ray's servers listen on loopback, on every system.
         settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     for name, value in settings.items():
@@ -168,23 +185,34 @@ def _settle(options: Options) -> None:
 
 
 @contextmanager
-def _stoppable(home: Home, name: str) -> Iterator[None]:
-    """End on SIGTERM and on `study stop` as on Ctrl-C."""
+def _watched(
+    progress: Progress, tracking: Tracking, *, home: Home, study: Study, notice: Notice
+) -> Iterator[None]:
+    """End on SIGTERM and on `study stop` as on Ctrl-C; keep to the budget; tell of trouble."""
+    from study import cluster
+
     over = threading.Event()
+    meter = Meter(study.budget or Budget())
+    unit = "GPU" if study.gpus else "CPU"
 
     def interrupt(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     def watch() -> None:
-        while not over.wait(0.5):
-            if home.stop_asked(name):
+        troubled = 0.0
+        while not over.wait(WATCH_SECONDS):
+            if home.stop_asked(study.name):
                 interrupt()
                 return
+            progress.closed = progress.closed or meter.spent(cluster.held(unit)) or ""
+            troubled = troubled + WATCH_SECONDS if tracking.trouble else 0.0
+            if troubled > TROUBLE_SECONDS:
+                notice.trouble("mlflow", f"MLflow: {tracking.trouble}")
 
     before = signal.signal(signal.SIGTERM, interrupt)
     # A shell starts background jobs with SIGINT ignored, and Python then leaves it so.
     deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=watch, name="stop", daemon=True).start()
+    threading.Thread(target=watch, name="watch", daemon=True).start()
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny
 
 from study import metrics
+from study.budget import Budget
 from study.catalogue import MODELS
 from study.fitting import Setting
 from study.kinds import KINDS, Kind
@@ -238,6 +239,10 @@ class Study(Spec):
             again for it; `study export` makes their models.
         data: A folder where the tasks' relative paths start, before `STUDY_DATA`.
         gpus: Share of a GPU per run; 0 runs on CPUs. Book-keeping only: nothing limits memory.
+        needs: What else of a machine each run takes, by the name of Ray's resource: on mixed
+            clusters such as `{"gpu_gb": 10}`, where machines declare how much they have.
+        budget: When to end, whatever is missing then; None has no limit.
+        hang_minutes: Without progress, after which a run is done again elsewhere.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
@@ -251,6 +256,9 @@ class Study(Spec):
     keep: Literal["none", "best", "all"] = "none"
     data: str | None = None
     gpus: float = Field(default=0.0, ge=0.0)
+    needs: dict[str, Annotated[float, Field(gt=0)]] = {}
+    budget: Budget | None = None
+    hang_minutes: float = Field(default=30.0, gt=0)
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:

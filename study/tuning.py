@@ -1,12 +1,12 @@
 """Ray Tune: a searcher hands out runs, warm workers do them, a callback takes the outcomes."""
 
 import json
-import logging
-import os
-import sys
+import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,138 +14,164 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from study import cluster, shipping
 from study.data import Prepared
+from study.faults import Fault, Unfit, death
 from study.feed import Feed, Progress
 from study.keeping import Shelf
+from study.notice import Notice
+from study.outbox import Entry
 from study.parcel import entry_of
-from study.spec import Mistake, SpecError
 from study.stages import Stages
 from study.study import Run, Study
 from study.tracking import Tracking
-from study.worker import Worker
+from study.worker import Shared, Weights, Worker
 
-RETRIES = 2  # after a worker or its machine died
+WAVE = 1000  # runs handed to one Tuner: its driver remembers every one until it ends
+FULL_SECONDS = 2.0  # between two looks whether there is room for another outcome
 
 
-def start(address: str | None, *, verbose: bool) -> None:
-    """Connect to a Ray cluster, or start one here that listens on loopback only.
+def share(
+    runs: list[Run],
+    data: Mapping[str, Prepared],
+    study: Study,
+    folder: Path,
+    *,
+    alone: bool,
+) -> Shared:
+    """Make sure that the machines can do the runs, and lay out what all of these share.
 
     Args:
-        address: A cluster; None takes the one that runs on this machine, or starts one.
-        verbose: Show Ray's own messages.
+        runs: What is missing so far.
+        data: Prepared data by `Run.data_key`.
+        study: What a run needs.
+        folder: The study's own.
+        alone: Whether the cluster is this machine and will not grow.
+
+    Raises:
+        Unfit: If a run fits on no machine, or a machine cannot do it; says all that is wrong.
     """
-    ray.init(
-        address=address,
-        include_dashboard=False,
-        log_to_driver=verbose,
-        logging_level=logging.INFO if verbose else logging.ERROR,
-        runtime_env={"env_vars": _worker_environment()},
+    need = needed(study, max(run.recipe.threads for run in runs))
+    cluster.check_room(need, alone=alone)
+    weights: dict[str, Weights] = {}
+    if not alone:
+        files = {model.name: shipping.packed(model) for model in study.models}
+        sent = [name for name, content in files.items() if content is not None]
+        apart = cluster.check_machines(study.models, sent, folder, need)
+        if apart and study.keep != "none":
+            raise Unfit(
+                f"{', '.join(apart)} cannot write to {folder}, where models are kept. Set "
+                'STUDY_HOME to a folder that all machines share, or keep="none".'
+            )
+        weights = {
+            model.name: Weights(
+                model.identity(), ray.put(files[model.name]) if model.name in sent else None
+            )
+            for model in study.models
+        }
+    return Shared(
+        data={key: ray.put(made) for key, made in data.items()},
+        weights=weights,
+        gpus=study.gpus,
+        folder=folder,
+        hang_seconds=study.hang_minutes * 60,
     )
-
-
-def end() -> None:
-    """Leave the cluster; one that `start` started ends with it."""
-    ray.shutdown()
-
-
-def slots(threads: int, gpus: float) -> int:
-    """Runs that the cluster can hold at once, as it is now; an autoscaler may add to it.
-
-    Args:
-        threads: CPUs per run.
-        gpus: Share of a GPU per run.
-    """
-    resources = ray.cluster_resources()
-    held = int(resources.get("CPU", 0) // threads)
-    return min(held, int(resources.get("GPU", 0) / gpus)) if gpus else held
 
 
 def tune_all(
     feed: Feed,
-    data: Mapping[str, Prepared],
     tracking: Tracking,
     progress: Progress,
     *,
     study: Study,
+    shared: Shared,
     shelf: Shelf,
+    notice: Notice,
     workers: int | None,
     verbose: bool,
-    alone: bool,
 ) -> None:
-    """Do all of the feed's runs.
+    """Do all of the feed's runs, wave by wave.
 
     Args:
         feed: Which runs, in which order.
-        data: Prepared data by `Run.data_key`.
         tracking: Takes the outcomes.
         progress: Kept up to date.
-        study: Gives the share of a GPU, and its name.
+        study: What a run needs, and its name.
+        shared: What workers get.
         shelf: Where trained models go.
+        notice: Told of trouble.
         workers: Runs under way at once at most; None uses the whole cluster.
         verbose: Show Tune's own tables.
-        alone: Whether the cluster is this machine and will not grow.
-
-    Raises:
-        SpecError: If no run fits on this machine.
     """
-    runs = list(feed.runs.values())
-    threads = max(run.recipe.threads for run in runs)
-    room = slots(threads, study.gpus)
-    if alone and room == 0:
-        has = {name: ray.cluster_resources().get(name, 0) for name in ("CPU", "GPU")}
-        text = f"a run needs {threads} CPUs and {study.gpus:g} GPUs; this machine has "
-        text += f"{has['CPU']:g} and {has['GPU']:g}."
-        raise SpecError(f"study {study.name!r}", [Mistake("recipe.threads, gpus", text)])
-    room = max(1, room)
-    progress.workers = min(workers or room, room, progress.missing)
-    trainable = tune.with_parameters(
-        Worker,
-        data={key: ray.put(made) for key, made in data.items()},
-        gpus=study.gpus,
-    )
-    # Tune keeps a folder per run and its own state; resuming goes by keys, so nobody reads it.
-    with tempfile.TemporaryDirectory(prefix="study-tune-") as scratch:
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": threads, "gpu": study.gpus}),
-            tune_config=tune.TuneConfig(
-                search_alg=Supply(feed, tracking.stages, shelf),
-                num_samples=-1,
-                # A few more than run at once, so that a free worker never waits for the driver.
-                max_concurrent_trials=workers or 2 * room + 2,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=study.name,
-                storage_path=scratch,
-                verbose=1 if verbose else 0,
-                callbacks=[Collect(feed, tracking, progress, shelf)],
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        )
-        progress.began = time.monotonic()
-        tuner.fit()
+    trainable = tune.with_parameters(Worker, shared=shared)
+    collect = Collect(feed, tracking, progress, shelf, shared, notice)
+    progress.began = time.monotonic()
+    while not feed.is_over:
+        need = needed(study, max(run.recipe.threads for run in feed.runs.values()))
+        room = max(cluster.room(need), cluster.room_when_grown(need), 1)
+        # Tune keeps a folder per run and its own state; resuming goes by keys, so nobody reads it.
+        with tempfile.TemporaryDirectory(prefix="study-tune-") as scratch:
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, _resources(study)),
+                tune_config=tune.TuneConfig(
+                    search_alg=Supply(feed, tracking.stages, shelf),
+                    num_samples=-1,
+                    # A few more than run at once, so that a free worker never waits for the driver.
+                    max_concurrent_trials=workers or 2 * room + 2,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name=study.name,
+                    storage_path=scratch,
+                    verbose=1 if verbose else 0,
+                    callbacks=[collect],
+                    failure_config=tune.FailureConfig(max_failures=0),  # the feed decides
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            )
+            tuner.fit()
+
+
+def needed(study: Study, threads: int) -> dict[str, float]:
+    """What a run takes of a machine, by the name of Ray's resource."""
+    return {"CPU": float(threads), "GPU": study.gpus, **study.needs}
+
+
+def _resources(study: Study) -> Callable[[dict[str, Any]], dict[str, float]]:
+    """What Ray is asked for, for each run; one that was out of memory gets a machine alone."""
+
+    def of(config: dict[str, Any]) -> dict[str, float]:
+        need = needed(study, config["threads"])
+        if config["alone"]:
+            need |= {"CPU": cluster.largest(need), "GPU": float(math.ceil(study.gpus))}
+        return need
+
+    return of
 
 
 class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
-    """Hands out the feed's runs; Tune decides when."""
+    """Hands out the feed's runs, one wave of them; Tune decides when."""
 
     def __init__(self, feed: Feed, stages: Stages, shelf: Shelf) -> None:
         super().__init__()
         self._feed, self._stages, self._shelf = feed, stages, shelf
+        self._left = WAVE
 
-    def suggest(self, trial_id: str) -> dict[str, str] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next run; None, to be asked again, while one under way can still bring others."""
-        run = self._feed.next()
+        run = self._feed.next() if self._left else None
         if run is not None:
+            self._left -= 1
             final = self._stages.stage(run.key) == "final"
             place = self._shelf.place(run) if final else None
             return {
                 "key": run.key,
                 "spec": json.dumps(run.spec()),
                 "keep": "" if place is None else str(place),
+                "threads": run.recipe.threads,
+                "alone": self._feed.alone(run),
             }
-        return None if self._feed.may_get_more else Searcher.FINISHED
+        return None if self._left and self._feed.may_get_more else Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -165,59 +191,68 @@ class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
 class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
     """Takes each outcome out of Tune's result and puts it in the outbox."""
 
-    def __init__(self, feed: Feed, tracking: Tracking, progress: Progress, shelf: Shelf) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        tracking: Tracking,
+        progress: Progress,
+        shelf: Shelf,
+        shared: Shared,
+        notice: Notice,
+    ) -> None:
         self._feed, self._tracking, self._progress = feed, tracking, progress
-        self._shelf = shelf
+        self._shelf, self._shared, self._notice = shelf, shared, notice
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """A run came back, with an outcome or a problem."""
+        """A run came back, with an outcome or a fault."""
         run = self._feed.runs[trial.config["key"]]
         if parcel := result.pop("parcel", None):
-            entry = entry_of(run, parcel)
-            self._tracking.put(entry, parcel.predictions)
+            entry = entry_of(run, parcel, faults=self._feed.faults.get(run.key, {}))
+            self._put(entry, parcel.predictions)
             if trial.config["keep"]:
                 self._shelf.settle(run, parcel.outcome)
             self._progress.finished += 1
             self._progress.seconds.append(parcel.ended - parcel.started)
             self._feed.succeeded(run, entry.record().dev)
-        elif problem := result.pop("problem", None):
-            self._lost(run, problem["reason"], problem["traceback"])
-
-    def on_trial_recover(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """A worker died; Tune starts its run again."""
-        self._progress.retried += 1
+        elif fault := result.pop("fault", None):
+            self._lost(run, fault)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A worker died, or could not be set up, once too often."""
-        told = str(trial.get_pickled_error() or trial.get_error() or "")
-        reason = "its worker died again and again, perhaps for want of memory"
-        if "ActorDiedError" not in told and told.strip():
-            reason = told.strip().splitlines()[-1]
-        self._lost(self._feed.runs[trial.config["key"]], reason, told)
+        """A worker died, or could not be set up."""
+        run = self._feed.runs[trial.config["key"]]
+        hang = self._shared.hang(run.key)
+        hung = hang.read_text() if hang.is_file() else ""
+        hang.unlink(missing_ok=True)
+        self._lost(run, death(str(trial.get_pickled_error() or trial.get_error() or ""), hung))
 
-    def _lost(self, run: Run, reason: str, trace: str) -> None:
-        folder = self._tracking.outbox.folder.parent / "problems"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{run.cell.key}.txt").write_text(f"{run.name}\n\n{trace}\n")
-        self._progress.traces = folder
-        self._feed.failed(run, reason)
-        self._tracking.missing(run, reason)
+    def _put(self, entry: Entry, predictions: bytes) -> None:
+        """Write an outcome to disk; while there is no room, wait, and with it all of Tune."""
+        while True:
+            try:
+                self._tracking.put(entry, predictions)
+            except OSError as error:
+                self._progress.trouble = f"{error.strerror} ({self._tracking.outbox.folder})"
+                self._notice.trouble("disk", self._progress.trouble)
+                time.sleep(FULL_SECONDS)
+            else:
+                self._progress.trouble = ""
+                return
+
+    def _lost(self, run: Run, fault: Fault) -> None:
+        folder = self._shared.folder / "problems"
+        with suppress(OSError):  # the disk may be full: the reason alone goes on
+            folder.mkdir(exist_ok=True)
+            (folder / f"{run.cell.key}.txt").write_text(f"{run.name}\n\n{fault.trace}\n")
+            self._progress.traces = folder
+        paused = len(self._progress.paused)
+        if not self._feed.failed(run, fault):
+            self._tracking.missing(run, fault.reason)
+        if len(self._progress.paused) > paused:
+            self._notice.trouble(run.cell.key, f"{run.cell.name} is paused: {fault.reason}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
-
-
-def _worker_environment() -> dict[str, str]:
-    """Workers find the modules that the driver finds, and keep one thread per library."""
-    return {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path or os.getcwd() for path in sys.path)),
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }

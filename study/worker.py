@@ -1,83 +1,124 @@
 """A worker: a run's spec in, a parcel for the driver out."""
 
 import json
+import socket
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import torch
 from ray import tune
 
 from study.data import Prepared
+from study.faults import Cause, Fault
 from study.keeping import save
 from study.kinds import Kind
-from study.models import Loaded
+from study.models import Loaded, Model
 from study.parcel import packed
+from study.shipping import unpacked
+from study.spec import SpecError
 from study.study import Run, run_from
 from study.train import train
+from study.watchdog import Watchdog
 
 KEPT_MODELS = 2  # checkpoints a worker keeps in memory; runs come seed by seed over all models
+KEPT_DATA = 4
+
+
+class Weights(NamedTuple):
+    """A checkpoint as the driver has it.
+
+    Attributes:
+        identity: Its fingerprint.
+        files: Object reference to its files, for machines that lack them; None for the hub's.
+    """
+
+    identity: str
+    files: Any
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all runs of a study share.
+
+    Attributes:
+        data: Object references to the prepared data, by `Run.data_key`.
+        weights: By model, where workers may be on other machines than the driver; else empty.
+        gpus: Share of a GPU per run; 0 trains on the CPU.
+        folder: The study's own; on a cluster one that all machines share.
+        hang_seconds: Without progress, after which a worker ends itself.
+    """
+
+    data: Mapping[str, Any]
+    weights: Mapping[str, Weights]
+    gpus: float
+    folder: Path
+    hang_seconds: float
+
+    def hang(self, key: str) -> Path:
+        """Where a worker leaves word that a run made no progress."""
+        return self.folder / "hangs" / f"{key}.txt"
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
     """A process that does one run after another; imports, data and checkpoints stay loaded."""
 
-    def setup(
-        self,
-        config: dict[str, Any],
-        *,
-        data: Mapping[str, Any],
-        gpus: float,
-    ) -> None:
+    def setup(self, config: dict[str, Any], *, shared: Shared) -> None:
         """Take what all runs share.
 
         Args:
             config: The first run's key and, as JSON, its spec.
-            data: Object references to the prepared data, by `Run.data_key`.
-            gpus: Share of a GPU per run; 0 trains on the CPU.
+            shared: The same for every run.
         """
-        self._spec: str = config["spec"]
-        self._keep: str = config["keep"]
-        self._references = data
+        self._config = config
+        self._shared = shared
         self._data: dict[str, Prepared] = {}
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
-        self._device = torch.device("cuda" if gpus else "cpu")
+        self._device = torch.device("cuda" if shared.gpus else "cpu")
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next run."""
-        self._spec, self._keep = new_config["spec"], new_config["keep"]
+        self._config = new_config
         return True
 
     def step(self) -> dict[str, Any]:
         """Do the run.
 
         Returns:
-            A `parcel`, or, where the run's own code failed, the `problem`: such a run has no
-            outcome and is missing.
+            A `parcel`, or, where the run failed without harm to this process, the `fault`: such a
+            run has no outcome and is missing.
         """
-        started = time.time()
+        started, shared = time.time(), self._shared
         try:
-            run = run_from(json.loads(self._spec))
-            data = self._prepared(run)
-            loaded = self._checkpoint(run, data.kind)
-            outcome, model = train(run.setting(data.kind), data.splits, loaded, self._device)
-            if self._keep and outcome.outcome == "completed":
-                folder = Path(self._keep)  # named by the run's key
-                save(model, loaded, run, outcome, folder, key=folder.name)
+            with Watchdog(shared.hang_seconds, shared.hang(self._config["key"])) as watchdog:
+                run = run_from(json.loads(self._config["spec"]))
+                data = self._prepared(run)
+                loaded = self._checkpoint(run, data.kind)
+                watchdog.beat()
+                outcome, model = train(run.setting(data.kind), data.splits, loaded, self._device)
+                if self._config["keep"] and outcome.outcome == "completed":
+                    folder = Path(self._config["keep"])  # named by the run's key
+                    save(model, loaded, run, outcome, folder, key=folder.name)
         except torch.AcceleratorError:
             raise  # the device's context is lost with it: Tune starts another process
         except Exception as error:  # told to the driver; the process is sound for the next run
-            problem = f"{type(error).__name__}: {error}"
-            trace = traceback.format_exc()
-            return {"done": True, "problem": {"reason": problem, "traceback": trace}}
+            cause: Cause = "code"
+            if _out_of_memory(error):
+                cause = "memory"
+                self._forget()
+            reason = f"{type(error).__name__}: {error}"
+            return {"done": True, "fault": Fault(cause, reason, traceback.format_exc())}
         return {"done": True, "parcel": packed(outcome, data, started=started, ended=time.time())}
 
     def _prepared(self, run: Run) -> Prepared:
         if run.data_key not in self._data:
-            self._data[run.data_key] = ray.get(self._references[run.data_key])
+            while len(self._data) >= KEPT_DATA:
+                self._data.pop(next(iter(self._data)))
+            self._data[run.data_key] = ray.get(self._shared.data[run.data_key])
         return self._data[run.data_key]
 
     def _checkpoint(self, run: Run, kind: Kind) -> Loaded:
@@ -85,5 +126,39 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         if key not in self._loaded:
             while len(self._loaded) >= KEPT_MODELS:
                 self._loaded.pop(next(iter(self._loaded)))
-            self._loaded[key] = Loaded(run.cell.model, kind)
+            self._loaded[key] = Loaded(self._at_hand(run.cell.model), kind)
         return self._loaded[key]
+
+    def _at_hand(self, model: Model) -> Model:
+        """The model with a checkpoint that this machine has, the same as the driver's.
+
+        Raises:
+            LookupError: If it is another.
+        """
+        weights = self._shared.weights.get(model.name)
+        if weights is None:
+            return model
+        try:
+            model.folder()
+        except SpecError:
+            if weights.files is None:
+                raise
+            model = unpacked(model, ray.get(weights.files), weights.identity)
+        if model.identity() != weights.identity:
+            where = f"{socket.gethostname()}, {model.folder()}"
+            raise LookupError(f"model {model.name!r} has other weights on {where}")
+        return model
+
+    def _forget(self) -> None:
+        """Give back all memory that can be had again."""
+        self._loaded.clear()
+        self._data.clear()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether a GPU's or the machine's memory did not suffice; torch words the latter only."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "DefaultCPUAllocator: " in str(error)
+    )

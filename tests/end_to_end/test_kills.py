@@ -67,7 +67,7 @@ def test_killed_worker(running, undisturbed):
     os.kill(victim, signal.SIGKILL)
     assert len(tracked(running.home)) < RUNS, "nothing was in flight"
     assert running.finish() == 0, running.said()
-    assert re.search(r", [12] retried", running.said()), running.said()
+    assert re.search(r", [12] retried \([12] process\)", running.said()), running.said()
     once_each(running.home, undisturbed)
 
 

@@ -19,6 +19,7 @@ from study import (
     Tune,
 )
 from study.catalogue import MINILM
+from study.faults import Fault
 from study.feed import Feed, Progress
 from study.spec import Invalid, SpecError
 from study.stages import Stages
@@ -167,7 +168,7 @@ def test_the_feed_waits_while_a_run_can_still_bring_others():
     feed.next()
     lost = feed.runs[stages.runs("final")[-1].key]
     for run in stages.runs("final"):
-        feed.failed(run, "out of memory")
+        feed.failed(run, Fault("code", "ValueError", ""))
     assert feed.next() is None
     assert not feed.may_get_more, lost
 

@@ -1,0 +1,45 @@
+"""Checkpoints on their way to machines that lack them."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from study.models import DECIDING, Model
+
+Files = dict[str, npt.NDArray[np.uint8]]  # content by name
+
+
+def packed(model: Model) -> Files | None:
+    """The files of a checkpoint; None for one from the hub, which machines get there themselves."""
+    local = model.checkpoint.startswith("package:") or Path(model.checkpoint).is_dir()
+    if not local:
+        return None
+    files = sorted(file for kind in DECIDING for file in model.folder().glob(kind))
+    return {file.name: np.fromfile(file, np.uint8) for file in files}
+
+
+def unpacked(model: Model, files: Mapping[str, Any], identity: str) -> Model:
+    """The same model with its checkpoint in a folder of this machine, written there once.
+
+    Args:
+        model: Which.
+        files: As `packed` returned them.
+        identity: The checkpoint's fingerprint, which names the folder.
+    """
+    place = Path(tempfile.gettempdir(), "study-checkpoints", identity)
+    if not place.is_dir():
+        partial = place.with_name(f".{identity}.{os.getpid()}")
+        partial.mkdir(parents=True)
+        for name, content in files.items():
+            content.tofile(partial / name)
+        try:
+            partial.rename(place)
+        except OSError:  # another worker was faster
+            shutil.rmtree(partial)
+    return model.replace(checkpoint=str(place))

@@ -1,0 +1,456 @@
+"""The fault campaign: a dozen runs on a real cluster of hosts, and everything that can go wrong.
+
+    python -m tests.faults.campaign [--only KIND ...] [--times 3] [--out docs/results/faults.md]
+
+Each round is a fresh study of the same twelve runs, so that an undisturbed one says what must come
+out. In each round one fault strikes at a moment drawn from a fixed seed; whoever is lost is brought
+back as a user or a service would. Then every run must be in MLflow exactly once with the undisturbed
+scores, bit for bit, and nothing may wait in the outbox. A round whose fault hit nothing counts as
+failed. It takes root and about 45 minutes; the hosts are made and removed by it.
+"""
+
+import argparse
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from study.tiny import tiny_model, tiny_task
+from tests.faults.testbed import ROOT, SERVER, STORAGE, Testbed, absent, until
+
+RUNS = 12
+HOSTS = 4
+STUDY = """\
+import os
+from pathlib import Path
+
+from study import Model, Recipe, Standard, Study, Task, main
+from trapped import Trapped
+
+STUDY = Study(
+    name=os.environ.get("NAME", "faults"),
+    tasks=[Task(name="pairs", train="train.jsonl", dev="dev.jsonl", test="test.jsonl",
+                text_pair="text_pair")],
+    data=str(Path.home() / "task"),
+    models=[Model(name="tiny", checkpoint=str(Path.home() / "model"))],
+    recipe=Recipe(lr=3e-3, epochs=40, batch_size=8),
+    techniques=[Standard(), Trapped()],
+    seeds=range(6),
+    hang_minutes=0.25,
+)
+
+if __name__ == "__main__":
+    main(STUDY)
+"""
+
+
+@dataclass
+class Round:
+    """One fresh study, and a fault that strikes it.
+
+    Attributes:
+        bed: The hosts.
+        name: The study's.
+        dice: Draws moments and victims.
+        hit: What the fault was seen to do; empty while it hit nothing.
+        struck: When it struck (`time.monotonic`).
+        told: What the driver must say in the end; empty for anything.
+        drivers: Every driver that was started.
+    """
+
+    bed: Testbed
+    name: str
+    dice: random.Random
+    hit: str = ""
+    struck: float = 0.0
+    told: str = ""
+    drivers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def log(self) -> Path:
+        """What all drivers said."""
+        return self.bed.folder / f"{self.name}.log"
+
+    @property
+    def outbox(self) -> Path:
+        """The study's outbox."""
+        return STORAGE / "home" / "studies" / self.name / "outbox"
+
+    def submit(self, *, also: str = "") -> subprocess.Popen[bytes]:
+        """Start a driver on the head."""
+        command = f"cd ~ && NAME={self.name} {also} exec env {self.bed.environment()} python study_file.py"
+        self.drivers.append(self.bed.start(0, command, self.log))
+        return self.drivers[-1]
+
+    def said(self) -> str:
+        """What the drivers said so far."""
+        return self.log.read_text()
+
+    def finished(self) -> int:
+        """Runs that MLflow has or that wait for it."""
+        waiting = len(list(self.outbox.glob("[!.]*"))) if self.outbox.is_dir() else 0
+        return len(tracked(self.name)) + waiting
+
+    def moment(self, low: int = 1, high: int = 7) -> None:
+        """Wait for a moment drawn by the dice: so many runs done, and up to a second more."""
+        count = self.dice.randint(low, high)
+        until(lambda: self.finished() >= count, f"{count} runs", 240)
+        time.sleep(self.dice.random())
+        done = self.finished()
+        assert done < RUNS, "too late: the study was over"
+        self.hit = f"after {done} runs"
+        self.struck = time.monotonic()
+
+    def busy_host(self) -> int:
+        """A host that does a run now."""
+        for host in self.dice.sample(range(1, HOSTS), HOSTS - 1):
+            if self.bed.ssh(host, "pgrep -f '^ray::.*[.]train' || true").strip():
+                return host
+        raise AssertionError("no host does a run")
+
+    def driver_pid(self) -> str:
+        """Process id of the driver, on the head."""
+        pids = self.bed.ssh(0, "pgrep -f '^python study_file.py'").split()
+        assert len(pids) == 1, pids
+        return pids[0]
+
+
+# --- the faults -------------------------------------------------------------------------------
+
+
+def worker_killed(round: Round) -> None:
+    """A worker process is killed (SIGKILL)."""
+    round.moment()
+    round.bed.ssh(round.busy_host(), "pkill -9 -f '^ray::.*[.]train'")
+    round.told = "process"
+
+
+def raylet_killed(round: Round) -> None:
+    """Ray's own process on a host is killed; a service starts it again."""
+    round.moment()
+    round.bed.ssh(round.busy_host(), "pkill -9 -x raylet")
+    round.told = "retried"
+
+
+def host_killed(round: Round) -> None:
+    """A host loses power, and boots again after some seconds."""
+    round.moment()
+    host = round.busy_host()
+    round.bed.act("kill", host)
+    time.sleep(round.dice.uniform(2, 8))
+    round.bed.act("start", host)
+    round.bed.join(host)
+    round.told = "retried"
+
+
+def host_cut_off(round: Round) -> None:
+    """A host is cut off the network, goes on working unseen, and comes back."""
+    round.moment()
+    host = round.busy_host()
+    round.bed.act("cut", host)
+    time.sleep(round.dice.uniform(12, 18))
+    round.bed.act("mend", host)
+    round.told = "retried"
+
+
+def head_lost(round: Round) -> None:
+    """The head loses power: driver, MLflow, PostgreSQL and Ray's head are gone; all starts again."""
+    round.moment()
+    round.bed.act("kill", 0)
+    time.sleep(round.dice.uniform(1, 5))
+    round.bed.act("start", 0)
+    round.bed.serve()
+    round.bed.join(0)
+    round.bed.wait_for_machines(HOSTS)
+    round.submit()
+
+
+def driver_killed(round: Round) -> None:
+    """The driver is killed (SIGKILL), and the study submitted again."""
+    round.moment()
+    round.bed.ssh(0, f"kill -9 {round.driver_pid()}")
+    round.drivers[-1].wait(60)
+    round.submit()
+
+
+def driver_terminated(round: Round) -> None:
+    """The driver gets SIGTERM, as when a job is preempted, and the study is submitted again."""
+    round.moment()
+    round.bed.ssh(0, f"kill -TERM {round.driver_pid()}")
+    assert round.drivers[-1].wait(90) == 1
+    assert "stopped:" in round.said()
+    round.submit()
+
+
+def second_driver(round: Round) -> None:
+    """The study is submitted a second time from another folder while it runs."""
+    round.moment(high=4)
+    second = round.submit(also=f"STUDY_HOME={STORAGE}/other")
+    assert second.wait(120) == 1, round.said()
+    assert "is being run by" in round.said()
+
+
+def disk_full(round: Round) -> None:
+    """The shared disk is full for a while."""
+    round.moment()
+    ballast = STORAGE / "ballast"
+    subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=1M"], capture_output=True)
+    assert shutil.disk_usage(STORAGE).free == 0
+    time.sleep(round.dice.uniform(8, 15))
+    ballast.unlink()
+
+
+def disk_refuses(round: Round) -> None:
+    """The shared disk turns read-only for a while."""
+    round.moment()
+    subprocess.run(["mount", "-o", "remount,ro", str(STORAGE)], check=True)
+    time.sleep(round.dice.uniform(8, 15))
+    subprocess.run(["mount", "-o", "remount,rw", str(STORAGE)], check=True)
+
+
+def mlflow_down(round: Round) -> None:
+    """The MLflow server is killed, and starts again after a while."""
+    round.moment()
+    round.bed.stop_mlflow()
+    time.sleep(round.dice.uniform(8, 20))
+    round.bed.start_mlflow()
+
+
+def mlflow_frozen(round: Round) -> None:
+    """The MLflow server takes requests and does not answer for a while."""
+    round.moment()
+    round.bed.ssh(0, "pkill -STOP -f uvicorn")
+    time.sleep(round.dice.uniform(8, 20))
+    round.bed.ssh(0, "pkill -CONT -f uvicorn")
+
+
+def postgres_restarted(round: Round) -> None:
+    """PostgreSQL is restarted at once, whoever is connected."""
+    round.moment()
+    round.bed.restart_postgres()
+
+
+def artifacts_refused(round: Round) -> None:
+    """The MLflow server cannot write artifacts for a while."""
+    round.moment()
+    place, away = round.bed.folder / "artifacts", round.bed.folder / "artifacts.away"
+    place.rename(away)
+    place.write_text("in the way")
+    time.sleep(round.dice.uniform(5, 10))
+    place.unlink()
+    away.rename(place)
+
+
+def _sprung(round: Round, trap: str) -> None:
+    (STORAGE / "traps" / trap).touch()
+    until((STORAGE / "sprung" / trap).exists, f"the trap {trap}", 240)
+    round.hit = f"after {round.finished()} runs"
+    round.struck = time.monotonic()
+    round.told = trap
+
+
+def out_of_memory(round: Round) -> None:
+    """A run is out of memory; it is done again with a machine to itself."""
+    round.moment(high=4)
+    _sprung(round, "memory")
+
+
+def run_hangs(round: Round) -> None:
+    """A run stops making progress; its worker ends itself and the run is done again."""
+    round.moment(high=4)
+    _sprung(round, "hang")
+
+
+def run_crashes(round: Round) -> None:
+    """A run crashes its process (SIGSEGV)."""
+    round.moment(high=4)
+    _sprung(round, "crash")
+    round.told = "process"
+
+
+FAULTS: list[Callable[[Round], None]] = [
+    worker_killed,
+    raylet_killed,
+    host_killed,
+    host_cut_off,
+    head_lost,
+    driver_killed,
+    driver_terminated,
+    second_driver,
+    disk_full,
+    disk_refuses,
+    mlflow_down,
+    mlflow_frozen,
+    postgres_restarted,
+    artifacts_refused,
+    out_of_memory,
+    run_hangs,
+    run_crashes,
+]
+
+
+# --- what must come out -----------------------------------------------------------------------
+
+
+def tracked(name: str) -> dict[str, list[tuple[float, float]]]:
+    """Dev and test scores of every finished run in MLflow, by key; a list, so that repeats show."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = MlflowClient(SERVER)
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            return {}
+        found = client.search_runs(
+            [experiment.experiment_id], "tags.kind = 'run' and attributes.status = 'FINISHED'"
+        )
+    except MlflowException:  # it is down just now
+        return {}
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for run in found:
+        pair = run.data.metrics["dev"], run.data.metrics["test"]
+        scores.setdefault(run.data.tags["key"], []).append(pair)
+    return scores
+
+
+@dataclass
+class Result:
+    """What a round came to."""
+
+    kind: str
+    number: int
+    hit: str
+    lost: int
+    repeated: int
+    other: int
+    recovery: float
+    wrong: str
+
+
+def play(fault: Callable[[Round], None], number: int, bed: Testbed, right: dict) -> Result:
+    """One round."""
+    kind = fault.__name__
+    round = Round(bed, f"{kind}-{number}", random.Random(f"{kind} {number}"))
+    wrong = ""
+    try:
+        round.submit()
+        fault(round)
+        first = round.drivers[0] if fault is second_driver else round.drivers[-1]
+        if first.wait(300) != 0:
+            wrong = f"the driver ended with {first.returncode}"
+        if not re.search(round.told, round.said()):
+            wrong = f"the driver did not say {round.told!r}"
+    except Exception as error:
+        traceback.print_exc()
+        wrong = f"{type(error).__name__}: {error}"
+    recovery = time.monotonic() - round.struck
+    found = tracked(round.name)
+    if round.outbox.is_dir() and list(round.outbox.iterdir()):
+        wrong = wrong or "runs wait in the outbox"
+    return Result(
+        kind,
+        number,
+        round.hit,
+        lost=len(right.keys() - found.keys()),
+        repeated=sum(len(each) - 1 for each in found.values()),
+        other=sum(each[0] != right[key][0] for key, each in found.items()),
+        recovery=recovery,
+        wrong=wrong if round.hit else f"hit nothing. {wrong}",
+    )
+
+
+def mend(bed: Testbed) -> None:
+    """Bring back whatever a failed round left broken, so that the next is fair."""
+    subprocess.run(["mount", "-o", "remount,rw", str(STORAGE)], check=False)
+    (STORAGE / "ballast").unlink(missing_ok=True)
+    for trap in (*STORAGE.glob("traps/*"), *STORAGE.glob("sprung/*")):
+        trap.unlink()
+    bed.ssh(0, "pkill -9 -f '^python study_file.py'; pkill -CONT -f uvicorn; echo")
+    bed.wait_for_mlflow()
+    bed.wait_for_machines(HOSTS)
+
+
+def lay_out(bed: Testbed) -> None:
+    """Give the driver's home what a user would copy there, and the shared disk its traps."""
+    home = bed.folder / "host0"
+    tiny_model(home / "model")
+    tiny_task(home / "task", rows=64)
+    shutil.copy(Path(__file__).with_name("trapped.py"), home)
+    (home / "study_file.py").write_text(STUDY)
+    for name in ("home", "traps", "sprung"):
+        (STORAGE / name).mkdir()
+
+
+def undisturbed(bed: Testbed) -> dict[str, list[tuple[float, float]]]:
+    """The scores of a study that nothing happens to."""
+    round = Round(bed, "undisturbed", random.Random(0))
+    assert round.submit().wait(300) == 0, round.said()
+    right = tracked(round.name)
+    assert len(right) == RUNS, right
+    hosts = bed.ssh(0, f"grep -c . {round.log}", check=False)
+    assert hosts
+    return right
+
+
+def page(results: list[Result]) -> str:
+    """The campaign as Markdown."""
+    lines = [
+        "| fault | rounds | struck | lost | repeated | other scores | seconds to the end, median (worst) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for fault in FAULTS:
+        mine = [result for result in results if result.kind == fault.__name__]
+        if not mine:
+            continue
+        seconds = [result.recovery for result in mine]
+        lines.append(
+            f"| {(fault.__doc__ or '').strip()} | {len(mine)} | "
+            f"{', '.join(result.hit for result in mine)} | {sum(r.lost for r in mine)} | "
+            f"{sum(r.repeated for r in mine)} | {sum(r.other for r in mine)} | "
+            f"{statistics.median(seconds):.0f} ({max(seconds):.0f}) |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Play all rounds, print and write what came out; 1 where anything was lost or wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    names = [fault.__name__ for fault in FAULTS]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="KIND")
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/study-faults"))
+    parser.add_argument("--out", type=Path, help="a file for the table")
+    arguments = parser.parse_args()
+    if reason := absent():
+        print(f"skipped: {reason}")
+        return 0
+    results: list[Result] = []
+    with Testbed(arguments.folder, HOSTS) as bed:
+        lay_out(bed)
+        right = undisturbed(bed)
+        for fault in [fault for fault in FAULTS if fault.__name__ in arguments.only]:
+            for number in range(arguments.times):
+                result = play(fault, number, bed, right)
+                results.append(result)
+                print(result, flush=True)
+                mend(bed)
+                if arguments.out:
+                    arguments.out.write_text(page(results) + "\n")
+    print(page(results))
+    bad = [r for r in results if r.wrong or r.lost or r.repeated or r.other]
+    print(f"{len(results)} rounds, {len(bad)} of them wrong")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""A cluster of several hosts on one machine: Ray, an MLflow server and PostgreSQL on the first.
+
+`../shared/testbed/hosts.sh` makes the hosts; each has its own processes, network address, home and
+/tmp. What all share is a small file system of its own, so that it can be filled.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT.parent / "shared" / "testbed" / "hosts.sh"
+HEAD = "10.77.0.10"
+SERVER = f"http://{HEAD}:5000"
+STORAGE = Path("/mnt/study-testbed")
+STORAGE_SIZE = "96m"
+RAY = {  # a lost host is noticed in seconds; Ray's own patience is for real networks
+    "RAY_health_check_initial_delay_ms": "2000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "6",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+}
+
+
+def absent() -> str | None:
+    """Why there can be no testbed here; None where there can."""
+    if os.geteuid() != 0:
+        return "hosts need root"
+    if not SCRIPT.is_file():
+        return "the shared folder with hosts.sh is absent"
+    missing = [name for name in ("rsync", "ip") if shutil.which(name) is None]
+    missing += [] if Path("/usr/sbin/sshd").exists() else ["sshd"]
+    missing += [] if postgres() else ["postgresql"]
+    return f"lacks {', '.join(missing)}" if missing else None
+
+
+def postgres() -> Path | None:
+    """The folder of PostgreSQL's programs."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return found[-1] if found else None
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+    """Wait for something; fails where it does not come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited in vain for {what}")
+        time.sleep(0.2)
+
+
+@dataclass
+class Testbed:
+    """Hosts, of which the first is the head and does no runs."""
+
+    folder: Path
+    hosts: int
+    python: Path = Path(sys.executable)
+
+    def __enter__(self) -> "Testbed":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o755)
+        (self.folder / "token").write_text("5" * 64)
+        STORAGE.mkdir(exist_ok=True)
+        subprocess.run(["umount", "-q", str(STORAGE)], check=False)
+        _run("mount", "-t", "tmpfs", "-o", f"size={STORAGE_SIZE}", "tmpfs", str(STORAGE))
+        self.act("up", self.hosts)
+        try:
+            self.serve()
+            for host in range(self.hosts):
+                self.join(host)
+            self.wait_for_machines(self.hosts)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.act("down")
+        subprocess.run(["umount", "-ql", str(STORAGE)], check=False)
+
+    def act(self, *words: object) -> None:
+        """One of hosts.sh's own actions."""
+        folder = [self.folder] if words[0] in ("up", "start", "down") else []
+        # Without descriptors of ours: the hosts it starts would keep them.
+        _run(str(SCRIPT), *map(str, words), *map(str, folder))
+
+    def ssh(self, host: int, command: str, *, check: bool = True) -> str:
+        """What a command says on a host."""
+        done = subprocess.run(
+            [*self._ssh(host), command], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        if check and done.returncode:
+            raise RuntimeError(f"host{host}: {command}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def start(self, host: int, command: str, log: Path) -> subprocess.Popen[bytes]:
+        """Start a command on a host, as from a terminal that stays open."""
+        return subprocess.Popen(
+            [*self._ssh(host), command],
+            stdin=subprocess.DEVNULL,
+            stdout=log.open("ab"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def _ssh(self, host: int) -> list[str]:
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
+        options += ["ConnectTimeout=5", "ServerAliveInterval=5", "ServerAliveCountMax=3"]
+        words = [word for option in options for word in ("-o", option)]
+        return ["ssh", "-i", str(self.folder / "key"), *words, f"root@10.77.0.1{host}"]
+
+    def environment(self) -> str:
+        """Shell words that set what every process on a host needs."""
+        own = {
+            **RAY,
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "STUDY_HOME": str(STORAGE / "home"),
+            "MLFLOW_TRACKING_URI": SERVER,
+            "PATH": f"{self.python.parent}:{postgres()}:/usr/sbin:/usr/bin:/sbin:/bin",
+        }
+        return " ".join(f"{name}='{value}'" for name, value in own.items())
+
+    def join(self, host: int) -> None:
+        """Start Ray on a host, and again whenever it ends, as a service would."""
+        here = f"--node-ip-address=10.77.0.1{host} --object-store-memory=120000000"
+        common = f"{here} --memory=4000000000 --disable-usage-stats --block"
+        role = (
+            f"--head --port=6379 --num-cpus=0 --include-dashboard=false {common}"
+            if host == 0
+            else f"--address={HEAD}:6379 --num-cpus=1 {common}"
+        )
+        loop = f"while true; do env {self.environment()} ray start {role}; sleep 1; done"
+        self.ssh(host, f'setsid nohup bash -c "{loop}" >>~/ray.log 2>&1 </dev/null & echo')
+
+    def wait_for_machines(self, count: int) -> None:
+        """Wait until Ray sees so many hosts."""
+        ask = "import ray; ray.init('auto', log_to_driver=False); print('alive', sum(n['Alive'] for n in ray.nodes()))"
+        command = f'env {self.environment()} python -c "{ask}" 2>/dev/null'
+        until(
+            lambda: f"alive {count}" in self.ssh(0, command, check=False), f"{count} machines", 240
+        )
+
+    # --- the head's services ---
+
+    def serve(self) -> None:
+        """PostgreSQL and the MLflow server on the head."""
+        data = self.folder / "postgres"
+        if not data.exists():
+            data.mkdir()
+            shutil.chown(data, "postgres")
+            self.ssh(0, f"cd / && runuser -u postgres -- {postgres()}/initdb -D {data} -A trust")
+        self.start_postgres()
+        self.start_mlflow()
+
+    def start_postgres(self) -> None:
+        """Start PostgreSQL, also after a power loss."""
+        data = self.folder / "postgres"
+        (data / "postmaster.pid").unlink(missing_ok=True)
+        go = f"-o '-k /tmp -h 127.0.0.1' -l {data}/log -w start"
+        self.ssh(0, f"cd / && runuser -u postgres -- {postgres()}/pg_ctl -D {data} {go}")
+        make = f"{postgres()}/createdb -h /tmp mlflow"
+        self.ssh(0, f"cd / && runuser -u postgres -- {make}", check=False)
+
+    def restart_postgres(self) -> None:
+        """Restart PostgreSQL at once, whoever is connected."""
+        stop = f"{postgres()}/pg_ctl -D {self.folder / 'postgres'} -m immediate stop"
+        self.ssh(0, f"cd / && runuser -u postgres -- {stop}")
+        self.start_postgres()
+
+    def start_mlflow(self) -> None:
+        """Start the MLflow server and wait until it answers."""
+        server = (
+            "mlflow server --backend-store-uri postgresql://postgres@127.0.0.1/mlflow "
+            f"--artifacts-destination {self.folder}/artifacts --host {HEAD} --port 5000 "
+            f"--allowed-hosts {HEAD}:5000 --workers 1"
+        )
+        command = f"setsid nohup env {self.environment()} {server} >>~/mlflow.log 2>&1 </dev/null &"
+        self.ssh(0, f"{command} echo")
+        self.wait_for_mlflow()
+
+    def stop_mlflow(self) -> None:
+        """Kill the MLflow server."""
+        self.ssh(0, "pkill -9 -f 'mlflow[ .]server'; pkill -9 -f uvicorn; echo")
+
+    def wait_for_mlflow(self) -> None:
+        """Wait until the MLflow server answers."""
+        until(_mlflow_answers, "MLflow", 120)
+
+
+def _mlflow_answers() -> bool:
+    try:
+        return bool(urlopen(f"{SERVER}/health", timeout=2).status == 200)
+    except OSError:
+        return False
+
+
+def _run(*words: str, check: bool = True) -> int:
+    with Path("/dev/null").open("r+b") as nothing:
+        done = subprocess.run(words, stdin=nothing, stdout=nothing, stderr=nothing, close_fds=True)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: exit code {done.returncode}")
+    return done.returncode

@@ -1,0 +1,33 @@
+"""A technique of a user's own that can be told to fail once, and the study that has it.
+
+Both are copied to the driver's home folder, which the other hosts do not see: they, the rows and
+the weights travel. What a trap does is no field of the technique, so that keys stay the same.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from study import Technique
+
+TRAPS = Path("/mnt/study-testbed/traps")
+
+
+class Trapped(Technique):
+    """Trains as usual; where a file lies in the folder of traps, it is taken, and sprung."""
+
+    def after_step(self, state):
+        if state.step != 3 or not TRAPS.is_dir():
+            return
+        for trap in TRAPS.iterdir():
+            try:
+                trap.rename(trap.parent.with_name("sprung") / trap.name)  # one run takes it
+            except FileNotFoundError:
+                continue
+            if trap.name == "hang":
+                time.sleep(3600)
+            elif trap.name == "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            elif trap.name == "memory":
+                raise MemoryError("a trap")

@@ -1,0 +1,212 @@
+"""What goes wrong outside a study file: told apart, tried again, watched for, paid for, told of."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from study import Budget, SpecError, Standard
+from study.budget import Meter
+from study.faults import RETRIES, Fault, death
+from study.feed import Feed, Progress
+from study.notice import Notice
+from study.study import Study
+from study.tiny import tiny_model, tiny_task
+
+NODE = "ActorDiedError: ... The actor died because its node has died. Node Id: 8a3f"
+MEMORY = (
+    "ActorDiedError: ... Memory on the node was 14.2GB / 15.0GB, exceeds the memory usage threshold"
+)
+PROCESS = (
+    "ActorDiedError: ... Worker unexpectedly exits with a connection error code 2. End of file."
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "cause"),
+    [(NODE, "machine"), (MEMORY, "memory"), (PROCESS, "process"), ("", "process")],
+)
+def test_causes_are_told_apart(told, cause):
+    assert death(told, "").cause == cause
+
+
+def test_a_failed_set_up_is_the_code_with_its_last_line_as_reason():
+    assert death("Traceback ...\nKeyError: 'x'\n", "") == Fault(
+        "code", "KeyError: 'x'", "Traceback ...\nKeyError: 'x'\n"
+    )
+
+
+def test_a_watchdogs_word_counts_above_rays():
+    fault = death(PROCESS, "Thread 0x1 (most recent call first): ...")
+    assert (fault.cause, fault.trace[:6]) == ("hang", "Thread")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    return Study(
+        name="s",
+        tasks=[tiny_task(folder / "task")],
+        models=[tiny_model(folder / "model")],
+        techniques=[Standard()],
+        seeds=range(3),
+    ).runs()
+
+
+def fed(runs, **options):
+    progress = Progress(total=len(runs), finished=0)
+    return Feed(runs, progress, keep_going=False, **options), progress
+
+
+@pytest.mark.parametrize("cause", RETRIES)
+def test_a_lost_run_is_tried_again_as_often_as_its_cause_allows(runs, cause):
+    feed, progress = fed(runs[:1])
+    tries = 0
+    while (run := feed.next()) is not None:
+        tries += 1
+        feed.failed(run, Fault(cause, "why", ""))
+    assert tries == 1 + RETRIES[cause]
+    assert progress.retried[cause] == RETRIES[cause]
+    assert progress.problems == {runs[0].name: "why"}
+    assert feed.is_over
+
+
+def test_a_run_out_of_memory_comes_last_and_alone(runs):
+    feed, _ = fed(runs)
+    first = feed.next()
+    assert not feed.alone(first)
+    feed.failed(first, Fault("memory", "why", ""))
+    assert [feed.next().key for _ in range(3)] == [run.key for run in [*runs[1:], first]]
+    assert feed.alone(first)
+
+
+def test_a_run_whose_machine_was_lost_comes_first_and_as_before(runs):
+    feed, _ = fed(runs)
+    first = feed.next()
+    feed.failed(first, Fault("machine", "why", ""))
+    assert feed.next() is first
+    assert not feed.alone(first)
+
+
+def test_a_closed_feed_hands_out_nothing_and_waits_for_nobody(runs):
+    feed, progress = fed(runs)
+    feed.next()
+    progress.closed = "its budget of 1 hours is spent"
+    assert feed.next() is None
+    assert not feed.may_get_more
+    assert feed.is_over
+
+
+def test_a_budget_of_hours_ends(monkeypatch):
+    meter, began = Meter(Budget(hours=2)), time.monotonic()
+    assert meter.spent(8) is None
+    monkeypatch.setattr(time, "monotonic", lambda: began + 7201)
+    assert meter.spent(8) == "its budget of 2 hours is spent"
+
+
+def test_a_price_counts_what_the_cluster_held(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    meter = Meter(Budget(price=10, hourly=2))
+    for hours, gpus, spent in [(1, 2, 4), (1, 0, 4), (1, 2, 8)]:
+        now[0] += 3600 * hours
+        assert meter.spent(gpus) is None, spent
+    now[0] += 1800
+    assert meter.spent(2) == "its budget of 10 is spent (5.0 hours)"
+
+
+def test_a_price_needs_an_hourly_one():
+    with pytest.raises(SpecError, match=r"hourly: is missing|hourly is missing"):
+        Budget(price=10).price  # noqa: B018
+
+
+HUNG = """
+import sys, time
+from pathlib import Path
+from study.watchdog import Watchdog
+with Watchdog(1.5, Path(sys.argv[1])) as watchdog:
+    for _ in range({beats}):
+        time.sleep(0.5)
+        watchdog.beat()
+    {then}
+print("over")
+"""
+
+
+def watched(tmp_path, beats, then):
+    told = tmp_path / "hangs" / "key.txt"
+    code = HUNG.format(beats=beats, then=then)
+    done = subprocess.run([sys.executable, "-c", code, str(told)], capture_output=True, text=True)
+    return done, told
+
+
+def test_who_beats_lives_and_leaves_nothing(tmp_path):
+    done, told = watched(tmp_path, 6, "pass")
+    assert (done.returncode, done.stdout) == (0, "over\n")
+    assert not told.exists()
+
+
+@pytest.mark.parametrize("then", ["time.sleep(60)", "import re; re.match('(a+)+b', 'a' * 40)"])
+def test_who_hangs_ends_and_says_where(tmp_path, then):
+    """Asleep, or in code that never gives the interpreter back."""
+    done, told = watched(tmp_path, 1, then)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert 'File "<string>", line' in told.read_text()
+
+
+def test_a_command_is_told_of_trouble_once_and_of_the_end(tmp_path, monkeypatch):
+    monkeypatch.setenv(
+        "STUDY_NOTIFY",
+        f"{sys.executable} -c \"import sys; open('{tmp_path}/told', "
+        "'a').write(sys.stdin.read() + chr(10))\"",
+    )
+    notice = Notice("mine")
+    notice.trouble("disk", "the disk is full")
+    notice.trouble("disk", "the disk is full")
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and thread.daemon:
+            thread.join(5)
+    notice.ended("3 of 3 runs done")
+    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert told == [
+        {"study": "mine", "event": "trouble", "text": "study mine: the disk is full"},
+        {"study": "mine", "event": "ended", "text": "study mine: 3 of 3 runs done"},
+    ]
+
+
+def test_an_address_is_told_by_post(monkeypatch):
+    got = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):  # noqa: N802
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("STUDY_NOTIFY", f"http://127.0.0.1:{server.server_port}/secret")
+    Notice("mine").ended("done")
+    server.shutdown()
+    assert [each["text"] for each in got] == ["study mine: done"]
+
+
+def test_an_address_that_fails_is_said_without_naming_it(monkeypatch, caplog):
+    monkeypatch.setenv("STUDY_NOTIFY", "http://127.0.0.1:9/secret")
+    Notice("mine").ended("done")
+    assert "STUDY_NOTIFY could not be told" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_nothing_set_tells_nobody(monkeypatch):
+    monkeypatch.delenv("STUDY_NOTIFY", raising=False)
+    Notice("mine").ended("done")
+    assert "STUDY_NOTIFY" not in os.environ
