@@ -2,8 +2,8 @@
 
     python -m tests.faults.campaign [--only KIND ...] [--times 3] [--out docs/results/faults.md]
 
-Each round is a fresh study of the same twelve runs, so that an undisturbed one says what must come
-out. In each round one fault strikes at a moment drawn from a fixed seed; whoever is lost is brought
+Each round is a fresh study of the same twelve runs, so an undisturbed one says what must come out.
+In each round one fault strikes at a moment drawn from a fixed seed; whoever is lost is brought
 back as a user or a service would. Then every run must be in MLflow exactly once with the undisturbed
 scores, bit for bit, and nothing may wait in the outbox. A round whose fault hit nothing counts as
 failed. It takes root and about 45 minutes; the hosts are made and removed by it.
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from study.tiny import tiny_model, tiny_task
-from tests.faults.testbed import ROOT, SERVER, STORAGE, Testbed, absent, until
+from tests.faults.testbed import SERVER, STORAGE, Testbed, absent, until
 
 RUNS = 12
 HOSTS = 4
@@ -85,7 +85,8 @@ class Round:
 
     def submit(self, *, also: str = "") -> subprocess.Popen[bytes]:
         """Start a driver on the head."""
-        command = f"cd ~ && NAME={self.name} {also} exec env {self.bed.environment()} python study_file.py"
+        driver = f"env {self.bed.environment()} NAME={self.name} {also} python study_file.py"
+        command = f"cd ~ && exec {driver}"
         self.drivers.append(self.bed.start(0, command, self.log))
         return self.drivers[-1]
 
@@ -161,7 +162,7 @@ def host_cut_off(round: Round) -> None:
 
 
 def head_lost(round: Round) -> None:
-    """The head loses power: driver, MLflow, PostgreSQL and Ray's head are gone; all starts again."""
+    """The head loses power, and with it driver, MLflow and PostgreSQL; all is started again."""
     round.moment()
     round.bed.act("kill", 0)
     time.sleep(round.dice.uniform(1, 5))
@@ -403,7 +404,7 @@ def undisturbed(bed: Testbed) -> dict[str, list[tuple[float, float]]]:
 def page(results: list[Result]) -> str:
     """The campaign as Markdown."""
     lines = [
-        "| fault | rounds | struck | lost | repeated | other scores | seconds to the end, median (worst) |",
+        "| fault | rounds | struck | lost | repeated | other scores | seconds to the end (worst) |",
         "|---|---|---|---|---|---|---|",
     ]
     for fault in FAULTS:

@@ -146,7 +146,8 @@ class Testbed:
 
     def wait_for_machines(self, count: int) -> None:
         """Wait until Ray sees so many hosts."""
-        ask = "import ray; ray.init('auto', log_to_driver=False); print('alive', sum(n['Alive'] for n in ray.nodes()))"
+        ask = "import ray; ray.init('auto', log_to_driver=False); "
+        ask += "print('alive', sum(n['Alive'] for n in ray.nodes()))"
         command = f'env {self.environment()} python -c "{ask}" 2>/dev/null'
         until(
             lambda: f"alive {count}" in self.ssh(0, command, check=False), f"{count} machines", 240
