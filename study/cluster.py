@@ -21,6 +21,7 @@ from study.parcel import versions
 from study.spec import SpecError
 
 PATIENCE_SECONDS = 120.0  # for a machine to look at itself; its first process imports for long
+REACH_SECONDS = 10.0
 LARGEST = 10_000  # runs at once; a cluster file may state no limit
 
 
@@ -51,7 +52,9 @@ def join(address: str | None, *, own: list[str], alone: bool, verbose: bool) -> 
         variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(found))
     elif own:
         environment["py_modules"] = own
+    address = address or os.environ.get("RAY_ADDRESS")
     try:
+        _reach(address)
         ray.init(
             address=address,
             include_dashboard=False,
@@ -59,8 +62,19 @@ def join(address: str | None, *, own: list[str], alone: bool, verbose: bool) -> 
             logging_level=logging.INFO if verbose else logging.ERROR,
             runtime_env=environment,
         )
-    except (RuntimeError, ConnectionError, ValueError, ray.exceptions.RayError) as error:
+    except (RuntimeError, OSError, ValueError, ray.exceptions.RayError) as error:
         raise Unfit(_why_not(error, address)) from error
+
+
+def _reach(address: str | None) -> None:
+    """See whether anybody listens at HOST:PORT; Ray itself asks for minutes.
+
+    Raises:
+        OSError: If nobody does.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
 
 
 def leave() -> None:
@@ -68,20 +82,20 @@ def leave() -> None:
     ray.shutdown()
 
 
-def _why_not(error: Exception, address: str | None) -> str:
-    told, where = str(error).strip(), address or os.environ.get("RAY_ADDRESS") or "this machine"
+def _why_not(error: BaseException, address: str | None) -> str:
+    told, where = str(error).strip(), address or "this machine"
     if "ersion mismatch" in told:
         parts = [line.strip() for line in told.splitlines() if line.strip()]
         return (
             f"the cluster at {where} has other versions than this driver ({' '.join(parts[:5])}). "
             "Install the same Ray and Python on both; constraints.txt names them."
         )
-    if isinstance(error, ray.exceptions.AuthenticationError) or "uthentication" in told:
+    if "AuthenticationError" in f"{type(error).__name__} {error.__cause__}":
         return (
             f"the cluster at {where} refuses this driver's token. Copy the cluster's own to "
             "~/.ray/auth_token, or name it in RAY_AUTH_TOKEN; see docs/cluster.md."
         )
-    brief = told.splitlines()[0] if told else type(error).__name__
+    brief = getattr(error, "strerror", None) or (told or type(error).__name__).splitlines()[0]
     return (
         f"no Ray cluster to be had at {where}: {brief}. Is it up (ray status), and is the address "
         "HOST:PORT of its head? Without --address the cluster of this machine is taken."

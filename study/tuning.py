@@ -207,6 +207,8 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """A run came back, with an outcome or a fault."""
+        busy = sum(each.status == Trial.RUNNING for each in trials)
+        self._progress.workers = max(self._progress.workers, busy)
         run = self._feed.runs[trial.config["key"]]
         if parcel := result.pop("parcel", None):
             entry = entry_of(run, parcel, faults=self._feed.faults.get(run.key, {}))
