@@ -9,7 +9,7 @@ from pathlib import Path
 
 from study import commands
 from study.ending import complain
-from study.faults import Unfit
+from study.faults import ClusterError
 from study.home import Held
 from study.spec import Invalid, SpecError
 from study.study import Study
@@ -87,7 +87,7 @@ def _guarded(action: Callable[[], int]) -> int:
     except Held as error:
         complain(f"{error}. Wait for it, or end it with: study stop")
         return 1
-    except Unfit as error:
+    except ClusterError as error:
         complain(error)
         return 1
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ import ray
 from ray._private.state import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study.faults import Unfit
+from study.faults import ClusterError
 from study.models import Model
 from study.parcel import versions
 from study.spec import SpecError
@@ -38,7 +38,7 @@ def join(address: str | None, *, own: list[str], alone: bool, verbose: bool) -> 
         verbose: Show Ray's own messages.
 
     Raises:
-        Unfit: If there is no such cluster, or it is not of this driver's kind.
+        ClusterError: If there is no such cluster, or it is not of this driver's kind.
     """
     variables = {
         "OMP_NUM_THREADS": "1",
@@ -63,7 +63,7 @@ def join(address: str | None, *, own: list[str], alone: bool, verbose: bool) -> 
             runtime_env=environment,
         )
     except (RuntimeError, OSError, ValueError, ray.exceptions.RayError) as error:
-        raise Unfit(_why_not(error, address)) from error
+        raise ClusterError(_why_not(error, address)) from error
 
 
 def _reach(address: str | None) -> None:
@@ -168,7 +168,7 @@ def check_room(need: Mapping[str, float], *, alone: bool) -> None:
         alone: Whether the cluster is this machine.
 
     Raises:
-        Unfit: If it fits nowhere.
+        ClusterError: If it fits nowhere.
     """
     if room(need) or room_when_grown(need):
         return
@@ -178,7 +178,7 @@ def check_room(need: Mapping[str, float], *, alone: bool) -> None:
         for node in machines()
     ]
     where = "this machine has" if alone else "its machines have"
-    raise Unfit(
+    raise ClusterError(
         f"a run needs {asked}; {where} {'; '.join(dict.fromkeys(has))}. Change recipe.threads, "
         "gpus or needs, or add machines that have it."
     )
@@ -269,7 +269,7 @@ def check_machines(
         Names of the machines that do not share the folder: what they save there stays there.
 
     Raises:
-        Unfit: With all that is wrong, of every machine.
+        ClusterError: With all that is wrong, of every machine.
     """
     models = list(models)
     token = f".shared-{uuid.uuid4().hex[:8]}"
@@ -296,7 +296,7 @@ def check_machines(
     for each in looks:
         wrong += [f"{each.host}: {text}" for text in _objections(each, models, set(shipped))]
     if wrong:
-        raise Unfit("the cluster is not fit for this study:\n  " + "\n  ".join(wrong))
+        raise ClusterError("the cluster is not fit for this study:\n  " + "\n  ".join(wrong))
     return [each.host for each in looks if each.folder != "shared"]
 
 

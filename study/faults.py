@@ -14,7 +14,7 @@ RETRIES: dict[Cause, int] = {
 }
 # How Ray words the end of a worker process; its errors have no field for the cause.
 SIGNS: dict[Cause, tuple[str, ...]] = {
-    "memory": ("OutOfMemory", "low on memory", "memory usage threshold", "OOM"),
+    "memory": ("low on memory", "OutOfMemoryError"),
     "machine": ("node died", "node has died", "node is dead", "node was terminated", "its node"),
 }
 SAID: dict[Cause, str] = {
@@ -25,7 +25,7 @@ SAID: dict[Cause, str] = {
 }
 
 
-class Unfit(RuntimeError):
+class ClusterError(RuntimeError):
     """The cluster cannot be joined, or cannot do the study's runs; says the cure."""
 
 

@@ -83,7 +83,7 @@ def execute(
         Outcomes that wait in the outbox for a store in trouble.
 
     Raises:
-        Unfit: If the cluster cannot be joined, or its machines cannot do the runs.
+        ClusterError: If the cluster cannot be joined, or its machines cannot do the runs.
     """
     more = following(tracking, progress, wanted) if study.searches else None
     feed = Feed(runs, progress, keep_going=options.keep_going, more=more)

@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 
 from study import cluster, shipping
 from study.data import Prepared
-from study.faults import Fault, Unfit, death
+from study.faults import ClusterError, Fault, death
 from study.feed import Feed, Progress
 from study.keeping import Shelf
 from study.notice import Notice
@@ -49,7 +49,7 @@ def share(
         alone: Whether the cluster is this machine and will not grow.
 
     Raises:
-        Unfit: If a run fits on no machine, or a machine cannot do it; says all that is wrong.
+        ClusterError: If a run fits on no machine, or a machine cannot do it; says all that is wrong.
     """
     need = needed(study, max(run.recipe.threads for run in runs))
     cluster.check_room(need, alone=alone)
@@ -59,7 +59,7 @@ def share(
         sent = [name for name, content in files.items() if content is not None]
         apart = cluster.check_machines(study.models, sent, folder, need)
         if apart and study.keep != "none":
-            raise Unfit(
+            raise ClusterError(
                 f"{', '.join(apart)} cannot write to {folder}, where models are kept. Set "
                 'STUDY_HOME to a folder that all machines share, or keep="none".'
             )

@@ -20,7 +20,7 @@ from study.tiny import tiny_model, tiny_task
 
 NODE = "ActorDiedError: ... The actor died because its node has died. Node Id: 8a3f"
 MEMORY = (
-    "ActorDiedError: ... Memory on the node was 14.2GB / 15.0GB, exceeds the memory usage threshold"
+    "1 worker(s) were killed due to the node running low on memory. Memory on the node was 10 GB"
 )
 PROCESS = (
     "ActorDiedError: ... Worker unexpectedly exits with a connection error code 2. End of file."
