@@ -49,7 +49,7 @@ def share(
         alone: Whether the cluster is this machine and will not grow.
 
     Raises:
-        ClusterError: If a run fits on no machine, or a machine cannot do it; says all that is wrong.
+        ClusterError: If a run fits on no machine, or a machine cannot do it; with all reasons.
     """
     need = needed(study, max(run.recipe.threads for run in runs))
     cluster.check_room(need, alone=alone)
