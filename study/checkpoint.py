@@ -82,10 +82,10 @@ class Checkpoints:
         """Whether it is time to save."""
         return time.monotonic() - self._saved >= self._every
 
-    def save(self, place: Tree) -> None:
-        """Replace what is saved; the old one stands until the new one is whole."""
+    def save(self, place: Callable[[], Tree]) -> None:
+        """Replace what is saved by what `place` gives; the old one stands until that is whole."""
         try:
-            _write(self._path, {"of": self._of, "place": place})
+            _write(self._path, {"of": self._of, "place": place()})
         except OSError as error:
             log.warning("%s could not be written, the run goes on: %s", self._path, error)
         except Unfit as error:

@@ -84,8 +84,8 @@ class Fit:
     kept: Kept | None = None
     plain_loss: float = math.nan
     stepping: float = 0.0
-    _groups: list[Group] = field(default_factory=list)
-    _optimizer: torch.optim.Optimizer | None = None  # of the phase that trains
+    _groups: list[Group] = field(default_factory=list, init=False)
+    _optimizer: torch.optim.Optimizer | None = field(default=None, init=False)  # of the phase
 
     @property
     def standing(self) -> tuple[float, float]:

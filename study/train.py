@@ -199,7 +199,7 @@ class _Course:
 
     def _stepped(self) -> None:
         if self.checkpoints and self.checkpoints.due:
-            self.checkpoints.save(self.place((self.seconds, self.peak)))
+            self.checkpoints.save(lambda: self.place((self.seconds, self.peak)))
 
 
 def _resumed(course: _Course, checkpoints: Checkpoints) -> _Course:

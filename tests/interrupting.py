@@ -1,6 +1,6 @@
 """Runs that are cut short and go on, each time as in another process."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ class Counting(Checkpoints):
 
     saves = 0
 
-    def save(self, place: Tree) -> None:
+    def save(self, place: Callable[[], Tree]) -> None:
         super().save(place)
         self.saves += 1
 
@@ -62,6 +62,7 @@ def resumed(
     folder: Path,
     *,
     stops: Iterable[int],
+    device: torch.device = CPU,
 ) -> tuple[Outcome, nn.Module, int]:
     """The run, cut short after so many beats of each process; saved after every step.
 
@@ -73,7 +74,9 @@ def resumed(
         beats = Beats(last)
         checkpoints = Counting(folder, 0.0, "key", beat=beats)
         with suppress(Interrupted):
-            outcome, trained = train(setting, data, Loaded(model, setting.kind), CPU, checkpoints)
+            outcome, trained = train(
+                setting, data, Loaded(model, setting.kind), device, checkpoints
+            )
     return outcome, trained, checkpoints.saves
 
 

@@ -1,7 +1,6 @@
 """What is on disk is whole or not there, and never trusted blindly."""
 
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from study.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
 from tests.interrupting import Beats, Interrupted, beats_of, bits, resumed, whole
 
+ROOT = Path(__file__).resolve().parents[2]
 ABOUT = {"device": "one", "packages": "some", "code": "this"}
 TREE = {
     "numbers": [1, 0.1, math.inf, math.nan, True, None, "text"],
@@ -40,7 +40,7 @@ def setting(technique: Technique = Standard(), seed: int = 0, **recipe: object) 
 def saved(folder: Path, tree: object = TREE, key: str = "key") -> Checkpoints:
     checkpoints = Checkpoints(folder, 0.0, key)
     assert checkpoints.load(ABOUT) is None
-    checkpoints.save(tree)
+    checkpoints.save(lambda: tree)
     return checkpoints
 
 
@@ -95,23 +95,43 @@ def test_code_of_ones_own_counts(tmp_path):
     assert ours["packages"] == theirs["packages"]
 
 
-def test_a_save_that_was_killed_leaves_the_one_before(tmp_path):
-    """Killed by itself while the second save is under way; the file it left is swept away."""
+def test_a_process_killed_while_it_saves_goes_on_from_the_save_before(
+    task, data, model, tmp_path, caplog
+):
     script = f"""
-import os, signal, torch
+import os, signal
 from pathlib import Path
+import torch
+from study import EMA, Recipe, Study, Task
 from study.checkpoint import Checkpoints
+from study.data import prepare
+from study.models import Loaded, Model
+from study.train import train
+task, model = Task(**{task.model_dump()!r}), Model(**{model.model_dump()!r})
+recipe = Recipe(epochs=2, batch_size=8, lr=0.01)
+(run,) = Study(name="s", tasks=[task], models=[model], seeds=[0], recipe=recipe,
+               techniques=[EMA(beta=0.9)]).runs()
+loaded = Loaded(model, task.load().kind)
+data = prepare(task.load(), loaded.processor, 32)
+saves, fsync = 0, os.fsync
+def killed(handle):
+    global saves
+    saves += 0.5  # the file, then its folder
+    if saves > 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(handle)
+os.fsync = killed
 checkpoints = Checkpoints(Path({str(tmp_path)!r}), 0.0, "key")
-checkpoints.load({ABOUT!r})
-checkpoints.save({{"step": 1}})
-fsync = os.fsync
-os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
-checkpoints.save({{"step": 2, "weights": torch.ones(1000)}})
+train(run.setting(data.kind), data.splits, loaded, torch.device("cpu"), checkpoints)
 """
-    done = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path.cwd())
+    done = subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     assert len(list(tmp_path.glob("*.partial"))) == 1
-    assert Checkpoints(tmp_path, 0.0, "key").load(ABOUT) == {"step": 1}
+    run = setting(EMA(beta=0.9))
+    outcome, trained, steps = resumed(run, data, model, tmp_path, stops=[])
+    assert bits(outcome, trained) == bits(*whole(run, data, model))
+    assert steps == 2  # of 8
+    assert not caplog.records
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
 
@@ -133,7 +153,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_costs_the_checkpoint_alone(small_disk, data, model, loaded, caplog):
     checkpoints = saved(small_disk / "run", {"step": 1})
-    checkpoints.save({"weights": torch.ones(100_000)})
+    checkpoints.save(lambda: {"weights": torch.ones(100_000)})
     assert "No space left" in caplog.text
     assert Checkpoints(small_disk / "run", 0.0, "key").load(ABOUT) == {"step": 1}
     outcome, _ = train(setting(), data, loaded, CPU, Checkpoints(small_disk / "new", 0.0, "key"))
@@ -174,6 +194,15 @@ def test_a_run_goes_on_from_every_place(technique, data, model, tmp_path):
         assert steps < outcome.facts["steps"] or last < 2
 
 
+@pytest.mark.gpu
+def test_a_gpu_goes_on_as_well(data, model, tmp_path, caplog):
+    """The bits of a GPU need not repeat; its place does, or there would be a warning."""
+    cuda = torch.device("cuda")
+    _, _, steps = resumed(setting(EMA(beta=0.9)), data, model, tmp_path, stops=[6], device=cuda)
+    assert steps == 3
+    assert not caplog.records
+
+
 def test_a_diverging_run_goes_on_to_its_divergence(data, model, tmp_path):
     run = setting(lr=1e30, clip_norm=None)
     outcome, trained, steps = resumed(run, data, model, tmp_path, stops=[3])
@@ -188,7 +217,7 @@ def test_seconds_and_memory_are_those_of_all_processes(data, loaded, tmp_path):
         train(setting(), data, loaded, CPU, first)
     second = Checkpoints(tmp_path, 0.0, "key")
     place = second.load(surroundings(CPU, [Standard, METRICS["accuracy"].score]))
-    second.save({**place, "earlier": [1000.0, 10**15]})
+    second.save(lambda: {**place, "earlier": [1000.0, 10**15]})
     facts = train(setting(), data, loaded, CPU, Checkpoints(tmp_path, 0.0, "key"))[0].facts
     assert 1000.0 < facts["seconds"] < 1100.0
     assert facts["peak_memory_bytes"] == 10**15
@@ -225,17 +254,23 @@ def test_a_technique_that_moves_what_is_frozen_starts_anew(data, model, tmp_path
 class Drawing(Technique):
     """Keeps a generator from step to step, which no checkpoint can hold."""
 
+    where: str
+
     def prepare(self, state):  # type: ignore[no-untyped-def]
-        state.memo["Drawing"] = {"rng": state.rng("noise", "Drawing")}
+        getattr(state, self.where)["Drawing"] = {"rng": state.rng("noise", "Drawing")}
 
 
-def test_a_technique_whose_state_cannot_be_saved_is_told_once(data, loaded, tmp_path, caplog):
-    run = setting(Drawing())
-    train(run, data, loaded, CPU, Checkpoints(tmp_path, 0.0, "key"))
-    assert [record.getMessage() for record in caplog.records] == [
-        "this run leaves no checkpoints, and goes on: /place/fit/memo/Drawing/rng is a Generator; "
-        "a checkpoint holds numbers, texts and tensors, in lists, tuples and dicts"
-    ]
+@pytest.mark.parametrize("where", ["memo", "fixed"])
+def test_what_cannot_be_saved_is_told_once_and_the_run_goes_on(
+    where, data, loaded, tmp_path, caplog
+):
+    outcome, _ = train(
+        setting(Drawing(where=where)), data, loaded, CPU, Checkpoints(tmp_path, 0.0, "key")
+    )
+    assert outcome.outcome == "completed"
+    (record,) = caplog.records
+    assert "this run leaves no checkpoints, and goes on" in record.getMessage()
+    assert "/Drawing/rng is a Generator; a checkpoint holds numbers" in record.getMessage()
 
 
 def test_values_beside_state_memo_are_refused(tiny_state):
