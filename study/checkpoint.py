@@ -40,7 +40,7 @@ DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-PACKAGES = ("finetuning-stability", "torch", "transformers", "peft", "numpy", "safetensors")
+PACKAGES = ("finetuning-stability", "torch", "transformers", "peft", "numpy")
 
 log = logging.getLogger(__name__)
 
@@ -123,16 +123,17 @@ class Checkpoints:
         """
         if _digest({"of": self._of, "place": place}) != self._read:
             raise Unfit("what is made again at a start is not what it was when this was saved")
+        log.info("the run goes on from %s", self._path)
 
     def refuse(self, reason: str) -> None:
         """Say why a checkpoint is not used."""
         log.warning("%s is not used, the run starts anew: %s", self._path, reason)
 
     def clear(self) -> None:
-        """Remove what was saved; for the end of the run."""
-        for file in [self._path, *self._path.parent.glob(f"*{PARTIAL}")]:
-            file.unlink(missing_ok=True)
+        """Remove what was saved; for the end of the run. What cannot be removed stays."""
         with suppress(OSError):
+            for file in [self._path, *self._path.parent.glob(f"*{PARTIAL}")]:
+                file.unlink(missing_ok=True)
             self._path.parent.rmdir()
 
 
