@@ -82,7 +82,7 @@ def collate(data: Encoded, rows: Ints) -> Batch:
 
 
 def training_batches(
-    data: Encoded, *, batch_size: int, by_length: bool, seed: Seed, epoch: int
+    data: Encoded, *, batch_size: int, by_length: bool, seed: Seed, epoch: int, skip: int = 0
 ) -> Iterator[Batch]:
     """The batches of one epoch, in the order that the `order` stream draws.
 
@@ -93,6 +93,7 @@ def training_batches(
             shuffle the batches; off, a plain shuffle.
         seed: The run's seeds; only `order` is used.
         epoch: Counted over all phases of the run; each has its own permutation.
+        skip: Batches at its beginning that are left out.
     """
     rng = numpy_rng(seed, "order", epoch)
     order = rng.permutation(data.rows)
@@ -102,7 +103,7 @@ def training_batches(
         order = np.concatenate([p[np.argsort(data.lengths[p], kind="stable")] for p in parts])
     cuts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     turns = rng.permutation(len(cuts)) if by_length else np.arange(len(cuts))
-    for turn in turns:
+    for turn in turns[skip:]:
         yield collate(data, cuts[turn])
 
 

@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from study import metrics
 from study.batches import TARGETS, Encoded, evaluation_batches, training_batches
+from study.checkpoint import Tree, Unfit, digest, put, still
 from study.kinds import Kind, Outputs
 from study.models import Loaded, depths_of
 from study.seeding import Seed, derive, seed_global
@@ -66,6 +67,8 @@ class Fit:
         phases: The stretches of training.
         losses: `train/loss` per epoch so far.
         scores: The dev score per epoch so far.
+        totals: Over the rows of the epoch so far, the sum of what is minimised and of the task's
+            own loss; shape (2,).
         kept: The epoch that counts so far; None before the first, and once the run has diverged.
         plain_loss: The task's own mean loss over the last epoch.
         stepping: Seconds spent in training steps.
@@ -75,11 +78,14 @@ class Fit:
     data: Mapping[str, Encoded]
     state: TrainState
     phases: list[Phase]
+    totals: Tensor
     losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     kept: Kept | None = None
     plain_loss: float = math.nan
     stepping: float = 0.0
+    _groups: list[Group] = field(default_factory=list, init=False)
+    _optimizer: torch.optim.Optimizer | None = field(default=None, init=False)  # of the phase
 
     @property
     def standing(self) -> tuple[float, float]:
@@ -91,37 +97,64 @@ class Fit:
             return -math.inf, -math.inf
         return self.setting.metric.oriented(self.scores[-1]), -self.losses[-1]
 
-    def epochs(self) -> Iterator[None]:
-        """Train on; stops after every epoch, and for good where a loss or output is not finite."""
-        state, technique = self.state, self.setting.technique
-        lengths = [_steps(phase.recipe, self.data["train"]) for phase in self.phases]
-        state.steps = sum(lengths)
-        for phase, steps in zip(self.phases, lengths, strict=True):
-            state.recipe = phase.recipe
-            _learn(state, phase.names)
-            optimizer, groups = _optimizer(technique, state)
-            done = 0
-            for _ in range(phase.recipe.epochs):
-                started = time.perf_counter()
-                state.model.train()
-                # Of what is minimised, and of the task alone.
-                totals = torch.zeros(2, device=state.device)
-                for batch in _batches(self.data["train"], state, epoch=len(self.losses)):
-                    factor = schedule(phase.recipe, done, steps)
-                    for mine, group in zip(optimizer.param_groups, groups, strict=True):
-                        mine["lr"] = group.lr * factor
-                    state.rates = {name: g.lr * factor for g in groups for name in g.names}
-                    losses = _step(technique, state, phase, optimizer, batch)
-                    totals += torch.stack(losses) * len(next(iter(batch.values())))
-                    done += 1
-                minimised, self.plain_loss = (totals / self.data["train"].rows).tolist()
-                self.losses.append(minimised)
-                self.stepping += time.perf_counter() - started
-                with _evaluated(technique, state):
-                    self._evaluate()
-                if self.kept is None:
-                    return
-                yield
+    @property
+    def over(self) -> bool:
+        """Whether no epoch is left, or the last one diverged."""
+        diverged = bool(self.losses) and self.kept is None
+        return diverged or len(self.losses) == self._epochs_before(len(self.phases))
+
+    def epochs(self, stepped: Callable[[], None] = still) -> Iterator[None]:
+        """Train on; stops after every epoch, and for good where a loss or output is not finite.
+
+        Args:
+            stepped: Called after every optimizer step, where the fit can be saved.
+        """
+        while not self.over:
+            if len(self.losses) == self._epochs_before(self.state.phase + 1):
+                self.state.phase += 1
+                self._optimizer = None
+            self._epoch(self._optimizer or self._enter(), stepped)
+            with _evaluated(self.setting.technique, self.state):
+                self._evaluate()
+            if self.kept is None:
+                return
+            yield
+
+    def _epochs_before(self, phase: int) -> int:
+        return sum(phase.recipe.epochs for phase in self.phases[:phase])
+
+    def _enter(self) -> torch.optim.Optimizer:
+        """Begin the phase, or come back to it."""
+        state, phase = self.state, self.phases[self.state.phase]
+        state.recipe = phase.recipe
+        _learn(state, phase.names)
+        self._optimizer, self._groups = _optimizer(self.setting.technique, state)
+        return self._optimizer
+
+    def _epoch(self, optimizer: torch.optim.Optimizer, stepped: Callable[[], None]) -> None:
+        """All batches of an epoch, or those that are left of it."""
+        state, train, phase = self.state, self.data["train"], self.phases[self.state.phase]
+        before = sum(_steps(earlier.recipe, train) for earlier in self.phases[: state.phase])
+        epochs = len(self.losses) - self._epochs_before(state.phase)
+        begun = before + epochs * _batches_of(phase.recipe, train)
+        steps = _steps(phase.recipe, train)
+        started = time.perf_counter()
+        state.model.train()
+        for batch in _batches(train, state, epoch=len(self.losses), skip=state.step - begun):
+            factor = schedule(phase.recipe, state.step - before, steps)
+            for mine, group in zip(optimizer.param_groups, self._groups, strict=True):
+                mine["lr"] = group.lr * factor
+            state.rates = {name: g.lr * factor for g in self._groups for name in g.names}
+            losses = _step(self.setting.technique, state, phase, optimizer, batch)
+            self.totals += torch.stack(losses) * len(next(iter(batch.values())))
+            self.stepping += time.perf_counter() - started
+            state.beat()
+            stepped()
+            started = time.perf_counter()
+        minimised, self.plain_loss = (self.totals / train.rows).tolist()
+        self.totals.zero_()
+        self.losses.append(minimised)
+        self.stepping += time.perf_counter() - started
 
     def _evaluate(self) -> None:
         outputs = predict(self.state, self.data["dev"])
@@ -144,6 +177,57 @@ class Fit:
         outputs = predict(self.state, self.data["test"])
         return outputs if np.isfinite(outputs).all() else None
 
+    def place(self) -> dict[str, Tree]:
+        """All of a fit between two steps that `begin` does not make again."""
+        state, model = self.state, self.state.model
+        learning = {name for phase in self.phases for name in phase.names}
+        weights = {name: p for name, p in model.named_parameters() if name in learning}
+        frozen = {name: p for name, p in model.named_parameters() if name not in learning}
+        kept = self.kept
+        return {
+            "seed": list(self.setting.seed),
+            "step": state.step,
+            "phase": state.phase,
+            "losses": self.losses,
+            "scores": self.scores,
+            "totals": self.totals,
+            "plain_loss": self.plain_loss,
+            "stepping": self.stepping,
+            "kept": [torch.from_numpy(kept.logits), *kept[1:]] if kept else None,
+            "groups": [list(astuple(group)) for group in self._groups],
+            "optimizer": self._optimizer.state_dict() if self._optimizer else None,
+            "weights": weights,
+            "buffers": dict(model.named_buffers()),
+            "memo": state.memo,
+            "start": state.start_read,
+            # Not written: it is made again. But it must then be the same.
+            "rest": digest([frozen, state.fixed, state.start if state.start_read else None]),
+        }
+
+    def put(self, place: dict[str, Tree]) -> None:
+        """Go to where another process was; for a fit that has just begun.
+
+        Raises:
+            Unfit: If this fit is not like the other.
+        """
+        state = self.state
+        if place["start"]:
+            _ = state.start  # while the weights are still those of the start
+        put(place["memo"], state.memo, state.device)
+        put(place["totals"], self.totals, state.device)
+        self.losses, self.scores = place["losses"], place["scores"]
+        self.plain_loss, self.stepping = place["plain_loss"], place["stepping"]
+        if place["kept"]:
+            logits, oriented, weights = place["kept"]
+            self.kept = Kept(logits.numpy(), oriented, put(weights, None, state.device))
+        put(place["weights"], dict(state.model.named_parameters()), state.device)
+        put(place["buffers"], dict(state.model.named_buffers()), state.device)
+        state.step, state.phase = place["step"], place["phase"]
+        try:
+            self._enter().load_state_dict(place["optimizer"])
+        except ValueError as error:
+            raise Unfit(f"its optimizer is another: {error}") from error
+
     @property
     def trained_fraction(self) -> float:
         """Share of the model's parameters that any phase gives to an optimizer.
@@ -156,12 +240,18 @@ class Fit:
 
 
 def begin(
-    setting: Setting, data: Mapping[str, Encoded], loaded: Loaded, device: torch.device
+    setting: Setting,
+    data: Mapping[str, Encoded],
+    loaded: Loaded,
+    device: torch.device,
+    *,
+    beat: Callable[[], None] = still,
 ) -> Fit:
-    """A fit before its first epoch."""
-    state = _prepared(setting, data["train"], loaded, device)
+    """A fit before its first epoch; `beat` is called wherever it moves."""
+    state = _prepared(setting, data["train"], loaded, device, beat=beat)
     phases = setting.technique.phases([Phase(state.recipe, state.trainable)], state)
-    return Fit(setting, data, state, phases)
+    state.steps = sum(_steps(phase.recipe, data["train"]) for phase in phases)
+    return Fit(setting, data, state, phases, torch.zeros(2, device=device))
 
 
 def schedule(recipe: Recipe, step: int, steps: int) -> float:
@@ -199,6 +289,7 @@ def predict(state: TrainState, data: Encoded) -> Outputs:
             units = state.kind.units(state.forward(inputs), batch)
             places = [np.arange(data.units[row], data.units[row + 1]) for row in rows]
             outputs[np.concatenate(places)] = units.float().cpu().numpy()
+            state.beat()
     return outputs
 
 
@@ -207,16 +298,27 @@ def score(setting: Setting, outputs: Outputs, data: Encoded) -> float:
     return setting.metric(data.gold, setting.kind.answers(outputs, data))
 
 
-def _prepared(setting: Setting, train: Encoded, loaded: Loaded, device: torch.device) -> TrainState:
+def _prepared(
+    setting: Setting,
+    train: Encoded,
+    loaded: Loaded,
+    device: torch.device,
+    *,
+    beat: Callable[[], None],
+) -> TrainState:
     recipe = setting.technique.recipe(setting.recipe)
     torch.set_num_threads(recipe.threads)
     model = loaded.fresh(setting.seed, recipe.dropout).to(device)
 
     def batches() -> Iterator[dict[str, Tensor]]:
-        return (_to(batch, device) for _, batch in evaluation_batches(train, recipe.batch_size))
+        for _, batch in evaluation_batches(train, recipe.batch_size):
+            beat()
+            yield _to(batch, device)
 
     depths = depths_of(model)
-    state = TrainState(model, recipe, setting.seed, depths, device, setting.kind, batches)
+    state = TrainState(
+        model, recipe, setting.seed, depths, device, setting.kind, batches, beat=beat
+    )
     # A module that a technique makes draws its values globally.
     seed_global(derive(setting.seed, "head", "prepare"))
     setting.technique.weights(state)
@@ -253,7 +355,9 @@ def _optimizer(
     return optimizer, groups
 
 
-def _batches(data: Encoded, state: TrainState, epoch: int) -> Iterator[dict[str, Tensor]]:
+def _batches(
+    data: Encoded, state: TrainState, *, epoch: int, skip: int
+) -> Iterator[dict[str, Tensor]]:
     recipe = state.recipe
     for batch in training_batches(
         data,
@@ -261,6 +365,7 @@ def _batches(data: Encoded, state: TrainState, epoch: int) -> Iterator[dict[str,
         by_length=recipe.batches == "by_length",
         seed=state.seed,
         epoch=epoch,
+        skip=skip,
     ):
         yield _to(batch, state.device)
 
@@ -320,7 +425,11 @@ def _keep(
 
 
 def _steps(recipe: Recipe, train: Encoded) -> int:
-    return recipe.epochs * -(-train.rows // recipe.batch_size)
+    return recipe.epochs * _batches_of(recipe, train)
+
+
+def _batches_of(recipe: Recipe, train: Encoded) -> int:
+    return -(-train.rows // recipe.batch_size)
 
 
 def _to(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

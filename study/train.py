@@ -1,7 +1,7 @@
 """One run, from pretrained weights to its outcome."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -11,10 +11,13 @@ from torch import nn
 
 from study import metrics
 from study.batches import Encoded
+from study.checkpoint import Checkpoints, Tree, Unfit, still, surroundings
 from study.fitting import Fit, Setting, begin, score
 from study.kinds import Outputs
 from study.memory import peak_memory, reset_peak_memory
 from study.models import Loaded
+from study.seeding import Seed
+from study.techniques.base import parts_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def train(
     data: Mapping[str, Encoded],
     loaded: Loaded,
     device: torch.device,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Outcome, nn.Module]:
     """Fine-tune once.
 
@@ -59,20 +63,24 @@ def train(
         data: The task's splits, encoded for this checkpoint.
         loaded: The checkpoint.
         device: Where to train.
+        checkpoints: Where the run was saved, if it was, and saves its place on the way; the caller
+            clears them.
 
     Returns:
-        The outcome, the same bits for the same setting on one kind of device; and the model with
-        the weights that count.
+        The outcome, the same bits for the same setting on one kind of device, however often the run
+        was interrupted; and the model with the weights that count.
     """
-    began = time.perf_counter()
     reset_peak_memory(device)
-    fit, spent = _best_start(setting, data, loaded, device)
+    course = _Course(setting, data, loaded, device, checkpoints)
+    if checkpoints is not None:
+        course = _resumed(course, checkpoints)
+    fit = course.run()
     test = fit.final()
     facts = {
-        "seconds": time.perf_counter() - began,
-        "steps": float(spent.steps),
-        "steps_per_second": spent.steps / spent.seconds,
-        "peak_memory_bytes": float(peak_memory(device)),
+        "seconds": course.seconds,
+        "steps": float(course.steps),
+        "steps_per_second": course.steps / course.stepping,
+        "peak_memory_bytes": float(course.peak),
         "trained_fraction": fit.trained_fraction,
     }
     outcome = Outcome(
@@ -90,42 +98,125 @@ def train(
 
 
 @dataclass
-class _Spent:
-    """Optimizer steps, and the seconds they took, of all starts."""
+class _Course:
+    """A run under way: every start for a while, then the one that is best on dev to its end.
 
-    steps: int = 0
-    seconds: float = 0.0
+    Attributes:
+        setting: What to train.
+        data: The task's splits.
+        loaded: The checkpoint.
+        device: Where to train.
+        checkpoints: Where its place is saved.
+        begun: Starts that are compared.
+        fit: The start that trains; None between two.
+        best: The best of those compared.
+        steps: Optimizer steps of the starts that are over.
+        stepping: The seconds that those took.
+        earlier: Seconds and peak memory before the run was interrupted.
+        began: By the process's clock.
+    """
 
-    def add(self, fit: Fit) -> None:
-        """Count a fit that is over."""
-        self.steps += fit.state.step
-        self.seconds += fit.stepping
-
-
-def _best_start(
-    setting: Setting, data: Mapping[str, Encoded], loaded: Loaded, device: torch.device
-) -> tuple[Fit, _Spent]:
-    """Train every start for a while, then the one with the best dev score to its end."""
-    starts = setting.technique.starts(setting.seed)
-    spent = _Spent()
+    setting: Setting
+    data: Mapping[str, Encoded]
+    loaded: Loaded
+    device: torch.device
+    checkpoints: Checkpoints | None
+    begun: int = 0
+    fit: Fit | None = None
     best: Fit | None = None
-    going: Iterator[None] = iter(())
-    for seed in starts.seeds:
-        fit = begin(replace(setting, seed=seed), data, loaded, device)
-        epochs = fit.epochs()
-        for _ in range(starts.epochs if len(starts.seeds) > 1 else 0):
-            next(epochs, None)
-        if best is None or fit.standing > best.standing:  # the first of equals
-            if best is not None:
-                spent.add(best)
-            best, going = fit, epochs
-        else:
-            spent.add(fit)
-    assert best is not None
-    for _ in going:
-        pass
-    spent.add(best)
-    return best, spent
+    steps: int = 0
+    stepping: float = 0.0
+    earlier: tuple[float, int] = (0.0, 0)
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far."""
+        return self.earlier[0] + time.perf_counter() - self.began
+
+    @property
+    def peak(self) -> int:
+        """The most memory so far."""
+        return max(self.earlier[1], peak_memory(self.device))
+
+    def run(self) -> Fit:
+        """Train on to the end; the fit that counts."""
+        starts = self.setting.technique.starts(self.setting.seed)
+        trial = starts.epochs if len(starts.seeds) > 1 else 0
+        for seed in starts.seeds[self.begun :]:
+            self.fit = fit = self.fit or self.begin(seed)
+            epochs = fit.epochs(self._stepped)
+            while len(fit.losses) < trial and not fit.over:
+                next(epochs, None)
+            worse: Fit | None = fit
+            if self.best is None or fit.standing > self.best.standing:  # the first of equals
+                worse, self.best = self.best, fit
+            self._count(worse)
+            self.fit, self.begun = None, self.begun + 1
+        self.fit, self.best = self.best or self.fit, None
+        assert self.fit is not None
+        for _ in self.fit.epochs(self._stepped):
+            pass
+        self._count(self.fit)
+        return self.fit
+
+    def begin(self, seed: Seed) -> Fit:
+        """One start."""
+        setting = replace(self.setting, seed=seed)
+        beat = self.checkpoints.beat if self.checkpoints else still
+        return begin(setting, self.data, self.loaded, self.device, beat=beat)
+
+    def place(self, earlier: tuple[float, int]) -> dict[str, Tree]:
+        """All that a checkpoint of it holds, with the seconds and the peak memory so far."""
+        return {
+            "earlier": list(earlier),
+            "begun": self.begun,
+            "steps": self.steps,
+            "stepping": self.stepping,
+            "fit": self.fit and self.fit.place(),
+            "best": self.best and self.best.place(),
+        }
+
+    def put(self, place: dict[str, Tree]) -> None:
+        """Go to where another process was.
+
+        Raises:
+            Unfit: If what is made again is not what it was.
+        """
+        seconds, peak = place["earlier"]
+        self.earlier = seconds, peak
+        self.begun, self.steps, self.stepping = place["begun"], place["steps"], place["stepping"]
+        for name in ("best", "fit"):
+            if (saved := place[name]) is not None:
+                fit = self.begin(Seed(*saved["seed"]))
+                setattr(self, name, fit)
+                fit.put(saved)
+
+    def _count(self, fit: Fit | None) -> None:
+        if fit is not None:
+            self.steps += fit.state.step
+            self.stepping += fit.stepping
+
+    def _stepped(self) -> None:
+        if self.checkpoints and self.checkpoints.due:
+            self.checkpoints.save(lambda: self.place((self.seconds, self.peak)))
+
+
+def _resumed(course: _Course, checkpoints: Checkpoints) -> _Course:
+    """The run where it was; as it is where nothing was saved that can be trusted."""
+    setting = course.setting
+    own = [*map(type, parts_of(setting.technique)), setting.metric.score]
+    saved = checkpoints.load(surroundings(course.device, own))
+    if saved is None:
+        return course
+    resumed = replace(course)
+    try:
+        resumed.put(saved)
+        checkpoints.check(resumed.place(resumed.earlier))
+    except Unfit as error:
+        checkpoints.refuse(str(error))
+        return course
+    return resumed
 
 
 def _completed(

@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from functools import reduce
 from itertools import permutations
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from pydantic import field_validator, model_serializer
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from study.checkpoint import still
 from study.kinds import Kind
 from study.models import Depths, in_norm
 from study.seeding import Seed, Stream, derive, seed_global, torch_rng
@@ -68,9 +69,14 @@ class Starts:
     epochs: int = 0
 
 
-@dataclass
+@dataclass(slots=True)  # an attribute of a technique's own would be lost where a run resumes
 class TrainState:
     """What hooks see of one run.
+
+    A run may stop after any optimizer step and go on in another process: `weights`, `prepare` and
+    `phases` run again, and of the phase that trains `groups` and `optimizer`; then parameters,
+    buffers, the optimizer's `state_dict` and `memo` become what they were. So what a technique
+    changes while it trains belongs in one of those places.
 
     Attributes:
         model: The task model.
@@ -83,7 +89,13 @@ class TrainState:
         step: Optimizer steps done, over all phases.
         steps: Optimizer steps of the whole run; 0 until the phases are known.
         rates: The learning rate of every trainable parameter in this step, by name.
-        memo: What changes during a run, under the technique's name.
+        memo: What changes during a run, under the technique's name: numbers, texts and tensors, in
+            lists, tuples and dicts.
+        fixed: What `prepare` makes and nothing changes, under the technique's name; of the same
+            kinds. A checkpoint leaves it out, as it does `start`.
+        phase: Which phase trains, from 0.
+        beat: Called at every step and every batch of an evaluation; call it in long work of one's
+            own, so that a run is not taken for one that hangs.
     """
 
     model: nn.Module
@@ -97,6 +109,10 @@ class TrainState:
     steps: int = 0
     rates: dict[str, float] = field(default_factory=dict)
     memo: dict[str, Any] = field(default_factory=dict)
+    fixed: dict[str, Any] = field(default_factory=dict)
+    phase: int = 0
+    beat: Callable[[], None] = still
+    _start: dict[str, Tensor] | None = field(default=None, init=False, repr=False)
     _own: frozenset[int] = field(init=False, repr=False)
     _drawn_from: dict[str, torch.Generator] = field(default_factory=dict, init=False, repr=False)
 
@@ -109,16 +125,23 @@ class TrainState:
         """Parameters that require a gradient."""
         return tuple(n for n, p in self.model.named_parameters() if p.requires_grad)
 
-    @cached_property
+    @property
     def start(self) -> dict[str, Tensor]:
         """The weights that others pull towards: as training found them, after `weights`.
 
         What `prepare` inserted has no start: its first values are no pretraining.
         """
-        if self.step > 0:
-            raise RuntimeError("`start` is read for the first time after training has begun")
-        named = self.model.named_parameters()
-        return {name: p.detach().clone() for name, p in named if id(p) in self._own}
+        if self._start is None:
+            if self.step > 0:
+                raise RuntimeError("`start` is read for the first time after training has begun")
+            named = self.model.named_parameters()
+            self._start = {name: p.detach().clone() for name, p in named if id(p) in self._own}
+        return self._start
+
+    @property
+    def start_read(self) -> bool:
+        """Whether any technique has asked for `start`; it takes a copy of the weights."""
+        return self._start is not None
 
     def freeze(self, names: Iterable[str]) -> None:
         """Exclude parameters from training for the whole run."""
@@ -204,9 +227,12 @@ class Technique(Spec):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Refuse a field that would hide a hook."""
+        """Refuse a field that would hide a hook, and values of its own beside the fields."""
         if hidden := set(cls.model_fields) & {n for n in vars(Technique) if not n.startswith("_")}:
             raise TypeError(f"{cls.__name__}: field {min(hidden)!r} is the name of a hook")
+        if own := cls.__private_attributes__:
+            text = "what changes in a run belongs in `state.memo`, or is lost where a run resumes"
+            raise TypeError(f"{cls.__name__}: {min(own)!r}: {text}")
 
     @classmethod
     def name(cls) -> str:
@@ -269,20 +295,23 @@ class Technique(Spec):
         """Change values only; after it `state.start` is fixed."""
 
     def prepare(self, state: TrainState) -> None:
-        """Freeze, insert, wrap. Runs on every start, a resume included."""
+        """Freeze, insert, wrap. Runs on every start, and again where a run resumes."""
 
     def phases(self, phases: list[Phase], state: TrainState) -> list[Phase]:
         """Split training into stretches."""
         return phases
 
-    # --- per phase ---
+    # --- per phase, and again where a run resumes inside it ---
 
     def groups(self, groups: list[Group], state: TrainState) -> list[Group]:
         """Rearrange the groups; every trainable parameter stays in exactly one."""
         return groups
 
     def optimizer(self, groups: list[Group], state: TrainState) -> torch.optim.Optimizer | None:
-        """Another optimizer than AdamW; None keeps it."""
+        """Another optimizer than AdamW; None keeps it.
+
+        What it changes must be in its `state_dict`, and come back by `load_state_dict`.
+        """
         return None
 
     # --- per step ---

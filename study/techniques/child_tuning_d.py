@@ -33,7 +33,7 @@ class ChildTuningD(Technique):
 
     def prepare(self, state: TrainState) -> None:
         """Find out which weights learn."""
-        state.memo["ChildTuningD"] = {}
+        state.fixed["ChildTuningD"] = {}
         names = tuple(n for n in state.trainable if 0 < state.depths.of(n) < state.depths.head)
         if self.p == 1.0 or not names:
             return
@@ -44,12 +44,12 @@ class ChildTuningD(Technique):
         bound = ranked.kthvalue(rest).values.item() if rest else -1.0
         for name, square in zip(names, squares, strict=True):
             weight = state.model.get_parameter(name).detach().clone()
-            state.memo["ChildTuningD"][name] = square > bound, weight
+            state.fixed["ChildTuningD"][name] = square > bound, weight
 
     @torch.no_grad()
     def after_backward(self, state: TrainState) -> None:
         """Mask gradients, which are clipped before, as in the published code."""
-        for name, (learns, _) in state.memo["ChildTuningD"].items():
+        for name, (learns, _) in state.fixed["ChildTuningD"].items():
             gradient = state.model.get_parameter(name).grad
             if gradient is not None:
                 gradient.mul_(learns)
@@ -57,7 +57,7 @@ class ChildTuningD(Technique):
     @torch.no_grad()
     def after_step(self, state: TrainState) -> None:
         """Undo the weight decay of what does not learn."""
-        for name, (learns, start) in state.memo["ChildTuningD"].items():
+        for name, (learns, start) in state.fixed["ChildTuningD"].items():
             weight = state.model.get_parameter(name)
             torch.where(learns, weight, start, out=weight)
 

@@ -71,8 +71,7 @@ class MixedLinear(nn.Linear):
         """
         super().__init__(plain.in_features, plain.out_features, device="meta")
         self.weight, self.bias = plain.weight, plain.bias
-        self.register_buffer("start", start, persistent=False)  # not part of a saved model
-        self.start: Tensor
+        self.start = start  # no buffer: nothing changes it, so nothing saves it
         self.p = p
         self.mask = mask
 

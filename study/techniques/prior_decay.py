@@ -30,7 +30,7 @@ class PriorDecay(Technique):
         def pretrained(name: str) -> bool:
             return name in state.start and state.depths.of(name) < state.depths.head
 
-        state.memo["PriorDecay"] = {
+        state.fixed["PriorDecay"] = {
             name: state.start[name] if pretrained(name) else torch.zeros_like(weight)
             for name, weight in state.model.named_parameters()
             if weight.ndim > 1 and weight.requires_grad
@@ -39,7 +39,7 @@ class PriorDecay(Technique):
     @torch.no_grad()
     def after_step(self, state: TrainState) -> None:
         """Pull what has just learnt."""
-        targets = state.memo["PriorDecay"]
+        targets = state.fixed["PriorDecay"]
         pulled = [name for name in state.trainable if name in targets]
         torch._foreach_lerp_(
             [state.model.get_parameter(name) for name in pulled],

@@ -41,10 +41,9 @@ class ProbeThenTune(Technique):
         head = tuple(n for n in whole.names if state.depths.of(n) == state.depths.head)
         probing = Phase(whole.recipe.replace(epochs=self.epochs, lr=self.lr), head)
         left = whole.recipe.epochs - self.epochs
-        state.memo["ProbeThenTune"] = probing.recipe
         return [probing, Phase(whole.recipe.replace(epochs=left), whole.names)]
 
     def before_step(self, state: TrainState) -> None:
         """Keep the encoder's dropout off while probing; the loop turns it on every epoch."""
-        if state.recipe is state.memo["ProbeThenTune"]:
+        if state.phase == 0:
             state.model.get_submodule(state.depths.family.body).eval()

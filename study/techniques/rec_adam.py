@@ -1,6 +1,6 @@
 """RecAdam: recall the pretrained weights first, learn the task later."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import sqrt, tanh
 from typing import Any
 
@@ -42,15 +42,15 @@ class RecAdam(Technique):
     def optimizer(self, groups: list[Group], state: TrainState) -> torch.optim.Optimizer:
         """Anchored below the head."""
         start = state.start  # asked for now, even where a first phase trains the head alone
-        made = []
+        anchors: dict[Tensor, Tensor] = {}
         for group in groups:
-            anchors: list[Tensor | None] = [None] * len(group.names)
             if group.depth < state.depths.head:
                 self._check(group.lr)  # a phase or another technique may have raised it
-                anchors = [start.get(name) for name in group.names]
-            made.append({**state.parameters(group), "anchors": anchors})
+                pulled = [name for name in group.names if name in start]
+                anchors.update({state.model.get_parameter(name): start[name] for name in pulled})
         return RecallingAdamW(
-            made,
+            [state.parameters(group) for group in groups],
+            anchors=anchors,
             betas=state.recipe.betas,
             eps=state.recipe.eps,
             gamma=self.gamma,
@@ -75,6 +75,7 @@ class RecallingAdamW(torch.optim.Optimizer):
         self,
         groups: list[dict[str, Any]],
         *,
+        anchors: Mapping[Tensor, Tensor],
         betas: tuple[float, float],
         eps: float,
         gamma: float,
@@ -83,13 +84,15 @@ class RecallingAdamW(torch.optim.Optimizer):
         """Make it.
 
         Args:
-            groups: As torch has them, with `anchors`: per parameter a tensor or None.
+            groups: As torch has them.
+            anchors: Where parameters are pulled to; beside the groups, as nothing changes them.
             betas: Decay of Adam's two moments.
             eps: Adam's denominator.
             gamma: Strength of the pull.
             share: Called at every step: the task's share, in [0, 1].
         """
         super().__init__(groups, {"betas": betas, "eps": eps})
+        self._anchors = anchors
         self._gamma = gamma
         self._share = share
 
@@ -98,10 +101,9 @@ class RecallingAdamW(torch.optim.Optimizer):
         """Move every parameter that has a gradient."""
         share = self._share()
         for group in self.param_groups:
-            learning = [i for i, p in enumerate(group["params"]) if p.grad is not None]
-            if not learning:
+            weights = [p for p in group["params"] if p.grad is not None]
+            if not weights:
                 continue
-            weights = [group["params"][i] for i in learning]
             for p in weights:
                 if not self.state[p]:
                     self.state[p] = {"step": 0, "m": torch.zeros_like(p), "v": torch.zeros_like(p)}
@@ -109,7 +111,7 @@ class RecallingAdamW(torch.optim.Optimizer):
             gradients = [p.grad for p in weights]
             m, v, steps = ([self.state[p][name] for p in weights] for name in ("m", "v", "step"))
             beta1, beta2 = group["betas"]
-            lr, anchors = group["lr"], [group["anchors"][i] for i in learning]
+            lr, anchors = group["lr"], [self._anchors.get(p) for p in weights]
             torch._foreach_lerp_(m, gradients, 1 - beta1)
             torch._foreach_mul_(v, beta2)
             torch._foreach_addcmul_(v, gradients, gradients, 1 - beta2)

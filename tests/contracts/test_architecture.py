@@ -87,6 +87,7 @@ CORE = [
     "catalogue",
     "convert",
     "memory",
+    "checkpoint",
     "train",
     "fitting",
     "keeping",

@@ -18,11 +18,15 @@ SHARES = [0.1, 0.4, 0.7, 0.9]
 def moved(anchor: float | None, shares: list[float]) -> list[float]:
     """A weight that starts at 2.0, after each step."""
     weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
-    anchors = [None if anchor is None else torch.full_like(weight, anchor)]
-    group = {"params": [weight], "lr": LR, "weight_decay": DECAY, "anchors": anchors}
+    group = {"params": [weight], "lr": LR, "weight_decay": DECAY}
     remaining = iter(shares)
     optimizer = RecallingAdamW(
-        [group], betas=BETAS, eps=EPS, gamma=GAMMA, share=lambda: next(remaining)
+        [group],
+        anchors={} if anchor is None else {weight: torch.full_like(weight, anchor)},
+        betas=BETAS,
+        eps=EPS,
+        gamma=GAMMA,
+        share=lambda: next(remaining),
     )
     path = []
     for gradient in GRADIENTS:
@@ -81,13 +85,8 @@ def test_below_the_head_is_anchored_and_t0_is_a_share_of_the_run(tiny_state):
     tiny_state.recipe = tiny_state.recipe.replace(lr=1e-2)
     tiny_state.steps = 40
     optimizer = RecAdam(k=0.5, t0=0.25, gamma=10.0).optimizer(plain_groups(tiny_state), tiny_state)
-    names = {id(p): n for n, p in tiny_state.model.named_parameters()}
-    free = {
-        names[id(p)]
-        for group in optimizer.param_groups
-        for p, anchor in zip(group["params"], group["anchors"], strict=True)
-        if anchor is None
-    }
+    anchored = optimizer._anchors
+    free = {name for name, p in tiny_state.model.named_parameters() if p not in anchored}
     assert {n.rpartition(".")[0] for n in free} == {"bert.pooler.dense", "classifier"}
     assert optimizer._share() == annealed(1, k=0.5, t0=10.0)
     tiny_state.step = 9
