@@ -212,8 +212,7 @@ class Look:
         versions: As runs are tagged with.
         weights: Fingerprint of each checkpoint by model; None where this machine lacks it.
         missing: Why it lacks a checkpoint that it would have to download, by model.
-        folder: `shared` with the driver, `own` where it is another of that name, else what is
-            wrong with it.
+        folder: `shared` with the driver, `own` where it is not the driver's, else what is wrong.
     """
 
     host: str
@@ -244,14 +243,15 @@ def look(models: list[dict[str, Any]], folder: str, token: str) -> Look:
 
 
 def _folder(folder: Path, token: str) -> str:
+    if not (folder / token).exists():
+        return "own"
     probe = folder / f"{token}.{socket.gethostname()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
-        return f"not writable ({error.strerror})"
-    return "shared" if (folder / token).exists() else "own"
+        return f"cannot write to {folder} ({error.strerror})"
+    return "shared"
 
 
 def check_machines(
@@ -307,6 +307,8 @@ def _objections(seen: Look, models: list[Model], shipped: set[str]) -> list[str]
         if have != want:
             text = f"has {have}, the driver {want}; install the same (constraints.txt)."
             found.append(text)
+    if seen.folder not in ("shared", "own"):
+        found.append(f"{seen.folder}; make it writable to the user that Ray runs as there.")
     for model in models:
         weights = seen.weights[model.name]
         if weights is None and model.name not in shipped:

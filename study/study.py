@@ -242,6 +242,8 @@ class Study(Spec):
         needs: What else of a machine each run takes, by the name of Ray's resource: on mixed
             clusters such as `{"gpu_gb": 10}`, where machines declare how much they have.
         budget: When to end, whatever is missing then; None has no limit.
+        checkpoint_minutes: How often a run saves its place, from which it goes on after its worker
+            or machine was lost; a shorter run starts anew.
         hang_minutes: Without progress, after which a run is done again elsewhere.
     """
 
@@ -258,6 +260,7 @@ class Study(Spec):
     gpus: float = Field(default=0.0, ge=0.0)
     needs: dict[str, Annotated[float, Field(gt=0)]] = {}
     budget: Budget | None = None
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
     hang_minutes: float = Field(default=30.0, gt=0)
 
     @classmethod

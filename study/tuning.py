@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -74,6 +75,7 @@ def share(
         weights=weights,
         gpus=study.gpus,
         folder=folder,
+        checkpoint_seconds=study.checkpoint_minutes * 60,
         hang_seconds=study.hang_minutes * 60,
     )
 
@@ -213,6 +215,7 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         if parcel := result.pop("parcel", None):
             entry = entry_of(run, parcel, faults=self._feed.faults.get(run.key, {}))
             self._put(entry, parcel.predictions)
+            shutil.rmtree(self._shared.checkpoint(run.key), ignore_errors=True)
             if trial.config["keep"]:
                 self._shelf.settle(run, parcel.outcome)
             self._progress.finished += 1

@@ -30,7 +30,7 @@ class Watchdog:
     def __enter__(self) -> "Watchdog":
         self._file: TextIO | None = None
         with suppress(OSError):
-            self._told.parent.mkdir(parents=True, exist_ok=True)
+            self._told.parent.mkdir(exist_ok=True)
             self._file = self._told.open("w")
         self._armed = -ARMED_SECONDS
         self.beat()

@@ -1,6 +1,7 @@
 """A worker: a run's spec in, a parcel for the driver out."""
 
 import json
+import math
 import socket
 import time
 import traceback
@@ -13,6 +14,7 @@ import ray
 import torch
 from ray import tune
 
+from study.checkpoint import Checkpoints
 from study.data import Prepared
 from study.faults import Cause, Fault
 from study.keeping import save
@@ -50,6 +52,7 @@ class Shared:
         weights: By model, where workers may be on other machines than the driver; else empty.
         gpus: Share of a GPU per run; 0 trains on the CPU.
         folder: The study's own; on a cluster one that all machines share.
+        checkpoint_seconds: From one save of a run's place to the next.
         hang_seconds: Without progress, after which a worker ends itself.
     """
 
@@ -57,7 +60,12 @@ class Shared:
     weights: Mapping[str, Weights]
     gpus: float
     folder: Path
+    checkpoint_seconds: float
     hang_seconds: float
+
+    def checkpoint(self, key: str) -> Path:
+        """The folder where a run is saved on the way."""
+        return self.folder / "checkpoints" / key
 
     def hang(self, key: str) -> Path:
         """Where a worker leaves word that a run made no progress."""
@@ -98,8 +106,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
                 run = run_from(json.loads(self._config["spec"]))
                 data = self._prepared(run)
                 loaded = self._checkpoint(run, data.kind)
-                watchdog.beat()
-                outcome, model = train(run.setting(data.kind), data.splits, loaded, self._device)
+                checkpoints = self._checkpoints(watchdog)
+                outcome, model = train(
+                    run.setting(data.kind), data.splits, loaded, self._device, checkpoints
+                )
                 if self._config["keep"] and outcome.outcome == "completed":
                     folder = Path(self._config["keep"])  # named by the run's key
                     save(model, loaded, run, outcome, folder, key=folder.name)
@@ -113,6 +123,12 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             reason = f"{type(error).__name__}: {error}"
             return {"done": True, "fault": Fault(cause, reason, traceback.format_exc())}
         return {"done": True, "parcel": packed(outcome, data, started=started, ended=time.time())}
+
+    def _checkpoints(self, watchdog: Watchdog) -> Checkpoints:
+        """Where the run is saved on the way; the driver clears it when the outcome is safe."""
+        key, shared = self._config["key"], self._shared
+        every = shared.checkpoint_seconds if shared.folder.is_dir() else math.inf
+        return Checkpoints(shared.checkpoint(key), every, key, beat=watchdog.beat)
 
     def _prepared(self, run: Run) -> Prepared:
         if run.data_key not in self._data:
