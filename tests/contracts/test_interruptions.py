@@ -7,7 +7,7 @@ import pytest
 from study.fitting import Setting
 from study.metrics import METRICS
 from study.seeding import Seed
-from study.techniques import TECHNIQUES
+from study.techniques import TECHNIQUES, Technique
 from tests.conftest import PAIRS, RECIPE
 from tests.examples import EXAMPLES as E
 from tests.interrupting import beats_of, bits, resumed, whole
@@ -38,3 +38,28 @@ def test_an_interrupted_run_has_the_same_bits(technique, recipe, data, model, tm
     assert bits(outcome, trained) == bits(*whole(setting, data, model))
     assert steps < outcome.facts["steps"]  # else it had started anew
     assert not caplog.records
+
+
+class Growing(Technique):
+    """A hook of its own counts the passes, in `memo` or where no checkpoint looks."""
+
+    kept: bool
+
+    def prepare(self, state):  # type: ignore[no-untyped-def]
+        past = {"passes": 0}
+        if self.kept:
+            state.memo["Growing"] = past
+
+        def grow(module, _, output):  # type: ignore[no-untyped-def]
+            past["passes"] += module.training
+            return output * (1 + 0.1 * past["passes"])
+
+        state.model.classifier.register_forward_hook(grow)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_a_hook_holds_on_to_goes_on_from_memo_alone(kept, data, model, tmp_path):
+    """So this contract finds a technique that keeps its state elsewhere."""
+    setting = Setting(LAST, Growing(kept=kept), Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
+    outcome, trained, _ = resumed(setting, data, model, tmp_path, stops=[4])
+    assert (bits(outcome, trained) == bits(*whole(setting, data, model))) == kept
