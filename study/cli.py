@@ -9,7 +9,7 @@ from pathlib import Path
 
 from study import commands
 from study.ending import complain
-from study.home import Held
+from study.home import Held, hurry
 from study.spec import Invalid, SpecError
 from study.study import Study
 
@@ -73,6 +73,7 @@ def _guarded(action: Callable[[], int]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ALEMBIC_LOGGING_LEVEL", "WARNING")
+    hurry()
     try:
         return action()
     except SpecError as error:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from study.display import duration
 from study.ending import Ending, complain, near, program, tell_next
 from study.feed import Progress
 from study.files import load_study, sound, study_named
-from study.home import Home, default_home
+from study.home import Home, default_home, without_password
 from study.spec import Invalid, Mistake, SpecError, did_you_mean
 from study.study import Run, Study
 from study.tasks import Task
@@ -49,7 +50,8 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
     from study.display import shown
     from study.runner import Options, check, execute
     from study.stages import Stages
-    from study.tracking import TROUBLE, Tracking
+    from study.store import TROUBLE
+    from study.tracking import Tracking
 
     study, home = sound(given), default_home()
     check(study)
@@ -61,12 +63,13 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
         missing = _announced(study, stages, runs, seen, workers=arguments.workers, later=later)
         ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
         return ending.nothing_started(missing, later)
-    with home.lease(study.name):
+    with ExitStack() as held:
+        held.enter_context(home.lease(study.name))
         try:
             tracking = Tracking(home, study, source)
         except TROUBLE as error:
-            complain(f"MLflow at {home.uri}: {str(error).splitlines()[0]}")
-            return 1
+            return _store_trouble(home, error)
+        held.callback(tracking.release)
         stages = tracking.stages
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
         seen = {key: (record.cell, record.seconds) for key, record in tracking.records.items()}
@@ -115,6 +118,10 @@ def status(arguments: argparse.Namespace) -> int:
     if said := progress(runs):
         print(f"\n{said}")
     holder = home.driver(name)
+    if home.shared and not holder:
+        from study.lease import driver  # MLflow takes a second to load
+
+        holder = driver(home, name)
     print(f"\nbeing run by {holder}" if holder else "\nnot running")
     if not holder and (runs["outcome"] == "missing").any():
         print(f"resume:  {program()} run FILE")
@@ -126,9 +133,17 @@ def stop(arguments: argparse.Namespace) -> int:
     """Ask the driver of a study to stop; it stays resumable."""
     home = default_home()
     name = study_named(arguments.study, home)
-    if name not in home.names():
+    if not home.shared and name not in home.names():
         raise LookupError(f"no study {name!r} in {home.root}. {did_you_mean(name, home.names())}")
     holder = home.ask_to_stop(name)
+    if home.shared and not holder:
+        from study.lease import ask_to_stop
+        from study.store import TROUBLE
+
+        try:
+            holder = ask_to_stop(home, name)
+        except TROUBLE as error:
+            return _store_trouble(home, error)
     if holder is None:
         print(f"nobody runs study {name!r}")
         return 0
@@ -431,6 +446,11 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 # --- helpers ----------------------------------------------------------------------------------
+
+
+def _store_trouble(home: Home, error: Exception) -> int:
+    complain(without_password(f"MLflow at {home.uri}: {str(error).splitlines()[0]}"))
+    return 1
 
 
 def _to_paste(key: str, home: Home) -> str:
