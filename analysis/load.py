@@ -346,7 +346,7 @@ def _experiments(uri: str) -> dict[str, str]:
         found = _query(uri, query)
         pairs = list(zip(found["name"], found["experiment_id"].astype(str), strict=True))
     else:
-        pairs = [(e.name, e.experiment_id) for e in _client(uri).search_experiments()]
+        pairs = [(e.name, e.experiment_id) for e in _each_experiment(uri)]
     return {name: number for name, number in pairs if name != "Default"}
 
 
@@ -403,6 +403,23 @@ def _paged(experiment: str, uri: str) -> _Long:
         pd.DataFrame(tags, columns=columns),
         pd.DataFrame(metrics, columns=columns),
     )
+
+
+def _each_experiment(uri: str) -> Iterable[Any]:
+    """The experiments of a server; the first request of every reader, so trouble shows here."""
+    from mlflow.exceptions import MlflowException
+
+    client, token = _client(uri), None
+    while True:
+        try:
+            page = client.search_experiments(page_token=token)
+        except MlflowException as error:
+            told = _shown(f"MLflow at {uri} does not answer as it should: {error}")
+            raise LookupError(told.splitlines()[0]) from error
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _each_run(experiment: str, uri: str) -> Iterable[Any]:
@@ -467,6 +484,6 @@ def _is_database(uri: str) -> bool:
     return uri.split(":", 1)[0].split("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
 
 
-def _shown(uri: str) -> str:
-    """The address without a password."""
-    return re.sub(r"//[^@/]*@", "//", uri)
+def _shown(text: str) -> str:
+    """A text whose addresses show neither user nor password."""
+    return re.sub(r"//[^@/\s]*@", "//", text)

@@ -127,6 +127,8 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         ("stop", commands.stop),
         ("report", commands.report),
         ("recommend", commands.recommend),
+        ("sync", commands.sync),
+        ("gc", commands.gc),
     ):
         part = add(name, action)
         part.add_argument(
@@ -134,6 +136,10 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         )
         if name == "status":
             part.add_argument("--json", action="store_true", help="the cells as JSON")
+        if name == "sync":
+            part.add_argument("--to", required=True, metavar="URI", help="the other store")
+        if name == "gc":
+            part.add_argument("--yes", action="store_true", help="remove without asking")
         if name == "recommend":
             _recommend_arguments(part)
         if name == asked == "report":

@@ -11,8 +11,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mlflow.exceptions import MlflowException
@@ -172,6 +172,24 @@ class Lease:
             _erase(self._store, self._experiment, self._id)
 
 
+@contextmanager
+def alone(home: Home, store: Store, study: str) -> Iterator[None]:
+    """Keep drivers away from a study while its files and runs are put in order.
+
+    Raises:
+        Held: If one is at work.
+    """
+    with home.lease(study):
+        if not home.shared:
+            yield
+            return
+        lease = Lease(store, store.experiment(study), study, stop=lambda: None)
+        try:
+            yield
+        finally:
+            lease.release()
+
+
 def driver(home: Home, study: str) -> str | None:
     """Who drives a study in a shared store, with the last sign of life.
 
@@ -203,7 +221,7 @@ def ask_to_stop(home: Home, study: str) -> str | None:
 
 
 def _first(home: Home, study: str) -> tuple[Store, str, Driver | None]:
-    store = Store(home)
+    store = Store(home.uri, home.artifacts)
     found = store.client.get_experiment_by_name(study)
     if found is None:
         raise LookupError(f"no study {study!r} at {without_password(home.uri)}")

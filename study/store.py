@@ -12,7 +12,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.home import Home, hurry
+from study.home import hurry
 
 REACH_SECONDS = 10  # for the first answer of a server
 VIEW = "cells"  # the key of a view that MLflow's UI opens on, see `study ui`
@@ -38,17 +38,28 @@ TROUBLE = (StoreGone, MlflowException, SQLAlchemyError, OSError)  # waited for, 
 
 
 class Store:
-    """A tracking store; a SQLite file is checked before and after each use."""
+    """A tracking store; a SQLite file is checked before and after each use.
 
-    def __init__(self, home: Home) -> None:
+    Attributes:
+        uri: Its address.
+        is_database: Whether it is used without a server.
+        client: MLflow's.
+    """
+
+    def __init__(self, uri: str, artifacts: Path) -> None:
         """Open it; a SQLite store is made where there never was one.
+
+        Args:
+            uri: Its address.
+            artifacts: Where they go, unless a server keeps them.
 
         Raises:
             StoreGone: If a SQLite store has been here and is not now, or a server cannot be used.
         """
         hurry()
-        self.uri = home.uri
-        self._artifacts = home.artifacts
+        self.uri = uri
+        self.is_database = not self.uri.startswith("http")
+        self._artifacts = artifacts
         self._file = _sqlite_file(self.uri)
         if self._file is not None:
             marker = Path(f"{self._file}.seen")
@@ -63,7 +74,7 @@ class Store:
             # Never creates a file, unlike the plain address.
             # The driver is named because MLflow makes folders for a plain sqlite:/// address.
             self.uri = f"sqlite+pysqlite:///file:{self._file}?mode=rw&uri=true"
-        elif self.uri.startswith("http"):
+        elif not self.is_database:
             _reach(self.uri)
         self._inode = self._seen()
         self.client = MlflowClient(tracking_uri=self.uri)
@@ -79,7 +90,7 @@ class Store:
             "mlflow.experimentKind": "custom_model_development",
             f"mlflow.sharedViewState.{VIEW}": json.dumps(CELLS_VIEW),
         }
-        where = (self._artifacts / name).as_uri() if self._file is not None else None
+        where = (self._artifacts / name).as_uri() if self.is_database else None
         try:
             made = self.client.create_experiment(name, artifact_location=where, tags=tags)
         except MlflowException as error:

@@ -59,7 +59,7 @@ class Tracking:
         """
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write, name="tracking", daemon=True)
-        self._store = Store(home)
+        self._store = Store(home.uri, home.artifacts)
         self._experiment = self._store.experiment(study.name)
         self._lease = None
         if home.shared:

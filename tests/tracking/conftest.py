@@ -4,6 +4,7 @@ import http.client
 import http.server
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -143,7 +144,7 @@ def line(server: Server) -> Iterator[Line]:
 def study(task, model, request) -> Study:
     """Two cells of three runs, under a name of its own: the server outlives a test."""
     return Study(
-        name=request.node.name.replace("[", "-").rstrip("]"),
+        name=re.sub(r"[^a-z0-9_]+", "-", request.node.name),
         tasks=[task],
         models=[model],
         recipe=Recipe(lr=3e-3, epochs=2, batch_size=8),

@@ -26,7 +26,7 @@ class Deaf:
 
 @pytest.fixture
 def store(home: Home) -> Store:
-    return Store(home)
+    return Store(home.uri, home.artifacts)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -17,9 +18,8 @@ from study.home import Held, Home
 from study.lease import driver
 from study.stages import Asked
 from study.store import Store, StoreGone
-from study.study import Configuration
-from study.techniques import FreezeLower
-from tests.tracking.conftest import entry, free_port, opened, put_all
+from study.techniques import FreezeLower, LayerwiseDecay, Standard
+from tests.tracking.conftest import free_port, opened, put_all
 
 
 def everything(uri, name, *, deleted=False):
@@ -48,14 +48,16 @@ def test_what_goes_in_comes_out(home_of, study, server, capsys):
     assert "View run" not in said.out + said.err  # MLflow's line per run
 
 
+CELLS = [LayerwiseDecay(rate=0.5), FreezeLower(layers=1), LayerwiseDecay(rate=0.7)]
+
+
 def test_an_answer_that_is_lost_writes_nothing_twice(home_of, study, server, line, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", line.uri)
-    home = Home(home_of("driver").root)
-    tracking = opened(home, study.replace(techniques=study.techniques[:1]))
+    some = study.replace(techniques=[Standard()])
+    tracking = opened(home_of("driver"), some)
+    study = study.replace(techniques=[Standard(), *CELLS])
     line.broken = True
-    late = study.cell(study.tasks[0], study.models[0], Configuration(study.techniques[1]))
-    more = study.cell(study.tasks[0], study.models[0], Configuration(FreezeLower(layers=1)))
-    tracking.ask([Asked(late, "final", (), "0-2"), Asked(more, "final", (), "0-2")])
+    tracking.ask([Asked(cell, "final", (), "0-2") for cell in study.cells()[1:]])
     put_all(tracking, study)
     assert tracking.close(240) == 0
     lost = Counter(line.lost_answers)
@@ -66,7 +68,7 @@ def test_an_answer_that_is_lost_writes_nothing_twice(home_of, study, server, lin
     keys = [run.data.tags["key"] for run in runs]
     assert sorted(keys) == sorted(run.key for run in study.runs())
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert len(found) - len(runs) == 3  # the cells
+    assert len(found) - len(runs) == 1 + len(CELLS)
     assert all(run.data.params for run in found)
     for run in runs:
         curve = client.get_metric_history(run.info.run_id, "train/loss")
@@ -135,7 +137,7 @@ def test_who_answers_wrongly_is_named_with_a_cure(tmp_path, monkeypatch, status,
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_address[1]}")
     with pytest.raises(StoreGone, match=cure):
-        Store(Home(tmp_path))
+        Store(Home(tmp_path).uri, tmp_path)
     server.shutdown()
     server.server_close()
 
@@ -180,12 +182,12 @@ def test_nobody_answers(tmp_path, monkeypatch, capsys, study, address, cause):
     assert "secret" not in said
 
 
-def test_the_users_own_patience_counts(home_of, monkeypatch):
+def test_the_users_own_patience_counts(server, monkeypatch):
     import os
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
-    Store(home_of("driver"))
+    Store(server.uri, Path("unused"))
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "3"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "30"
 
