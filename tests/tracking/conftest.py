@@ -91,7 +91,10 @@ class Line(http.server.ThreadingHTTPServer):
 
     def __init__(self, port: int, *, seed: int, loss: float) -> None:
         super().__init__(("127.0.0.1", 0), Through)
-        self.to, self.loss, self.rng = port, loss, random.Random(seed)
+        self.to, self.loss, self.seed = port, loss, seed
+        self.rngs: dict[
+            str, random.Random
+        ] = {}  # one per endpoint: threads take turns as they like
         self.broken = False
         self.lost_requests: list[str] = []
         self.lost_answers: list[str] = []
@@ -106,9 +109,10 @@ class Through(http.server.BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         line, body = self.server, self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fate = line.rng.random() if line.broken else 1.0
+        path = "/".join(self.path.partition("?")[0].removeprefix("/api/2.0/").split("/")[:3])
+        rng = line.rngs.setdefault(path, random.Random(f"{line.seed} {path}"))
+        fate = rng.random() if line.broken else 1.0
         self.close_connection = True
-        path = self.path.partition("?")[0].removeprefix("/api/2.0/")
         if fate < line.loss:
             line.lost_requests.append(path)
             return
@@ -133,7 +137,7 @@ class Through(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def line(server: Server) -> Iterator[Line]:
-    made = Line(server.port, seed=0, loss=0.12)
+    made = Line(server.port, seed=4, loss=0.12)
     threading.Thread(target=made.serve_forever, daemon=True).start()
     yield made
     made.shutdown()
