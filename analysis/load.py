@@ -8,7 +8,9 @@ import difflib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -183,7 +185,7 @@ def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
     about = runs.loc[runs["outcome"] == "completed", IDENTITY]
     parts = []
     for row in about.to_dict("records"):
-        part = pd.read_parquet(_fetched(f"{places[row['key']]}/predictions.parquet", uri))
+        part = pd.read_parquet(BytesIO(_content(f"{places[row['key']]}/predictions.parquet", uri)))
         parts.append(part.assign(**{str(name): value for name, value in row.items()}))
     if not parts:
         return pd.DataFrame(columns=[*IDENTITY, "split"])
@@ -224,7 +226,7 @@ def find_run(key: str, uri: str | None = None) -> dict[str, Any]:
         "tags": {k: v for k, v in tags.items() if not k.startswith("mlflow.")},
         "metrics": _of_run(long.metrics, run),
         "artifacts": place,
-        "spec": json.loads(Path(_fetched(f"{place}/run.json", uri)).read_text()),
+        "spec": json.loads(_content(f"{place}/run.json", uri)),
     }
 
 
@@ -465,13 +467,16 @@ def _query(uri: str, query: str, **values: Any) -> pd.DataFrame:
         engine.dispose()
 
 
-def _fetched(artifact: str, uri: str) -> str:
+def _content(artifact: str, uri: str) -> bytes:
     parsed = urlparse(artifact)
     if parsed.scheme in ("", "file"):
-        return unquote(parsed.path)
+        return Path(unquote(parsed.path)).read_bytes()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one for each run
     import mlflow
 
-    return str(mlflow.artifacts.download_artifacts(artifact_uri=artifact, tracking_uri=uri))
+    with tempfile.TemporaryDirectory(prefix="study-") as folder:
+        place = {"artifact_uri": artifact, "dst_path": folder, "tracking_uri": uri}
+        return Path(mlflow.artifacts.download_artifacts(**place)).read_bytes()
 
 
 def _client(uri: str) -> Any:

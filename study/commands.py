@@ -64,7 +64,11 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
         ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
         return ending.nothing_started(missing, later)
     with ExitStack() as held:
-        held.enter_context(home.lease(study.name))
+        try:
+            held.enter_context(home.lease(study.name))
+        except OSError as error:
+            complain(f"{error}; free space, or name another folder with STUDY_HOME")
+            return 1
         try:
             tracking = Tracking(home, study, source)
         except TROUBLE as error:

@@ -135,13 +135,14 @@ def clock(seconds: float) -> str:
 
 
 def hurry() -> None:
-    """Let MLflow's client say at once what is wrong with a server, unless the user says otherwise.
+    """Let MLflow's client say at once what is wrong with a server, and print nothing of its own.
 
-    It would try again for minutes, and so write twice what a server did whose answer was lost; the
-    driver tries again by itself, and looks first.
+    By default it tries again for minutes, and so writes twice what a server did whose answer was
+    lost; the driver tries again by itself, and looks first. The user's own settings count.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 

@@ -24,7 +24,9 @@ def filled(home, study, monkeypatch):
 
 
 def same(study, first, second) -> bool:
-    frames = [load_runs(study.name, uri).sort_values("key") for uri in (first, second)]
+    frames = [
+        load_runs(study.name, uri).sort_values("key", ignore_index=True) for uri in (first, second)
+    ]
     curves = [load_curves(study.name, uri) for uri in (first, second)]
     return bool(frames[0].equals(frames[1]) and curves[0].equals(curves[1]))
 
