@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -190,7 +191,7 @@ class Tracking:
         left = [place for place in gone if self._tags[place].get("in_study") != "false"]
         client = self._store.client
         me: dict[str, Any] = {"who": f"{_user()} on {socket.gethostname()}", "file": self._source}
-        before = json.loads(client.get_experiment(self._experiment).tags.get(OPENED, "null")) or me
+        before = _opened(client.get_experiment(self._experiment).tags.get(OPENED, "")) or me
         if left and any(before[word] != me[word] for word in me):
             log.warning(
                 "%d cells of study %r are not in this file. %s opened it last, %s, with %s. If "
@@ -354,6 +355,13 @@ class Tracking:
         if self.trouble is not None:
             log.warning("MLflow is back.")
         self.trouble = None
+
+
+def _opened(text: str) -> dict[str, Any] | None:
+    with suppress(ValueError, KeyError, TypeError):  # anybody can write a tag
+        data = json.loads(text)
+        return {"who": str(data["who"]), "file": str(data["file"]), "when": float(data["when"])}
+    return None
 
 
 def _user() -> str:
