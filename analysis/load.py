@@ -8,7 +8,9 @@ import difflib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -183,7 +185,7 @@ def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
     about = runs.loc[runs["outcome"] == "completed", IDENTITY]
     parts = []
     for row in about.to_dict("records"):
-        part = pd.read_parquet(_fetched(f"{places[row['key']]}/predictions.parquet", uri))
+        part = pd.read_parquet(BytesIO(_content(f"{places[row['key']]}/predictions.parquet", uri)))
         parts.append(part.assign(**{str(name): value for name, value in row.items()}))
     if not parts:
         return pd.DataFrame(columns=[*IDENTITY, "split"])
@@ -224,7 +226,7 @@ def find_run(key: str, uri: str | None = None) -> dict[str, Any]:
         "tags": {k: v for k, v in tags.items() if not k.startswith("mlflow.")},
         "metrics": _of_run(long.metrics, run),
         "artifacts": place,
-        "spec": json.loads(Path(_fetched(f"{place}/run.json", uri)).read_text()),
+        "spec": json.loads(_content(f"{place}/run.json", uri)),
     }
 
 
@@ -346,7 +348,7 @@ def _experiments(uri: str) -> dict[str, str]:
         found = _query(uri, query)
         pairs = list(zip(found["name"], found["experiment_id"].astype(str), strict=True))
     else:
-        pairs = [(e.name, e.experiment_id) for e in _client(uri).search_experiments()]
+        pairs = [(e.name, e.experiment_id) for e in _each_experiment(uri)]
     return {name: number for name, number in pairs if name != "Default"}
 
 
@@ -405,6 +407,23 @@ def _paged(experiment: str, uri: str) -> _Long:
     )
 
 
+def _each_experiment(uri: str) -> Iterable[Any]:
+    """The experiments of a server; the first request of every reader, so trouble shows here."""
+    from mlflow.exceptions import MlflowException
+
+    client, token = _client(uri), None
+    while True:
+        try:
+            page = client.search_experiments(page_token=token)
+        except MlflowException as error:
+            told = _shown(f"MLflow at {uri} does not answer as it should: {error}")
+            raise LookupError(told.splitlines()[0]) from error
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
 def _each_run(experiment: str, uri: str) -> Iterable[Any]:
     client, token = _client(uri), None
     while True:
@@ -448,13 +467,16 @@ def _query(uri: str, query: str, **values: Any) -> pd.DataFrame:
         engine.dispose()
 
 
-def _fetched(artifact: str, uri: str) -> str:
+def _content(artifact: str, uri: str) -> bytes:
     parsed = urlparse(artifact)
     if parsed.scheme in ("", "file"):
-        return unquote(parsed.path)
+        return Path(unquote(parsed.path)).read_bytes()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one for each run
     import mlflow
 
-    return str(mlflow.artifacts.download_artifacts(artifact_uri=artifact, tracking_uri=uri))
+    with tempfile.TemporaryDirectory(prefix="study-") as folder:
+        place = {"artifact_uri": artifact, "dst_path": folder, "tracking_uri": uri}
+        return Path(mlflow.artifacts.download_artifacts(**place)).read_bytes()
 
 
 def _client(uri: str) -> Any:
@@ -467,6 +489,6 @@ def _is_database(uri: str) -> bool:
     return uri.split(":", 1)[0].split("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
 
 
-def _shown(uri: str) -> str:
-    """The address without a password."""
-    return re.sub(r"//[^@/]*@", "//", uri)
+def _shown(text: str) -> str:
+    """A text whose addresses show neither user nor password."""
+    return re.sub(r"//[^@/\s]*@", "//", text)

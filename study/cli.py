@@ -10,7 +10,7 @@ from pathlib import Path
 from study import commands
 from study.ending import complain
 from study.faults import ClusterError
-from study.home import Held
+from study.home import Held, hurry
 from study.spec import Invalid, SpecError
 from study.study import Study
 
@@ -74,6 +74,7 @@ def _guarded(action: Callable[[], int]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ALEMBIC_LOGGING_LEVEL", "WARNING")
+    hurry()
     try:
         return action()
     except SpecError as error:
@@ -130,6 +131,8 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         ("stop", commands.stop),
         ("report", commands.report),
         ("recommend", commands.recommend),
+        ("sync", commands.sync),
+        ("gc", commands.gc),
     ):
         part = add(name, action)
         part.add_argument(
@@ -137,6 +140,10 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         )
         if name == "status":
             part.add_argument("--json", action="store_true", help="the cells as JSON")
+        if name == "sync":
+            part.add_argument("--to", required=True, metavar="URI", help="the other store")
+        if name == "gc":
+            part.add_argument("--yes", action="store_true", help="remove without asking")
         if name == "recommend":
             _recommend_arguments(part)
         if name == asked == "report":

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from study.display import duration
 from study.ending import Ending, complain, near, program, tell_next
 from study.feed import Progress
 from study.files import load_study, sound, study_named
-from study.home import Home, default_home
+from study.home import Home, default_home, without_password
 from study.spec import Invalid, Mistake, SpecError, did_you_mean
 from study.study import Run, Study
 from study.tasks import Task
@@ -49,7 +50,8 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
     from study.display import shown
     from study.runner import Options, check, execute
     from study.stages import Stages
-    from study.tracking import TROUBLE, Tracking
+    from study.store import TROUBLE
+    from study.tracking import Tracking
 
     study, home = sound(given), default_home()
     check(study)
@@ -61,12 +63,17 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
         missing = _announced(study, stages, runs, seen, workers=arguments.workers, later=later)
         ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
         return ending.nothing_started(missing, later)
-    with home.lease(study.name):
+    with ExitStack() as held:
+        try:
+            held.enter_context(home.lease(study.name))
+        except OSError as error:
+            complain(f"{error}; free space, or name another folder with STUDY_HOME")
+            return 1
         try:
             tracking = Tracking(home, study, source)
         except TROUBLE as error:
-            complain(f"MLflow at {home.uri}: {str(error).splitlines()[0]}")
-            return 1
+            return _store_trouble(home.uri, error)
+        held.callback(tracking.release)
         stages = tracking.stages
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
         seen = {key: (record.cell, record.seconds) for key, record in tracking.records.items()}
@@ -116,6 +123,10 @@ def status(arguments: argparse.Namespace) -> int:
     if said := progress(runs):
         print(f"\n{said}")
     holder = home.driver(name)
+    if home.shared and not holder:
+        from study.lease import driver  # MLflow takes a second to load
+
+        holder = driver(home, name)
     print(f"\nbeing run by {holder}" if holder else "\nnot running")
     if not holder and (runs["outcome"] == "missing").any():
         print(f"resume:  {program()} run FILE")
@@ -127,13 +138,97 @@ def stop(arguments: argparse.Namespace) -> int:
     """Ask the driver of a study to stop; it stays resumable."""
     home = default_home()
     name = study_named(arguments.study, home)
-    if name not in home.names():
+    if not home.shared and name not in home.names():
         raise LookupError(f"no study {name!r} in {home.root}. {did_you_mean(name, home.names())}")
     holder = home.ask_to_stop(name)
+    if home.shared and not holder:
+        from study.lease import ask_to_stop
+        from study.store import TROUBLE
+
+        try:
+            holder = ask_to_stop(home, name)
+        except TROUBLE as error:
+            return _store_trouble(home.uri, error)
     if holder is None:
         print(f"nobody runs study {name!r}")
         return 0
     print(f"asked {holder} to stop; runs under way will be done again when the study resumes")
+    return 0
+
+
+def sync(arguments: argparse.Namespace) -> int:
+    """Copy a study into another MLflow store, such as the team's server; again copies what is new.
+
+    A finished run that is there with other scores stays as it is; exit code 1 says so.
+    """
+    from analysis.load import experiment_id
+    from study.store import TROUBLE, Store
+    from study.sync import Synced
+    from study.sync import sync as synced
+
+    home, uri = default_home(), arguments.to
+    name = study_named(arguments.study, home)
+    if not uri.startswith(("http://", "https://", "sqlite:///")) or uri == home.uri:
+        text = "is the store in use" if uri == home.uri else "is no address of a store"
+        complain(without_password(f"--to {uri} {text}; name http://HOST:PORT or sqlite:///FILE"))
+        return 2
+    experiment_id(name, home.uri)
+
+    def told(done: Synced) -> None:
+        if (done.copied + done.there) % 100 == 0:
+            complain(f"{done.copied + done.there} of {done.total} runs")
+
+    at = home.uri
+    try:
+        source = Store(at, home.artifacts)
+        at = uri
+        target = Store(uri, Path(uri.removeprefix("sqlite:///")).absolute().parent / "artifacts")
+        done = synced(name, source, target, told=told)
+    except TROUBLE as error:
+        complain("the same command again goes on from here")
+        return _store_trouble(at, error)
+    print(f"{done.copied} runs copied, {done.there} were there")
+    for run in done.different:
+        complain(f"{run} is there with other scores, and stays as it is")
+    return 1 if done.different else 0
+
+
+def gc(arguments: argparse.Namespace) -> int:
+    """List what a study left behind that nothing needs, and remove it if you say so.
+
+    Runs that its file no longer asks for, writes that were cut short, what was deleted or refused
+    by MLflow, models, checkpoints and errors of no use any more, encoded data not read for long.
+    """
+    from analysis import load_runs
+    from study.gc import leftovers, remove, unused
+    from study.lease import alone
+    from study.store import TROUBLE, Store
+
+    home = default_home()
+    name = study_named(arguments.study, home)
+    runs = load_runs(name, home.uri)
+    missing = runs["outcome"] == "missing"
+    try:
+        store = Store(home.uri, home.artifacts)
+        with alone(home, store, name):
+            left = leftovers(
+                home, store, name, asked=set(runs["key"]), failing=set(runs.loc[missing, "cell"])
+            )
+            left += unused(home)
+            for each in left:
+                print(f"  {each.why:<32} {_megabytes(each.size):>10}  {each.name}")
+            if not left:
+                print("nothing to remove")
+                return 0
+            if not (arguments.yes or _agreed(f"remove {_megabytes(sum(e.size for e in left))}")):
+                print("nothing was removed")
+                return 0
+            remove(left, store)
+    except TROUBLE as error:
+        return _store_trouble(home.uri, error)
+    print("removed")
+    if not store.is_database and any(each.runs for each in left):
+        print("runs are marked as deleted; `mlflow gc` on the server frees their space")
     return 0
 
 
@@ -432,6 +527,22 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 # --- helpers ----------------------------------------------------------------------------------
+
+
+def _store_trouble(uri: str, error: Exception) -> int:
+    complain(without_password(f"MLflow at {uri}: {str(error).splitlines()[0]}"))
+    return 1
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _agreed(deed: str) -> bool:
+    if not sys.stdin.isatty():
+        complain(f"--yes to {deed}")
+        return False
+    return input(f"{deed}? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _to_paste(key: str, home: Home) -> str:

@@ -3,12 +3,14 @@
 import fcntl
 import json
 import os
+import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FOLDER = "study-store"
 
@@ -31,6 +33,11 @@ class Home:
     def uri(self) -> str:
         """The tracking store: `MLFLOW_TRACKING_URI` where set, else SQLite in the folder."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def shared(self) -> bool:
+        """Whether drivers with other homes can use the same store."""
+        return not self.uri.startswith(f"sqlite:///{self.root}/")
 
     @property
     def artifacts(self) -> Path:
@@ -95,11 +102,10 @@ class Home:
         with path.open("a+") as lease:
             try:
                 fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise Held(f"study {name!r} is being run by {_told(path)}") from error
             lease.truncate(0)
-            holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-            json.dump(holder, lease)
+            json.dump(holder(), lease)
             lease.flush()
             with suppress(FileNotFoundError):
                 (folder / "stop").unlink()  # meant for an earlier driver
@@ -111,10 +117,42 @@ def default_home() -> Home:
     return Home(Path(os.environ.get("STUDY_HOME", FOLDER)).resolve())
 
 
+def holder() -> dict[str, Any]:
+    """This process, as another driver is told of it."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+
+
+def told(holder: Mapping[str, Any]) -> str:
+    """A holder in words, such as `process 4711 on host, since 14:02`."""
+    return f"process {holder['pid']} on {holder['host']}, since {clock(holder['since'])}"
+
+
+def clock(seconds: float) -> str:
+    """A time of day, with the date where it is not today's."""
+    then = time.localtime(seconds)
+    today = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)
+
+
+def hurry() -> None:
+    """Let MLflow's client say at once what is wrong with a server, and print nothing of its own.
+
+    By default it tries again for minutes, and so writes twice what a server did whose answer was
+    lost; the driver tries again by itself, and looks first. The user's own settings count.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+
+def without_password(text: str) -> str:
+    """A text whose addresses show neither user nor password."""
+    return re.sub(r"//[^@/\s]*@", "//", text)
+
+
 def _told(path: Path) -> str:
     try:
-        holder = json.loads(path.read_text())
+        return told(json.loads(path.read_text()))
     except json.JSONDecodeError:  # the holder is just writing it
         return "another process"
-    since = time.strftime("%H:%M", time.localtime(holder["since"]))
-    return f"process {holder['pid']} on {holder['host']}, since {since}"

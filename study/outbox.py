@@ -14,6 +14,8 @@ from typing import Any
 
 from study.summary import Record, record_of
 
+RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"  # a run's artifacts
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -75,14 +77,21 @@ class Outbox:
         Args:
             entry: The run.
             predictions: Per-example predictions, a Parquet file; empty for none.
+
+        Raises:
+            OSError: If the disk is full, for instance; nothing of the entry is left then.
         """
         made = self.folder / f".{entry.key}.new"
-        artifacts = made / "artifacts"
-        artifacts.mkdir(parents=True)
-        _write(artifacts / "run.json", json.dumps(entry.spec, indent=1, sort_keys=True).encode())
-        if predictions:
-            _write(artifacts / "predictions.parquet", predictions)
-        _write(made / "entry.json", entry.to_json().encode())
+        spec = json.dumps(entry.spec, indent=1, sort_keys=True)
+        try:
+            (made / "artifacts").mkdir(parents=True)
+            _write(made / "artifacts" / RUN_JSON, spec.encode())
+            if predictions:
+                _write(made / "artifacts" / PREDICTIONS, predictions)
+            _write(made / "entry.json", entry.to_json().encode())
+        except OSError:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
         place = self.folder / entry.key
         if place.exists():  # the same run, twice: the results are the same bits
             shutil.rmtree(made)

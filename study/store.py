@@ -1,28 +1,65 @@
 """The tracking store: never made anew by accident, never written to where it should not be."""
 
+import json
 import sqlite3
 from pathlib import Path
+from urllib.parse import urlparse
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.tracking._tracking_service.utils import _get_store
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+from sqlalchemy.exc import SQLAlchemyError
 
-from study.home import Home
+from study.home import hurry
+
+REACH_SECONDS = 10  # for the first answer of a server
+VIEW = "cells"  # the key of a view that MLflow's UI opens on, see `study ui`
+CELLS_VIEW = {
+    "searchFilter": "tags.kind = 'cell'",
+    "orderByKey": "metrics.`dev_mean`",
+    "orderByAsc": False,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "selectedColumns": [
+        f"metrics.`{name}`"
+        for name in ("n", "dev_mean", "test_mean", "test_sd", "test_low", "test_high")
+        + ("collapsed", "diverged", "missing")
+    ],
+}
 
 
 class StoreGone(RuntimeError):
-    """The tracking store is not where it was, or is another one."""
+    """The tracking store is not where it was, or is another one, or cannot be used."""
+
+
+TROUBLE = (StoreGone, MlflowException, SQLAlchemyError, OSError)  # waited for, and tried again
 
 
 class Store:
-    """A tracking store that is checked before and after each use, where it is a SQLite file."""
+    """A tracking store; a SQLite file is checked before and after each use.
 
-    def __init__(self, home: Home) -> None:
+    Attributes:
+        uri: Its address.
+        is_database: Whether it is used without a server.
+        client: MLflow's.
+    """
+
+    def __init__(self, uri: str, artifacts: Path) -> None:
         """Open it; a SQLite store is made where there never was one.
 
+        Args:
+            uri: Its address.
+            artifacts: Where they go, unless a server keeps them.
+
         Raises:
-            StoreGone: If a SQLite store has been here and is not now.
+            StoreGone: If a SQLite store has been here and is not now, or a server cannot be used.
         """
-        self.uri = home.uri
+        hurry()
+        self.uri = uri
+        self.is_database = not self.uri.startswith("http")
+        self._artifacts = artifacts
         self._file = _sqlite_file(self.uri)
         if self._file is not None:
             marker = Path(f"{self._file}.seen")
@@ -37,8 +74,30 @@ class Store:
             # Never creates a file, unlike the plain address.
             # The driver is named because MLflow makes folders for a plain sqlite:/// address.
             self.uri = f"sqlite+pysqlite:///file:{self._file}?mode=rw&uri=true"
+        elif not self.is_database:
+            _reach(self.uri)
         self._inode = self._seen()
         self.client = MlflowClient(tracking_uri=self.uri)
+
+    def experiment(self, name: str) -> str:
+        """The id of a study's experiment; it is restored where it was deleted, else made."""
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+            return str(found.experiment_id)
+        tags = {
+            "mlflow.experimentKind": "custom_model_development",
+            f"mlflow.sharedViewState.{VIEW}": json.dumps(CELLS_VIEW),
+        }
+        where = (self._artifacts / name).as_uri() if self.is_database else None
+        try:
+            made = self.client.create_experiment(name, artifact_location=where, tags=tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody was faster
+                raise
+            return self.experiment(name)
+        return str(made)
 
     def check(self) -> None:
         """Make sure that the next transaction goes to the store that was opened.
@@ -62,6 +121,59 @@ class Store:
         except FileNotFoundError:
             return None
         return status.st_dev, status.st_ino
+
+
+def _reach(uri: str) -> None:
+    """Make sure that an MLflow server answers and lets us in.
+
+    Raises:
+        StoreGone: If not, saying what to do.
+    """
+    search = "/api/2.0/mlflow/experiments/search"
+    try:
+        answer = http_request(
+            get_default_host_creds(uri),
+            search,
+            "GET",
+            params={"max_results": 1},
+            timeout=REACH_SECONDS,
+            max_retries=0,
+            raise_on_status=False,
+        )
+    except MlflowException as error:
+        raise StoreGone(
+            f"it cannot be reached ({_cause(error)}). Is the server up, and is "
+            "MLFLOW_TRACKING_URI right?"
+        ) from error
+    text = answer.text.strip()
+    if "Invalid Host header" in text:
+        host = urlparse(uri).hostname
+        raise StoreGone(f"it does not go by this name; start it with --allowed-hosts {host}")
+    if answer.status_code in (401, 403):
+        raise StoreGone(
+            f"access denied ({answer.status_code}); set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if answer.status_code >= 500:
+        raise StoreGone(f"the server has trouble ({answer.status_code}); is its database up?")
+    if answer.status_code != 200 or not text.startswith("{"):
+        raise StoreGone("what answers there is no MLflow server; is MLFLOW_TRACKING_URI right?")
+
+
+def _cause(error: Exception) -> str:
+    """What is wrong with a connection, in few words."""
+    text = str(error)
+    for sign, words in (
+        ("NameResolution", "unknown host"),
+        ("refused", "connection refused"),
+        ("imeout", f"no answer in {REACH_SECONDS} s"),
+        ("imed out", f"no answer in {REACH_SECONDS} s"),
+        ("SSL", "TLS fails"),
+        ("nvalid url", "not an address"),
+    ):
+        if sign in text:
+            return words
+    return text.rpartition(": ")[2]
 
 
 def _sqlite_file(uri: str) -> Path | None:

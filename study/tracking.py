@@ -4,53 +4,43 @@ The driver alone writes, from one thread: entries go from the outbox to MLflow a
 only when MLflow has them. A store that vanished is waited for and never made anew.
 """
 
+import getpass
 import json
 import logging
 import math
+import os
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.entities import Run as MlflowRun
+from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from sqlalchemy.exc import SQLAlchemyError
 
-from study.home import Home
+from study.home import Home, clock, without_password
+from study.lease import Lease
+from study.ledger import Ledger, Place, place_of
 from study.metrics import metric_named
 from study.models import describe
 from study.outbox import Entry, Outbox
-from study.stages import Asked, Stage, Stages
-from study.store import Store, StoreGone
+from study.stages import Asked, Stages
+from study.store import TROUBLE, Store
 from study.study import Cell, Run, Study
-from study.summary import Record, note, record_of, summary
+from study.summary import Record, note, summary
 from study.techniques.base import parts_of
 
 log = logging.getLogger(__name__)
 
-Place = tuple[str, Stage]  # a cell's key and its stage: what a parent run stands for
-
 SUMMARY_SECONDS = 3.0  # a summary costs as much as a run; people look every few seconds at most
 RETRY_SECONDS = 1.0
-VIEW = "cells"  # the key of a view that MLflow's UI opens on, see `study ui`
-CELLS_VIEW = {
-    "searchFilter": "tags.kind = 'cell'",
-    "orderByKey": "metrics.`dev_mean`",
-    "orderByAsc": False,
-    "startTime": "ALL",
-    "lifecycleFilter": "Active",
-    "selectedColumns": [
-        f"metrics.`{name}`"
-        for name in ("n", "dev_mean", "test_mean", "test_sd", "test_low", "test_high")
-        + ("collapsed", "diverged", "missing")
-    ],
-}
-TROUBLE = (StoreGone, MlflowException, SQLAlchemyError, OSError)
+OUTBOX_LIMIT = 1000  # entries; a run's predictions can be megabytes
+OPENED = "study.opened"  # who opened the study last, with which file, and when
 
 
 class Tracking:
@@ -65,52 +55,74 @@ class Tracking:
             source: The study file, for MLflow's source column.
 
         Raises:
-            StoreGone: If the store has vanished.
+            StoreGone: If the store has vanished, or a server cannot be used.
+            Held: If a driver with another home holds the study.
         """
-        self._store = Store(home)
-        self.outbox = Outbox(home.study(study.name) / "outbox")
-        self.records: dict[str, Record] = {}
-        self.trouble: str | None = None
-        self._failure: Exception | None = None  # what ended the thread
-        self._source = source
-        self._provenance = provenance(Path(source).parent)
-        self._experiment = self._open(home, study.name)
-        self._cells: dict[Place, str] = {}  # run id of the parent
-        self._tags: dict[Place, dict[str, str]] = {}  # of the parents that were there at the start
-        self._whole: set[Place] = set()  # cells whose parent is FINISHED, with its last summary
-        self._problems: dict[Place, str] = {}  # why runs are missing
-        self._troubled: set[Place] = set()  # cells whose parent says why runs are missing
-        self._stale: set[Place] = set()
-        self._wanted: dict[Place, Asked] = {}
-        self._new: list[Asked] = []  # cells whose parents are still to be made
-        self._partial: dict[str, str] = {}  # run key: run id of a write that was cut short
-        self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._read()
-        scores = {key: record.dev for key, record in self.records.items()}
-        waiting = self.outbox.keys()
-        scores |= {key: self.outbox.get(key)[0].record().dev for key in waiting}
-        self.stages = Stages(study, scores)
-        self.ask(self.stages.asked)
-        for place, run_id in self._cells.items():
-            if place not in self._wanted and self._tags[place].get("in_study") != "false":
-                self._store.client.set_tag(run_id, "in_study", "false")
-        self._make_cells()
-        self._drain()
         self._thread = threading.Thread(target=self._write, name="tracking", daemon=True)
+        self._store = Store(home.uri, home.artifacts)
+        self._experiment = self._store.experiment(study.name)
+        self._lease = None
+        if home.shared:
+            name = study.name
+            stop = partial(home.ask_to_stop, name)
+            self._lease = Lease(self._store, self._experiment, name, stop=stop)
+        try:
+            self.outbox = Outbox(home.study(study.name) / "outbox")
+            self.trouble: str | None = None
+            self._unwritten: list[tuple[Entry, bytes]] = []  # the disk was full
+            self._failure: Exception | None = None  # what ended the thread
+            self._source = source
+            self._provenance = provenance(Path(source).parent)
+            self._ledger = Ledger(self._store, self._experiment)
+            self._tags = {place: run.data.tags for place, run in self._ledger.cells.items()}
+            self._status = {place: run.info.status for place, run in self._ledger.cells.items()}
+            self._problems: dict[Place, str] = {}  # why runs are missing
+            self._stale: set[Place] = set()
+            self._wanted: dict[Place, Asked] = {}
+            self._new: list[Asked] = []  # cells whose parents are still to be made
+            self._lock = threading.Lock()
+            scores = {key: record.dev for key, record in self.records.items()}
+            waiting = self.outbox.keys()
+            scores |= {key: self.outbox.get(key)[0].record().dev for key in waiting}
+            self.stages = Stages(study, scores)
+            self.ask(self.stages.asked)
+            self._tidy(study.name)
+            self._make_cells()
+            self._drain()
+        except BaseException:
+            self.release()
+            raise
         self._thread.start()
 
     # --- for the driver ---
 
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """What is in MLflow, by key."""
+        return self._ledger.records
+
+    @property
+    def full(self) -> bool:
+        """Whether no more runs should start, since too much waits or this driver was replaced."""
+        replaced = self._lease is not None and self._lease.lost is not None
+        return bool(self._unwritten) or replaced or len(self.outbox.keys()) >= OUTBOX_LIMIT
+
     def put(self, entry: Entry, predictions: bytes) -> None:
-        """Hand over a finished run; it is on disk when this returns.
+        """Hand over a finished run; it is on disk when this returns, unless the disk is full.
 
         Raises:
             Exception: What ended the thread that writes, if it is not the store's trouble; the run
                 is on disk then too.
         """
         stage = {"stage": self.stages.stage(entry.key)}
-        self.outbox.put(replace(entry, tags=entry.tags | self._provenance | stage), predictions)
+        whole = replace(entry, tags=entry.tags | self._provenance | stage)
+        try:
+            self.outbox.put(whole, predictions)
+        except OSError as error:
+            log.warning("%s: %s. Finished runs stay in memory.", self.outbox.folder, error.strerror)
+            with self._lock:
+                self._unwritten.append((whole, predictions))
         self._hand_over()
 
     def ask(self, asked: Iterable[Asked]) -> None:
@@ -145,86 +157,75 @@ class Tracking:
             Entries still in the outbox; the next start sends them.
 
         Raises:
+            Held: If another driver has taken over.
             Exception: What ended the thread before, if it is not the store's trouble.
         """
         until = time.monotonic() + patience
-        while self.outbox.keys() and time.monotonic() < until and self._thread.is_alive():
+        while self._waits and time.monotonic() < until and self._thread.is_alive():
             time.sleep(0.05)
         self._closing.set()
         self._thread.join(timeout=max(10.0, patience))
+        self.release()
+        if self._unwritten:
+            log.error("The disk is full: %d finished runs are lost.", len(self._unwritten))
         self._hand_over()
         return len(self.outbox.keys())
 
-    # --- reading ---
-
-    def _open(self, home: Home, name: str) -> str:
-        client = self._store.client
-        experiment = client.get_experiment_by_name(name)
-        if experiment is not None and experiment.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment.experiment_id)
-        if experiment is not None:
-            return str(experiment.experiment_id)
-        tags = {
-            "mlflow.experimentKind": "custom_model_development",
-            f"mlflow.sharedViewState.{VIEW}": json.dumps(CELLS_VIEW),
-        }
-        local = self._store.uri.startswith("sqlite")
-        where = (home.artifacts / name).as_uri() if local else None
-        return str(client.create_experiment(name, artifact_location=where, tags=tags))
-
-    def _read(self) -> None:
-        for run in self._search("tags.kind = 'cell'"):
-            place = _place(run.data.tags["cell"], run.data.tags)
-            self._cells[place] = run.info.run_id
-            self._tags[place] = dict(run.data.tags)
-            if run.info.status == "FINISHED":
-                self._whole.add(place)
-            if run.data.tags.get("problem"):
-                self._troubled.add(place)
-        for run in self._search("tags.kind = 'run'"):
-            key = run.data.tags["key"]
-            if run.info.status == "FINISHED":
-                self.records[key] = record_of(run.data.tags, run.data.metrics)
-            else:
-                self._partial[key] = run.info.run_id
-
-    def _search(self, filter_string: str) -> Iterable[MlflowRun]:
-        token = None
-        while True:
-            page = self._store.client.search_runs(
-                [self._experiment], filter_string, max_results=5000, page_token=token
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
+    def release(self) -> None:
+        """End the thread, and let another driver have the study."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10.0)
+        if self._lease is not None:
+            self._lease.release()
 
     # --- writing ---
+
+    @property
+    def _waits(self) -> bool:
+        return bool(self._unwritten or self.outbox.keys())
+
+    def _tidy(self, name: str) -> None:
+        """Mark the cells that the file no longer asks for, and say whose they may be."""
+        gone = [place for place in self._ledger.made if place not in self._wanted]
+        left = [place for place in gone if self._tags[place].get("in_study") != "false"]
+        client = self._store.client
+        me: dict[str, Any] = {"who": f"{_user()} on {socket.gethostname()}", "file": self._source}
+        before = _opened(client.get_experiment(self._experiment).tags.get(OPENED, "")) or me
+        if left and any(before[word] != me[word] for word in me):
+            log.warning(
+                "%d cells of study %r are not in this file. %s opened it last, %s, with %s. If "
+                "that is another study, give one of the two another name.",
+                *(len(left), name, before["who"], clock(before["when"]), before["file"]),
+            )
+        client.set_experiment_tag(self._experiment, OPENED, json.dumps({**me, "when": time.time()}))
+        for place in left:
+            client.set_tag(self._ledger.made[place], "in_study", "false")
+        for run_id in self._ledger.repeated:
+            client.delete_run(run_id)
 
     def _make_cells(self) -> None:
         client = self._store.client
         while self._new:
             asked = self._new[0]
-            self._store.check()
+            self._check()
             tags = {**_cell_tags(asked), "in_study": "true"}
-            if asked.place not in self._cells:
-                tags |= {"mlflow.source.name": self._source}
-                run = client.create_run(self._experiment, tags=tags, run_name=asked.cell.name)
-                self._cells[asked.place] = run.info.run_id
-                params = [Param(name, value) for name, value in _flat(asked.cell).items()]
-                client.log_batch(run.info.run_id, params=params)
-            else:
-                had = self._tags.get(asked.place, {})
-                batch = [RunTag(n, value) for n, value in tags.items() if had.get(n) != value]
-                if batch:  # the summary is of something else: whoever is killed here does it again
-                    self._whole.discard(asked.place)
-                    client.update_run(self._cells[asked.place], status="RUNNING")
-                    client.log_batch(self._cells[asked.place], tags=batch)
-                    self._tags[asked.place] = had | tags
+            place = asked.place
+            new = place not in self._ledger.made
+            source = {"mlflow.source.name": self._source}
+            run_id = self._ledger.cell(
+                place, tags | source, _flat(asked.cell), name=asked.cell.name
+            )
+            had = tags if new else self._tags.get(place, {})
+            batch = [RunTag(name, value) for name, value in tags.items() if had.get(name) != value]
+            if batch:  # the summary is of something else: whoever is killed here does it again
+                self._set_status(place, "RUNNING")
+                client.log_batch(run_id, tags=batch)
             with self._lock:
+                self._tags[place] = {**had, **tags}
                 self._new.pop(0)
-                if asked.place not in self._whole:
-                    self._stale.add(asked.place)
+                if self._status.get(place) != "FINISHED":
+                    self._stale.add(place)
 
     def _write(self) -> None:
         summarised = 0.0
@@ -234,8 +235,9 @@ class Tracking:
             try:
                 moved = self._drain()
                 if closing:
+                    whole = {place for place, is_ in self._status.items() if is_ == "FINISHED"}
                     with self._lock:
-                        due = self._stale | (self._wanted.keys() - self._whole)
+                        due = self._stale | (self._wanted.keys() - whole)
                     self._summarise(due, closing=True)
                 elif time.monotonic() - summarised > SUMMARY_SECONDS:
                     with self._lock:
@@ -251,7 +253,7 @@ class Tracking:
             except TROUBLE as error:
                 self._in_trouble(error)
             except Exception as error:  # a thread cannot raise to the driver
-                log.error("Writing to MLflow failed; runs wait in %s.", self.outbox.folder)
+                log.error("Writing to MLflow has ended; runs wait in %s.", self.outbox.folder)
                 self._failure = error
                 return
             if closing:
@@ -260,76 +262,44 @@ class Tracking:
                 self._closing.wait(RETRY_SECONDS if self.trouble else 0.05)
 
     def _drain(self) -> int:
+        while self._unwritten:
+            self.outbox.put(*self._unwritten[0])
+            with self._lock:
+                self._unwritten.pop(0)
         keys = self.outbox.keys()
         self._make_cells()  # a cell is asked for before its runs come, so its parent is there now
         for key in keys:
-            self._store.check()
             entry, artifacts = self.outbox.get(key)
             if key not in self.records:
+                self._check()
                 try:
-                    record = self._send(entry, artifacts)
+                    self._ledger.send(entry, artifacts, self._parent(entry))
                 except MlflowException as error:
                     if error.error_code != "INVALID_PARAMETER_VALUE":
                         raise
+                    self._ledger.check()
                     place = self.outbox.refuse(key, str(error))
                     log.error("MLflow refuses %s: %s. It is in %s.", entry.name, error, place)
                     continue
                 self._store.check()  # only now is it certain which file was written to
-                self.records[key] = record
+                self._ledger.settle(entry)
             self.outbox.remove(key)
             with self._lock:
-                self._stale.add(_place(entry.cell, entry.tags))
+                self._stale.add(place_of(entry.cell, entry.tags))
         return len(keys)
 
-    def _send(self, entry: Entry, artifacts: Path) -> Record:
-        """Write a run; what an earlier attempt wrote of it is found and completed."""
-        client = self._store.client
-        if self.trouble and entry.key not in self._partial:
-            for run in self._search(f"tags.key = '{entry.key}'"):
-                self._partial[entry.key] = run.info.run_id
-        run_id = self._partial.get(entry.key)
-        if run_id is None:
-            tags = {
-                **entry.tags,
-                "kind": "run",
-                "key": entry.key,
-                "cell": entry.cell,
-                "mlflow.parentRunId": self._parent(entry),
-                "mlflow.source.name": self._source,
-            }
-            run = client.create_run(
-                self._experiment, start_time=entry.started, tags=tags, run_name=entry.name
-            )
-        else:
-            run = client.get_run(run_id)
-        run_id = self._partial[entry.key] = run.info.run_id
-        metrics = [Metric(name, value, entry.ended, step) for name, value, step in entry.metrics]
-        params = [Param(name, value) for name, value in entry.params.items()]
-        client.log_batch(run_id, metrics=metrics, params=params)
-        self._send_artifacts(run, artifacts)
-        client.set_terminated(run_id, "FINISHED", end_time=entry.ended)
-        del self._partial[entry.key]
-        return entry.record()
-
-    def _send_artifacts(self, run: MlflowRun, artifacts: Path) -> None:
-        place = get_artifact_repository(run.info.artifact_uri, self._store.uri)
-        try:
-            place.log_artifacts(str(artifacts))
-        except TROUBLE:
-            raise
-        except Exception as error:  # each object store raises its own client's
-            raise MlflowException(f"artifacts: {error}") from error
+    def _check(self) -> None:
+        """Make sure that a write goes to the right store, and that this driver may write."""
+        self._store.check()
+        if self._lease is not None:
+            self._lease.check()
 
     def _parent(self, entry: Entry) -> str:
         """The run id of an entry's cell, made where an earlier study file knew it and no store."""
-        place = _place(entry.cell, entry.tags)
-        if place not in self._cells:
-            tags = {"kind": "cell", "cell": entry.cell, "stage": place[1], "in_study": "false"}
-            tags |= {name: text for name, text in entry.params.items() if name != "seed"}
-            name = entry.name.rpartition("/")[0]
-            run = self._store.client.create_run(self._experiment, tags=tags, run_name=name)
-            self._cells[place] = run.info.run_id
-        return self._cells[place]
+        tags = {name: text for name, text in entry.params.items() if name != "seed"}
+        name = entry.name.rpartition("/")[0]
+        place = place_of(entry.cell, entry.tags)
+        return self._ledger.cell(place, {**tags, "in_study": "false"}, {}, name=name)
 
     def _finished(self, asked: Asked) -> list[Record]:
         return [self.records[run.key] for run in asked.runs if run.key in self.records]
@@ -339,25 +309,36 @@ class Tracking:
         for place in places:
             if place not in self._wanted:
                 continue
-            self._store.check()
+            self._check()
             asked = self._wanted[place]
             values = summary(self._finished(asked), len(asked.seeds))
             metrics = [Metric(n, v, now, 0) for n, v in values.items() if math.isfinite(v)]
             problem = self._problems.get(place) if values["missing"] else None
             described = {"mlflow.note.content": note(values, problem)}
-            if problem or place in self._troubled:
+            if problem or self._tags[place].get("problem"):
                 described["problem"] = problem or ""
-                self._troubled.add(place)
             tags = [RunTag(name, text) for name, text in described.items()]
-            client.log_batch(self._cells[place], metrics=metrics, tags=tags)
-            if not values["missing"] or closing:
-                status = "KILLED" if values["missing"] else "FINISHED"
-                client.set_terminated(self._cells[place], status)
-                if status == "FINISHED":
-                    self._whole.add(place)
-            else:
-                client.update_run(self._cells[place], status="RUNNING")
-                self._whole.discard(place)
+            run_id = self._ledger.made[place]
+            try:
+                client.log_batch(run_id, metrics=metrics, tags=tags)
+            except MlflowException:
+                if self._ledger.deleted(run_id):
+                    self._ledger.forget(place)
+                    self._status.pop(place, None)
+                    self.ask([asked])  # made again, with its runs
+                raise
+            self._tags[place] = {**self._tags[place], **described}
+            unfinished = "KILLED" if closing else "RUNNING"
+            self._set_status(place, unfinished if values["missing"] else "FINISHED")
+
+    def _set_status(self, place: Place, status: str) -> None:
+        if self._status.get(place, "RUNNING") == status:  # as runs are made
+            return
+        if status == "RUNNING":
+            self._store.client.update_run(self._ledger.made[place], status=status)
+        else:
+            self._store.client.set_terminated(self._ledger.made[place], status)
+        self._status[place] = status
 
     def _hand_over(self) -> None:
         """Raise what ended the thread in the driver's, where it can be dealt with."""
@@ -365,7 +346,7 @@ class Tracking:
             raise self._failure
 
     def _in_trouble(self, error: Exception) -> None:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = without_password((str(error) or type(error).__name__).splitlines()[0])
         if self.trouble is None:
             log.warning("MLflow: %s. Finished runs wait in %s.", reason, self.outbox.folder)
         self.trouble = reason
@@ -374,6 +355,20 @@ class Tracking:
         if self.trouble is not None:
             log.warning("MLflow is back.")
         self.trouble = None
+
+
+def _opened(text: str) -> dict[str, Any] | None:
+    with suppress(ValueError, KeyError, TypeError):  # anybody can write a tag
+        data = json.loads(text)
+        return {"who": str(data["who"]), "file": str(data["file"]), "when": float(data["when"])}
+    return None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return str(os.getuid())
 
 
 def provenance(folder: Path) -> dict[str, str]:
@@ -401,11 +396,6 @@ def provenance(folder: Path) -> dict[str, str]:
         "dirty": str(dirty).lower(),
         "mlflow.source.git.commit": commit,
     }
-
-
-def _place(cell: str, tags: Mapping[str, str]) -> Place:
-    """A cell's key with its stage; before there were stages, all was final."""
-    return cell, "tune" if tags.get("stage") == "tune" else "final"
 
 
 def _cell_tags(asked: Asked) -> dict[str, str]:

@@ -21,7 +21,6 @@ from study.faults import ClusterError, Fault, death
 from study.feed import Feed, Progress
 from study.keeping import Shelf
 from study.notice import Notice
-from study.outbox import Entry
 from study.parcel import entry_of
 from study.stages import Stages
 from study.study import Run, Study
@@ -214,13 +213,14 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         run = self._feed.runs[trial.config["key"]]
         if parcel := result.pop("parcel", None):
             entry = entry_of(run, parcel, faults=self._feed.faults.get(run.key, {}))
-            self._put(entry, parcel.predictions)
+            self._tracking.put(entry, parcel.predictions)
             shutil.rmtree(self._shared.checkpoint(run.key), ignore_errors=True)
             if trial.config["keep"]:
                 self._shelf.settle(run, parcel.outcome)
             self._progress.finished += 1
             self._progress.seconds.append(parcel.ended - parcel.started)
             self._feed.succeeded(run, entry.record().dev)
+            self._wait_for_room()
         elif fault := result.pop("fault", None):
             self._lost(run, fault)
 
@@ -234,18 +234,13 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         hang.unlink(missing_ok=True)
         self._lost(run, death(str(trial.get_pickled_error() or trial.get_error() or ""), hung))
 
-    def _put(self, entry: Entry, predictions: bytes) -> None:
-        """Write an outcome to disk; while there is no room, wait, and with it all of Tune."""
-        while True:
-            try:
-                self._tracking.put(entry, predictions)
-            except OSError as error:
-                self._progress.trouble = f"{error.strerror} ({self._tracking.outbox.folder})"
-                self._notice.trouble("disk", self._progress.trouble)
-                time.sleep(FULL_SECONDS)
-            else:
-                self._progress.trouble = ""
-                return
+    def _wait_for_room(self) -> None:
+        """While too much waits for the disk or for MLflow, hold up all of Tune."""
+        while self._tracking.full:
+            self._progress.trouble = f"{self._tracking.outbox.folder} cannot take more runs"
+            self._notice.trouble("outbox", self._progress.trouble)
+            time.sleep(FULL_SECONDS)
+        self._progress.trouble = ""
 
     def _lost(self, run: Run, fault: Fault) -> None:
         folder = self._shared.folder / "problems"

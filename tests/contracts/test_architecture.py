@@ -96,6 +96,9 @@ CORE = [
 ]
 
 
+DRIVER = ["tracking", "ledger", "store", "lease", "sync", "gc", "runner", "tuning"]
+
+
 @pytest.mark.parametrize(
     ("files", "never"),
     [
@@ -109,7 +112,7 @@ CORE = [
             ["study/train.py", "study/fitting.py"],
             {"study.techniques.standard", "study.techniques.TECHNIQUES"},
         ),
-        (["study/tracking.py", "study/runner.py", "study/tuning.py"], {"analysis"}),
+        ([f"study/{name}.py" for name in DRIVER], {"analysis"}),
         (sorted(map(str, Path("analysis").rglob("*.py"))), {"torch", "ray", "study"}),
         (sorted(map(str, Path("analysis/statistics").glob("*.py"))), {"pandas", "matplotlib"}),
         (sorted(map(str, Path("search_spaces").glob("*.py"))), {"torch", "study"}),

@@ -58,10 +58,14 @@ class Bench:
         path.write_text(text)
         return path
 
-    def start(self, home: Path, *words: str, background: bool = False) -> "Driver":
+    def start(
+        self, home: Path, *words: str, background: bool = False, uri: str | None = None
+    ) -> "Driver":
         """Start a driver; in the background, as shells do it, with SIGINT ignored."""
         environment = {**os.environ, "STUDY_HOME": str(home), "OMP_NUM_THREADS": "1"}
         environment.pop("MLFLOW_TRACKING_URI", None)
+        if uri is not None:
+            environment["MLFLOW_TRACKING_URI"] = uri
         log = (self.folder / f"driver-{time.monotonic_ns()}.log").open("w+")
         process = subprocess.Popen(
             [sys.executable, str(self.folder / "kills.py"), *words],

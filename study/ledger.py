@@ -1,0 +1,203 @@
+"""One study's experiment: the cells and runs that it has, and writes that can be repeated.
+
+Whatever is written is found again by the key of a run, or by the cell and stage of a parent. So a
+write that was cut short is completed, and one whose answer was lost is not done twice.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mlflow.entities import Metric, Param
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from study.outbox import Entry
+from study.stages import Stage
+from study.store import TROUBLE, Store, StoreGone
+from study.summary import Record, record_of
+
+Place = tuple[str, Stage]  # a cell's key and its stage: what a parent run stands for
+
+PAGE = 1000  # runs per answer; a server takes about 2 ms for each
+
+
+def place_of(cell: str, tags: Mapping[str, str]) -> Place:
+    """A cell's key with its stage; before there were stages, all was final."""
+    return cell, "tune" if tags.get("stage") == "tune" else "final"
+
+
+class Ledger:
+    """What an experiment has, and how it gets more.
+
+    Attributes:
+        cells: The parent of each cell, as it was when it was read.
+        made: Run id of each cell's parent.
+        records: Finished runs by key.
+        partial: Run id, by key, of writes that were cut short.
+        repeated: Run ids of older cells and finished runs that another one stands for; they were
+            deleted, made again, and then restored.
+    """
+
+    def __init__(self, store: Store, experiment: str) -> None:
+        """Read what is there."""
+        self.store, self.experiment = store, experiment
+        self.cells: dict[Place, MlflowRun] = {}
+        self.made: dict[Place, str] = {}
+        self.records: dict[str, Record] = {}
+        self.partial: dict[str, str] = {}
+        self.repeated: list[str] = []
+        self._children: dict[Place, list[str]] = {}  # run ids of finished runs
+        self._unsure: set[str] = set()  # filters of runs that may have been made, or not
+        for run in self.search("tags.kind = 'cell'"):
+            place = place_of(run.data.tags["cell"], run.data.tags)
+            if place in self.made:
+                self.repeated.append(run.info.run_id)
+                continue
+            self.cells[place], self.made[place] = run, run.info.run_id
+        for run in self.search("tags.kind = 'run'"):
+            tags = run.data.tags
+            if run.info.status != "FINISHED":
+                self.partial[tags["key"]] = run.info.run_id
+                continue
+            if tags["key"] in self.records:
+                self.repeated.append(run.info.run_id)
+                continue
+            self.records[tags["key"]] = record_of(tags, run.data.metrics)
+            place = place_of(tags["cell"], tags)
+            self._children.setdefault(place, []).append(run.info.run_id)
+
+    def search(self, filter_string: str) -> Iterator[MlflowRun]:
+        """The runs that were not deleted, page by page."""
+        token = None
+        while True:
+            page = self.store.client.search_runs(
+                [self.experiment], filter_string, max_results=PAGE, page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def cell(
+        self, place: Place, tags: Mapping[str, str], params: Mapping[str, str], *, name: str
+    ) -> str:
+        """The run id of a cell's parent, which is made where it is not there.
+
+        Args:
+            place: Which cell.
+            tags: Of a new parent, beside those that it is found by.
+            params: Of one that has none yet.
+            name: Of a new parent.
+        """
+        if place not in self.made:
+            known = {"kind": "cell", "cell": place[0], "stage": place[1]}
+            run = self._run(known, tags, name=name)
+            if not run.data.params:
+                batch = [Param(param, value) for param, value in params.items()]
+                self.store.client.log_batch(run.info.run_id, params=batch)
+            for child in self._children.get(place, []):  # of a parent that was deleted
+                self.store.client.set_tag(child, "mlflow.parentRunId", run.info.run_id)
+            self.made[place] = run.info.run_id
+        return self.made[place]
+
+    def forget(self, place: Place) -> None:
+        """Take note that a cell's parent was deleted."""
+        del self.made[place]
+
+    def send(self, entry: Entry, artifacts: Path, parent: str) -> None:
+        """Write a run; what an earlier attempt wrote of it is found and completed.
+
+        Args:
+            entry: The run.
+            artifacts: A folder of files.
+            parent: Run id of its cell's parent.
+        """
+        client = self.store.client
+        known = {"kind": "run", "key": entry.key}
+        run_id = self.partial.get(entry.key)
+        if run_id is None:
+            tags = {**entry.tags, "cell": entry.cell, "mlflow.parentRunId": parent}
+            run = self._run(known, tags, name=entry.name, started=entry.started)
+        else:
+            run = client.get_run(run_id)
+        run_id = self.partial[entry.key] = run.info.run_id
+        metrics = [Metric(name, value, entry.ended, step) for name, value, step in entry.metrics]
+        params = [Param(name, value) for name, value in entry.params.items()]
+        try:
+            client.log_batch(run_id, metrics=metrics, params=params)
+            self._send_artifacts(run, artifacts)
+            client.set_terminated(run_id, "FINISHED", end_time=entry.ended)
+        except MlflowException as error:
+            if not self.deleted(run_id):
+                raise
+            del self.partial[entry.key]
+            raise StoreGone(f"{entry.name} was deleted while it was written; once more") from error
+
+    def settle(self, entry: Entry) -> None:
+        """Take note that a run is certainly there."""
+        self.records[entry.key] = entry.record()
+        place = place_of(entry.cell, entry.tags)
+        self._children.setdefault(place, []).append(self.partial.pop(entry.key))
+
+    def deleted(self, run_id: str) -> bool:
+        """Whether a run was deleted, in the UI for instance.
+
+        Raises:
+            StoreGone: If the whole experiment was.
+        """
+        self.check()
+        try:
+            return bool(self.store.client.get_run(run_id).info.lifecycle_stage == "deleted")
+        except MlflowException as error:
+            return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
+
+    def check(self) -> None:
+        """Make sure that nobody has deleted the experiment.
+
+        Raises:
+            StoreGone: If somebody has.
+        """
+        experiment = self.store.client.get_experiment(self.experiment)
+        if experiment.lifecycle_stage == "deleted":
+            raise StoreGone(
+                "the experiment was deleted; restore it in MLflow, or stop the study and run it "
+                "again, which restores it"
+            )
+
+    def _run(
+        self,
+        known: Mapping[str, str],
+        tags: Mapping[str, str],
+        *,
+        name: str,
+        started: int | None = None,
+    ) -> MlflowRun:
+        """A new run, or the one that an attempt made whose answer was lost.
+
+        Args:
+            known: Tags that it alone has.
+            tags: Its other tags.
+            name: As people read it.
+            started: Unix time in milliseconds; None takes now.
+        """
+        alone = " and ".join(f"tags.{tag} = '{value}'" for tag, value in known.items())
+        if alone in self._unsure:
+            for run in self.search(alone):
+                self._unsure.discard(alone)
+                return run
+        self._unsure.add(alone)
+        run = self.store.client.create_run(
+            self.experiment, start_time=started, tags={**tags, **known}, run_name=name
+        )
+        self._unsure.discard(alone)
+        return run
+
+    def _send_artifacts(self, run: MlflowRun, artifacts: Path) -> None:
+        place = get_artifact_repository(run.info.artifact_uri, self.store.uri)
+        try:
+            place.log_artifacts(str(artifacts))
+        except TROUBLE:
+            raise
+        except Exception as error:  # each object store raises its own client's
+            raise MlflowException(f"artifacts: {error}") from error

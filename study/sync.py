@@ -1,0 +1,126 @@
+"""A study from one MLflow store into another, by key: again and again, without a run twice."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow.entities import Metric, RunTag
+from mlflow.entities import Run as MlflowRun
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from study.lease import Lease
+from study.ledger import Ledger, place_of
+from study.outbox import PREDICTIONS, RUN_JSON, Entry
+from study.store import Store
+from study.summary import Record
+
+
+@dataclass
+class Synced:
+    """What a sync did.
+
+    Attributes:
+        total: Finished runs in the source.
+        copied: Runs that the target did not have.
+        there: Runs that it had, with the same scores.
+        different: Names of runs that it has with other scores; they stay as they are.
+    """
+
+    total: int
+    copied: int = 0
+    there: int = 0
+    different: list[str] = field(default_factory=list)
+
+
+def sync(study: str, source: Store, target: Store, *, told: Callable[[Synced], object]) -> Synced:
+    """Copy a study's cells and finished runs: tags, parameters, curves, scores, artifacts.
+
+    Whatever is interrupted is completed by the next call. The study may run in the source.
+
+    Args:
+        study: Its name.
+        source: Has it; only read.
+        target: Gets it; no driver or other sync may hold the study there.
+        told: Called after each run.
+
+    Raises:
+        Held: If the study is held in the target.
+    """
+    found = source.client.get_experiment_by_name(study)
+    mine = Ledger(source, found.experiment_id)
+    experiment = target.experiment(study)
+    lease = Lease(target, experiment, study, stop=lambda: None)
+    try:
+        theirs = Ledger(target, experiment)
+        for cell in mine.cells.values():
+            lease.check()
+            _copy_cell(cell, theirs)
+        runs = [run for run in mine.search("tags.kind = 'run'") if run.info.status == "FINISHED"]
+        done = Synced(len(runs))
+        for run in runs:
+            lease.check()
+            key, record = run.data.tags["key"], mine.records[run.data.tags["key"]]
+            if key not in theirs.records:
+                _copy_run(run, source, theirs)
+                done.copied += 1
+            elif _scores(record) == _scores(theirs.records[key]):
+                done.there += 1
+            else:
+                done.different.append(run.data.tags.get("mlflow.runName", key))
+            told(done)
+        return done
+    finally:
+        lease.release()
+
+
+def _copy_cell(cell: MlflowRun, to: Ledger) -> None:
+    tags, client = cell.data.tags, to.store.client
+    place = place_of(tags["cell"], tags)
+    if place in to.made and tags.get("in_study") != "true":
+        return  # whoever runs the study there knows better
+    run_id = to.cell(place, tags, cell.data.params, name=cell.info.run_name)
+    ended = cell.info.end_time or cell.info.start_time
+    metrics = [Metric(name, value, ended, 0) for name, value in cell.data.metrics.items()]
+    batch = [RunTag(name, text) for name, text in tags.items()]
+    client.log_batch(run_id, metrics=metrics, tags=batch)
+    if cell.info.status != "RUNNING":
+        client.set_terminated(run_id, cell.info.status, end_time=ended)
+
+
+def _copy_run(run: MlflowRun, source: Store, to: Ledger) -> None:
+    entry = _entry(run, source)
+    place = place_of(entry.cell, entry.tags)
+    parent = to.cell(place, {"in_study": "false"}, {}, name=entry.name.rpartition("/")[0])
+    artifacts = get_artifact_repository(run.info.artifact_uri, source.uri)
+    there = {file.path for file in artifacts.list_artifacts()}
+    with tempfile.TemporaryDirectory(prefix="study-sync-") as folder:
+        for name in sorted(there & {RUN_JSON, PREDICTIONS}):
+            artifacts.download_artifacts(name, folder)
+        to.send(entry, Path(folder), parent)
+    to.settle(entry)
+
+
+def _entry(run: MlflowRun, source: Store) -> Entry:
+    metrics: list[tuple[str, float, int]] = []
+    for name, value in run.data.metrics.items():
+        if "/" in name:  # a curve
+            history = source.client.get_metric_history(run.info.run_id, name)
+            metrics += [(name, point.value, point.step) for point in history]
+        else:
+            metrics.append((name, value, 0))
+    tags = run.data.tags
+    return Entry(
+        key=tags["key"],
+        cell=tags["cell"],
+        name=run.info.run_name,
+        tags=tags,
+        params=run.data.params,
+        metrics=metrics,
+        started=run.info.start_time,
+        ended=run.info.end_time,
+    )
+
+
+def _scores(record: Record) -> tuple[str, float, float]:
+    return record.outcome, record.dev, record.test

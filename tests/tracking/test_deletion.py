@@ -1,0 +1,108 @@
+"""What people delete in MLflow, and two people who use one name."""
+
+import pytest
+from mlflow import MlflowClient
+
+from analysis import load_runs
+from study import Standard
+from tests.tracking.conftest import opened, put_all
+from tests.tracking.test_server import everything
+
+
+@pytest.fixture
+def done(home, study):
+    tracking = opened(home, study)
+    put_all(tracking, study)
+    assert tracking.close(20) == 0
+    return study
+
+
+def cells(client: MlflowClient, name: str):
+    number = client.get_experiment_by_name(name).experiment_id
+    return client.search_runs([number], "tags.kind = 'cell'")
+
+
+def whole(home, study) -> None:
+    """Each run once, below the one parent of its cell."""
+    client, runs, found = everything(home.uri, study.name)
+    assert sorted(r.data.tags["key"] for r in runs) == sorted(r.key for r in study.runs())
+    parents = {run.data.tags["cell"]: run.info.run_id for run in found if run not in runs}
+    assert len(found) - len(runs) == len(parents) == 2
+    for run in runs:
+        assert run.data.tags["mlflow.parentRunId"] == parents[run.data.tags["cell"]]
+    assert set(load_runs(study.name, home.uri)["outcome"]) == {"completed"}
+
+
+def test_a_deleted_run_is_missing_and_runs_again(home, done):
+    client, runs, _ = everything(home.uri, done.name)
+    client.delete_run(runs[0].info.run_id)
+    frame = load_runs(done.name, home.uri)
+    assert list(frame["outcome"]).count("missing") == 1
+    tracking = opened(home, done)
+    assert len(tracking.records) == 5
+    put_all(tracking, done)
+    tracking.close(20)
+    whole(home, done)
+    client.restore_run(runs[0].info.run_id)  # both are there now: the earlier one goes again
+    opened(home, done).close(20)
+    whole(home, done)
+
+
+def test_a_deleted_cell_is_made_again_above_its_runs(home, done):
+    client = MlflowClient(tracking_uri=home.uri)
+    gone = cells(client, done.name)[0].info.run_id
+    client.delete_run(gone)
+    opened(home, done).close(20)
+    whole(home, done)
+    client.restore_run(gone)
+    opened(home, done).close(20)
+    whole(home, done)
+
+
+def test_a_cell_deleted_while_the_study_runs(home, study):
+    tracking = opened(home, study)
+    client = MlflowClient(tracking_uri=home.uri)
+    put_all(tracking, study.replace(seeds=[0]))
+    while len(tracking.records) < 2:
+        tracking._closing.wait(0.05)
+    for cell in cells(client, study.name):
+        client.delete_run(cell.info.run_id)
+    put_all(tracking, study)
+    assert tracking.close(20) == 0
+    opened(home, study).close(20)  # the last summaries may have gone to cells just made
+    whole(home, study)
+
+
+def test_a_deleted_experiment_is_restored_at_the_next_start(home, done):
+    client = MlflowClient(tracking_uri=home.uri)
+    client.delete_experiment(client.get_experiment_by_name(done.name).experiment_id)
+    with pytest.raises(LookupError):
+        load_runs(done.name, home.uri)
+    tracking = opened(home, done)
+    assert len(tracking.records) == 6
+    tracking.close(20)
+    whole(home, done)
+
+
+def test_an_experiment_deleted_while_the_study_runs_refuses_no_run(home, study, caplog):
+    tracking = opened(home, study)
+    client = MlflowClient(tracking_uri=home.uri)
+    client.delete_experiment(tracking._experiment)
+    put_all(tracking, study)
+    assert tracking.close(3) == 6
+    assert "the experiment was deleted; restore it in MLflow" in caplog.text
+    assert not (home.study(study.name) / "refused").exists()
+    opened(home, study).close(20)
+    whole(home, study)
+
+
+def test_two_people_with_one_name_are_told_of_each_other(home, study, caplog):
+    opened(home, study, "/ann/study.py").close(10)
+    opened(home, study, "/ann/study.py").close(10)
+    opened(home, study.replace(techniques=[Standard()]), "/ann/study.py").close(10)
+    opened(home, study, "/ann/study.py").close(10)
+    assert "give one of the two another name" not in caplog.text
+    opened(home, study.replace(techniques=[Standard()]), "/bob/study.py").close(10)
+    assert "1 cells of study" in caplog.text
+    assert "opened it last" in caplog.text
+    assert "/ann/study.py" in caplog.text
