@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from study import Study
-    from study.tracking import Record
+    from study.feed import Progress
+    from study.tracking import Record, Tracking
+
+    Watch = Callable[[Progress, Tracking], None]
 
 WORKERS = 2
 HERE = Path(__file__).resolve().parent
@@ -87,8 +90,12 @@ def _environment(folder: Path) -> dict[str, str]:
     return kept | own | QUIET
 
 
-def complete(study: "Study") -> dict[str, "Record"]:
+def complete(study: "Study", watch: "Watch" = lambda *_: None) -> dict[str, "Record"]:
     """Do all runs of a study the way `study run` does; returns once MLflow has them.
+
+    Args:
+        study: Which.
+        watch: Called before the first run with what counts the runs and what writes them.
 
     Raises:
         RuntimeError: If a run is missing at the end.
@@ -103,7 +110,8 @@ def complete(study: "Study") -> dict[str, "Record"]:
     with home.lease(study.name):
         tracking = Tracking(home, study, __file__)
         progress = Progress(total=len(runs), finished=0)
-        options = Options(address="local", workers=WORKERS)
+        watch(progress, tracking)
+        options = Options(source=Path(__file__), address="local", workers=WORKERS)
         waiting = execute(
             runs, tracking, progress, home=home, study=study, options=options, wanted=None
         )

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from study import Study
     from study.batches import Encoded
+    from study.checkpoint import Checkpoints
     from study.fitting import Setting
     from study.models import Loaded
     from study.train import Outcome
@@ -147,6 +149,17 @@ def plain(runs: int) -> float:
 
 def ours(runs: int) -> float:
     """Seconds that a study takes whose training is replaced."""
+    study = idle(runs)
+    began = time.perf_counter()
+    records = common.complete(study)
+    took = time.perf_counter() - began
+    if {record.dev for record in records.values()} != {READY_DEV}:
+        raise RuntimeError("the training was not replaced")
+    return took
+
+
+def idle(runs: int) -> "Study":
+    """A study of so many runs, whose workers replace the training when they are set up."""
     from study import LayerwiseDecay, Recipe, Standard, Study, tuning, worker
     from study.tiny import tiny_model, tiny_task
 
@@ -157,7 +170,7 @@ def ours(runs: int) -> float:
 
     tuning.Worker = Ready
     rates = (0.9, 0.8, 0.7, 0.6)
-    study = Study(
+    return Study(
         name="overhead",
         tasks=[tiny_task(Path("task"))],
         models=[tiny_model(Path("model"))],
@@ -165,16 +178,14 @@ def ours(runs: int) -> float:
         techniques=[Standard(), *(LayerwiseDecay(rate=rate) for rate in rates)],
         seeds=range(runs // CELLS),
     )
-    began = time.perf_counter()
-    records = common.complete(study)
-    took = time.perf_counter() - began
-    if {record.dev for record in records.values()} != {READY_DEV}:
-        raise RuntimeError("the training was not replaced")
-    return took
 
 
 def ready(
-    setting: "Setting", data: Mapping[str, "Encoded"], loaded: "Loaded", device: "torch.device"
+    setting: "Setting",
+    data: Mapping[str, "Encoded"],
+    loaded: "Loaded",
+    device: "torch.device",
+    checkpoints: "Checkpoints",
 ) -> tuple["Outcome", "nn.Module"]:
     """What `study.train.train` returns, without training: as many numbers as after 3 epochs."""
     import numpy as np

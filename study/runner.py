@@ -159,6 +159,8 @@ def prepared(runs: list[Run], home: Home) -> dict[str, Prepared]:
 
 def _runs_here(address: str | None) -> bool:
     """Whether no cluster was named and none runs here, so that Ray is started on this machine."""
+    if address == "local":  # as Ray has it: one is started whatever runs here
+        return True
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     running = Path(folder, "ray", "ray_current_cluster").exists()
     return address is None and "RAY_ADDRESS" not in os.environ and not running

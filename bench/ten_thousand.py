@@ -1,0 +1,140 @@
+"""What many runs cost: 10,000 that train nothing, through everything else and an MLflow server.
+
+The runs are those of `overhead.py`: whatever `study run` does, with a ready outcome in place of
+training. The server is a process of its own on loopback, with artifacts through it; its database
+is SQLite, or what `--backend` names (an empty PostgreSQL, say). Every thousand runs a line says how
+long they took and what the driver, the server and the outbox held then.
+
+The bar: neither the driver's memory nor the time for a thousand runs may grow out of hand. The
+driver may hold 300 MB more at the end than after the first thousand, and the last thousand may
+take 1.5 times as long as the second.
+"""
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+import common
+
+if TYPE_CHECKING:
+    from study.feed import Progress
+    from study.tracking import Tracking
+
+BAR_MB = 300.0
+BAR_GROWTH = 1.5
+Sample = tuple[int, float, float, int]  # runs in MLflow, seconds, driver's MB, waiting
+
+
+def main() -> int:
+    """Measure, print, and say whether the bar is met."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--quick", action="store_const", const=500, dest="runs", help="500 runs")
+    parser.add_argument("--backend", help="the server's database; default: a new SQLite file")
+    parser.add_argument("--keep", action="store_true", help="leave the server running at the end")
+    arguments = parser.parse_args()
+    step = max(100, arguments.runs // 10)
+    folder = Path(tempfile.mkdtemp(prefix="bench-server-"))
+    server, address = serve(arguments.backend or f"sqlite:///{folder}/mlflow.db", folder)
+    where = {"MLFLOW_TRACKING_URI": address}
+    try:
+        samples, mib = common.measured(
+            watched, arguments.runs, step, server.pid, environment=where
+        ).answer
+    finally:
+        if arguments.keep:
+            print(f"the server goes on: {address}, process {server.pid}, files in {folder}")
+        else:
+            server.terminate()
+            server.wait()
+            shutil.rmtree(folder)
+    print("  runs   seconds   ms a run   driver MB   server MB   outbox")
+    lasts = [0.0]
+    for (runs, seconds, own, waiting), served in zip(samples, mib, strict=True):
+        took = seconds - lasts[-1]
+        lasts.append(seconds)
+        each = 1000 * took / step
+        print(f"{runs:6d} {seconds:9.1f} {each:10.1f} {own:11.0f} {served:11.0f} {waiting:8d}")
+    spans = [b - a for a, b in zip(lasts, lasts[1:], strict=False)]
+    grown, slower = samples[-1][2] - samples[0][2], spans[-1] / spans[1]
+    figure = (
+        f"+{grown:.0f} MB, the last {step} runs {slower:.2f} times as long as the second {step}"
+    )
+    met = grown <= BAR_MB and slower <= BAR_GROWTH
+    return common.ending("ten thousand", figure, bar=f"+{BAR_MB:.0f} MB, {BAR_GROWTH}", met=met)
+
+
+def serve(backend: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """An MLflow server on loopback, once it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "artifacts")]
+    place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
+    log = (folder / "server.log").open("wb")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *words, *place], stdout=log, stderr=log
+    )
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(600):
+        try:
+            urlopen(f"{address}/health", timeout=2).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return server, address
+    raise RuntimeError((folder / "server.log").read_text()[-2000:])
+
+
+# --- in a process of its own --------------------------------------------------------------------
+
+
+def watched(runs: int, step: int, server: int) -> tuple[list[Sample], list[float]]:
+    """Do the runs; a sample every `step` of them, with the memory of the server's processes."""
+    import overhead
+
+    samples: list[Sample] = []
+    served: list[float] = []
+    began = time.perf_counter()
+
+    def watch(progress: "Progress", tracking: "Tracking") -> None:
+        def look() -> None:
+            while len(samples) < runs // step:
+                done = len(tracking.records)
+                if done >= step * (len(samples) + 1):
+                    waiting = len(tracking.outbox.keys())
+                    seconds = time.perf_counter() - began
+                    samples.append((done, seconds, resident([os.getpid()]), waiting))
+                    served.append(resident(family(server)))
+                time.sleep(0.1)
+
+        threading.Thread(target=look, daemon=True).start()
+
+    common.complete(overhead.idle(runs), watch)
+    time.sleep(1.0)  # for the last sample
+    return samples, served
+
+
+def family(process: int) -> list[int]:
+    """A process and all that it started."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *(each for child in children for each in family(int(child)))]
+
+
+def resident(processes: list[int]) -> float:
+    """Megabytes of memory that processes hold."""
+    pages = (int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in processes)
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())
