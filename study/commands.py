@@ -530,7 +530,9 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 def _store_trouble(uri: str, error: Exception) -> int:
-    complain(without_password(f"MLflow at {uri}: {str(error).splitlines()[0]}"))
+    from study.store import in_brief
+
+    complain(f"MLflow at {without_password(uri)}: {in_brief(error)}")
     return 1
 
 

@@ -12,7 +12,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.home import hurry
+from study.home import hurry, without_password
 
 REACH_SECONDS = 10  # for the first answer of a server
 VIEW = "cells"  # the key of a view that MLflow's UI opens on, see `study ui`
@@ -141,10 +141,8 @@ def _reach(uri: str) -> None:
             raise_on_status=False,
         )
     except MlflowException as error:
-        raise StoreGone(
-            f"it cannot be reached ({_cause(error)}). Is the server up, and is "
-            "MLFLOW_TRACKING_URI right?"
-        ) from error
+        cure = "Is it up, and is MLFLOW_TRACKING_URI right?"
+        raise StoreGone(f"{in_brief(error)}. {cure}") from error
     text = answer.text.strip()
     if "Invalid Host header" in text:
         host = urlparse(uri).hostname
@@ -160,20 +158,21 @@ def _reach(uri: str) -> None:
         raise StoreGone("what answers there is no MLflow server; is MLFLOW_TRACKING_URI right?")
 
 
-def _cause(error: Exception) -> str:
-    """What is wrong with a connection, in few words."""
-    text = str(error)
-    for sign, words in (
-        ("NameResolution", "unknown host"),
-        ("refused", "connection refused"),
-        ("imeout", f"no answer in {REACH_SECONDS} s"),
-        ("imed out", f"no answer in {REACH_SECONDS} s"),
-        ("SSL", "TLS fails"),
-        ("nvalid url", "not an address"),
-    ):
-        if sign in text:
-            return words
-    return text.rpartition(": ")[2]
+def in_brief(error: Exception) -> str:
+    """What is wrong with a store, in one line without passwords."""
+    text = without_password((str(error) or type(error).__name__).splitlines()[0])
+    if text.startswith("API request to"):
+        for sign, words in (
+            ("NameResolution", "unknown host"),
+            ("refused", "connection refused"),
+            ("imeout", "no answer in time"),
+            ("imed out", "no answer in time"),
+            ("SSL", "TLS fails"),
+            ("aborted", "the connection broke"),
+        ):
+            if sign in text:
+                return f"the server cannot be reached ({words})"
+    return text
 
 
 def _sqlite_file(uri: str) -> Path | None:

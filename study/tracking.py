@@ -23,14 +23,14 @@ from typing import Any
 from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 
-from study.home import Home, clock, without_password
+from study.home import Home, clock
 from study.lease import Lease
 from study.ledger import Ledger, Place, place_of
 from study.metrics import metric_named
 from study.models import describe
 from study.outbox import Entry, Outbox
 from study.stages import Asked, Stages
-from study.store import TROUBLE, Store
+from study.store import TROUBLE, Store, in_brief
 from study.study import Cell, Run, Study
 from study.summary import Record, note, summary
 from study.techniques.base import parts_of
@@ -346,7 +346,7 @@ class Tracking:
             raise self._failure
 
     def _in_trouble(self, error: Exception) -> None:
-        reason = without_password((str(error) or type(error).__name__).splitlines()[0])
+        reason = in_brief(error)
         if self.trouble is None:
             log.warning("MLflow: %s. Finished runs wait in %s.", reason, self.outbox.folder)
         self.trouble = reason

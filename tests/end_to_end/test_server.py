@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from analysis import load_runs
 from tests.end_to_end.conftest import RUNS
 from tests.tracking.conftest import Server, needs_postgres
-from tests.tracking.postgres import Postgres, postgres_in
+from tests.tracking.postgres import Postgres, postgres_running
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +25,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    made = postgres_in(tmp_path / "postgres")
-    yield made
-    made.control("stop", "-m", "immediate")
+def postgres() -> Iterator[Postgres]:
+    with postgres_running() as made:
+        yield made
 
 
 def keys(uri: str, filter_string: str = "tags.kind = 'run'") -> list[str]:
@@ -78,10 +77,6 @@ def test_a_killed_driver_is_taken_over_from_another_machine(bench, undisturbed, 
     assert done(server.uri) < RUNS
     second = bench.start(tmp_path / "second", uri=server.uri)
     second.wait_for(lambda: "this driver takes over" in second.said())
-    second.wait_for(lambda: done(server.uri) >= 4)
-    third = bench.start(tmp_path / "third", uri=server.uri)
-    assert third.finish() == 1
-    assert f"is being run by process {second.process.pid} on" in third.said()
     assert second.finish() == 0, second.said()
     once_each(server.uri, undisturbed)
     began = time.monotonic()

@@ -55,6 +55,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
                 cwd=self.folder,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             )
         until = time.monotonic() + 120
         while not self.answers():

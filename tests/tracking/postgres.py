@@ -2,6 +2,9 @@
 
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,14 +32,16 @@ class Postgres:
         self.as_postgres(str(tool), *place, "-w", *words)
 
 
-def postgres_in(folder: Path) -> Postgres:
-    """Make and start it."""
-    folder.mkdir()
+@contextmanager
+def postgres_running() -> Iterator[Postgres]:
+    """One that runs until the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="study-postgres-"))  # pytest's are closed to others
     shutil.chown(folder, "postgres")
-    for above in folder.parents:  # pytest's folders are closed to others
-        if above.is_relative_to("/tmp/pytest-of-root"):
-            above.chmod(above.stat().st_mode | 0o011)
     made = Postgres(folder, free_port())
-    made.as_postgres("initdb", "-D", str(folder / "data"), "-A", "trust", "-U", "study")
-    made.control("start")
-    return made
+    try:
+        made.as_postgres("initdb", "-D", str(folder / "data"), "-A", "trust", "-U", "study")
+        made.control("start")
+        yield made
+        made.control("stop", "-m", "immediate")
+    finally:
+        shutil.rmtree(folder)
