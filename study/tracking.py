@@ -104,7 +104,12 @@ class Tracking:
 
     @property
     def full(self) -> bool:
-        """Whether no more runs should start, since too much waits or this driver was replaced."""
+        """Whether no more runs should start, since too much waits or this driver was replaced.
+
+        Raises:
+            Exception: What ended the thread that writes, as from `put`.
+        """
+        self._hand_over()
         replaced = self._lease is not None and self._lease.lost is not None
         return bool(self._unwritten) or replaced or len(self.outbox.keys()) >= OUTBOX_LIMIT
 

@@ -53,11 +53,11 @@ def outcomes(study, prepared, loaded: Loaded):
 def put(tracking: Tracking, outcomes, data) -> None:
     for run, outcome in outcomes.items():
         parcel = packed(outcome, data, started=100.0, ended=101.5)
-        tracking.put(entry_of(run, parcel), parcel.predictions)
+        tracking.put(entry_of(run, parcel, faults={}), parcel.predictions)
 
 
 def entry(run, outcome, data) -> Entry:
-    return entry_of(run, packed(outcome, data, started=100.0, ended=101.5))
+    return entry_of(run, packed(outcome, data, started=100.0, ended=101.5), faults={})
 
 
 def opened(home: Home, study: Study) -> Tracking:

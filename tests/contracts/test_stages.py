@@ -46,7 +46,7 @@ def finish(tracking, runs, outcome, data, *, dev, test=0.5) -> None:
         made = replace(outcome, dev=dev(run), test=test, collapsed=())
         if math.isnan(made.dev):
             made = replace(made, outcome="diverged", test=math.nan, logits={})
-        entry = entry_of(run, packed(made, data, started=100.0, ended=101.0))
+        entry = entry_of(run, packed(made, data, started=100.0, ended=101.0), faults={})
         tracking.put(entry, b"")
         first, last = more(run, entry.record().dev)
         brought += [*first, *last]
@@ -125,7 +125,7 @@ def test_an_outbox_that_mlflow_has_not_seen_counts(home, tuned, outcome, prepare
     tracking.close(5)
     for run in tracking.stages.runs("tune"):
         made = replace(outcome, dev=rate(run))
-        entry = entry_of(run, packed(made, prepared, started=100.0, ended=101.0))
+        entry = entry_of(run, packed(made, prepared, started=100.0, ended=101.0), faults={})
         tracking.put(entry, b"")
     again = opened(home, tuned)
     assert again.close(20) == 0
@@ -150,7 +150,7 @@ def test_finished_runs_count_by_their_keys_whatever_the_file_asked_for_last(
     tracking.close(20)
     opened(home, tuned.replace(techniques=[Standard()], tune=None)).close(20)
     final = tracking.stages.runs("final")[0]
-    made = entry_of(final, packed(outcome, prepared, started=100.0, ended=101.0))
+    made = entry_of(final, packed(outcome, prepared, started=100.0, ended=101.0), faults={})
     Outbox(home.study("door") / "outbox").put(made, b"")
     done = _finished(tuned, home)
     assert sorted(done["key"]) == sorted([final.key, *(run.key for run in tuning)])
