@@ -57,6 +57,10 @@ class Checkpoints:
     """Where a run saves its place and when, and who is told that it moves.
 
     What goes wrong here costs the checkpoint, never the run: it is told as a warning.
+
+    Attributes:
+        beat: Called at every optimizer step and every batch of an evaluation.
+        resumed: Whether the run went on from a place that was saved.
     """
 
     def __init__(
@@ -68,9 +72,9 @@ class Checkpoints:
             folder: The run's own; on a cluster one that all machines share.
             every: Seconds from one save to the next; a shorter run leaves none.
             key: The run's.
-            beat: Called at every optimizer step and every batch of an evaluation.
+            beat: See above.
         """
-        self.beat = beat
+        self.beat, self.resumed = beat, False
         self._path = folder / FILE
         self._every = every
         self._of: dict[str, str] = {"run": key}
@@ -123,7 +127,7 @@ class Checkpoints:
         """
         if _digest({"of": self._of, "place": place}) != self._read:
             raise Unfit("what is made again at a start is not what it was when this was saved")
-        log.info("the run goes on from %s", self._path)
+        self.resumed = True
 
     def refuse(self, reason: str) -> None:
         """Say why a checkpoint is not used."""

@@ -31,7 +31,7 @@ class Parcel(NamedTuple):
         predictions: Per-example predictions, a Parquet file; empty where the run diverged.
         started: Unix time in seconds.
         ended: Unix time in seconds.
-        about: `device`, `host` and `versions` of the worker.
+        about: `device`, `host` and `versions` of the worker, and whether it `resumed` the run.
     """
 
     outcome: Outcome
@@ -41,12 +41,15 @@ class Parcel(NamedTuple):
     about: dict[str, str]
 
 
-def packed(outcome: Outcome, data: Prepared, *, started: float, ended: float) -> Parcel:
-    """Pack what a run left, on the worker that ran it."""
+def packed(
+    outcome: Outcome, data: Prepared, *, started: float, ended: float, resumed: bool = False
+) -> Parcel:
+    """Pack what a run left, on the worker that ran it, or its last part."""
     about = {
         "device": device_name(outcome.device),
         "host": socket.gethostname(),
         "versions": versions(),
+        **({"resumed": "true"} if resumed else {}),
     }
     bare = replace(outcome, logits={})
     return Parcel(bare, predictions_of(outcome, data), started, ended, about)

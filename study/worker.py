@@ -122,7 +122,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
                 self._forget()
             reason = f"{type(error).__name__}: {error}"
             return {"done": True, "fault": Fault(cause, reason, traceback.format_exc())}
-        return {"done": True, "parcel": packed(outcome, data, started=started, ended=time.time())}
+        resumed, ended = checkpoints.resumed, time.time()
+        parcel = packed(outcome, data, started=started, ended=ended, resumed=resumed)
+        return {"done": True, "parcel": parcel}
 
     def _checkpoints(self, watchdog: Watchdog) -> Checkpoints:
         """Where the run is saved on the way; the driver clears it when the outcome is safe."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from study.tiny import tiny_model, tiny_task
@@ -37,16 +38,18 @@ from pathlib import Path
 from study import Model, Recipe, Standard, Study, Task, main
 from trapped import Trapped
 
+LONG = int(os.environ.get("EPOCHS", 0))
 STUDY = Study(
     name=os.environ.get("NAME", "faults"),
     tasks=[Task(name="pairs", train="train.jsonl", dev="dev.jsonl", test="test.jsonl",
                 text_pair="text_pair")],
     data=str(Path.home() / "task"),
     models=[Model(name="tiny", checkpoint=str(Path.home() / "model"))],
-    recipe=Recipe(lr=3e-3, epochs=40, batch_size=8),
+    recipe=Recipe(lr=3e-3, epochs=LONG or 40, batch_size=8),
     techniques=[Standard(), Trapped()],
-    seeds=range(6),
+    seeds=range(1 if LONG else 6),
     hang_minutes=0.25,
+    checkpoint_minutes=0.05,
 )
 
 if __name__ == "__main__":
@@ -300,19 +303,48 @@ FAULTS: list[Callable[[Round], None]] = [
 ]
 
 
+# --- one long run ------------------------------------------------------------------------------
+
+
+def long_run(bed: Testbed) -> str:
+    """Two runs of minutes; the host of one is killed in the middle, and not brought back at once.
+
+    Returns:
+        What was seen, as a sentence.
+    """
+    quiet = Round(bed, "long-undisturbed", random.Random(0))
+    assert quiet.submit(also="EPOCHS=1200").wait(900) == 0, quiet.said()
+    struck = Round(bed, "long-killed", random.Random(1))
+    driver = struck.submit(also="EPOCHS=1200")
+    saved = STORAGE / "home" / "studies" / struck.name / "checkpoints"
+    until(lambda: len(list(saved.glob("*/checkpoint.safetensors"))) == 2, "two checkpoints", 300)
+    time.sleep(20)
+    host = struck.busy_host()
+    bed.act("kill", host)
+    assert driver.wait(900) == 0, struck.said()
+    bed.act("start", host)
+    bed.join(host)
+    tags = [run.data.tags for run in _runs(struck.name)]
+    moved = [each for each in tags if "resumed" in each]
+    assert len(moved) == 1, tags
+    assert moved[0]["host"] != f"host{host}"
+    assert moved[0]["retried"] == "machine 1"
+    assert tracked(struck.name) == tracked(quiet.name), "other scores"
+    seconds = [run.data.metrics["seconds"] for run in _runs(struck.name)]
+    return (
+        f"Two runs of {min(seconds):.0f} to {max(seconds):.0f} s, saved every 3 s; host{host} was "
+        f"killed in the middle. Its run went on on {moved[0]['host']} from where it was saved; both "
+        "runs have the undisturbed scores, bit for bit."
+    )
+
+
 # --- what must come out -----------------------------------------------------------------------
 
 
 def tracked(name: str) -> dict[str, list[tuple[float, float]]]:
     """Dev and test scores of every finished run in MLflow, by key; a list, so that repeats show."""
     try:
-        client = MlflowClient(SERVER)
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None:
-            return {}
-        found = client.search_runs(
-            [experiment.experiment_id], "tags.kind = 'run' and attributes.status = 'FINISHED'"
-        )
+        found = _runs(name)
     except MlflowException:  # it is down just now
         return {}
     scores: dict[str, list[tuple[float, float]]] = {}
@@ -320,6 +352,13 @@ def tracked(name: str) -> dict[str, list[tuple[float, float]]]:
         pair = run.data.metrics["dev"], run.data.metrics["test"]
         scores.setdefault(run.data.tags["key"], []).append(pair)
     return scores
+
+
+def _runs(name: str) -> list[Run]:
+    client = MlflowClient(SERVER)
+    experiment = client.get_experiment_by_name(name)
+    finished = "tags.kind = 'run' and attributes.status = 'FINISHED'"
+    return list(client.search_runs([experiment.experiment_id], finished)) if experiment else []
 
 
 @dataclass
@@ -396,16 +435,16 @@ def undisturbed(bed: Testbed) -> dict[str, list[tuple[float, float]]]:
     assert round.submit().wait(300) == 0, round.said()
     right = tracked(round.name)
     assert len(right) == RUNS, right
-    client = MlflowClient(SERVER)
-    experiment = client.get_experiment_by_name(round.name)
-    runs = client.search_runs([experiment.experiment_id], "tags.kind = 'run'")
-    assert len({run.data.tags["host"] for run in runs}) > 1, "all runs were on one host"
+    hosts = {run.data.tags["host"] for run in _runs(round.name)}
+    assert len(hosts) > 1, "all runs were on one host"
     return right
 
 
-def page(results: list[Result]) -> str:
+def page(results: list[Result], said: str) -> str:
     """The campaign as Markdown."""
     lines = [
+        said,
+        "",
         "| fault | rounds | struck | lost | repeated | other scores | seconds to the end (worst) |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -431,6 +470,7 @@ def main() -> int:
     names = [fault.__name__ for fault in FAULTS]
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="KIND")
     parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--no-long", action="store_true", help="leave out the long run")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/study-faults"))
     parser.add_argument("--out", type=Path, help="a file for the table")
     arguments = parser.parse_args()
@@ -440,6 +480,7 @@ def main() -> int:
     results: list[Result] = []
     with Testbed(arguments.folder, HOSTS) as bed:
         lay_out(bed)
+        said = "" if arguments.no_long else long_run(bed)
         right = undisturbed(bed)
         for fault in [fault for fault in FAULTS if fault.__name__ in arguments.only]:
             for number in range(arguments.times):
@@ -448,8 +489,8 @@ def main() -> int:
                 print(result, flush=True)
                 mend(bed)
                 if arguments.out:
-                    arguments.out.write_text(page(results) + "\n")
-    print(page(results))
+                    arguments.out.write_text(page(results, said) + "\n")
+    print(page(results, said))
     bad = [r for r in results if r.wrong or r.lost or r.repeated or r.other]
     print(f"{len(results)} rounds, {len(bad)} of them wrong")
     return 1 if bad else 0

@@ -183,7 +183,7 @@ class Testbed:
     def start_mlflow(self) -> None:
         """Start the MLflow server and wait until it answers."""
         server = (
-            "mlflow server --backend-store-uri postgresql://postgres@127.0.0.1/mlflow "
+            "mlflow server --backend-store-uri postgresql+psycopg2://postgres@127.0.0.1/mlflow "
             f"--artifacts-destination {self.folder}/artifacts --host {HEAD} --port 5000 "
             f"--allowed-hosts {HEAD}:5000 --workers 1"
         )
