@@ -333,8 +333,8 @@ def long_run(bed: Testbed) -> str:
     seconds = [run.data.metrics["seconds"] for run in _runs(struck.name)]
     return (
         f"Two runs of {min(seconds):.0f} to {max(seconds):.0f} s, saved every 3 s; host{host} was "
-        f"killed in the middle. Its run went on on {moved[0]['host']} from where it was saved; both "
-        "runs have the undisturbed scores, bit for bit."
+        f"killed in the middle. Its run went on from where it was saved, on {moved[0]['host']}; "
+        "both runs have the undisturbed scores, bit for bit."
     )
 
 
