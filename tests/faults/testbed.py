@@ -73,6 +73,8 @@ class Testbed:
         STORAGE.mkdir(exist_ok=True)
         subprocess.run(["umount", "-q", str(STORAGE)], check=False)
         _run("mount", "-t", "tmpfs", "-o", f"size={STORAGE_SIZE}", "tmpfs", str(STORAGE))
+        self.act("down")  # what an interrupted campaign left
+        time.sleep(2)
         self.act("up", self.hosts)
         try:
             self.serve()

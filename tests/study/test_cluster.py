@@ -1,0 +1,144 @@
+"""What a driver asks of a cluster before the first run: room, versions, weights, storage."""
+
+import sys
+
+import pytest
+
+pytest.importorskip("ray")
+
+from study import cluster, shipping  # noqa: E402
+from study.faults import ClusterError  # noqa: E402
+from study.parcel import versions  # noqa: E402
+from study.tiny import tiny_model  # noqa: E402
+
+HEAD = {"Alive": True, "NodeID": "a", "Resources": {"CPU": 4.0}}
+SMALL = {"Alive": True, "NodeID": "b", "Resources": {"CPU": 8.0, "GPU": 1.0, "gpu_gb": 16.0}}
+LARGE = {"Alive": True, "NodeID": "c", "Resources": {"CPU": 32.0, "GPU": 4.0, "gpu_gb": 320.0}}
+GONE = {"Alive": False, "NodeID": "d", "Resources": {"CPU": 96.0, "GPU": 8.0}}
+
+
+@pytest.fixture
+def mixed(monkeypatch):
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [HEAD, SMALL, LARGE, GONE])
+    monkeypatch.setattr(cluster, "room_when_grown", lambda need: 0)
+
+
+@pytest.mark.parametrize(
+    ("need", "runs"),
+    [
+        ({"CPU": 1.0, "GPU": 0.0}, 44),  # the head too
+        ({"CPU": 1.0, "GPU": 1.0}, 5),
+        ({"CPU": 4.0, "GPU": 0.25}, 2 + 8),
+        ({"CPU": 1.0, "GPU": 0.25, "gpu_gb": 20.0}, 16),  # the small one's memory is too small
+        ({"CPU": 0.5, "GPU": 0.1}, 10 + 40),  # no share is lost to rounding
+        ({"CPU": 1.0, "GPU": 8.0}, 0),
+    ],
+)
+def test_room_is_what_single_machines_hold(mixed, need, runs):
+    assert cluster.room(need) == runs
+
+
+def test_alone_is_all_cores_of_the_largest_machine_that_fits(mixed):
+    assert cluster.largest({"CPU": 1.0, "GPU": 0.0}) == 32
+    assert cluster.largest({"CPU": 1.0, "GPU": 1.0}) == 32
+
+
+def test_a_run_that_fits_nowhere_says_what_there_is(mixed):
+    with pytest.raises(ClusterError) as error:
+        cluster.check_room({"CPU": 1.0, "GPU": 8.0}, alone=False)
+    assert "a run needs 1 CPU, 8 GPU; its machines have 4 CPU, 0 GPU; 8 CPU, 1 GPU" in str(error)
+    assert "add machines" in str(error.value)
+
+
+def test_a_cluster_that_can_grow_is_waited_for(mixed, monkeypatch):
+    monkeypatch.setattr(cluster, "room_when_grown", lambda need: 2)
+    cluster.check_room({"CPU": 1.0, "GPU": 8.0}, alone=False)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return tiny_model(tmp_path / "model")
+
+
+def seen(model, **differences):
+    what = {
+        "host": "host2",
+        "versions": versions(),
+        "weights": {model.name: model.identity()},
+        "missing": {},
+        "folder": "shared",
+    }
+    return cluster.Look(**what | differences)
+
+
+def test_a_machine_like_the_drivers_has_nothing_wrong(model):
+    assert cluster._objections(seen(model), [model], set()) == []
+    assert cluster._objections(seen(model, folder="own"), [model], set()) == []
+
+
+def test_another_version_is_named_with_the_drivers(model):
+    other = versions().replace("torch ", "torch 0")
+    (text,) = cluster._objections(seen(model, versions=other), [model], set())
+    assert text.startswith("has torch 0")
+    assert "the driver torch" in text
+
+
+def test_another_python_patch_is_no_matter(model):
+    other = "python 3.11.0, " + versions().partition(", ")[2]
+    assert cluster._objections(seen(model, versions=other), [model], set()) == []
+
+
+def test_weights_must_be_the_same_or_travel(model):
+    other = {model.name: "0123456789abcdef"}
+    (text,) = cluster._objections(seen(model, weights=other), [model], {model.name})
+    assert "other weights for model 'tiny'" in text
+    absent = {"weights": {model.name: None}, "missing": {model.name: "no folder '/x'."}}
+    (text,) = cluster._objections(seen(model, **absent), [model], set())
+    assert text == "lacks model 'tiny': no folder '/x'."
+    assert cluster._objections(seen(model, **absent), [model], {model.name}) == []
+
+
+def test_a_folder_that_cannot_be_written_is_said(model):
+    wrong = "cannot write to /shared/studies/s (Permission denied)"
+    (text,) = cluster._objections(seen(model, folder=wrong), [model], set())
+    assert text.startswith(wrong)
+
+
+def test_a_folder_is_shared_where_the_drivers_file_is(tmp_path):
+    assert cluster._folder(tmp_path, ".token") == "own"
+    (tmp_path / ".token").touch()
+    assert cluster._folder(tmp_path, ".token") == "shared"
+    assert [path.name for path in tmp_path.iterdir()] == [".token"]
+
+
+def test_a_checkpoint_travels_whole(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipping.tempfile, "gettempdir", lambda: str(tmp_path / "there"))
+    there = shipping.unpacked(model, shipping.packed(model), model.identity())
+    assert there.checkpoint != model.checkpoint
+    assert there.identity() == model.identity()
+    assert shipping.unpacked(model, {}, model.identity()) == there  # written once
+
+
+def test_a_checkpoint_from_the_hub_does_not_travel(model):
+    assert shipping.packed(model.replace(checkpoint="google/bert_uncased_L-2")) is None
+
+
+def test_own_code_travels_and_nothing_else(tmp_path, monkeypatch):
+    (tmp_path / "my_losses.py").write_text("X = 1\n")
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "__init__.py").write_text("import my_losses\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "their_metrics.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(elsewhere))
+    import my_package  # noqa: F401
+    import their_metrics  # noqa: F401
+
+    source = tmp_path / "study_file.py"
+    beside = [str(tmp_path / "my_losses.py"), str(tmp_path / "my_package")]
+    assert cluster.own_modules([], source) == beside
+    named = cluster.own_modules(["their_metrics:f1"], source)
+    assert named == [str(elsewhere / "their_metrics.py"), *beside]
+    for name in ("my_losses", "my_package", "their_metrics"):
+        sys.modules.pop(name)
