@@ -48,6 +48,7 @@ class Ledger:
         self.partial: dict[str, str] = {}
         self.repeated: list[str] = []
         self._children: dict[Place, list[str]] = {}  # run ids of finished runs
+        self._bare: set[Place] = set()  # cells without parameters
         self._unsure: set[str] = set()  # filters of runs that may have been made, or not
         for run in self.search("tags.kind = 'cell'"):
             place = place_of(run.data.tags["cell"], run.data.tags)
@@ -55,6 +56,8 @@ class Ledger:
                 self.repeated.append(run.info.run_id)
                 continue
             self.cells[place], self.made[place] = run, run.info.run_id
+            if not run.data.params:
+                self._bare.add(place)
         for run in self.search("tags.kind = 'run'"):
             tags = run.data.tags
             if run.info.status != "FINISHED":
@@ -90,12 +93,13 @@ class Ledger:
             params: Of one that has none yet.
             name: Of a new parent.
         """
+        if params and place in self._bare:  # its making was cut short
+            self._describe(self.made[place], params)
+            self._bare.discard(place)
         if place not in self.made:
             known = {"kind": "cell", "cell": place[0], "stage": place[1]}
             run = self._run(known, tags, name=name)
-            if not run.data.params:
-                batch = [Param(param, value) for param, value in params.items()]
-                self.store.client.log_batch(run.info.run_id, params=batch)
+            self._describe(run.info.run_id, params)
             for child in self._children.get(place, []):  # of a parent that was deleted
                 self.store.client.set_tag(child, "mlflow.parentRunId", run.info.run_id)
             self.made[place] = run.info.run_id
@@ -164,6 +168,10 @@ class Ledger:
                 "the experiment was deleted; restore it in MLflow, or stop the study and run it "
                 "again, which restores it"
             )
+
+    def _describe(self, run_id: str, params: Mapping[str, str]) -> None:
+        batch = [Param(name, value) for name, value in params.items()]
+        self.store.client.log_batch(run_id, params=batch)
 
     def _run(
         self,

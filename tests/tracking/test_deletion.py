@@ -73,6 +73,19 @@ def test_a_cell_deleted_while_the_study_runs(home, study):
     whole(home, study)
 
 
+def test_a_cell_whose_making_was_cut_short_gets_its_parameters(home, study):
+    first = opened(home, study.replace(techniques=[Standard()]))
+    other = study.cells()[1]
+    tags = {"kind": "cell", "cell": other.key, "stage": "final", "in_study": "true"}
+    first._store.client.create_run(first._experiment, tags=tags, run_name=other.name)
+    first.close(10)
+    opened(home, study).close(10)
+    found = cells(first._store.client, study.name)
+    assert len(found) == 2
+    assert len({len(cell.data.params) for cell in found} - {0}) == 2  # one has a technique's, too
+    assert all(cell.data.tags["seeds"] == "0-2" for cell in found)
+
+
 def test_a_deleted_experiment_is_restored_at_the_next_start(home, done):
     client = MlflowClient(tracking_uri=home.uri)
     client.delete_experiment(client.get_experiment_by_name(done.name).experiment_id)
