@@ -172,6 +172,9 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     plan.add_argument(
         "--ratio", type=float, metavar="R", help="a ratio of two sds that must not be missed"
     )
+    plan.add_argument(
+        "--hourly", type=float, metavar="PRICE", help="of a GPU, or of a core for runs on CPUs"
+    )
     plan.add_argument("--json", action="store_true", help="as JSON")
     ui = add("ui", commands.ui)
     ui.add_argument("study", nargs="?", help="the study to open")

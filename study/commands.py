@@ -454,6 +454,7 @@ def plan(arguments: argparse.Namespace) -> int:
         took, size = duration(each.seconds), f"{each.memory / 1e9:.1f} GB"
         print(f"  {cell.name:<50} {took:>8} a run, {size} ({each.basis})")
     print(f"\n{duration(total)} on one worker, {duration(total / workers)} on {workers}")
+    _tell_price(study, total, arguments.hourly)
     if seeds is not None:
         print(
             f"{seeds} seeds per cell to see a difference of {arguments.detect:g} at sd {sd:.3g} "
@@ -586,8 +587,19 @@ def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.N
     for (task, model), spent in places.items():
         print(f"  {task + '/' + model:<45} {duration(spent):>8} for all its runs (rough)")
     print(f"\n{runs} runs, about {hours:,.0f} {unit} hours from published sizes")
+    _tell_price(study, seconds, arguments.hourly)
     complain(SpecError("what the study needs here", mistakes))
     return 1
+
+
+def _tell_price(study: Study, seconds: float, hourly: float | None) -> None:
+    """What runs of so many seconds cost; what the cluster does beside them comes on top."""
+    price = hourly or (study.budget.hourly if study.budget else None)
+    if price is None:
+        return
+    share = study.gpus or study.recipe.threads
+    hours, unit = seconds / 3600 * share, "GPU" if study.gpus else "core"
+    print(f"{hours:,.1f} {unit} hours x {price:g} = {hours * price:,.2f}, idle time not counted")
 
 
 def _tell_counts(study: Study) -> None:
