@@ -48,7 +48,7 @@ STUDY = Study(
     recipe=Recipe(lr=3e-3, epochs=LONG or 40, batch_size=8),
     techniques=[Standard(), Trapped()],
     seeds=range(1 if LONG else 6),
-    hang_minutes=0.25,
+    hang_minutes=0.5,
     checkpoint_minutes=0.05,
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from study import Technique
 
-TRAPS = Path("/mnt/study-testbed/traps")
+TRAPS = Path(os.environ.get("TRAPS", "/mnt/study-testbed/traps"))
 
 
 class Trapped(Technique):

@@ -1,0 +1,63 @@
+"""Runs that take their worker down, or hang, or want memory: done again, with the same bits.
+
+What needs several hosts is in `tests/faults/campaign.py`.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import scores, tracked
+
+pytestmark = pytest.mark.slow
+TRAPPED = Path(__file__).resolve().parents[1] / "faults" / "trapped.py"
+TECHNIQUES = ["Standard()", "Trapped()"]
+
+
+@pytest.fixture
+def trapped(bench, monkeypatch, tmp_path):
+    """The study of two techniques, one of which looks for traps."""
+    shutil.copy(TRAPPED, bench.folder)
+    path = bench.write(techniques=TECHNIQUES, seeds="range(3)")
+    text = path.read_text().replace("import BiasedAdam", "import Budget, BiasedAdam", 1)
+    path.write_text("from trapped import Trapped\n" + text)
+    monkeypatch.setenv("TRAPS", str(tmp_path / "traps"))
+    for name in ("traps", "sprung"):
+        (tmp_path / name).mkdir()
+    return path
+
+
+def test_crash_hang_and_want_of_memory(bench, trapped, tmp_path):
+    quiet = bench.start(tmp_path / "quiet")
+    assert quiet.finish() == 0, quiet.said()
+    trapped.write_text(trapped.read_text().replace("seeds=", "hang_minutes=0.5,\n    seeds="))
+    traps = ("crash", "hang", "memory")
+    for trap in traps:
+        (tmp_path / "traps" / trap).touch()
+    driver = bench.start(tmp_path / "home")
+    assert driver.finish(300) == 0, driver.said()
+    assert sorted(path.name for path in (tmp_path / "sprung").iterdir()) == sorted(traps)
+    told = re.search(r", 3 retried \((.*)\)", driver.said())
+    assert told, driver.said()
+    assert sorted(told[1].split(", ")) == ["1 hang", "1 memory", "1 process"]
+    keys = tracked(driver.home)
+    assert len(keys) == len(set(keys)) == 6
+    assert scores(driver.home) == scores(tmp_path / "quiet")
+    left = driver.home / "studies" / "kills"
+    assert list(left.glob("hangs/*")) == []
+
+
+def test_a_budget_ends_a_study_in_order_and_it_resumes(bench, trapped, tmp_path):
+    whole = trapped.read_text()
+    trapped.write_text(whole.replace("seeds=", "budget=Budget(hours=0.00001),\n    seeds="))
+    driver = bench.start(tmp_path / "home")
+    assert driver.finish() == 1, driver.said()
+    assert "no further runs were begun: its budget of 1e-05 hours is spent" in driver.said()
+    assert "Traceback" not in driver.said()
+    assert len(tracked(driver.home)) < 6
+    trapped.write_text(whole)
+    again = bench.start(tmp_path / "home")
+    assert again.finish() == 0, again.said()
+    assert len(set(tracked(again.home))) == len(tracked(again.home)) == 6
