@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Makes a machine a node of a cluster. The cluster files call it; each step can be done again.
+#
+#   node.sh environment DIR  what every shell and worker on this machine finds; DIR is the folder
+#                            that all nodes share, and becomes STUDY_HOME
+#   node.sh install          Python and this project, at the versions of constraints.txt, into .venv
+#   node.sh serve STORE      an MLflow server on loopback, started again when it ends; STORE is
+#                            sqlite:////path/to/mlflow.db or postgresql+psycopg2://user@host/database
+#                            (its password in ~/.pgpass or PGPASSWORD, never here)
+#   node.sh stop             end that server
+set -euo pipefail
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+server=~/.study-mlflow.$(hostname) # its lock, with the process group inside, and its log
+health=http://127.0.0.1:5000/health
+
+environment() {
+  local shared=$1
+  if ! { mkdir -p "$shared/data" && touch "$shared/.probe" && rm "$shared/.probe"; }; then
+    echo "$(hostname): $(id -un) cannot write to $shared, which all nodes share. Mount it, or" \
+      "name another folder in the cluster file." >&2
+    exit 1
+  fi
+  chmod 600 ~/.ray/auth_token
+  cat >~/.study_env <<END
+export PATH="$project/.venv/bin:\$PATH"
+export STUDY_HOME="$shared" STUDY_DATA="$shared/data" HF_HOME="$shared/huggingface"
+export MLFLOW_TRACKING_URI=http://127.0.0.1:5000  # on the head, where the driver runs
+export RAY_ADDRESS=auto RAY_AUTH_MODE=token
+END
+  # Ray's shells are interactive login shells, so they read this file.
+  grep -qs study_env ~/.bashrc || echo '[ ! -f ~/.study_env ] || . ~/.study_env' >>~/.bashrc
+}
+
+install() {
+  local uv=~/.local/bin/uv
+  [[ -x $uv ]] || curl -LsSf https://astral.sh/uv/install.sh | env UV_NO_MODIFY_PATH=1 sh
+  # A Python of its own, because Ray wants the same one on all nodes.
+  "$uv" venv --quiet --allow-existing --python 3.11.14 "$project/.venv"
+  "$uv" pip install --quiet --python "$project/.venv" --constraint "$project/constraints.txt" \
+    --editable "$project[minilm,cluster]"
+}
+
+serve() {
+  local store=$1
+  stop
+  exec 9>>"$server.lock"
+  flock 9
+  # MLflow's own background jobs are for language models; nothing here uses them.
+  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false setsid bash -c '
+    echo $$ >"$1.lock"
+    while true; do
+      mlflow server --backend-store-uri "$2" --artifacts-destination "$STUDY_HOME/artifacts" \
+        --host 127.0.0.1 --port 5000 --allowed-hosts "localhost:*,127.0.0.1:*" --workers 2 \
+        --uvicorn-opts "--log-level warning" 9>&-
+      sleep 2
+    done' mlflow-server "$server" "$store" >"$server.log" 2>&1 </dev/null &
+  for _ in {1..60}; do
+    if curl -sf $health >/dev/null; then
+      echo "MLflow is served on this machine's loopback. To browse it from yours:"
+      echo "  ssh -N -L 5000:127.0.0.1:5000 $(id -un)@THIS_MACHINE    then http://127.0.0.1:5000"
+      return
+    fi
+    sleep 1
+  done
+  echo "MLflow did not start; the end of $server.log:" >&2
+  tail -n 20 "$server.log" >&2
+  stop
+  exit 1
+}
+
+stop() {
+  # Whoever holds the lock wrote its number into it.
+  [[ -f $server.lock ]] || return 0
+  if ! flock --nonblock "$server.lock" true; then
+    kill -- -"$(<"$server.lock")"
+  fi
+  for _ in {1..50}; do
+    curl -sf $health >/dev/null || return 0
+    sleep 0.2
+  done
+  echo "something else answers at $health; end it first" >&2
+  exit 1
+}
+
+"$@"

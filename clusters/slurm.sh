@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# A study on Slurm: `sbatch clusters/slurm.sh my_study.py`; the same again resumes it. docs/cluster.md
+# Submit it from the project's folder. Before the first time, on the login node:
+#   bash clusters/node.sh install && .venv/bin/ray get-auth-token --generate
+#   bash clusters/node.sh environment /scratch/YOU/study    a folder that all nodes see
+#SBATCH --job-name=study
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --exclusive
+#SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=1
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --output=%x-%j.log
+set -euo pipefail
+source ~/.study_env
+cd "$SLURM_SUBMIT_DIR"
+
+# Here on the first node, where the driver runs too.
+bash clusters/node.sh serve "sqlite:///$STUDY_HOME/mlflow.db"
+trap 'bash clusters/node.sh stop' EXIT
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+unset RAY_ADDRESS # there is no cluster yet
+srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
+  ray symmetric-run --address "$first:6379" --min-nodes "$SLURM_JOB_NUM_NODES" \
+  --num-cpus "$SLURM_CPUS_PER_TASK" --num-gpus "${SLURM_GPUS_ON_NODE:-0}" \
+  --disable-usage-stats -- study run "$@"

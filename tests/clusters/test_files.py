@@ -1,0 +1,133 @@
+"""The cluster files fit the programs that read them, and name only what is there."""
+
+import copy
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHED = ["cluster.yaml", "clusters/local.yaml"]  # by `ray up`
+SCRIPTS = ["clusters/node.sh", "clusters/slurm.sh"]
+COMMANDS = [
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+]
+
+
+def read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def kubernetes() -> dict[str, dict[str, Any]]:
+    documents = yaml.safe_load_all((ROOT / "clusters" / "kuberay.yaml").read_text())
+    return {document["kind"]: document for document in documents}
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_ray_accepts_the_file(name):
+    validate_config(prepare_config(copy.deepcopy(read(name))))
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_ray_refuses_a_field_it_does_not_know(name):
+    config = prepare_config(read(name) | {"max_worker": 3})
+    with pytest.raises(Exception, match="max_worker"):
+        validate_config(config)
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_what_is_mounted_is_here_and_what_is_installed_is_mounted(name):
+    mounts = read(name)["file_mounts"]
+    assert mounts.pop("~/.ray/auth_token") == "~/.ray/auth_token"
+    assert {remote: (ROOT / local).exists() for remote, local in mounts.items()} == {
+        f"~/study-platform/{local}": True for local in mounts.values()
+    }
+    packages = {"study", "search_spaces", "analysis"}
+    needed = packages | {"clusters", "pyproject.toml", "constraints.txt", "README.md"}
+    assert set(mounts.values()) == needed
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_commands_use_steps_that_exist(name):
+    commands = [command for part in COMMANDS for command in read(name).get(part, [])]
+    steps = re.findall(r"clusters/node\.sh (\w+)", "\n".join(commands))
+    assert sorted(steps) == ["environment", "install", "serve"]
+    known = re.findall(r"^(\w+)\(\) \{", (ROOT / "clusters/node.sh").read_text(), re.MULTILINE)
+    assert set(steps) <= set(known)
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_nothing_is_opened_to_the_world(name):
+    text = (ROOT / name).read_text()
+    assert "0.0.0.0" not in text
+    assert "dashboard-host" not in text
+    assert "password" not in str(read(name))
+
+
+def test_machines_come_from_none_and_the_head_does_no_runs():
+    config = read("cluster.yaml")
+    head, gpu = config["available_node_types"]["head"], config["available_node_types"]["gpu"]
+    assert head["resources"] == {"CPU": 0}
+    assert gpu["min_workers"] == 0
+    assert gpu["max_workers"] == config["max_workers"]
+    assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_bash_reads_the_script(name):
+    subprocess.run(["bash", "-n", str(ROOT / name)], check=True)
+
+
+def test_slurm_gives_each_node_one_task_and_the_study_its_file():
+    text = (ROOT / "clusters/slurm.sh").read_text()
+    assert "#SBATCH --ntasks-per-node=1" in text
+    start, driver = text.rpartition("srun ")[2].split(" -- ")
+    assert driver.split() == ["study", "run", '"$@"']
+    # Ray sets these itself, and refuses them.
+    assert not re.findall(r"--(head|port|node-ip-address|block)\b", start)
+
+
+def test_kuberay_retries_are_stated_and_the_token_is_on():
+    job = kubernetes()["RayJob"]
+    assert job["apiVersion"] == "ray.io/v1"
+    spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
+    assert (spec["backoffLimit"], spec["submitterConfig"]) == (3, {"backoffLimit": 3})
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+
+
+def test_kuberay_pods_find_storage_and_mlflow():
+    documents = kubernetes()
+    service = documents["Service"]
+    server = documents["Deployment"]["spec"]["template"]
+    assert service["spec"]["selector"] == server["metadata"]["labels"]
+    address = f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert f"{address}," in " ".join(server["spec"]["containers"][0]["args"])
+    cluster = documents["RayJob"]["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        variables = {each["name"]: each["value"] for each in container["env"]}
+        assert variables["MLFLOW_TRACKING_URI"] == f"http://{address}"
+        places = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+        assert variables["STUDY_HOME"] == places["study"]
+        claims = [v.get("persistentVolumeClaim", {}).get("claimName") for v in pod["volumes"]]
+        assert documents["PersistentVolumeClaim"]["metadata"]["name"] in claims
+
+
+def test_images_have_the_ray_that_is_pinned():
+    pinned = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert pinned[1] == ray.__version__
+    assert kubernetes()["RayJob"]["spec"]["rayClusterSpec"]["rayVersion"] == pinned[1]
+    assert f"FROM rayproject/ray:{pinned[1]}-" in (ROOT / "clusters/Dockerfile").read_text()
