@@ -3,6 +3,7 @@
 import copy
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,10 @@ def test_images_have_the_ray_that_is_pinned():
     assert pinned[1] == ray.__version__
     assert kubernetes()["RayJob"]["spec"]["rayClusterSpec"]["rayVersion"] == pinned[1]
     assert f"FROM rayproject/ray:{pinned[1]}-" in (ROOT / "clusters/Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("name", ["clusters/node.sh", "clusters/Dockerfile"])
+def test_extras_that_nodes_install_exist(name):
+    (asked,) = re.findall(r"\[(minilm[\w,]*)\]", (ROOT / name).read_text())
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(asked.split(",")) <= set(extras["optional-dependencies"])

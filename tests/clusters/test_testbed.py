@@ -23,7 +23,15 @@ from tests.faults.testbed import HEAD, ROOT, absent, postgres, until
 HOSTS = 3
 SERVER = "http://127.0.0.1:15000"  # the head's, through ssh
 STORE = "postgresql+psycopg2://postgres@127.0.0.1/mlflow"
+OWN = """\
+from study import Technique
+
+
+class Nothing(Technique):
+    \"\"\"Changes nothing.\"\"\"
+"""
 STUDY = """\
+from my_techniques import Nothing
 from study import BiasedAdam, Model, Recipe, Standard, Study, Task, main
 
 STUDY = Study(
@@ -32,8 +40,8 @@ STUDY = Study(
                 text_pair="text_pair")],
     models=[Model(name="tiny", checkpoint={model!r})],
     recipe=Recipe(lr=3e-3, epochs=40, batch_size=8),
-    techniques=[Standard(), BiasedAdam()],
-    seeds=range(6),
+    techniques=[Standard(), BiasedAdam(), Nothing()],
+    seeds=range(4),
     gpus={gpus},
 )
 
@@ -68,7 +76,9 @@ class Laptop:
         # The hosts reach no package index: they use the environment that this test runs in.
         install = "bash ~/study-platform/clusters/node.sh install"
         here = f"ln -sfn {sys.prefix} ~/study-platform/.venv"
-        found = "echo 'export PYTHONPATH=$HOME/study-platform' >>~/.study_env"
+        # Added to what is there: workers read this file too, after Ray named them own modules.
+        path = "${PYTHONPATH:+$PYTHONPATH:}$HOME/study-platform"
+        found = f"echo 'export PYTHONPATH={path}' >>~/.study_env"
         assert install in text
         config = yaml.safe_load(text.replace(install, f"{here}; {found}"))
         workers = [f"10.77.0.1{host}" for host in range(1, HOSTS)]
@@ -119,6 +129,10 @@ def mlflow_answers() -> bool:
         return False
 
 
+def links() -> str:
+    return subprocess.run(["ip", "link"], capture_output=True, text=True).stdout
+
+
 @pytest.fixture
 def laptop(tmp_path) -> Iterator[Laptop]:
     if reason := absent():
@@ -126,6 +140,7 @@ def laptop(tmp_path) -> Iterator[Laptop]:
     folder = Path(tempfile.mkdtemp(prefix="study-hosts-"))
     folder.chmod(0o755)  # PostgreSQL's own user goes in
     bed = testbed.Testbed(folder, HOSTS)
+    until(lambda: "vhost" not in links(), "the end of earlier hosts")
     bed.act("up", HOSTS)
     try:
         data = folder / "postgres"
@@ -160,6 +175,9 @@ def test_a_cluster_comes_up_runs_a_study_on_all_its_machines_and_goes(laptop):
 
     tiny_model(shared / "model")
     tiny_task(shared / "data")
+    own = laptop.folder / "my_techniques.py"
+    own.write_text(OWN)
+    laptop.types("ray", "rsync-up", "CLUSTER", str(own), "~/my_techniques.py")
     assert "12 of 12 runs done" in laptop.submits("my_study.py", file)
     assert "nothing to run" in laptop.submits("my_study.py", file)
     said = laptop.submits("unfit.py", unfit, works=False)
@@ -179,9 +197,9 @@ def test_a_cluster_comes_up_runs_a_study_on_all_its_machines_and_goes(laptop):
         report = laptop.folder / "study-store" / "studies" / "cluster" / "report" / "report.html"
         assert "BiasedAdam" in report.read_text()
 
-        server = laptop.bed.ssh(0, "pgrep -f 'mlflow server --backend'").split()
-        assert server
-        laptop.bed.ssh(0, f"kill -9 {' '.join(server)}; pkill -9 -f uvicorn; echo")
+        # All of the server's processes; the loop that starts it anew is their group's leader.
+        loop = laptop.bed.ssh(0, "cat ~/.study-mlflow.host0.lock").strip()
+        laptop.bed.ssh(0, f"pgrep -g {loop} | grep -vx {loop} | xargs kill -9")
         until(lambda: not mlflow_answers(), "the end of MLflow", 10)
         until(mlflow_answers, "MLflow's return", 60)
 
