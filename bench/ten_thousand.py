@@ -82,7 +82,10 @@ def serve(backend: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
     log = (folder / "server.log").open("wb")
     server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *words, *place], stdout=log, stderr=log
+        [sys.executable, "-m", "mlflow", "server", *words, *place],
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        stdout=log,
+        stderr=log,
     )
     address = f"http://127.0.0.1:{port}"
     for _ in range(600):

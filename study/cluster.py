@@ -83,7 +83,7 @@ def leave() -> None:
 
 
 def _why_not(error: BaseException, address: str | None) -> str:
-    told, where = str(error).strip(), address or "this machine"
+    told, where = str(error).strip(), "this machine" if address in (None, "auto") else address
     if "ersion mismatch" in told:
         parts = [line.strip() for line in told.splitlines() if line.strip()]
         return (
@@ -95,9 +95,14 @@ def _why_not(error: BaseException, address: str | None) -> str:
             f"the cluster at {where} refuses this driver's token. Copy the cluster's own to "
             "~/.ray/auth_token, or name it in RAY_AUTH_TOKEN; see docs/cluster.md."
         )
+    if "No node info found" in told:
+        return (
+            f"this machine is no part of the cluster at {where}. Run the driver on one that is: "
+            "ray submit CLUSTER_FILE STUDY_FILE, or study run there."
+        )
     brief = getattr(error, "strerror", None) or (told or type(error).__name__).splitlines()[0]
     return (
-        f"no Ray cluster to be had at {where}: {brief}. Is it up (ray status), and is the address "
+        f"no Ray cluster to be had at {where}: {brief.rstrip('.')}. Is it up (ray status), and is the address "
         "HOST:PORT of its head? Without --address the cluster of this machine is taken."
     )
 

@@ -28,6 +28,7 @@ RAY = {  # a lost host is noticed in seconds; Ray's own patience is for real net
     "RAY_gcs_rpc_server_reconnect_timeout_s": "6",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for language models; slow to start
 }
 
 
