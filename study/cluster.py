@@ -102,8 +102,8 @@ def _why_not(error: BaseException, address: str | None) -> str:
         )
     brief = getattr(error, "strerror", None) or (told or type(error).__name__).splitlines()[0]
     return (
-        f"no Ray cluster to be had at {where}: {brief.rstrip('.')}. Is it up (ray status), and is the address "
-        "HOST:PORT of its head? Without --address the cluster of this machine is taken."
+        f"no Ray cluster to be had at {where}: {brief.rstrip('.')}. Is it up (ray status), and is "
+        "the address HOST:PORT of its head? Without --address the cluster of this machine is taken."
     )
 
 
