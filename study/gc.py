@@ -76,6 +76,7 @@ def leftovers(
         ("refused by MLflow", own / "refused", lambda name: True),
         ("kept model of no run", home.models(study), lambda name: name not in asked),
         ("checkpoint of a finished run", own / "checkpoints", lambda name: name in finished),
+        ("left by a lost worker", own / "hangs", lambda name: True),
         ("error that is over", own / "problems", lambda name: Path(name).stem not in failing),
     ]
     for why, folder, gone in folders:
