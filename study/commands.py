@@ -101,7 +101,7 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
                 wanted=wanted,
             )
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
-        waiting = {*tracking.outbox.keys()} & {run.key for run in runs}
+        waiting = {*(tracking.waiting or [])} & {run.key for run in runs}
         lost = [run for run in runs if run.key not in tracking.records.keys() | waiting]
     ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
     return ending.ended(progress, lost=len(lost) + later, waiting=len(waiting), home=home)

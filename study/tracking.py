@@ -111,7 +111,17 @@ class Tracking:
         """
         self._hand_over()
         replaced = self._lease is not None and self._lease.lost is not None
-        return bool(self._unwritten) or replaced or len(self.outbox.keys()) >= OUTBOX_LIMIT
+        waiting = self.waiting
+        much = waiting is None or len(waiting) >= OUTBOX_LIMIT
+        return bool(self._unwritten) or replaced or much
+
+    @property
+    def waiting(self) -> list[str] | None:
+        """Keys of the runs that wait for MLflow; None where the disk does not tell."""
+        try:
+            return self.outbox.keys()
+        except OSError:
+            return None
 
     def put(self, entry: Entry, predictions: bytes) -> None:
         """Hand over a finished run; it is on disk when this returns, unless the disk is full.
@@ -174,7 +184,7 @@ class Tracking:
         if self._unwritten:
             log.error("The disk is full: %d finished runs are lost.", len(self._unwritten))
         self._hand_over()
-        return len(self.outbox.keys())
+        return len(self.waiting or [])
 
     def release(self) -> None:
         """End the thread, and let another driver have the study."""
@@ -188,7 +198,7 @@ class Tracking:
 
     @property
     def _waits(self) -> bool:
-        return bool(self._unwritten or self.outbox.keys())
+        return bool(self._unwritten) or self.waiting != []
 
     def _tidy(self, name: str) -> None:
         """Mark the cells that the file no longer asks for, and say whose they may be."""

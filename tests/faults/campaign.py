@@ -197,11 +197,15 @@ def driver_terminated(round: Round) -> None:
 
 
 def second_driver(round: Round) -> None:
-    """The study is submitted a second time from another folder while it runs."""
-    round.moment(high=4)
-    second = round.submit(also=f"STUDY_HOME={STORAGE}/other")
-    assert second.wait(120) == 1, round.said()
+    """The study is submitted twice within seconds, from two folders; one of the two must refuse."""
+    pause = round.dice.uniform(0, 4)
+    time.sleep(pause)
+    round.submit(also=f"STUDY_HOME={STORAGE}/other")
+    round.hit, round.struck = f"{pause:.1f} s apart", time.monotonic()
+    codes = [driver.wait(300) for driver in round.drivers]
+    assert sorted(codes) == [0, 1], codes
     assert "is being run by" in round.said()
+    round.drivers.sort(key=lambda driver: -driver.returncode)
 
 
 def disk_full(round: Round) -> None:
@@ -214,12 +218,15 @@ def disk_full(round: Round) -> None:
     ballast.unlink()
 
 
-def disk_refuses(round: Round) -> None:
-    """The shared disk turns read-only for a while."""
+def outbox_away(round: Round) -> None:
+    """The outbox's folder is away for a while, as on a mount that fails."""
     round.moment()
-    subprocess.run(["mount", "-o", "remount,ro", str(STORAGE)], check=True)
+    away = round.outbox.with_name("away")
+    round.outbox.rename(away)
+    round.outbox.write_text("in the way")
     time.sleep(round.dice.uniform(8, 15))
-    subprocess.run(["mount", "-o", "remount,rw", str(STORAGE)], check=True)
+    round.outbox.unlink()
+    away.rename(round.outbox)
 
 
 def mlflow_down(round: Round) -> None:
@@ -233,9 +240,9 @@ def mlflow_down(round: Round) -> None:
 def mlflow_frozen(round: Round) -> None:
     """The MLflow server takes requests and does not answer for a while."""
     round.moment()
-    round.bed.ssh(0, "pkill -STOP -f uvicorn")
+    round.bed.ssh(0, "pkill -STOP -f '[u]vicorn'")
     time.sleep(round.dice.uniform(8, 20))
-    round.bed.ssh(0, "pkill -CONT -f uvicorn")
+    round.bed.ssh(0, "pkill -CONT -f '[u]vicorn'")
 
 
 def postgres_restarted(round: Round) -> None:
@@ -292,7 +299,7 @@ FAULTS: list[Callable[[Round], None]] = [
     driver_terminated,
     second_driver,
     disk_full,
-    disk_refuses,
+    outbox_away,
     mlflow_down,
     mlflow_frozen,
     postgres_restarted,
@@ -383,9 +390,8 @@ def play(fault: Callable[[Round], None], number: int, bed: Testbed, right: dict)
     try:
         round.submit()
         fault(round)
-        first = round.drivers[0] if fault is second_driver else round.drivers[-1]
-        if first.wait(300) != 0:
-            wrong = f"the driver ended with {first.returncode}"
+        if (code := round.drivers[-1].wait(300)) != 0:
+            wrong = f"the driver ended with {code}"
         if not re.search(round.told, round.said()):
             wrong = f"the driver did not say {round.told!r}"
     except Exception as error:
@@ -409,11 +415,10 @@ def play(fault: Callable[[Round], None], number: int, bed: Testbed, right: dict)
 
 def mend(bed: Testbed) -> None:
     """Bring back whatever a failed round left broken, so that the next is fair."""
-    subprocess.run(["mount", "-o", "remount,rw", str(STORAGE)], check=False)
     (STORAGE / "ballast").unlink(missing_ok=True)
     for trap in (*STORAGE.glob("traps/*"), *STORAGE.glob("sprung/*")):
         trap.unlink()
-    bed.ssh(0, "pkill -9 -f '^python study_file.py'; pkill -CONT -f uvicorn; echo")
+    bed.ssh(0, "pkill -9 -f '^python study_file.py'; pkill -CONT -f '[u]vicorn'; echo")
     bed.wait_for_mlflow()
     bed.wait_for_machines(HOSTS)
 

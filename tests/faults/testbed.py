@@ -196,7 +196,7 @@ class Testbed:
 
     def stop_mlflow(self) -> None:
         """Kill the MLflow server."""
-        self.ssh(0, "pkill -9 -f 'mlflow[ .]server'; pkill -9 -f uvicorn; echo")
+        self.ssh(0, "pkill -9 -f '[m]lflow server'; pkill -9 -f '[u]vicorn'; echo")
 
     def wait_for_mlflow(self) -> None:
         """Wait until the MLflow server answers."""
