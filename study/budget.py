@@ -1,7 +1,7 @@
 """How long a start of a study may go on, and what it may cost."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -36,21 +36,23 @@ class Budget(Spec):
 class Meter:
     """What a start of a study has used of its budget."""
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
+    def __init__(self, budget: Budget, held: Callable[[], float]) -> None:
+        """Start to count.
+
+        Args:
+            budget: The limits.
+            held: GPUs that the cluster has now, or cores where runs are on CPUs.
+        """
+        self._budget, self._units = budget, held
         self._began = self._read = time.monotonic()
         self._held = 0.0  # hours of GPUs, or of cores
 
-    def spent(self, units: float) -> str | None:
-        """Count on, and say which limit is reached, if one is.
-
-        Args:
-            units: GPUs in the cluster now, or cores where runs are on CPUs.
-        """
-        now = time.monotonic()
-        self._held += units * (now - self._read) / 3600
+    def spent(self) -> str | None:
+        """Count on, and say which limit is reached, if one is."""
+        now, limits = time.monotonic(), self._budget
+        if limits.price is not None:
+            self._held += self._units() * (now - self._read) / 3600
         self._read = now
-        limits = self._budget
         if limits.hours is not None and now - self._began >= limits.hours * 3600:
             return f"its budget of {limits.hours:g} hours is spent"
         if limits.price is not None and self._held * (limits.hourly or 0.0) >= limits.price:

@@ -1,5 +1,6 @@
 """The Ray cluster: joining or starting it, what it can hold, and whether its machines are fit."""
 
+import json
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 
 import ray
 from ray._private.state import state
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.faults import ClusterError
@@ -22,6 +24,7 @@ from study.spec import SpecError
 
 PATIENCE_SECONDS = 120.0  # for a machine to look at itself; its first process imports for long
 REACH_SECONDS = 10.0
+ALL = "*"
 LARGEST = 10_000  # runs at once; a cluster file may state no limit
 
 
@@ -52,7 +55,6 @@ def join(address: str | None, *, own: list[str], alone: bool, verbose: bool) -> 
         variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(found))
     elif own:
         environment["py_modules"] = own
-    address = address or os.environ.get("RAY_ADDRESS")
     try:
         _reach(address)
         ray.init(
@@ -103,7 +105,8 @@ def _why_not(error: BaseException, address: str | None) -> str:
     brief = getattr(error, "strerror", None) or (told or type(error).__name__).splitlines()[0]
     return (
         f"no Ray cluster to be had at {where}: {brief.rstrip('.')}. Is it up (ray status), and is "
-        "the address HOST:PORT of its head? Without --address the cluster of this machine is taken."
+        "the address HOST:PORT of its head? Without --address the cluster of this machine is "
+        "taken; where one crashed, `ray stop` clears what it left. --address local starts one."
     )
 
 
@@ -135,6 +138,28 @@ def _place(module: ModuleType | None) -> Path | None:
         return None
     path = Path(file).resolve()
     return path.parent if path.name == "__init__.py" else path
+
+
+# --- runs that must not begin any more -----------------------------------------------------------
+
+
+def hold(cells: Iterable[str]) -> None:
+    """Let no further run of these cells begin; Tune has handed some to workers already.
+
+    Args:
+        cells: Names; `ALL` stands for every one.
+    """
+    _internal_kv_put(_held_by_this_job(), json.dumps(list(cells)), overwrite=True)
+
+
+def is_held(cell: str) -> bool:
+    """Whether a run of this cell must not begin; for workers."""
+    held = json.loads(_internal_kv_get(_held_by_this_job()) or "[]")
+    return ALL in held or cell in held
+
+
+def _held_by_this_job() -> str:
+    return f"study-held-{ray.get_runtime_context().get_job_id()}"
 
 
 # --- what it can hold -------------------------------------------------------------------------
@@ -189,10 +214,10 @@ def check_room(need: Mapping[str, float], *, alone: bool) -> None:
     )
 
 
-def largest(need: Mapping[str, float]) -> float:
-    """Cores of the largest machine that holds a run: who takes them all is alone there."""
+def whole(need: Mapping[str, float]) -> float:
+    """Cores of the smallest machine that holds a run: who takes them all is alone there."""
     cores = [n["Resources"].get("CPU", 0.0) for n in machines() if _times(n["Resources"], need)]
-    return max(cores, default=need["CPU"])
+    return min(cores, default=need["CPU"])
 
 
 def machines() -> list[dict[str, Any]]:
@@ -264,6 +289,8 @@ def check_machines(
 ) -> list[str]:
     """Ask every machine that would do runs whether it can, before any is started.
 
+    Those that come later are asked by their workers, see `Worker.setup`.
+
     Args:
         models: The study's.
         shipped: Names of models whose weights are sent where they are absent.
@@ -306,12 +333,7 @@ def check_machines(
 
 
 def _objections(seen: Look, models: list[Model], shipped: set[str]) -> list[str]:
-    found = []
-    mine, others = (text.split(", ")[1:] for text in (versions(), seen.versions))
-    for have, want in zip(others, mine, strict=True):
-        if have != want:
-            text = f"has {have}, the driver {want}; install the same (constraints.txt)."
-            found.append(text)
+    found = other_versions(seen.versions, versions())
     if seen.folder not in ("shared", "own"):
         found.append(f"{seen.folder}; make it writable to the user that Ray runs as there.")
     for model in models:
@@ -322,6 +344,21 @@ def _objections(seen: Look, models: list[Model], shipped: set[str]) -> list[str]
             text = f"has other weights for model {model.name!r}; runs would differ by machine."
             found.append(text)
     return found
+
+
+def other_versions(here: str, driver: str) -> list[str]:
+    """Packages that are other than the driver's; nothing where its versions are not given.
+
+    Args:
+        here: As runs are tagged with.
+        driver: Likewise, or empty. Python's own patch version moves no bits.
+    """
+    pairs = zip(here.split(", ")[1:], driver.split(", ")[1:], strict=False)
+    return [
+        f"has {have}, the driver {want}; install the same (constraints.txt)."
+        for have, want in pairs
+        if have != want
+    ]
 
 
 def _untold(error: Exception) -> str:

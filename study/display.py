@@ -35,7 +35,7 @@ def shown(progress: Progress, tracking: "Tracking") -> Iterator[None]:
 
     def watch_plain() -> None:
         while not over.wait(PLAIN_SECONDS):
-            console.print(line(progress, tracking), highlight=False, soft_wrap=True)
+            console.print(line(progress, tracking), highlight=False, markup=False, soft_wrap=True)
 
     thread = threading.Thread(target=watch_live if terminal else watch_plain, daemon=True)
     thread.start()

@@ -61,7 +61,7 @@ class Ending:
             complain(f"and {len(progress.problems) - 10} more missing runs")
         for name in progress.paused:
             complain(f"paused {name}: the same error in its first runs; --keep-going goes on")
-        if progress.traces:
+        if progress.traces and progress.problems:
             complain(f"tracebacks: {near(progress.traces)}")
         if waiting:
             complain(f"{waiting} finished runs wait in the outbox; the next start sends them.")
@@ -77,10 +77,12 @@ class Ending:
                 paused=progress.paused,
             )
             return code
+        from study.store import TROUBLE, in_brief  # MLflow is slow to load
+
         try:
             _tables(self.name, home)
-        except LookupError as error:  # the store is away
-            complain(error.args[0])
+        except (LookupError, *TROUBLE) as error:  # the store is away
+            complain(in_brief(error))
         if progress.closed:
             complain(f"no further runs were begun: {progress.closed}")
         state = "stopped" if progress.stopped or progress.closed else "finished"

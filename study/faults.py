@@ -12,10 +12,13 @@ RETRIES: dict[Cause, int] = {
     "hang": 2,
     "code": 0,  # it would fail again
 }
+NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "ALLOC_FAILED")  # torch's words
 # How Ray words the end of a worker process; its errors have no field for the cause.
 SIGNS: dict[Cause, tuple[str, ...]] = {
-    "memory": ("low on memory", "OutOfMemoryError"),
-    "machine": ("node died", "node has died", "node is dead", "node was terminated", "its node"),
+    "memory": ("low on memory", "OutOfMemoryError", *NO_MEMORY),
+    # A worker cannot be reached before Ray has declared its node dead.
+    "machine": ("node died", "node has died", "node is dead", "node was terminated", "its node")
+    + ("is unavailable",),
 }
 SAID: dict[Cause, str] = {
     "machine": "its machine was lost again and again",
@@ -56,6 +59,15 @@ def death(told: str, hung: str) -> Fault:
     for cause, signs in SIGNS.items():
         if any(sign in told for sign in signs):
             return Fault(cause, SAID[cause], told)
+    if "creation task" in told:  # its set-up raised
+        return Fault("code", _last_line(told), told)
     if "ActorDiedError" in told or "actor died" in told or not told.strip():
         return Fault("process", SAID["process"], told)
-    return Fault("code", told.strip().splitlines()[-1], told)
+    return Fault("code", _last_line(told), told)
+
+
+def _last_line(told: str) -> str:
+    """What was raised: the last line that is no advice of torch's to its developers."""
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    said = [line for line in lines if "Error: " in line]
+    return (said or lines)[-1]

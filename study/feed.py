@@ -117,6 +117,14 @@ class Feed:
         seen = self.faults.get(run.key, Counter())
         return seen["memory"] > 0 or seen["process"] > 1
 
+    def held(self, run: Run) -> None:
+        """Take back a run that was handed out, and must not begin any more."""
+        self._under_way.discard(run.key)
+        if run.cell.name in self._progress.paused:
+            self._progress.problems[run.name] = "its cell is paused"
+        else:
+            self._waiting.appendleft(run)
+
     def failed(self, run: Run, fault: Fault) -> bool:
         """Note what kept a run from its outcome, and pause its cell where that is the code.
 

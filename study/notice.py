@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import threading
 import time
+from http.client import HTTPException
 from urllib.request import Request, urlopen
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Notice:
         self._send("ended", text)
 
     def _send(self, event: str, text: str) -> None:
-        where = os.environ.get(VARIABLE)
+        where = os.environ.get(VARIABLE, "").strip()
         if not where:
             return
         said = {"study": self._study, "event": event, "text": f"study {self._study}: {text}"}
@@ -55,7 +56,10 @@ class Notice:
                 request = Request(where, body, {"Content-Type": "application/json"})
                 urlopen(request, timeout=PATIENCE_SECONDS).close()
             else:
-                subprocess.run(shlex.split(where), input=body, timeout=PATIENCE_SECONDS, check=True)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+                words, quiet = shlex.split(where), subprocess.DEVNULL
+                subprocess.run(
+                    words, input=body, stdout=quiet, timeout=PATIENCE_SECONDS, check=True
+                )
+        except (OSError, ValueError, HTTPException, subprocess.SubprocessError) as error:
             # Not the error's text, which holds the address.
             log.warning("%s could not be told: %s", VARIABLE, type(error).__name__)

@@ -1,10 +1,12 @@
 """From a study's missing runs to outcomes in MLflow."""
 
 import logging
+import math
 import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +25,12 @@ from study.tracking import Tracking
 
 Wanted = Callable[[Run], bool]
 
+log = logging.getLogger(__name__)
+
 PATIENCE_SECONDS = 300.0  # how long the end of a study waits for a store in trouble
-WATCH_SECONDS = 0.5  # between two looks at a request to stop and at the budget
+BRIEF_SECONDS = 2.0  # the same where the study was stopped, or something went wrong
+STOP_SECONDS = 0.5  # between two looks at a request to stop,
+LOOK_SECONDS = 5.0  # and at the budget, the store and the cluster
 TROUBLE_SECONDS = 60.0  # a store may be away for a moment
 
 
@@ -88,7 +94,8 @@ def execute(
     more = following(tracking, progress, wanted) if study.searches else None
     feed = Feed(runs, progress, keep_going=options.keep_going, more=more)
     notice = Notice(study.name)
-    alone = _runs_here(options.address)
+    address = options.address or os.environ.get("RAY_ADDRESS") or None
+    alone, patience = _runs_here(address), BRIEF_SECONDS
     try:
         _settle(alone, verbose=options.verbose)
         from study import cluster, tuning  # Ray reads its environment when it is imported
@@ -96,7 +103,7 @@ def execute(
         data = prepared(runs, home)
         own = {name for run in runs for name in own_code(run.spec())}
         modules = cluster.own_modules(own, options.source)
-        cluster.join(options.address, own=modules, alone=alone, verbose=options.verbose)
+        cluster.join(address, own=modules, alone=alone, verbose=options.verbose)
         try:
             shared = tuning.share(runs, data, study, home.study(study.name), alone=alone)
             # After the start, where Ray takes SIGTERM.
@@ -112,14 +119,25 @@ def execute(
                     workers=options.workers,
                     verbose=options.verbose,
                 )
+            patience = PATIENCE_SECONDS
         finally:
             cluster.leave()
     except KeyboardInterrupt:
         progress.stopped = True
     finally:
-        waiting = tracking.close(2.0 if progress.stopped else PATIENCE_SECONDS)
-    notice.ended(f"{progress.finished} of {progress.total} runs done")
+        waiting = tracking.close(patience)
+        notice.ended(_in_short(progress, waiting))
     return waiting
+
+
+def _in_short(progress: Progress, waiting: int) -> str:
+    """How a start of a study ended, for whoever is away."""
+    parts = [f"{progress.finished} of {progress.total} runs done", progress.closed]
+    parts += ["stopped"] if progress.stopped else []
+    parts += [f"{len(progress.problems)} missing"] if progress.problems else []
+    parts += [f"{waiting} wait for MLflow"] if waiting else []
+    parts += [f"paused: {', '.join(progress.paused)}"] if progress.paused else []
+    return "; ".join(filter(None, parts))
 
 
 def following(tracking: Tracking, progress: Progress, wanted: Wanted | None) -> More:
@@ -163,7 +181,7 @@ def _runs_here(address: str | None) -> bool:
         return True
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     running = Path(folder, "ray", "ray_current_cluster").exists()
-    return address is None and "RAY_ADDRESS" not in os.environ and not running
+    return address is None and not running
 
 
 def _settle(alone: bool, *, verbose: bool) -> None:
@@ -175,6 +193,7 @@ def _settle(alone: bool, *, verbose: bool) -> None:
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same to workers
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # the feed decides what is tried again
     }
     if not verbose:
         settings["RAY_AIR_NEW_OUTPUT"] = "0"
@@ -191,25 +210,42 @@ def _watched(
     progress: Progress, tracking: Tracking, *, home: Home, study: Study, notice: Notice
 ) -> Iterator[None]:
     """End on SIGTERM and on `study stop` as on Ctrl-C; keep to the budget; tell of trouble."""
-    from study import cluster
+    from study import cluster, tuning
 
     over = threading.Event()
-    meter = Meter(study.budget or Budget())
-    unit = "GPU" if study.gpus else "CPU"
+    meter = Meter(study.budget or Budget(), lambda: cluster.held("GPU" if study.gpus else "CPU"))
+    need = tuning.needed(study, study.recipe.threads)
+    since: dict[str, float] = {}  # when trouble of a kind was first seen
 
     def interrupt(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     def watch() -> None:
-        troubled = 0.0
-        while not over.wait(WATCH_SECONDS):
-            if home.stop_asked(study.name):
-                interrupt()
-                return
-            progress.closed = progress.closed or meter.spent(cluster.held(unit)) or ""
-            troubled = troubled + WATCH_SECONDS if tracking.trouble else 0.0
-            if troubled > TROUBLE_SECONDS:
-                notice.trouble("mlflow", f"MLflow: {tracking.trouble}")
+        looked = -math.inf
+        while not over.wait(STOP_SECONDS):
+            try:
+                if home.stop_asked(study.name):
+                    interrupt()
+                    return
+                if time.monotonic() - looked > LOOK_SECONDS:
+                    looked = time.monotonic()
+                    look()
+            except Exception as error:  # a disk or a cluster that does not answer now may later
+                log.debug("%s", error)
+
+    def look() -> None:
+        if not progress.closed and (spent := meter.spent()):
+            progress.closed = spent
+            cluster.hold([cluster.ALL])
+        troubles = {
+            "mlflow": f"MLflow: {tracking.trouble}" if tracking.trouble else "",
+            "room": "" if cluster.room(need) else "no machine of the cluster can hold a run now",
+        }
+        for kind, text in troubles.items():
+            if not text:
+                since.pop(kind, None)
+            elif time.monotonic() - since.setdefault(kind, time.monotonic()) > TROUBLE_SECONDS:
+                notice.trouble(kind, text)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     # A shell starts background jobs with SIGINT ignored, and Python then leaves it so.

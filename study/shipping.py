@@ -15,11 +15,13 @@ from study.models import DECIDING, Model
 Files = dict[str, npt.NDArray[np.uint8]]  # content by name
 
 
-def packed(model: Model) -> Files | None:
-    """The files of a checkpoint; None for one from the hub, which machines get there themselves."""
-    local = model.checkpoint.startswith("package:") or Path(model.checkpoint).is_dir()
-    if not local:
-        return None
+def is_local(model: Model) -> bool:
+    """Whether a checkpoint is on this machine alone; those from the hub machines get there."""
+    return model.checkpoint.startswith("package:") or Path(model.checkpoint).is_dir()
+
+
+def packed(model: Model) -> Files:
+    """The files of a checkpoint."""
     files = sorted(file for kind in DECIDING for file in model.folder().glob(kind))
     return {file.name: np.fromfile(file, np.uint8) for file in files}
 
@@ -35,7 +37,7 @@ def unpacked(model: Model, files: Mapping[str, Any], identity: str) -> Model:
     place = Path(tempfile.gettempdir(), "study-checkpoints", identity)
     if not place.is_dir():
         partial = place.with_name(f".{identity}.{os.getpid()}")
-        partial.mkdir(parents=True)
+        partial.mkdir(parents=True, exist_ok=True)  # a worker of this number was killed here
         for name, content in files.items():
             content.tofile(partial / name)
         try:

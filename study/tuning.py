@@ -21,7 +21,7 @@ from study.faults import ClusterError, Fault, death
 from study.feed import Feed, Progress
 from study.keeping import Shelf
 from study.notice import Notice
-from study.parcel import entry_of
+from study.parcel import entry_of, versions
 from study.stages import Stages
 from study.study import Run, Study
 from study.tracking import Tracking
@@ -55,8 +55,7 @@ def share(
     cluster.check_room(need, alone=alone)
     weights: dict[str, Weights] = {}
     if not alone:
-        files = {model.name: shipping.packed(model) for model in study.models}
-        sent = [name for name, content in files.items() if content is not None]
+        sent = [model.name for model in study.models if shipping.is_local(model)]
         apart = cluster.check_machines(study.models, sent, folder, need)
         if apart and study.keep != "none":
             raise ClusterError(
@@ -65,12 +64,13 @@ def share(
             )
         weights = {
             model.name: Weights(
-                model.identity(), ray.put(files[model.name]) if model.name in sent else None
+                model.identity(), ray.put(shipping.packed(model)) if model.name in sent else None
             )
             for model in study.models
         }
     return Shared(
         data={key: ray.put(made) for key, made in data.items()},
+        versions="" if alone else versions(),
         weights=weights,
         gpus=study.gpus,
         folder=folder,
@@ -144,7 +144,7 @@ def _resources(study: Study) -> Callable[[dict[str, Any]], dict[str, float]]:
     def of(config: dict[str, Any]) -> dict[str, float]:
         need = needed(study, config["threads"])
         if config["alone"]:
-            need |= {"CPU": cluster.largest(need), "GPU": float(math.ceil(study.gpus))}
+            need |= {"CPU": cluster.whole(need), "GPU": float(math.ceil(study.gpus))}
         return need
 
     return of
@@ -167,6 +167,7 @@ class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
             place = self._shelf.place(run) if final else None
             return {
                 "key": run.key,
+                "cell": run.cell.name,
                 "spec": json.dumps(run.spec()),
                 "keep": "" if place is None else str(place),
                 "threads": run.recipe.threads,
@@ -223,20 +224,23 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
             self._wait_for_room()
         elif fault := result.pop("fault", None):
             self._lost(run, fault)
+        elif result.pop("held", None):
+            self._feed.held(run)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A worker died, or could not be set up."""
         run = self._feed.runs[trial.config["key"]]
-        hang = self._shared.hang(run.key)
-        hung = hang.read_text() if hang.is_file() else ""
-        hang.unlink(missing_ok=True)
+        hang, hung = self._shared.hang(run.key), ""
+        with suppress(OSError):  # a disk that fails takes workers with it
+            hung = hang.read_text()
+            hang.unlink()
         self._lost(run, death(str(trial.get_pickled_error() or trial.get_error() or ""), hung))
 
     def _wait_for_room(self) -> None:
         """While too much waits for the disk or for MLflow, hold up all of Tune."""
-        while self._tracking.full:
+        while self._tracking.full and not self._progress.closed:
             self._progress.trouble = f"{self._tracking.outbox.folder} cannot take more runs"
             self._notice.trouble("outbox", self._progress.trouble)
             time.sleep(FULL_SECONDS)
@@ -252,6 +256,7 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         if not self._feed.failed(run, fault):
             self._tracking.missing(run, fault.reason)
         if len(self._progress.paused) > paused:
+            cluster.hold(self._progress.paused)
             self._notice.trouble(run.cell.key, f"{run.cell.name} is paused: {fault.reason}")
 
     def __getstate__(self) -> dict[str, Any]:

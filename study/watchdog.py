@@ -38,9 +38,10 @@ class Watchdog:
 
     def __exit__(self, *_: object) -> None:
         faulthandler.cancel_dump_traceback_later()
-        if self._file is not None:
-            self._file.close()
-            self._told.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that fails does not undo the run
+            if self._file is not None:
+                self._file.close()
+                self._told.unlink(missing_ok=True)
 
     def beat(self) -> None:
         """Something has moved."""

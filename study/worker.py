@@ -14,13 +14,14 @@ import ray
 import torch
 from ray import tune
 
+from study import cluster
 from study.checkpoint import Checkpoints
 from study.data import Prepared
-from study.faults import Cause, Fault
+from study.faults import NO_MEMORY, Cause, Fault
 from study.keeping import save
 from study.kinds import Kind
 from study.models import Loaded, Model
-from study.parcel import packed
+from study.parcel import packed, versions
 from study.shipping import unpacked
 from study.spec import SpecError
 from study.study import Run, run_from
@@ -49,7 +50,8 @@ class Shared:
 
     Attributes:
         data: Object references to the prepared data, by `Run.data_key`.
-        weights: By model, where workers may be on other machines than the driver; else empty.
+        versions: The driver's, where workers may be on other machines; else empty.
+        weights: By model, likewise.
         gpus: Share of a GPU per run; 0 trains on the CPU.
         folder: The study's own; on a cluster one that all machines share.
         checkpoint_seconds: From one save of a run's place to the next.
@@ -57,6 +59,7 @@ class Shared:
     """
 
     data: Mapping[str, Any]
+    versions: str
     weights: Mapping[str, Weights]
     gpus: float
     folder: Path
@@ -79,9 +82,14 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         """Take what all runs share.
 
         Args:
-            config: The first run's key and, as JSON, its spec.
+            config: The first run's key, its spec as JSON, and more, see `Supply`.
             shared: The same for every run.
+
+        Raises:
+            RuntimeError: If this machine, which may have come late, has other versions.
         """
+        if others := cluster.other_versions(versions(), shared.versions):
+            raise RuntimeError(f"{socket.gethostname()} {'; '.join(others)}")
         self._config = config
         self._shared = shared
         self._data: dict[str, Prepared] = {}
@@ -98,8 +106,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
 
         Returns:
             A `parcel`, or, where the run failed without harm to this process, the `fault`: such a
-            run has no outcome and is missing.
+            run has no outcome and is missing. One that must not begin any more is `held`.
         """
+        if cluster.is_held(self._config["cell"]):
+            return {"done": True, "held": True}
         started, shared = time.time(), self._shared
         try:
             with Watchdog(shared.hang_seconds, shared.hang(self._config["key"])) as watchdog:
@@ -112,6 +122,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
                 )
                 if self._config["keep"] and outcome.outcome == "completed":
                     folder = Path(self._config["keep"])  # named by the run's key
+                    if not shared.folder.is_dir():
+                        raise OSError(f"{socket.gethostname()} does not share {shared.folder}")
                     save(model, loaded, run, outcome, folder, key=folder.name)
         except torch.AcceleratorError:
             raise  # the device's context is lost with it: Tune starts another process
@@ -176,7 +188,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether a GPU's or the machine's memory did not suffice; torch words the latter only."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        "DefaultCPUAllocator: " in str(error)
+    """Whether a GPU's or the machine's memory did not suffice; torch has a class for some cases."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        sign in str(error) for sign in NO_MEMORY
     )

@@ -216,6 +216,7 @@ def disk_full(round: Round) -> None:
     assert shutil.disk_usage(STORAGE).free == 0
     time.sleep(round.dice.uniform(8, 15))
     ballast.unlink()
+    round.told = "stay in memory|cannot take more|No space left"
 
 
 def outbox_away(round: Round) -> None:
@@ -227,6 +228,7 @@ def outbox_away(round: Round) -> None:
     time.sleep(round.dice.uniform(8, 15))
     round.outbox.unlink()
     away.rename(round.outbox)
+    round.told = "stay in memory|cannot take more|MLflow: "
 
 
 def mlflow_down(round: Round) -> None:
@@ -235,18 +237,20 @@ def mlflow_down(round: Round) -> None:
     round.bed.stop_mlflow()
     time.sleep(round.dice.uniform(8, 20))
     round.bed.start_mlflow()
+    round.told = "MLflow is back"
 
 
 def mlflow_frozen(round: Round) -> None:
-    """The MLflow server takes requests and does not answer for a while."""
+    """The MLflow server takes requests and does not answer for a while, which may be patience's."""
     round.moment()
     round.bed.ssh(0, "pkill -STOP -f '[u]vicorn'")
+    assert "T" in round.bed.ssh(0, "ps -o stat= -p $(pgrep -d, -f '[u]vicorn')")
     time.sleep(round.dice.uniform(8, 20))
     round.bed.ssh(0, "pkill -CONT -f '[u]vicorn'")
 
 
 def postgres_restarted(round: Round) -> None:
-    """PostgreSQL is restarted at once, whoever is connected."""
+    """PostgreSQL is restarted at once, whoever is connected; the driver need not notice."""
     round.moment()
     round.bed.restart_postgres()
 
@@ -260,6 +264,7 @@ def artifacts_refused(round: Round) -> None:
     time.sleep(round.dice.uniform(5, 10))
     place.unlink()
     away.rename(place)
+    round.told = "MLflow is back"
 
 
 def _sprung(round: Round, trap: str) -> None:
@@ -418,6 +423,10 @@ def mend(bed: Testbed) -> None:
     (STORAGE / "ballast").unlink(missing_ok=True)
     for trap in (*STORAGE.glob("traps/*"), *STORAGE.glob("sprung/*")):
         trap.unlink()
+    for away in (bed.folder / "artifacts.away", *STORAGE.glob("home/studies/*/away")):
+        place = away.with_name("artifacts" if away.parent == bed.folder else "outbox")
+        place.unlink(missing_ok=True)
+        away.rename(place)
     bed.ssh(0, "pkill -9 -f '^python study_file.py'; pkill -CONT -f '[u]vicorn'; echo")
     bed.wait_for_mlflow()
     bed.wait_for_machines(HOSTS)

@@ -68,7 +68,8 @@ class Testbed:
     python: Path = Path(sys.executable)
 
     def __enter__(self) -> "Testbed":
-        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # an earlier campaign's studies are done
+        self.folder.mkdir(parents=True)
         self.folder.chmod(0o755)
         (self.folder / "token").write_text("5" * 64)
         STORAGE.mkdir(exist_ok=True)
@@ -95,7 +96,8 @@ class Testbed:
         """One of hosts.sh's own actions."""
         folder = [self.folder] if words[0] in ("up", "start", "down") else []
         # Without descriptors of ours: the hosts it starts would keep them.
-        _run(str(SCRIPT), *map(str, words), *map(str, folder))
+        # A process that ends by itself just then makes `kill` complain.
+        _run(str(SCRIPT), *map(str, words), *map(str, folder), check=words[0] != "kill")
 
     def ssh(self, host: int, command: str, *, check: bool = True) -> str:
         """What a command says on a host."""

@@ -38,9 +38,10 @@ def test_room_is_what_single_machines_hold(mixed, need, runs):
     assert cluster.room(need) == runs
 
 
-def test_alone_is_all_cores_of_the_largest_machine_that_fits(mixed):
-    assert cluster.largest({"CPU": 1.0, "GPU": 0.0}) == 32
-    assert cluster.largest({"CPU": 1.0, "GPU": 1.0}) == 32
+def test_alone_is_all_cores_of_the_smallest_machine_that_fits(mixed):
+    assert cluster.whole({"CPU": 1.0, "GPU": 0.0}) == 4
+    assert cluster.whole({"CPU": 1.0, "GPU": 1.0}) == 8
+    assert cluster.whole({"CPU": 1.0, "GPU": 2.0}) == 32
 
 
 def test_a_run_that_fits_nowhere_says_what_there_is(mixed):
@@ -120,7 +121,8 @@ def test_a_checkpoint_travels_whole(model, tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_from_the_hub_does_not_travel(model):
-    assert shipping.packed(model.replace(checkpoint="google/bert_uncased_L-2")) is None
+    assert not shipping.is_local(model.replace(checkpoint="google/bert_uncased_L-2"))
+    assert shipping.is_local(model)
 
 
 def test_own_code_travels_and_nothing_else(tmp_path, monkeypatch):

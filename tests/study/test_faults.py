@@ -22,6 +22,12 @@ NODE = "ActorDiedError: ... The actor died because its node has died. Node Id: 8
 MEMORY = (
     "1 worker(s) were killed due to the node running low on memory. Memory on the node was 10 GB"
 )
+UNAVAILABLE = "The actor 9c3d is unavailable: The actor is temporarily unavailable: IOError"
+DEVICE = """ray::Worker.train()
+torch.AcceleratorError: CUDA error: out of memory
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."""
+SET_UP = """The actor died because of an error raised in its creation task, ray::Worker.__init__()
+ModuleNotFoundError: No module named 'my_losses'"""
 PROCESS = (
     "ActorDiedError: ... Worker unexpectedly exits with a connection error code 2. End of file."
 )
@@ -29,7 +35,15 @@ PROCESS = (
 
 @pytest.mark.parametrize(
     ("told", "cause"),
-    [(NODE, "machine"), (MEMORY, "memory"), (PROCESS, "process"), ("", "process")],
+    [
+        (NODE, "machine"),
+        (UNAVAILABLE, "machine"),
+        (MEMORY, "memory"),
+        (DEVICE, "memory"),
+        (PROCESS, "process"),
+        (SET_UP, "code"),
+        ("", "process"),
+    ],
 )
 def test_causes_are_told_apart(told, cause):
     assert death(told, "").cause == cause
@@ -39,6 +53,10 @@ def test_a_failed_set_up_is_the_code_with_its_last_line_as_reason():
     assert death("Traceback ...\nKeyError: 'x'\n", "") == Fault(
         "code", "KeyError: 'x'", "Traceback ...\nKeyError: 'x'\n"
     )
+
+
+def test_a_set_up_that_raised_is_told_by_what_it_raised():
+    assert death(SET_UP, "").reason == "ModuleNotFoundError: No module named 'my_losses'"
 
 
 def test_a_watchdogs_word_counts_above_rays():
@@ -93,6 +111,16 @@ def test_a_run_whose_machine_was_lost_comes_first_and_as_before(runs):
     assert not feed.alone(first)
 
 
+def test_a_held_run_waits_again_or_is_missing_with_its_cell(runs):
+    feed, progress = fed(runs)
+    first = feed.next()
+    feed.held(first)
+    assert feed.next() is first
+    progress.paused.append(first.cell.name)
+    feed.held(first)
+    assert progress.problems == {first.name: "its cell is paused"}
+
+
 def test_a_closed_feed_hands_out_nothing_and_waits_for_nobody(runs):
     feed, progress = fed(runs)
     feed.next()
@@ -103,21 +131,22 @@ def test_a_closed_feed_hands_out_nothing_and_waits_for_nobody(runs):
 
 
 def test_a_budget_of_hours_ends(monkeypatch):
-    meter, began = Meter(Budget(hours=2)), time.monotonic()
-    assert meter.spent(8) is None
+    meter, began = Meter(Budget(hours=2), lambda: 8), time.monotonic()
+    assert meter.spent() is None
     monkeypatch.setattr(time, "monotonic", lambda: began + 7201)
-    assert meter.spent(8) == "its budget of 2 hours is spent"
+    assert meter.spent() == "its budget of 2 hours is spent"
 
 
 def test_a_price_counts_what_the_cluster_held(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    meter = Meter(Budget(price=10, hourly=2))
-    for hours, gpus, spent in [(1, 2, 4), (1, 0, 4), (1, 2, 8)]:
-        now[0] += 3600 * hours
-        assert meter.spent(gpus) is None, spent
+    gpus = [2]
+    meter = Meter(Budget(price=10, hourly=2), lambda: gpus[0])
+    for gpus[0], cost in [(2, 4), (0, 4), (2, 8)]:
+        now[0] += 3600
+        assert meter.spent() is None, cost
     now[0] += 1800
-    assert meter.spent(2) == "its budget of 10 is spent (5.0 hours)"
+    assert meter.spent() == "its budget of 10 is spent (5.0 hours)"
 
 
 def test_a_price_needs_an_hourly_one():
@@ -203,6 +232,13 @@ def test_an_address_that_fails_is_said_without_naming_it(monkeypatch, caplog):
     monkeypatch.setenv("STUDY_NOTIFY", "http://127.0.0.1:9/secret")
     Notice("mine").ended("done")
     assert "STUDY_NOTIFY could not be told" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("wrong", ["https://hooks.example/secret x", "secret 'x", " "])
+def test_an_address_that_is_none_ends_nothing_and_is_not_named(monkeypatch, caplog, wrong):
+    monkeypatch.setenv("STUDY_NOTIFY", wrong)
+    Notice("mine").ended("done")
     assert "secret" not in caplog.text
 
 
