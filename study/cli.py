@@ -72,9 +72,6 @@ def run_command(words: Sequence[str]) -> int:
 
 def _guarded(action: Callable[[], int]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    # Said on standard output for each run, where the store is a server.
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ALEMBIC_LOGGING_LEVEL", "WARNING")
     hurry()

@@ -19,7 +19,7 @@ from study.feed import Progress
 from study.files import load_study, sound, study_named
 from study.home import Home, default_home, without_password
 from study.spec import Invalid, Mistake, SpecError, did_you_mean
-from study.study import Run, Study
+from study.study import Cell, Run, Study
 from study.tasks import Task
 
 if TYPE_CHECKING:
@@ -428,7 +428,10 @@ def plan(arguments: argparse.Namespace) -> int:
     seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
     expected = expect(cells, seen, gpus=study.gpus)
     workers = at_once(runs, study.gpus, arguments.workers)
-    total = total_seconds(runs, expected) + stages.seconds_to_come(expected)
+    known = total_seconds(runs, expected)
+    total = known + stages.seconds_to_come(expected)
+    spent = [(run.cell, expected[run.cell.key].seconds * total / known) for run in runs]
+    cost = _Cost(study, spent, arguments.hourly)
     scattered = done.groupby(["cell", "stage"])["dev"].std().max()
     sd = arguments.sd or (None if pd.isna(scattered) else float(scattered))
     seeds = ratio = None
@@ -446,6 +449,7 @@ def plan(arguments: argparse.Namespace) -> int:
         each_cell = {cell.name: vars(expected[cell.key]) for cell in cells}
         answer = {"runs": len(runs) + later, "seconds": total, "cells": each_cell, "seeds": seeds}
         answer["seeds_for_ratio"] = ratio
+        answer["price"] = cost.price
         print(json.dumps(answer | ({"stages": stages.sizes()} if study.tune else {})))
         return 0
     _tell_sizes(study, stages)
@@ -454,7 +458,7 @@ def plan(arguments: argparse.Namespace) -> int:
         took, size = duration(each.seconds), f"{each.memory / 1e9:.1f} GB"
         print(f"  {cell.name:<50} {took:>8} a run, {size} ({each.basis})")
     print(f"\n{duration(total)} on one worker, {duration(total / workers)} on {workers}")
-    _tell_price(study, total, arguments.hourly)
+    cost.tell()
     if seeds is not None:
         print(
             f"{seeds} seeds per cell to see a difference of {arguments.detect:g} at sd {sd:.3g} "
@@ -575,31 +579,57 @@ def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.N
         for cell, each in zip(cells, expected, strict=True)
     )
     runs, hours = len(study.runs()), seconds / 3600
+    spent = [
+        (cell, each.seconds * len(study.each_seed(cell.task)))
+        for cell, each in zip(cells, expected, strict=True)
+    ]
+    cost = _Cost(study, spent, arguments.hourly)
     unit = "GPU" if study.gpus else "core"
     if arguments.json:
-        print(json.dumps({"runs": runs, "seconds": seconds, "mistakes": list(map(str, mistakes))}))
+        told = list(map(str, mistakes))
+        answer = {"runs": runs, "seconds": seconds, "price": cost.price, "mistakes": told}
+        print(json.dumps(answer))
         return 1
     _tell_counts(study)
     places = Counter[tuple[str, str]]()
-    for cell, each in zip(cells, expected, strict=True):
-        spent = each.seconds * len(study.each_seed(cell.task))
-        places[cell.task.name, cell.model.name] += round(spent)
-    for (task, model), spent in places.items():
-        print(f"  {task + '/' + model:<45} {duration(spent):>8} for all its runs (rough)")
+    for cell, taken in spent:
+        places[cell.task.name, cell.model.name] += round(taken)
+    for (task, model), taken in places.items():
+        print(f"  {task + '/' + model:<45} {duration(taken):>8} for all its runs (rough)")
     print(f"\n{runs} runs, about {hours:,.0f} {unit} hours from published sizes")
-    _tell_price(study, seconds, arguments.hourly)
+    cost.tell()
     complain(SpecError("what the study needs here", mistakes))
     return 1
 
 
-def _tell_price(study: Study, seconds: float, hourly: float | None) -> None:
-    """What runs of so many seconds cost; what the cluster does beside them comes on top."""
-    price = hourly or (study.budget.hourly if study.budget else None)
-    if price is None:
-        return
-    share = study.gpus or study.recipe.threads
-    hours, unit = seconds / 3600 * share, "GPU" if study.gpus else "core"
-    print(f"{hours:,.1f} {unit} hours x {price:g} = {hours * price:,.2f}, idle time not counted")
+class _Cost:
+    """What a study costs, without the time in which the cluster is idle.
+
+    Attributes:
+        price: None where no hourly price is known.
+    """
+
+    def __init__(self, study: Study, spent: list[tuple[Cell, float]], hourly: float | None) -> None:
+        """Add up what runs hold.
+
+        Args:
+            study: Gives the share of a GPU per run, and the price where none is given.
+            spent: Cells, and the seconds of runs in them.
+            hourly: Price of a GPU, or of a core where runs are on CPUs.
+        """
+        held = [
+            seconds * (study.gpus or cell.technique.recipe(cell.recipe).threads)
+            for cell, seconds in spent
+        ]
+        self._hours, self._unit = sum(held) / 3600, "GPU" if study.gpus else "core"
+        self._hourly = hourly or (study.budget.hourly if study.budget else None)
+        self.price = None if self._hourly is None else self._hours * self._hourly
+
+    def tell(self) -> None:
+        """Say it, where there is a price."""
+        if self.price is not None:
+            hours = f"{self._hours:,.1f} {self._unit} hours x {self._hourly:g}"
+            print(f"{hours} = {self.price:,.2f}, idle time not counted")
 
 
 def _tell_counts(study: Study) -> None:

@@ -236,7 +236,9 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         with suppress(OSError):  # a disk that fails takes workers with it
             hung = hang.read_text()
             hang.unlink()
-        self._lost(run, death(str(trial.get_pickled_error() or trial.get_error() or ""), hung))
+        file = trial.error_file  # `get_error` reads a copy that is made later
+        told = Path(file).read_text() if file else ""
+        self._lost(run, death(told, hung))
 
     def _wait_for_room(self) -> None:
         """While too much waits for the disk or for MLflow, hold up all of Tune."""
