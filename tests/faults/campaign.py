@@ -423,7 +423,8 @@ def mend(bed: Testbed) -> None:
     (STORAGE / "ballast").unlink(missing_ok=True)
     for trap in (*STORAGE.glob("traps/*"), *STORAGE.glob("sprung/*")):
         trap.unlink()
-    for away in (bed.folder / "artifacts.away", *STORAGE.glob("home/studies/*/away")):
+    left = (bed.folder / "artifacts.away", *STORAGE.glob("home/studies/*/away"))
+    for away in filter(Path.exists, left):
         place = away.with_name("artifacts" if away.parent == bed.folder else "outbox")
         place.unlink(missing_ok=True)
         away.rename(place)
