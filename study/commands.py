@@ -578,13 +578,12 @@ def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.N
         each.seconds * len(study.each_seed(cell.task))
         for cell, each in zip(cells, expected, strict=True)
     )
-    runs, hours = len(study.runs()), seconds / 3600
+    runs = len(study.runs())
     spent = [
         (cell, each.seconds * len(study.each_seed(cell.task)))
         for cell, each in zip(cells, expected, strict=True)
     ]
     cost = _Cost(study, spent, arguments.hourly)
-    unit = "GPU" if study.gpus else "core"
     if arguments.json:
         told = list(map(str, mistakes))
         answer = {"runs": runs, "seconds": seconds, "price": cost.price, "mistakes": told}
@@ -596,7 +595,7 @@ def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.N
         places[cell.task.name, cell.model.name] += round(taken)
     for (task, model), taken in places.items():
         print(f"  {task + '/' + model:<45} {duration(taken):>8} for all its runs (rough)")
-    print(f"\n{runs} runs, about {hours:,.0f} {unit} hours from published sizes")
+    print(f"\n{runs} runs, about {cost.hours:,.0f} {cost.unit} hours from published sizes")
     cost.tell()
     complain(SpecError("what the study needs here", mistakes))
     return 1
@@ -606,6 +605,8 @@ class _Cost:
     """What a study costs, without the time in which the cluster is idle.
 
     Attributes:
+        hours: Of GPUs, or of cores where runs are on CPUs.
+        unit: Which of the two.
         price: None where no hourly price is known.
     """
 
@@ -621,14 +622,14 @@ class _Cost:
             seconds * (study.gpus or cell.technique.recipe(cell.recipe).threads)
             for cell, seconds in spent
         ]
-        self._hours, self._unit = sum(held) / 3600, "GPU" if study.gpus else "core"
+        self.hours, self.unit = sum(held) / 3600, "GPU" if study.gpus else "core"
         self._hourly = hourly or (study.budget.hourly if study.budget else None)
-        self.price = None if self._hourly is None else self._hours * self._hourly
+        self.price = None if self._hourly is None else self.hours * self._hourly
 
     def tell(self) -> None:
         """Say it, where there is a price."""
         if self.price is not None:
-            hours = f"{self._hours:,.1f} {self._unit} hours x {self._hourly:g}"
+            hours = f"{self.hours:,.1f} {self.unit} hours x {self._hourly:g}"
             print(f"{hours} = {self.price:,.2f}, idle time not counted")
 
 
