@@ -40,6 +40,10 @@ install() {
     --editable "$project[minilm,postgres,aws]"
 }
 
+answers() {
+  curl -sf -m 2 $health >/dev/null
+}
+
 serve() {
   local store=$1
   stop
@@ -48,14 +52,20 @@ serve() {
   # MLflow's own background jobs are for language models; nothing here uses them.
   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false setsid bash -c '
     echo $$ >"$1.lock"
+    wait=2
     while true; do
+      touch "$1.log"
+      tail -c 4000000 "$1.log" >"$1.cut" && mv "$1.cut" "$1.log"
+      began=$SECONDS
       mlflow server --backend-store-uri "$2" --artifacts-destination "$STUDY_HOME/artifacts" \
         --host 127.0.0.1 --port 5000 --allowed-hosts "localhost:*,127.0.0.1:*" --workers 2 \
-        --uvicorn-opts "--log-level warning" 9>&-
-      sleep 2
-    done' mlflow-server "$server" "$store" >"$server.log" 2>&1 </dev/null &
+        --uvicorn-opts "--log-level warning" >>"$1.log" 2>&1 9>&-
+      ((SECONDS - began < 60)) || wait=2
+      sleep $wait
+      wait=$((wait < 16 ? 2 * wait : 30))
+    done' mlflow-server "$server" "$store" >/dev/null 2>&1 </dev/null &
   for _ in {1..60}; do
-    if curl -sf $health >/dev/null; then
+    if answers; then
       echo "MLflow is served on this machine's loopback. To browse it from yours:"
       echo "  ssh -N -L 5000:127.0.0.1:5000 $(id -un)@THIS_MACHINE    then http://127.0.0.1:5000"
       return
@@ -75,7 +85,7 @@ stop() {
     kill -- -"$(<"$server.lock")"
   fi
   for _ in {1..50}; do
-    curl -sf $health >/dev/null || return 0
+    answers || return 0
     sleep 0.2
   done
   echo "something else answers at $health; end it first" >&2

@@ -1,0 +1,88 @@
+"""What `clusters/node.sh` does, on made-up machines: programs of theirs stand on the PATH."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+NODE = Path(__file__).resolve().parents[2] / "clusters" / "node.sh"
+SERVES = """\
+echo $$ >>"$FOLDER/served-by-$MACHINE"
+touch "$FOLDER/answers-$MACHINE"
+trap 'rm "$FOLDER/answers-$MACHINE"; exit' TERM
+while true; do sleep 0.05; done
+"""
+PROGRAMS = {
+    "hostname": 'echo "$MACHINE"',
+    # Whoever asks a server that hangs must not wait for it for ever.
+    "curl": '[[ " $* " == *" -m "* && -e "$FOLDER/answers-$MACHINE" ]]',
+    "mlflow": SERVES,
+}
+
+
+class Machines:
+    """Some that share a folder; each has a home of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.provide(**PROGRAMS)
+
+    def provide(self, **programs: str) -> None:
+        (self.folder / "bin").mkdir(exist_ok=True)
+        for name, text in programs.items():
+            program = self.folder / "bin" / name
+            program.write_text(f"#!/usr/bin/env bash\n{text}\n")
+            program.chmod(0o755)
+
+    def on(self, machine: str, *words: str) -> subprocess.CompletedProcess[str]:
+        home = self.folder / machine
+        home.mkdir(exist_ok=True)
+        environment = {
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "HOME": str(home),
+            "STUDY_HOME": str(self.folder),
+            "FOLDER": str(self.folder),
+            "MACHINE": machine,
+        }
+        return subprocess.run(
+            ["bash", str(NODE), *words],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def serves(self, machine: str) -> int:
+        """How often a server was started there."""
+        file = self.folder / f"served-by-{machine}"
+        return len(file.read_text().split()) if file.exists() else 0
+
+
+@pytest.fixture
+def machines(tmp_path) -> Iterator[Machines]:
+    made = Machines(tmp_path)
+    yield made
+    for lock in tmp_path.glob("*/.study-mlflow.*.lock"):
+        made.on(lock.parent.name, "stop")
+
+
+def test_a_server_that_ends_at_once_is_started_ever_less_often_and_its_log_is_cut(
+    machines, tmp_path
+):
+    sleep = subprocess.check_output(["which", "sleep"], text=True).strip()
+    machines.provide(
+        mlflow="head -c 1500000 /dev/zero | tr '\\0' x; echo the last word",
+        sleep=f'echo $1 >>"$FOLDER/slept"; exec {sleep} 0.05',
+    )
+    done = machines.on("first", "serve", "postgresql+psycopg2://me@host/mlflow")
+    assert done.returncode == 1
+    assert "MLflow did not start" in done.stderr
+    assert "the last word" in done.stderr
+    waits = [each for each in (tmp_path / "slept").read_text().split() if each not in ("1", "0.2")]
+    assert waits[:6] == ["2", "4", "8", "16", "30", "30"]
+    assert len(waits) > 6
+    log = tmp_path / "first" / ".study-mlflow.first.log"
+    assert 4_000_000 <= log.stat().st_size < 6_000_000
