@@ -6,12 +6,14 @@
 #   node.sh install          Python and this project, at the versions of constraints.txt, into .venv
 #   node.sh serve STORE      an MLflow server on loopback, started again when it ends; STORE is
 #                            sqlite:////path/to/mlflow.db or postgresql+psycopg2://user@host/database
-#                            (its password in ~/.pgpass or PGPASSWORD, never here)
+#                            (its password in ~/.pgpass or PGPASSWORD, never here). A SQLite file
+#                            has one server at a time, on whichever machine.
 #   node.sh stop             end that server
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 server=~/.study-mlflow.$(hostname) # its lock, with the process group inside, and its log
 health=http://127.0.0.1:5000/health
+patience=120 # seconds; a file server keeps the locks of a machine that died for 90
 
 environment() {
   local shared=$1
@@ -44,11 +46,32 @@ answers() {
   curl -sf -m 2 $health >/dev/null
 }
 
+alone() {
+  # Whoever serves a SQLite file holds the lock beside it, with the machine's name inside.
+  local database=$1 code=0
+  exec 8>>"$database.lock"
+  if ! flock --nonblock 8; then
+    echo "$database is served by $(<"$database.lock"); waiting for its end" >&2
+    flock --timeout $patience 8 || code=$?
+  fi
+  if ((code == 1)); then
+    echo "$(hostname): $database is still served by $(<"$database.lock"), and two servers would" \
+      "damage it. End that one first, or name another store: PostgreSQL takes several." >&2
+    exit 1
+  elif ((code)); then
+    echo "$(hostname): no file can be locked beside $database, which SQLite needs. Mount that" \
+      "folder with locks, or name another place or PostgreSQL." >&2
+    exit 1
+  fi
+  hostname >"$database.lock"
+}
+
 serve() {
   local store=$1
   stop
   exec 9>>"$server.lock"
   flock 9
+  [[ $store != sqlite:///* ]] || alone "${store#sqlite:///}"
   # MLflow's own background jobs are for language models; nothing here uses them.
   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false setsid bash -c '
     echo $$ >"$1.lock"

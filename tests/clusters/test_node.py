@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,13 +61,67 @@ class Machines:
         file = self.folder / f"served-by-{machine}"
         return len(file.read_text().split()) if file.exists() else 0
 
+    def at_once(self) -> None:
+        """Nobody waits for a lock."""
+        real = subprocess.check_output(["which", "flock"], text=True).strip()
+        self.provide(flock=f'exec {real} "${{@/120/0.2}}"')
+
 
 @pytest.fixture
 def machines(tmp_path) -> Iterator[Machines]:
     made = Machines(tmp_path)
     yield made
+    (tmp_path / "bin" / "flock").unlink(missing_ok=True)
     for lock in tmp_path.glob("*/.study-mlflow.*.lock"):
         made.on(lock.parent.name, "stop")
+
+
+def test_a_sqlite_file_has_one_server_on_whichever_machine(machines, tmp_path):
+    machines.at_once()
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    assert machines.on("first", "serve", store).returncode == 0
+    refused = machines.on("second", "serve", store)
+    assert refused.returncode == 1
+    assert f"second: {tmp_path}/mlflow.db is still served by first" in refused.stderr
+    assert (machines.serves("first"), machines.serves("second")) == (1, 0)
+    assert machines.on("first", "stop").returncode == 0
+    assert machines.on("second", "serve", store).returncode == 0
+    assert (tmp_path / "mlflow.db.lock").read_text() == "second\n"
+
+
+def test_who_serves_already_starts_anew(machines, tmp_path):
+    machines.at_once()
+    for _ in range(2):
+        assert machines.on("first", "serve", f"sqlite:///{tmp_path}/mlflow.db").returncode == 0
+    assert machines.serves("first") == 2
+
+
+def test_a_machine_that_comes_next_waits_for_the_end_of_the_one_before(machines, tmp_path):
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    assert machines.on("first", "serve", store).returncode == 0
+    loop = int((tmp_path / "first" / ".study-mlflow.first.lock").read_text())
+    dies = f"sleep 1; kill -9 -- -{loop}; rm {tmp_path}/answers-first"
+    ending = subprocess.Popen(["bash", "-c", dies])
+    began = time.monotonic()
+    done = machines.on("second", "serve", store)
+    ending.wait()
+    assert done.returncode == 0
+    assert "is served by first; waiting for its end" in done.stderr
+    assert time.monotonic() - began > 0.9
+
+
+def test_postgresql_may_have_several_servers(machines):
+    store = "postgresql+psycopg2://me@host/mlflow"
+    assert [machines.on(name, "serve", store).returncode for name in ("a", "b")] == [0, 0]
+    assert (machines.serves("a"), machines.serves("b")) == (1, 1)
+
+
+def test_a_folder_without_locks_is_refused_in_words(machines, tmp_path):
+    machines.provide(flock='[[ $* != *" 8" ]] || exit 71')  # as where the file system has none
+    done = machines.on("first", "serve", f"sqlite:///{tmp_path}/mlflow.db")
+    assert done.returncode == 1
+    assert "no file can be locked" in done.stderr
+    assert machines.serves("first") == 0
 
 
 def test_a_server_that_ends_at_once_is_started_ever_less_often_and_its_log_is_cut(
