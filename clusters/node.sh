@@ -9,6 +9,8 @@
 #                            (its password in ~/.pgpass or PGPASSWORD, never here). A SQLite file
 #                            has one server at a time, on whichever machine.
 #   node.sh stop             end that server
+#   node.sh drive FILE       `study run FILE` where a job that failed is tried again: fails only if
+#                            the driver was killed or crashed
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 server=~/.study-mlflow.$(hostname) # its lock, with the process group inside, and its log
@@ -113,6 +115,19 @@ stop() {
   done
   echo "something else answers at $health; end it first" >&2
   exit 1
+}
+
+drive() {
+  local code=0 end
+  end=$(mktemp)
+  study run "$@" --json >"$end" || code=$?
+  cat "$end"
+  # Who said how it ended, or that the input is wrong, would end so again: with a budget that is
+  # new each time, or after `study stop`.
+  if grep -q '^{"study":' "$end" || ((code == 2)); then
+    exit 0
+  fi
+  exit "$code"
 }
 
 "$@"

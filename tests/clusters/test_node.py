@@ -1,12 +1,17 @@
 """What `clusters/node.sh` does, on made-up machines: programs of theirs stand on the PATH."""
 
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from study.ending import Ending
+from study.feed import Progress
+from study.home import Home
 
 NODE = Path(__file__).resolve().parents[2] / "clusters" / "node.sh"
 SERVES = """\
@@ -141,3 +146,28 @@ def test_a_server_that_ends_at_once_is_started_ever_less_often_and_its_log_is_cu
     assert len(waits) > 6
     log = tmp_path / "first" / ".study-mlflow.first.log"
     assert 4_000_000 <= log.stat().st_size < 6_000_000
+
+
+def test_a_study_that_ended_with_runs_missing_is_no_failed_job(machines, capsys):
+    """A budget was spent, somebody typed `study stop`, or a run fails for good."""
+    progress = Progress(total=3, finished=1, closed="its budget of 1 hours is spent")
+    ending = Ending("mine", 3, as_json=True)
+    assert ending.ended(progress, lost=2, waiting=0, home=Home(machines.folder)) == 1
+    said = capsys.readouterr().out.strip()
+    machines.provide(study=f"[[ $* == 'run my.py --json' ]] && echo {shlex.quote(said)}; exit 1")
+    done = machines.on("head", "drive", "my.py")
+    assert (done.returncode, done.stdout.strip()) == (0, said)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ("exit 0", 0),
+        ("exit 2", 0),  # the file is wrong
+        ("exit 1", 1),  # a traceback, no MLflow
+        ("kill -9 $$", 137),
+    ],
+)
+def test_a_job_fails_with_a_driver_that_did_not_come_to_its_end(end, code, machines):
+    machines.provide(study=f"echo said by code of ones own; {end}")
+    assert machines.on("head", "drive", "my.py").returncode == code
