@@ -6,12 +6,16 @@
 #   node.sh install          Python and this project, at the versions of constraints.txt, into .venv
 #   node.sh serve STORE      an MLflow server on loopback, started again when it ends; STORE is
 #                            sqlite:////path/to/mlflow.db or postgresql+psycopg2://user@host/database
-#                            (its password in ~/.pgpass or PGPASSWORD, never here)
+#                            (its password in ~/.pgpass or PGPASSWORD, never here). A SQLite file
+#                            has one server at a time, on whichever machine.
 #   node.sh stop             end that server
+#   node.sh drive FILE       `study run FILE` where a job that failed is tried again: fails only if
+#                            the driver was killed or crashed
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 server=~/.study-mlflow.$(hostname) # its lock, with the process group inside, and its log
 health=http://127.0.0.1:5000/health
+patience=120 # seconds; a file server keeps the locks of a machine that died for 90
 
 environment() {
   local shared=$1
@@ -40,22 +44,53 @@ install() {
     --editable "$project[minilm,postgres,aws]"
 }
 
+answers() {
+  curl -sf -m 2 $health >/dev/null
+}
+
+alone() {
+  # Whoever serves a SQLite file holds the lock beside it, with the machine's name inside.
+  local database=$1 code=0
+  exec 8>>"$database.lock"
+  if ! flock --nonblock 8; then
+    echo "$database is served by $(<"$database.lock"); waiting for its end" >&2
+    flock --timeout $patience 8 || code=$?
+  fi
+  if ((code == 1)); then
+    echo "$(hostname): $database is still served by $(<"$database.lock"), and two servers would" \
+      "damage it. End that one first, or name another store: PostgreSQL takes several." >&2
+    exit 1
+  elif ((code)); then
+    echo "$(hostname): no file can be locked beside $database, which SQLite needs. Mount that" \
+      "folder with locks, or name another place or PostgreSQL." >&2
+    exit 1
+  fi
+  hostname >"$database.lock"
+}
+
 serve() {
   local store=$1
   stop
   exec 9>>"$server.lock"
   flock 9
+  [[ $store != sqlite:///* ]] || alone "${store#sqlite:///}"
   # MLflow's own background jobs are for language models; nothing here uses them.
   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false setsid bash -c '
     echo $$ >"$1.lock"
+    wait=2
     while true; do
+      touch "$1.log"
+      tail -c 4000000 "$1.log" >"$1.cut" && mv "$1.cut" "$1.log"
+      began=$SECONDS
       mlflow server --backend-store-uri "$2" --artifacts-destination "$STUDY_HOME/artifacts" \
         --host 127.0.0.1 --port 5000 --allowed-hosts "localhost:*,127.0.0.1:*" --workers 2 \
-        --uvicorn-opts "--log-level warning" 9>&-
-      sleep 2
-    done' mlflow-server "$server" "$store" >"$server.log" 2>&1 </dev/null &
+        --uvicorn-opts "--log-level warning" >>"$1.log" 2>&1 9>&-
+      ((SECONDS - began < 60)) || wait=2
+      sleep $wait
+      wait=$((wait < 16 ? 2 * wait : 30))
+    done' mlflow-server "$server" "$store" >/dev/null 2>&1 </dev/null &
   for _ in {1..60}; do
-    if curl -sf $health >/dev/null; then
+    if answers; then
       echo "MLflow is served on this machine's loopback. To browse it from yours:"
       echo "  ssh -N -L 5000:127.0.0.1:5000 $(id -un)@THIS_MACHINE    then http://127.0.0.1:5000"
       return
@@ -75,11 +110,24 @@ stop() {
     kill -- -"$(<"$server.lock")"
   fi
   for _ in {1..50}; do
-    curl -sf $health >/dev/null || return 0
+    answers || return 0
     sleep 0.2
   done
   echo "something else answers at $health; end it first" >&2
   exit 1
+}
+
+drive() {
+  local code=0 end
+  end=$(mktemp)
+  study run "$@" --json >"$end" || code=$?
+  cat "$end"
+  # Who said how it ended, or that the input is wrong, would end so again: with a budget that is
+  # new each time, or after `study stop`.
+  if grep -q '^{"study":' "$end" || ((code == 2)); then
+    exit 0
+  fi
+  exit "$code"
 }
 
 "$@"

@@ -4,13 +4,16 @@ One safetensors file: numbers and structure are JSON in its header, tensors foll
 the last tensor is the SHA-256 of all before it. It is written beside its place and renamed into it.
 """
 
+import ast
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import logging
 import os
 import platform
 import sys
+import sysconfig
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -146,7 +149,8 @@ def surroundings(device: torch.device, own: Iterable[object]) -> dict[str, str]:
 
     Args:
         device: Where it trains.
-        own: Classes and functions that may be a user's own: their modules count.
+        own: Classes and functions that may be a user's own: their modules count, and the user's
+            other modules that those import.
     """
     processor = platform.machine() + " " + torch.backends.cpu.get_cpu_capability()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
@@ -208,11 +212,54 @@ def _packages() -> str:
 @cache  # as it was when the process imported it, more or less
 def _code(outside: tuple[str, ...]) -> str:
     """A digest of this package's sources, and of a user's own modules."""
-    found = [getattr(sys.modules.get(name), "__file__", None) for name in outside]
     seen = hashlib.sha256()
-    for file in [*sorted(Path(__file__).parent.rglob("*.py")), *map(Path, filter(None, found))]:
+    for file in [*sorted(Path(__file__).parent.rglob("*.py")), *_own_files(outside)]:
         seen.update(hashlib.sha256(file.read_bytes()).digest())
     return seen.hexdigest()[:12]
+
+
+def _own_files(names: Iterable[str]) -> list[Path]:
+    """Files of these modules and, of what they import, those of the user's own.
+
+    Not of all that are loaded: a process has loaded those of earlier runs too. Nor of a folder: on
+    a cluster each lies in a folder of its own.
+    """
+    left = list(names)
+    tops = {name.partition(".")[0] for name in left}
+    found: dict[str, Path] = {}
+    while left:
+        name = left.pop()
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is None or name in found:
+            continue
+        if name.partition(".")[0] in tops or _is_own(Path(file)):
+            found[name] = Path(file)
+            left += [name.rpartition(".")[0], *_imported(name, found[name])]
+    return [found[name] for name in sorted(found)]
+
+
+def _is_own(file: Path) -> bool:
+    """Whether it is neither installed nor part of Python or of this package."""
+    if {"site-packages", "dist-packages"} & set(file.parts):
+        return False
+    others = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
+    return not any(file.is_relative_to(folder) for folder in others)
+
+
+def _imported(name: str, file: Path) -> list[str]:
+    """What a module's import statements may name as modules."""
+    package, found = sys.modules[name].__package__, []
+    try:
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Import):
+                found += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                start = "." * node.level + (node.module or "")
+                start = importlib.util.resolve_name(start, package)
+                found += [start, *(f"{start}.{alias.name}" for alias in node.names)]
+    except (SyntaxError, ValueError, ImportError):  # compiled, or changed since it was loaded
+        return []
+    return found
 
 
 def _write(path: Path, tree: Tree) -> None:

@@ -107,6 +107,20 @@ def test_kuberay_retries_are_stated_and_the_token_is_on():
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
 
+def test_kuberay_tries_again_only_a_driver_that_was_killed_or_crashed():
+    """What fails is tried again with a budget that is new, so the driver's end must not fail."""
+    shell, script, step, file = kubernetes()["RayJob"]["spec"]["entrypoint"].split()
+    mounts = kubernetes()["RayJob"]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    places = [mount["mountPath"] for mount in mounts["containers"][0]["volumeMounts"]]
+    image = (ROOT / "clusters/Dockerfile").read_text()
+    (folder,) = re.findall(r"^WORKDIR (.+)$", image, re.MULTILINE)
+    assert (shell, script, step) == ("bash", f"{folder}/clusters/node.sh", "drive")
+    assert "clusters clusters\n" in image
+    assert str(Path(file).parent) in places
+    # Two shells read it: nothing in it may mean something to one.
+    assert re.fullmatch(r"[\w./ -]+", kubernetes()["RayJob"]["spec"]["entrypoint"])
+
+
 def test_kuberay_pods_find_storage_and_mlflow():
     documents = kubernetes()
     service = documents["Service"]

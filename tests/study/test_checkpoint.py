@@ -1,9 +1,12 @@
 """What is on disk is whole or not there, and never trusted blindly."""
 
+import importlib
 import math
+import multiprocessing
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,42 @@ def test_code_of_ones_own_counts(tmp_path):
     ours, theirs = surroundings(CPU, [Standard]), surroundings(CPU, [Standard, Elsewhere])
     assert ours["code"] != theirs["code"]
     assert ours["packages"] == theirs["packages"]
+
+
+OWN = {
+    "a/my_techniques.py": "from my_layers import RATE\nimport my_package.deep.one\nclass Mine: ...",
+    "b/my_layers.py": "RATE = 1",  # on a cluster each lies in a folder of its own
+    "c/my_package/__init__.py": "from os import path",
+    "c/my_package/deep/__init__.py": "",
+    "c/my_package/deep/one.py": "from ..other import two\nfrom . import three",
+    "c/my_package/deep/three.py": "",
+    "c/my_package/other.py": "import numpy\ntwo = 2",
+    "d/my_study.py": "SEEDS = 3",
+}
+
+
+def code_of(folder: Path, *names: str) -> str:
+    """The digest of `my_techniques` in a process that has loaded these modules too."""
+    sys.path[:0] = [str(each) for each in folder.iterdir()]
+    for name in names:
+        importlib.import_module(name)
+    own = importlib.import_module("my_techniques").Mine
+    return surroundings(CPU, [own])["code"]
+
+
+def test_what_code_of_ones_own_imports_counts_and_nothing_else(tmp_path):
+    def changed(file: str | None, *names: str) -> str:
+        folder = tmp_path / uuid.uuid4().hex
+        for name, text in OWN.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text + "\nCHANGED = True" * (name == file))
+        with multiprocessing.get_context("fork").Pool(1) as process:
+            return process.apply(code_of, (folder, *names))
+
+    before = changed(None)
+    others = {file for file in OWN if changed(file) != before}
+    assert others == OWN.keys() - {"d/my_study.py"}
+    assert changed("d/my_study.py", "my_study") == before  # loaded for another run
 
 
 def test_a_process_killed_while_it_saves_goes_on_from_the_save_before(

@@ -1,0 +1,173 @@
+"""What `clusters/node.sh` does, on made-up machines: programs of theirs stand on the PATH."""
+
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from study.ending import Ending
+from study.feed import Progress
+from study.home import Home
+
+NODE = Path(__file__).resolve().parents[2] / "clusters" / "node.sh"
+SERVES = """\
+echo $$ >>"$FOLDER/served-by-$MACHINE"
+touch "$FOLDER/answers-$MACHINE"
+trap 'rm "$FOLDER/answers-$MACHINE"; exit' TERM
+while true; do sleep 0.05; done
+"""
+PROGRAMS = {
+    "hostname": 'echo "$MACHINE"',
+    # Whoever asks a server that hangs must not wait for it for ever.
+    "curl": '[[ " $* " == *" -m "* && -e "$FOLDER/answers-$MACHINE" ]]',
+    "mlflow": SERVES,
+}
+
+
+class Machines:
+    """Some that share a folder; each has a home of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.provide(**PROGRAMS)
+
+    def provide(self, **programs: str) -> None:
+        (self.folder / "bin").mkdir(exist_ok=True)
+        for name, text in programs.items():
+            program = self.folder / "bin" / name
+            program.write_text(f"#!/usr/bin/env bash\n{text}\n")
+            program.chmod(0o755)
+
+    def on(self, machine: str, *words: str) -> subprocess.CompletedProcess[str]:
+        home = self.folder / machine
+        home.mkdir(exist_ok=True)
+        environment = {
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "HOME": str(home),
+            "STUDY_HOME": str(self.folder),
+            "FOLDER": str(self.folder),
+            "MACHINE": machine,
+        }
+        return subprocess.run(
+            ["bash", str(NODE), *words],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def serves(self, machine: str) -> int:
+        """How often a server was started there."""
+        file = self.folder / f"served-by-{machine}"
+        return len(file.read_text().split()) if file.exists() else 0
+
+    def at_once(self) -> None:
+        """Nobody waits for a lock."""
+        real = subprocess.check_output(["which", "flock"], text=True).strip()
+        self.provide(flock=f'exec {real} "${{@/120/0.2}}"')
+
+
+@pytest.fixture
+def machines(tmp_path) -> Iterator[Machines]:
+    made = Machines(tmp_path)
+    yield made
+    (tmp_path / "bin" / "flock").unlink(missing_ok=True)
+    for lock in tmp_path.glob("*/.study-mlflow.*.lock"):
+        made.on(lock.parent.name, "stop")
+
+
+def test_a_sqlite_file_has_one_server_on_whichever_machine(machines, tmp_path):
+    machines.at_once()
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    assert machines.on("first", "serve", store).returncode == 0
+    refused = machines.on("second", "serve", store)
+    assert refused.returncode == 1
+    assert f"second: {tmp_path}/mlflow.db is still served by first" in refused.stderr
+    assert (machines.serves("first"), machines.serves("second")) == (1, 0)
+    assert machines.on("first", "stop").returncode == 0
+    assert machines.on("second", "serve", store).returncode == 0
+    assert (tmp_path / "mlflow.db.lock").read_text() == "second\n"
+
+
+def test_who_serves_already_starts_anew(machines, tmp_path):
+    machines.at_once()
+    for _ in range(2):
+        assert machines.on("first", "serve", f"sqlite:///{tmp_path}/mlflow.db").returncode == 0
+    assert machines.serves("first") == 2
+
+
+def test_a_machine_that_comes_next_waits_for_the_end_of_the_one_before(machines, tmp_path):
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    assert machines.on("first", "serve", store).returncode == 0
+    loop = int((tmp_path / "first" / ".study-mlflow.first.lock").read_text())
+    dies = f"sleep 1; kill -9 -- -{loop}; rm {tmp_path}/answers-first"
+    ending = subprocess.Popen(["bash", "-c", dies])
+    began = time.monotonic()
+    done = machines.on("second", "serve", store)
+    ending.wait()
+    assert done.returncode == 0
+    assert "is served by first; waiting for its end" in done.stderr
+    assert time.monotonic() - began > 0.9
+
+
+def test_postgresql_may_have_several_servers(machines):
+    store = "postgresql+psycopg2://me@host/mlflow"
+    assert [machines.on(name, "serve", store).returncode for name in ("a", "b")] == [0, 0]
+    assert (machines.serves("a"), machines.serves("b")) == (1, 1)
+
+
+def test_a_folder_without_locks_is_refused_in_words(machines, tmp_path):
+    machines.provide(flock='[[ $* != *" 8" ]] || exit 71')  # as where the file system has none
+    done = machines.on("first", "serve", f"sqlite:///{tmp_path}/mlflow.db")
+    assert done.returncode == 1
+    assert "no file can be locked" in done.stderr
+    assert machines.serves("first") == 0
+
+
+def test_a_server_that_ends_at_once_is_started_ever_less_often_and_its_log_is_cut(
+    machines, tmp_path
+):
+    sleep = subprocess.check_output(["which", "sleep"], text=True).strip()
+    machines.provide(
+        mlflow="head -c 1500000 /dev/zero | tr '\\0' x; echo the last word",
+        sleep=f'echo $1 >>"$FOLDER/slept"; exec {sleep} 0.05',
+    )
+    done = machines.on("first", "serve", "postgresql+psycopg2://me@host/mlflow")
+    assert done.returncode == 1
+    assert "MLflow did not start" in done.stderr
+    assert "the last word" in done.stderr
+    waits = [each for each in (tmp_path / "slept").read_text().split() if each not in ("1", "0.2")]
+    assert waits[:6] == ["2", "4", "8", "16", "30", "30"]
+    assert len(waits) > 6
+    log = tmp_path / "first" / ".study-mlflow.first.log"
+    assert 4_000_000 <= log.stat().st_size < 6_000_000
+
+
+def test_a_study_that_ended_with_runs_missing_is_no_failed_job(machines, capsys):
+    """A budget was spent, somebody typed `study stop`, or a run fails for good."""
+    progress = Progress(total=3, finished=1, closed="its budget of 1 hours is spent")
+    ending = Ending("mine", 3, as_json=True)
+    assert ending.ended(progress, lost=2, waiting=0, home=Home(machines.folder)) == 1
+    said = capsys.readouterr().out.strip()
+    machines.provide(study=f"[[ $* == 'run my.py --json' ]] && echo {shlex.quote(said)}; exit 1")
+    done = machines.on("head", "drive", "my.py")
+    assert (done.returncode, done.stdout.strip()) == (0, said)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ("exit 0", 0),
+        ("exit 2", 0),  # the file is wrong
+        ("exit 1", 1),  # a traceback, no MLflow
+        ("kill -9 $$", 137),
+    ],
+)
+def test_a_job_fails_with_a_driver_that_did_not_come_to_its_end(end, code, machines):
+    machines.provide(study=f"echo said by code of ones own; {end}")
+    assert machines.on("head", "drive", "my.py").returncode == code
