@@ -74,7 +74,8 @@ serve() {
   exec 9>>"$server.lock"
   flock 9
   [[ $store != sqlite:///* ]] || alone "${store#sqlite:///}"
-  # MLflow's own background jobs are for language models; nothing here uses them.
+  # MLflow's own background jobs are for language models; nothing here uses them. One worker, because
+  # with several its sockets hold back every answer for 40 ms (docs/results/ten_thousand.md).
   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false setsid bash -c '
     echo $$ >"$1.lock"
     wait=2
@@ -83,7 +84,7 @@ serve() {
       tail -c 4000000 "$1.log" >"$1.cut" && mv "$1.cut" "$1.log"
       began=$SECONDS
       mlflow server --backend-store-uri "$2" --artifacts-destination "$STUDY_HOME/artifacts" \
-        --host 127.0.0.1 --port 5000 --allowed-hosts "localhost:*,127.0.0.1:*" --workers 2 \
+        --host 127.0.0.1 --port 5000 --allowed-hosts "localhost:*,127.0.0.1:*" --workers 1 \
         --uvicorn-opts "--log-level warning" >>"$1.log" 2>&1 9>&-
       ((SECONDS - began < 60)) || wait=2
       sleep $wait
