@@ -79,7 +79,7 @@ COLUMNS = [
 class _Long(NamedTuple):
     """An experiment as long tables; `run` is MLflow's run id."""
 
-    runs: pd.DataFrame  # run, status, artifact_uri
+    runs: pd.DataFrame  # run, status, artifact_uri; the newest first
     tags: pd.DataFrame  # run, name, value
     metrics: pd.DataFrame  # run, name, value
 
@@ -354,7 +354,26 @@ def _experiments(uri: str) -> dict[str, str]:
 
 def _read(study: str, uri: str) -> _Long:
     number = _experiment(study, uri)
-    return _from_database(number, uri) if _is_database(uri) else _paged(number, uri)
+    return _once(_from_database(number, uri) if _is_database(uri) else _paged(number, uri))
+
+
+def _once(long: _Long) -> _Long:
+    """Without what another stands for: one parent per cell and stage, one run per key.
+
+    Somebody may have restored what was deleted and made again; the newest counts, as for the
+    driver, which deletes the others when it next starts.
+    """
+    tags = long.tags[long.tags["name"].isin(["kind", "key", "cell", "stage"])]
+    tags = tags.pivot(index="run", columns="name", values="value")
+    about = long.runs.join(tags.reindex(columns=["kind", "key", "cell", "stage"]), on="run")
+    cells = about[about["kind"] == "cell"].fillna({"stage": "final"})
+    runs = about[about["kind"] == "run"]
+    runs = pd.concat([part for _, part in runs.groupby(runs["status"] != "FINISHED")] or [runs])
+    older = {
+        *cells.loc[cells.duplicated(["cell", "stage"]), "run"],
+        *runs.loc[runs.duplicated("key"), "run"],
+    }
+    return _Long(*(part[~part["run"].isin(older)] for part in long)) if older else long
 
 
 def _experiment(study: str, uri: str) -> str:
@@ -374,7 +393,8 @@ def _from_database(experiment: str, uri: str) -> _Long:
     runs = _query(
         uri,
         "SELECT run_uuid AS run, status, artifact_uri FROM runs"
-        " WHERE experiment_id = :experiment AND lifecycle_stage = 'active'",
+        " WHERE experiment_id = :experiment AND lifecycle_stage = 'active'"
+        " ORDER BY start_time DESC, run_uuid",  # as MLflow's client does
         experiment=int(experiment),
     )
     tags = _query(

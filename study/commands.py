@@ -200,17 +200,19 @@ def gc(arguments: argparse.Namespace) -> int:
     by MLflow, models, checkpoints and errors of no use any more, encoded data not read for long.
     """
     from analysis import load_runs
+    from analysis.load import experiment_id
     from study.gc import leftovers, remove, unused
     from study.lease import alone
     from study.store import TROUBLE, Store
 
     home = default_home()
     name = study_named(arguments.study, home)
-    runs = load_runs(name, home.uri)
-    missing = runs["outcome"] == "missing"
+    experiment_id(name, home.uri)  # there is such a study
     try:
         store = Store(home.uri, home.artifacts)
-        with alone(home, store, name):
+        with alone(home, store, name) as check:
+            runs = load_runs(name, home.uri)  # what finishes before is asked for, too
+            missing = runs["outcome"] == "missing"
             left = leftovers(
                 home, store, name, asked=set(runs["key"]), failing=set(runs.loc[missing, "cell"])
             )
@@ -223,7 +225,7 @@ def gc(arguments: argparse.Namespace) -> int:
             if not (arguments.yes or _agreed(f"remove {_megabytes(sum(e.size for e in left))}")):
                 print("nothing was removed")
                 return 0
-            remove(left, store)
+            remove(left, store, check=check)
     except TROUBLE as error:
         return _store_trouble(home.uri, error)
     print("removed")

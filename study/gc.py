@@ -71,10 +71,12 @@ def leftovers(
     ]
     kept = {run.info.run_id for run in runs}
     finished = {r.data.tags["key"] for r in runs if _kind(r) == "run" and _is_whole(r)}
+    wanted = {*asked, *sent}
+    own_store = not home.shared  # else the artifacts here are of runs in another one
     folders: list[tuple[str, Path, Callable[[str], bool]]] = [
-        ("artifacts of no run", artifacts, lambda name: name not in kept),
+        ("artifacts of no run", artifacts, lambda name: own_store and name not in kept),
         ("refused by MLflow", own / "refused", lambda name: True),
-        ("kept model of no run", home.models(study), lambda name: name not in asked),
+        ("kept model of no run", home.models(study), lambda name: name not in wanted),
         ("checkpoint of a finished run", own / "checkpoints", lambda name: name in finished),
         ("left by a lost worker", own / "hangs", lambda name: True),
         ("error that is over", own / "problems", lambda name: Path(name).stem not in failing),
@@ -99,18 +101,25 @@ def unused(home: Home) -> list[Left]:
     ]
 
 
-def remove(left: Iterable[Left], store: Store) -> None:
+def remove(left: Iterable[Left], store: Store, *, check: Callable[[], object]) -> None:
     """Remove what was found, and nothing else.
 
     Runs are removed from a database with their artifacts; a server marks them as deleted.
+
+    Args:
+        left: What was found.
+        store: Where the runs are.
+        check: Called before each removal; raises where a driver may be at work.
     """
     for each in left:
         for run in each.runs:
+            check()
             if not _is_deleted(run):
                 store.client.delete_run(run.info.run_id)
             if store.is_database:
                 _get_store(store.uri)._hard_delete_run(run.info.run_id)
         for path in each.paths:
+            check()
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -173,19 +173,22 @@ class Lease:
 
 
 @contextmanager
-def alone(home: Home, store: Store, study: str) -> Iterator[None]:
+def alone(home: Home, store: Store, study: str) -> Iterator[Callable[[], object]]:
     """Keep drivers away from a study while its files and runs are put in order.
+
+    Yields:
+        To be called before each write; it raises as `Lease.check` does.
 
     Raises:
         Held: If one is at work.
     """
     with home.lease(study):
         if not home.shared:
-            yield
+            yield lambda: None  # the lock lasts as long as this process
             return
         lease = Lease(store, store.experiment(study), study, stop=lambda: None)
         try:
-            yield
+            yield lease.check
         finally:
             lease.release()
 

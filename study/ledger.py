@@ -7,7 +7,7 @@ write that was cut short is completed, and one whose answer was lost is not done
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -47,7 +47,7 @@ class Ledger:
         self.records: dict[str, Record] = {}
         self.partial: dict[str, str] = {}
         self.repeated: list[str] = []
-        self._children: dict[Place, list[str]] = {}  # run ids of finished runs
+        self._children: dict[Place, dict[str, str]] = {}  # finished runs, and what each hangs below
         self._bare: set[Place] = set()  # cells without parameters
         self._unsure: set[str] = set()  # filters of runs that may have been made, or not
         for run in self.search("tags.kind = 'cell'"):
@@ -68,7 +68,8 @@ class Ledger:
                 continue
             self.records[tags["key"]] = record_of(tags, run.data.metrics)
             place = place_of(tags["cell"], tags)
-            self._children.setdefault(place, []).append(run.info.run_id)
+            below = self._children.setdefault(place, {})
+            below[run.info.run_id] = tags.get("mlflow.parentRunId", "")
 
     def search(self, filter_string: str) -> Iterator[MlflowRun]:
         """The runs that were not deleted, page by page."""
@@ -87,27 +88,32 @@ class Ledger:
     ) -> str:
         """The run id of a cell's parent, which is made where it is not there.
 
+        Making it, describing it and hanging its runs below it are steps of their own: whichever
+        is cut short is done by the next call, and none before it again.
+
         Args:
             place: Which cell.
             tags: Of a new parent, beside those that it is found by.
             params: Of one that has none yet.
             name: Of a new parent.
         """
-        if params and place in self._bare:  # its making was cut short
-            self._describe(self.made[place], params)
-            self._bare.discard(place)
         if place not in self.made:
             known = {"kind": "cell", "cell": place[0], "stage": place[1]}
-            run = self._run(known, tags, name=name)
-            self._describe(run.info.run_id, params)
-            for child in self._children.get(place, []):  # of a parent that was deleted
-                self.store.client.set_tag(child, "mlflow.parentRunId", run.info.run_id)
-            self.made[place] = run.info.run_id
-        return self.made[place]
+            self.made[place] = self._run(known, tags, name=name).info.run_id
+            self._bare.add(place)
+        parent = self.made[place]
+        if params and place in self._bare:
+            self._describe(parent, params)
+            self._bare.discard(place)
+        below = self._children.get(place, {})
+        for child in [child for child, above in below.items() if above != parent]:
+            self._hang(child, parent, below)
+        return parent
 
     def forget(self, place: Place) -> None:
         """Take note that a cell's parent was deleted."""
         del self.made[place]
+        self._bare.discard(place)
 
     def send(self, entry: Entry, artifacts: Path, parent: str) -> None:
         """Write a run; what an earlier attempt wrote of it is found and completed.
@@ -128,8 +134,9 @@ class Ledger:
         run_id = self.partial[entry.key] = run.info.run_id
         metrics = [Metric(name, value, entry.ended, step) for name, value, step in entry.metrics]
         params = [Param(name, value) for name, value in entry.params.items()]
+        above = [RunTag("mlflow.parentRunId", parent)]  # an earlier attempt may have had another
         try:
-            client.log_batch(run_id, metrics=metrics, params=params)
+            client.log_batch(run_id, metrics=metrics, params=params, tags=above)
             self._send_artifacts(run, artifacts)
             client.set_terminated(run_id, "FINISHED", end_time=entry.ended)
         except MlflowException as error:
@@ -142,7 +149,7 @@ class Ledger:
         """Take note that a run is certainly there."""
         self.records[entry.key] = entry.record()
         place = place_of(entry.cell, entry.tags)
-        self._children.setdefault(place, []).append(self.partial.pop(entry.key))
+        self._children.setdefault(place, {})[self.partial.pop(entry.key)] = self.made[place]
 
     def deleted(self, run_id: str) -> bool:
         """Whether a run was deleted, in the UI for instance.
@@ -168,6 +175,17 @@ class Ledger:
                 "the experiment was deleted; restore it in MLflow, or stop the study and run it "
                 "again, which restores it"
             )
+
+    def _hang(self, child: str, parent: str, below: dict[str, str]) -> None:
+        """Hang a run below a parent, unless somebody has deleted the run."""
+        try:
+            self.store.client.set_tag(child, "mlflow.parentRunId", parent)
+        except MlflowException:
+            if not self.deleted(child):
+                raise
+            del below[child]
+        else:
+            below[child] = parent
 
     def _describe(self, run_id: str, params: Mapping[str, str]) -> None:
         batch = [Param(name, value) for name, value in params.items()]

@@ -97,6 +97,7 @@ class Line(http.server.ThreadingHTTPServer):
             str, random.Random
         ] = {}  # one per endpoint: threads take turns as they like
         self.broken = False
+        self.losing: list[str] = []  # endpoints that lose their next answer, for certain
         self.lost_requests: list[str] = []
         self.lost_answers: list[str] = []
 
@@ -121,7 +122,8 @@ class Through(http.server.BaseHTTPRequestHandler):
         onward.request(self.command, self.path, body, dict(self.headers))
         answer = onward.getresponse()
         content = answer.read()
-        if fate < 2 * line.loss:
+        if path in line.losing or fate < 2 * line.loss:
+            line.losing = [other for other in line.losing if other != path]
             line.lost_answers.append(path)
             return
         self.send_response(answer.status)

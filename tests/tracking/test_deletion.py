@@ -1,9 +1,12 @@
 """What people delete in MLflow, and two people who use one name."""
 
+import time
+
 import pytest
 from mlflow import MlflowClient
 
 from analysis import load_runs
+from analysis.load import load_finished
 from study import Standard
 from tests.tracking.conftest import opened, put_all
 from tests.tracking.test_server import everything
@@ -71,6 +74,43 @@ def test_a_cell_deleted_while_the_study_runs(home, study):
     assert tracking.close(20) == 0
     opened(home, study).close(20)  # the last summaries may have gone to cells just made
     whole(home, study)
+
+
+def test_a_cell_deleted_together_with_a_run_is_made_again_once(home, study):
+    tracking = opened(home, study)
+    put_all(tracking, study)
+    while len(tracking.records) < 6:
+        tracking._closing.wait(0.05)
+    client, runs, _ = everything(home.uri, study.name)
+    gone = runs[0]
+    for run_id in (gone.info.run_id, gone.data.tags["mlflow.parentRunId"]):
+        client.delete_run(run_id)
+    tracking.missing(next(r for r in study.runs() if r.key == gone.data.tags["key"]), "looked at")
+    until = time.monotonic() + 20
+    for there in (False, True):  # trouble comes, and is over
+        while (tracking.trouble is None) is not there:
+            assert time.monotonic() < until
+            tracking._closing.wait(0.02)
+    assert tracking.close(20) == 0
+    _, runs, found = everything(home.uri, study.name)
+    assert (len(runs), len(found)) == (5, 7)
+    left = [run for run in runs if run.data.tags["cell"] == gone.data.tags["cell"]]
+    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in left}
+    assert parent in {cell.info.run_id for cell in cells(client, study.name)}
+
+
+def test_what_is_there_twice_is_read_once(home, done):
+    """Somebody restored what had been made again, and no driver has started since."""
+    client, runs, found = everything(home.uri, done.name)
+    before = load_runs(done.name, home.uri)
+    parent = next(run for run in found if run not in runs)
+    for first in (runs[0], parent):
+        info = first.info
+        made = client.create_run(info.experiment_id, info.start_time - 1, first.data.tags)
+        client.log_metric(made.info.run_id, "dev", 0.1)
+        client.set_terminated(made.info.run_id)
+    assert load_runs(done.name, home.uri).equals(before)
+    assert len(load_finished(done.name, home.uri)) == 6
 
 
 def test_a_cell_whose_making_was_cut_short_gets_its_parameters(home, study):

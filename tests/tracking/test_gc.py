@@ -1,6 +1,8 @@
 """What is left behind is listed with its size; only what is listed goes, and only when told."""
 
+import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -9,7 +11,12 @@ import pytest
 from analysis import load_runs
 from study import Standard
 from study.cli import run_command
+from study.gc import Left, remove
+from study.home import Held, holder
+from study.lease import DRIVER
+from study.ledger import Ledger
 from study.outbox import Outbox
+from study.store import Store
 from study.tracking import Tracking
 from tests.tracking.conftest import entry, opened, put_all
 
@@ -110,6 +117,7 @@ def test_what_waits_in_the_outbox_is_not_cut_short(home, study, monkeypatch, cap
     tracking._store.client.create_run(tracking._experiment, tags=tags)
     tracking.close(20)
     Outbox(home.study(study.name) / "outbox").put(entry(run), b"")
+    (home.models(study.name) / run.key).mkdir(parents=True)
     assert run_command(["gc", study.name]) == 0
     assert capsys.readouterr().out == "nothing to remove\n"
 
@@ -134,3 +142,58 @@ def test_a_server_marks_runs_as_deleted(home_of, study, monkeypatch, capsys):
     again = opened(home, study)
     assert len(again.records) == 3
     again.close(20)
+
+
+def test_a_run_that_finishes_while_gc_waits_stays(home_of, study, monkeypatch, capsys, caplog):
+    home = home_of("driver")
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
+    *most, last = study.runs()
+    tracking = opened(home, study)
+    for run in most:
+        tracking.put(entry(run), b"")
+    tracking.close(60)
+    store = Store(home.uri, home.artifacts)
+    experiment, tag = store.experiment(study.name), DRIVER + "0"
+    other = {**holder(), "ticket": 1, "beat": 1, "seen": time.time()}
+    store.client.set_experiment_tag(experiment, tag, json.dumps(other))
+    tidying = threading.Thread(target=run_command, args=(["gc", study.name, "--yes"],))
+    tidying.start()
+    while "Waiting to see" not in caplog.text:
+        assert tidying.is_alive()
+        time.sleep(0.05)
+    ledger = Ledger(store, experiment)
+    sent = Outbox(home.root / "elsewhere")
+    sent.put(entry(last), b"")
+    ledger.send(*sent.get(last.key), ledger.made[last.cell.key, "final"])
+    store.client.delete_experiment_tag(experiment, tag)
+    tidying.join(60)
+    assert capsys.readouterr().out == "nothing to remove\n"
+    assert set(load_runs(study.name, home.uri)["outcome"]) == {"completed"}
+
+
+def test_artifacts_of_another_store_stay(home, study, server, monkeypatch, capsys):
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
+    tracking = opened(home, study)
+    put_all(tracking, study)
+    tracking.close(20)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    opened(home, study).close(20)
+    assert run_command(["gc", study.name, "--yes"]) == 0
+    assert capsys.readouterr().out == "nothing to remove\n"
+    assert len(list(home.artifacts.rglob("run.json"))) == 6
+
+
+def test_nothing_more_goes_once_a_driver_may_be_at_work(home, tmp_path):
+    files = tmp_path / "first", tmp_path / "second"
+    for file in files:
+        file.touch()
+    left = [Left("why", file.name, 0, paths=(file,)) for file in files]
+    held = iter([None])
+
+    def check() -> None:
+        if next(held, "lost") == "lost":
+            raise Held("taken over")
+
+    with pytest.raises(Held):
+        remove(left, Store(home.uri, home.artifacts), check=check)
+    assert [file.exists() for file in files] == [False, True]

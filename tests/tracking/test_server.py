@@ -75,6 +75,21 @@ def test_an_answer_that_is_lost_writes_nothing_twice(home_of, study, server, lin
         assert [(m.step, m.value) for m in curve] == [(1, 1.0), (2, 1 / 2), (3, 1 / 3)]
 
 
+def test_a_cell_whose_description_got_no_answer_has_one_parent(
+    home_of, study, server, line, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", line.uri)
+    tracking = opened(home_of("driver"), study.replace(techniques=[Standard()]))
+    line.losing = ["mlflow/runs/log-batch"]
+    tracking.ask([Asked(study.cells()[1], "final", (), "0-2")])
+    put_all(tracking, study)
+    assert tracking.close(60) == 0
+    assert line.lost_answers == ["mlflow/runs/log-batch"]
+    _, runs, found = everything(server.uri, study.name)
+    assert (len(runs), len(found)) == (6, 8)
+    assert all(run.data.params for run in found)
+
+
 def test_two_homes_have_one_driver(home_of, study, server):
     first = opened(home_of("here"), study)
     assert "process" in str(driver(home_of("laptop"), study.name))
