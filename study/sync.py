@@ -48,18 +48,16 @@ def sync(study: str, source: Store, target: Store, *, told: Callable[[Synced], o
         Held: If the study is held in the target.
     """
     found = source.client.get_experiment_by_name(study)
-    mine = Ledger(source, found.experiment_id)
+    mine = Ledger(source, found.experiment_id, source.check)  # only read
     experiment = target.experiment(study)
     lease = Lease(target, experiment, study, stop=lambda: None)
     try:
-        theirs = Ledger(target, experiment)
+        theirs = Ledger(target, experiment, lease.check)
         for cell in mine.cells.values():
-            lease.check()
             _copy_cell(cell, theirs)
         runs = [run for run in mine.search("tags.kind = 'run'") if run.info.status == "FINISHED"]
         done = Synced(len(runs))
         for run in runs:
-            lease.check()
             key, record = run.data.tags["key"], mine.records[run.data.tags["key"]]
             if key not in theirs.records:
                 _copy_run(run, source, theirs)
@@ -75,7 +73,7 @@ def sync(study: str, source: Store, target: Store, *, told: Callable[[Synced], o
 
 
 def _copy_cell(cell: MlflowRun, to: Ledger) -> None:
-    tags, client = cell.data.tags, to.store.client
+    tags = cell.data.tags
     place = place_of(tags["cell"], tags)
     if place in to.made and tags.get("in_study") != "true":
         return  # whoever runs the study there knows better
@@ -83,9 +81,9 @@ def _copy_cell(cell: MlflowRun, to: Ledger) -> None:
     ended = cell.info.end_time or cell.info.start_time
     metrics = [Metric(name, value, ended, 0) for name, value in cell.data.metrics.items()]
     batch = [RunTag(name, text) for name, text in tags.items()]
-    client.log_batch(run_id, metrics=metrics, tags=batch)
+    to.writing().log_batch(run_id, metrics=metrics, tags=batch)
     if cell.info.status != "RUNNING":
-        client.set_terminated(run_id, cell.info.status, end_time=ended)
+        to.writing().set_terminated(run_id, cell.info.status, end_time=ended)
 
 
 def _copy_run(run: MlflowRun, source: Store, to: Ledger) -> None:
