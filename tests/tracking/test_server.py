@@ -109,7 +109,8 @@ def test_a_study_is_not_given_back_while_a_request_is_under_way(
     tracking = opened(home_of("driver"), study)
     line.holding = ["mlflow/runs/create"]
     put_all(tracking, study)
-    time.sleep(0.5)
+    while not line.held:
+        time.sleep(0.05)
     tracking.release()
     assert tracking._thread.is_alive()
     assert driver(home_of("laptop"), study.name) is not None
