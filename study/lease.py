@@ -22,9 +22,14 @@ from study.store import TROUBLE, Store, StoreGone
 
 log = logging.getLogger(__name__)
 
+# A driver asks for leave before each request and waits 30 s for its answer, so what it asked for
+# may still happen 30 s after it last had leave; 10 s more are for a server that begins late.
 BEAT_SECONDS = 10.0
 SURE_BEATS = 2.0  # a driver whose last beat is older writes nothing,
-SILENT_BEATS = 3.5  # and another waits for longer before it takes over
+SILENT_BEATS = 6.0  # and another waits for longer before it takes over
+# Goes on while a laptop sleeps, where the system has such a clock. Who waits for a sign of life
+# counts by the other one: it was not looking while it slept.
+AWAKE_OR_NOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 DRIVER = "study.driver."  # and an id: the tag of a driver
 STOP = "study.stop"  # the id of the driver that is asked to stop
 
@@ -94,33 +99,55 @@ class Lease:
         """
         if self.lost is not None:
             raise Held(self.lost)
-        if time.monotonic() - self._sure > SURE_BEATS * self._pause:
+        if not self._is_sure():
             raise StoreGone("other drivers cannot be told that this one lives")
 
     def release(self) -> None:
         """Let the next driver start without waiting."""
+        self.lapse()
+        if not self._thread.is_alive():  # else its last sign of life could come after this
+            self._leave()
+
+    def lapse(self) -> None:
+        """Give no more signs of life: the next driver waits until what was asked for has happened.
+
+        For who cannot be certain that nothing of theirs is still on its way to the store.
+        """
+        self.lost = self.lost or f"study {self._study!r} was given back"
         self._over.set()
         self._thread.join(self._pause)
-        self._leave()
 
     def _wait_in_line(self) -> None:
         seen: dict[str, tuple[int, float]] = {}  # each driver's beat, and when it was first seen
-        while before := self._in_front(_tags(self._store, self._experiment)):
-            now = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            try:
+                before = self._in_front(_tags(self._store, self._experiment))
+                if _now() - self._sure > self._pause:
+                    self._beat()
+            except TROUBLE:  # over the minutes here, an answer may well be lost
+                if not self._is_sure():
+                    raise
+                time.sleep(self._pause / 20)
+                continue
+            if not before:
+                return
             for name, other in before.items():
                 if name not in seen:
                     log.warning("Waiting to see whether %s still lives.", told(other))
+                now = time.monotonic()
                 beat, since = seen.setdefault(name, (other["beat"], now))
                 if other["beat"] != beat and other["ticket"]:
                     raise Held(f"study {self._study!r} is being run by {told(other)}")
                 if other["beat"] != beat:  # it is just drawing its ticket
                     seen[name] = other["beat"], now
-                elif now - since > SILENT_BEATS * self._pause:
+                elif asked - since > SILENT_BEATS * self._pause:
                     log.warning("No sign of life from %s; this driver takes over.", told(other))
                     _erase(self._store, self._experiment, name)
-            if now - self._sure > self._pause:
-                self._beat()
             time.sleep(self._pause / 20)
+
+    def _is_sure(self) -> bool:
+        return _now() - self._sure <= SURE_BEATS * self._pause
 
     def _in_front(self, tags: Mapping[str, str]) -> dict[str, Driver]:
         """Drivers that came before, or may have.
@@ -159,7 +186,7 @@ class Lease:
                 continue  # `check` tells when that goes on for too long
 
     def _beat(self) -> None:
-        began = time.monotonic()
+        began = _now()
         self._me |= {"beat": self._me["beat"] + 1, "seen": time.time()}
         self._store.check()
         self._store.client.set_experiment_tag(
@@ -235,6 +262,10 @@ def _first(home: Home, study: str) -> tuple[Store, str, Driver | None]:
     ]
     _, name, first = min(queue, key=lambda each: each[:2], default=(0, "", None))
     return store, found.experiment_id, first and {**first, "id": name}
+
+
+def _now() -> float:
+    return time.clock_gettime(AWAKE_OR_NOT)
 
 
 def _tags(store: Store, experiment: str) -> Mapping[str, str]:

@@ -4,9 +4,10 @@ Whatever is written is found again by the key of a run, or by the cell and stage
 write that was cut short is completed, and one whose answer was lost is not done twice.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
@@ -39,9 +40,15 @@ class Ledger:
             deleted, made again, and then restored.
     """
 
-    def __init__(self, store: Store, experiment: str) -> None:
-        """Read what is there."""
-        self.store, self.experiment = store, experiment
+    def __init__(self, store: Store, experiment: str, may_write: Callable[[], object]) -> None:
+        """Read what is there.
+
+        Args:
+            store: Where the experiment is.
+            experiment: Its id.
+            may_write: Called before each write; raises where this process may not.
+        """
+        self.store, self.experiment, self._may_write = store, experiment, may_write
         self.cells: dict[Place, MlflowRun] = {}
         self.made: dict[Place, str] = {}
         self.records: dict[str, Record] = {}
@@ -70,6 +77,11 @@ class Ledger:
             place = place_of(tags["cell"], tags)
             below = self._children.setdefault(place, {})
             below[run.info.run_id] = tags.get("mlflow.parentRunId", "")
+
+    def writing(self) -> MlflowClient:
+        """MLflow's client, for one write, now that it is certain that there may be one."""
+        self._may_write()
+        return self.store.client
 
     def search(self, filter_string: str) -> Iterator[MlflowRun]:
         """The runs that were not deleted, page by page."""
@@ -123,22 +135,21 @@ class Ledger:
             artifacts: A folder of files.
             parent: Run id of its cell's parent.
         """
-        client = self.store.client
         known = {"kind": "run", "key": entry.key}
         run_id = self.partial.get(entry.key)
         if run_id is None:
             tags = {**entry.tags, "cell": entry.cell, "mlflow.parentRunId": parent}
             run = self._run(known, tags, name=entry.name, started=entry.started)
         else:
-            run = client.get_run(run_id)
+            run = self.store.client.get_run(run_id)
         run_id = self.partial[entry.key] = run.info.run_id
         metrics = [Metric(name, value, entry.ended, step) for name, value, step in entry.metrics]
         params = [Param(name, value) for name, value in entry.params.items()]
         above = [RunTag("mlflow.parentRunId", parent)]  # an earlier attempt may have had another
         try:
-            client.log_batch(run_id, metrics=metrics, params=params, tags=above)
+            self.writing().log_batch(run_id, metrics=metrics, params=params, tags=above)
             self._send_artifacts(run, artifacts)
-            client.set_terminated(run_id, "FINISHED", end_time=entry.ended)
+            self.writing().set_terminated(run_id, "FINISHED", end_time=entry.ended)
         except MlflowException as error:
             if not self.deleted(run_id):
                 raise
@@ -179,7 +190,7 @@ class Ledger:
     def _hang(self, child: str, parent: str, below: dict[str, str]) -> None:
         """Hang a run below a parent, unless somebody has deleted the run."""
         try:
-            self.store.client.set_tag(child, "mlflow.parentRunId", parent)
+            self.writing().set_tag(child, "mlflow.parentRunId", parent)
         except MlflowException:
             if not self.deleted(child):
                 raise
@@ -189,7 +200,7 @@ class Ledger:
 
     def _describe(self, run_id: str, params: Mapping[str, str]) -> None:
         batch = [Param(name, value) for name, value in params.items()]
-        self.store.client.log_batch(run_id, params=batch)
+        self.writing().log_batch(run_id, params=batch)
 
     def _run(
         self,
@@ -212,8 +223,9 @@ class Ledger:
             for run in self.search(alone):
                 self._unsure.discard(alone)
                 return run
+        client = self.writing()
         self._unsure.add(alone)
-        run = self.store.client.create_run(
+        run = client.create_run(
             self.experiment, start_time=started, tags={**tags, **known}, run_name=name
         )
         self._unsure.discard(alone)
@@ -222,7 +234,9 @@ class Ledger:
     def _send_artifacts(self, run: MlflowRun, artifacts: Path) -> None:
         place = get_artifact_repository(run.info.artifact_uri, self.store.uri)
         try:
-            place.log_artifacts(str(artifacts))
+            for file in sorted(artifacts.iterdir()):
+                self._may_write()
+                place.log_artifact(str(file))
         except TROUBLE:
             raise
         except Exception as error:  # each object store raises its own client's

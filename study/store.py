@@ -42,6 +42,7 @@ class Store:
 
     Attributes:
         uri: Its address.
+        file: Of a SQLite store; else None.
         is_database: Whether it is used without a server.
         client: MLflow's.
     """
@@ -60,20 +61,20 @@ class Store:
         self.uri = uri
         self.is_database = not self.uri.startswith("http")
         self._artifacts = artifacts
-        self._file = _sqlite_file(self.uri)
-        if self._file is not None:
-            marker = Path(f"{self._file}.seen")
-            if not self._file.exists():
+        self.file = _sqlite_file(self.uri)
+        if self.file is not None:
+            marker = Path(f"{self.file}.seen")
+            if not self.file.exists():
                 if marker.exists():
                     raise StoreGone(
-                        f"the store {self._file} is gone. Bring it back, or remove {marker} to "
+                        f"the store {self.file} is gone. Bring it back, or remove {marker} to "
                         "start an empty one."
                     )
-                _create(self._file)
+                _create(self.file)
             marker.touch()
             # Never creates a file, unlike the plain address.
             # The driver is named because MLflow makes folders for a plain sqlite:/// address.
-            self.uri = f"sqlite+pysqlite:///file:{self._file}?mode=rw&uri=true"
+            self.uri = f"sqlite+pysqlite:///file:{self.file}?mode=rw&uri=true"
         elif not self.is_database:
             _reach(self.uri)
         self._inode = self._seen()
@@ -105,19 +106,19 @@ class Store:
         Raises:
             StoreGone: If it does not.
         """
-        if self._file is None or self._seen() == self._inode:
+        if self.file is None or self._seen() == self._inode:
             return
         # Pooled connections still write to the file that was moved away.
         _get_store(self.uri).engine.dispose()
         if self._seen() is None:
-            raise StoreGone(f"the store {self._file} is gone; waiting for it to come back")
-        raise StoreGone(f"another file is at {self._file}; waiting for the store to come back")
+            raise StoreGone(f"the store {self.file} is gone; waiting for it to come back")
+        raise StoreGone(f"another file is at {self.file}; waiting for the store to come back")
 
     def _seen(self) -> tuple[int, int] | None:
-        if self._file is None:
+        if self.file is None:
             return None
         try:
-            status = self._file.stat()
+            status = self.file.stat()
         except FileNotFoundError:
             return None
         return status.st_dev, status.st_ino

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from mlflow.entities import Metric, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from study.home import Home
 from study.lease import Lease
 from study.ledger import Ledger, place_of
 from study.outbox import PREDICTIONS, RUN_JSON, Entry
 from study.store import Store
-from study.summary import Record
+from study.summary import Record, record_of
 
 
 @dataclass
@@ -48,34 +50,35 @@ def sync(study: str, source: Store, target: Store, *, told: Callable[[Synced], o
         Held: If the study is held in the target.
     """
     found = source.client.get_experiment_by_name(study)
-    mine = Ledger(source, found.experiment_id)
-    experiment = target.experiment(study)
-    lease = Lease(target, experiment, study, stop=lambda: None)
-    try:
-        theirs = Ledger(target, experiment)
+    with ExitStack() as held:
+        if target.file is not None:  # a driver whose own store it is has a lock there
+            held.enter_context(Home(target.file.parent).lease(study))
+        experiment = target.experiment(study)
+        lease = Lease(target, experiment, study, stop=lambda: None)
+        held.callback(lease.release)
+        mine = Ledger(source, found.experiment_id, source.check)  # only read
+        theirs = Ledger(target, experiment, lease.check)
         for cell in mine.cells.values():
-            lease.check()
             _copy_cell(cell, theirs)
         runs = [run for run in mine.search("tags.kind = 'run'") if run.info.status == "FINISHED"]
         done = Synced(len(runs))
         for run in runs:
-            lease.check()
-            key, record = run.data.tags["key"], mine.records[run.data.tags["key"]]
+            key = run.data.tags["key"]
             if key not in theirs.records:
                 _copy_run(run, source, theirs)
                 done.copied += 1
-            elif _scores(record) == _scores(theirs.records[key]):
+            elif _scores(record_of(run.data.tags, run.data.metrics)) == _scores(
+                theirs.records[key]
+            ):
                 done.there += 1
             else:
                 done.different.append(run.data.tags.get("mlflow.runName", key))
             told(done)
         return done
-    finally:
-        lease.release()
 
 
 def _copy_cell(cell: MlflowRun, to: Ledger) -> None:
-    tags, client = cell.data.tags, to.store.client
+    tags = cell.data.tags
     place = place_of(tags["cell"], tags)
     if place in to.made and tags.get("in_study") != "true":
         return  # whoever runs the study there knows better
@@ -83,9 +86,9 @@ def _copy_cell(cell: MlflowRun, to: Ledger) -> None:
     ended = cell.info.end_time or cell.info.start_time
     metrics = [Metric(name, value, ended, 0) for name, value in cell.data.metrics.items()]
     batch = [RunTag(name, text) for name, text in tags.items()]
-    client.log_batch(run_id, metrics=metrics, tags=batch)
+    to.writing().log_batch(run_id, metrics=metrics, tags=batch)
     if cell.info.status != "RUNNING":
-        client.set_terminated(run_id, cell.info.status, end_time=ended)
+        to.writing().set_terminated(run_id, cell.info.status, end_time=ended)
 
 
 def _copy_run(run: MlflowRun, source: Store, to: Ledger) -> None:

@@ -74,7 +74,7 @@ class Tracking:
             self._failure: Exception | None = None  # what ended the thread
             self._source = source
             self._provenance = provenance(Path(source).parent)
-            self._ledger = Ledger(self._store, self._experiment)
+            self._ledger = Ledger(self._store, self._experiment, self._check)
             self._tags = {place: run.data.tags for place, run in self._ledger.cells.items()}
             self._status = {place: run.info.status for place, run in self._ledger.cells.items()}
             self._problems: dict[Place, str] = {}  # why runs are missing
@@ -187,11 +187,15 @@ class Tracking:
         return len(self.waiting or [])
 
     def release(self) -> None:
-        """End the thread, and let another driver have the study."""
+        """End the thread, and let another driver have the study, once nothing is on its way."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10.0)
-        if self._lease is not None:
+        if self._lease is None:
+            return
+        if self._thread.is_alive():  # a request of it may be under way
+            self._lease.lapse()
+        else:
             self._lease.release()
 
     # --- writing ---
@@ -213,17 +217,16 @@ class Tracking:
                 "that is another study, give one of the two another name.",
                 *(len(left), name, before["who"], clock(before["when"]), before["file"]),
             )
-        client.set_experiment_tag(self._experiment, OPENED, json.dumps({**me, "when": time.time()}))
+        now = json.dumps({**me, "when": time.time()})
+        self._ledger.writing().set_experiment_tag(self._experiment, OPENED, now)
         for place in left:
-            client.set_tag(self._ledger.made[place], "in_study", "false")
+            self._ledger.writing().set_tag(self._ledger.made[place], "in_study", "false")
         for run_id in self._ledger.repeated:
-            client.delete_run(run_id)
+            self._ledger.writing().delete_run(run_id)
 
     def _make_cells(self) -> None:
-        client = self._store.client
         while self._new:
             asked = self._new[0]
-            self._check()
             tags = {**_cell_tags(asked), "in_study": "true"}
             place = asked.place
             new = place not in self._ledger.made
@@ -235,7 +238,7 @@ class Tracking:
             batch = [RunTag(name, value) for name, value in tags.items() if had.get(name) != value]
             if batch:  # the summary is of something else: whoever is killed here does it again
                 self._set_status(place, "RUNNING")
-                client.log_batch(run_id, tags=batch)
+                self._ledger.writing().log_batch(run_id, tags=batch)
             with self._lock:
                 self._tags[place] = {**had, **tags}
                 self._new.pop(0)
@@ -286,7 +289,6 @@ class Tracking:
         for key in keys:
             entry, artifacts = self.outbox.get(key)
             if key not in self.records:
-                self._check()
                 try:
                     self._ledger.send(entry, artifacts, self._parent(entry))
                 except MlflowException as error:
@@ -320,11 +322,10 @@ class Tracking:
         return [self.records[run.key] for run in asked.runs if run.key in self.records]
 
     def _summarise(self, places: Iterable[Place], *, closing: bool) -> None:
-        client, now = self._store.client, int(time.time() * 1000)
+        now = int(time.time() * 1000)
         for place in places:
             if place not in self._wanted:
                 continue
-            self._check()
             asked = self._wanted[place]
             values = summary(self._finished(asked), len(asked.seeds))
             metrics = [Metric(n, v, now, 0) for n, v in values.items() if math.isfinite(v)]
@@ -335,7 +336,7 @@ class Tracking:
             tags = [RunTag(name, text) for name, text in described.items()]
             run_id = self._ledger.made[place]
             try:
-                client.log_batch(run_id, metrics=metrics, tags=tags)
+                self._ledger.writing().log_batch(run_id, metrics=metrics, tags=tags)
             except MlflowException:
                 if self._ledger.deleted(run_id):
                     self._ledger.forget(place)
@@ -350,9 +351,9 @@ class Tracking:
         if self._status.get(place, "RUNNING") == status:  # as runs are made
             return
         if status == "RUNNING":
-            self._store.client.update_run(self._ledger.made[place], status=status)
+            self._ledger.writing().update_run(self._ledger.made[place], status=status)
         else:
-            self._store.client.set_terminated(self._ledger.made[place], status)
+            self._ledger.writing().set_terminated(self._ledger.made[place], status)
         self._status[place] = status
 
     def _hand_over(self) -> None:

@@ -97,6 +97,8 @@ class Line(http.server.ThreadingHTTPServer):
             str, random.Random
         ] = {}  # one per endpoint: threads take turns as they like
         self.broken = False
+        self.holding: list[str] = []  # endpoints that let nothing through,
+        self.held = False  # and whether one did so
         self.losing: list[str] = []  # endpoints that lose their next answer, for certain
         self.lost_requests: list[str] = []
         self.lost_answers: list[str] = []
@@ -118,6 +120,9 @@ class Through(http.server.BaseHTTPRequestHandler):
         if fate < line.loss:
             line.lost_requests.append(path)
             return
+        while path in line.holding:
+            line.held = True
+            time.sleep(0.05)
         onward = http.client.HTTPConnection("127.0.0.1", line.to, timeout=60)
         onward.request(self.command, self.path, body, dict(self.headers))
         answer = onward.getresponse()

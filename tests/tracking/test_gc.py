@@ -161,7 +161,7 @@ def test_a_run_that_finishes_while_gc_waits_stays(home_of, study, monkeypatch, c
     while "Waiting to see" not in caplog.text:
         assert tidying.is_alive()
         time.sleep(0.05)
-    ledger = Ledger(store, experiment)
+    ledger = Ledger(store, experiment, store.check)
     sent = Outbox(home.root / "elsewhere")
     sent.put(entry(last), b"")
     ledger.send(*sent.get(last.key), ledger.made[last.cell.key, "final"])

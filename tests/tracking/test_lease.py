@@ -1,6 +1,7 @@
 """One driver where several machines share a store: whoever comes first, dies, or comes back."""
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -8,8 +9,19 @@ from pathlib import Path
 import pytest
 
 from study.home import Held, Home
-from study.lease import DRIVER, Lease, ask_to_stop, driver
+from study.lease import (
+    BEAT_SECONDS,
+    DRIVER,
+    SILENT_BEATS,
+    SURE_BEATS,
+    Lease,
+    ask_to_stop,
+    driver,
+)
+from study.ledger import Ledger
+from study.outbox import Outbox
 from study.store import Store, StoreGone
+from tests.tracking.conftest import entry
 
 BEAT = 0.3
 
@@ -69,7 +81,7 @@ def test_a_killed_driver_is_taken_over_once_it_was_silent_for_long(store, experi
     killed(lease(store, experiment))
     began = time.monotonic()
     second = lease(store, experiment)
-    assert time.monotonic() - began > 3 * BEAT
+    assert time.monotonic() - began > SILENT_BEATS * BEAT
     assert "Waiting to see whether process" in caplog.text
     assert "this driver takes over" in caplog.text
     assert len(tags(store, experiment)) == 1
@@ -170,3 +182,38 @@ def test_a_stop_is_not_meant_for_the_next_driver(store, experiment, home: Home):
 def test_what_reads_as_no_driver_is_none(store, experiment, text):
     store.client.set_experiment_tag(experiment, DRIVER + "x", text)
     lease(store, experiment).release()
+
+
+def test_nobody_takes_over_while_a_request_may_be_under_way(store):
+    """A driver asks just before it may no longer, and the answer comes just before its timeout."""
+    timeout = float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
+    assert timeout < (SILENT_BEATS - SURE_BEATS) * BEAT_SECONDS
+
+
+def test_who_is_not_sure_to_be_done_lets_the_next_one_wait(store, experiment):
+    first = lease(store, experiment)
+    first.lapse()
+    with pytest.raises(Held, match="was given back"):
+        first.check()
+    assert len(tags(store, experiment)) == 1
+    began = time.monotonic()
+    lease(store, experiment).release()
+    assert time.monotonic() - began > SILENT_BEATS * BEAT
+
+
+def test_who_gave_the_study_back_writes_nothing(store, experiment):
+    first = lease(store, experiment)
+    first.release()
+    with pytest.raises(Held, match="was given back"):
+        first.check()
+
+
+def test_each_request_of_a_run_asks_for_leave(store, experiment, study, tmp_path):
+    run, asked, box = study.runs()[0], [], Outbox(tmp_path / "outbox")
+    box.put(entry(run), b"predictions")
+    ledger = Ledger(store, experiment, lambda: asked.append(0))
+    parent = ledger.cell((run.cell.key, "final"), {}, {"a": "b"}, name="cell")
+    assert len(asked) == 2
+    asked.clear()
+    ledger.send(*box.get(run.key), parent)
+    assert len(asked) == 5  # made, described, two files, ended

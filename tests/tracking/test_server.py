@@ -102,6 +102,23 @@ def test_two_homes_have_one_driver(home_of, study, server):
     assert driver(home_of("laptop"), study.name) is None
 
 
+def test_a_study_is_not_given_back_while_a_request_is_under_way(
+    home_of, study, server, line, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", line.uri)
+    tracking = opened(home_of("driver"), study)
+    line.holding = ["mlflow/runs/create"]
+    put_all(tracking, study)
+    while not line.held:
+        time.sleep(0.05)
+    tracking.release()
+    assert tracking._thread.is_alive()
+    assert driver(home_of("laptop"), study.name) is not None
+    line.holding = []
+    tracking._thread.join(20)
+    assert len(everything(server.uri, study.name)[1]) == 1  # what was under way, and no more
+
+
 def test_stop_and_status_from_a_machine_with_no_files_of_the_study(
     home_of, study, server, monkeypatch, capsys
 ):

@@ -1,11 +1,14 @@
 """A study from one store into another: once, again, after a break, and where scores differ."""
 
+import threading
+import time
+
 import pytest
 from mlflow import MlflowClient
 
 from analysis import load_curves, load_predictions, load_runs
 from study.cli import run_command
-from study.home import Held
+from study.home import Held, Home
 from study.lease import Lease
 from study.store import TROUBLE, Store
 from study.sync import sync
@@ -91,6 +94,38 @@ def test_a_driver_at_the_other_end_is_not_disturbed(filled, study, server, home)
     with pytest.raises(Held):
         sync(study.name, Store(filled, home.artifacts), target, told=lambda _: None)
     driver.release()
+
+
+def test_a_run_that_finishes_during_the_copy_comes_along(home, study, server, line):
+    first, *others = study.runs()
+    tracking = opened(home, study)
+    tracking.put(entry(first), b"")
+    while not tracking.records:
+        tracking._closing.wait(0.05)
+    line.holding = ["mlflow/runs/log-batch"]  # of the first cell: by then the source has been read
+    stores, done = (Store(home.uri, home.artifacts), Store(line.uri, home.artifacts)), []
+    copying = threading.Thread(
+        target=lambda: done.append(sync(study.name, *stores, told=lambda _: None))
+    )
+    copying.start()
+    while not line.held:
+        assert copying.is_alive()
+        time.sleep(0.05)
+    for run in others:
+        tracking.put(entry(run), b"")
+    assert tracking.close(20) == 0
+    line.holding = []
+    copying.join(60)
+    assert done[0].copied == 6
+    assert len(everything(server.uri, study.name)[1]) == 6
+
+
+def test_a_driver_whose_own_store_is_the_target_is_not_disturbed(filled, study, tmp_path):
+    other = Home(tmp_path / "other")
+    with other.lease(study.name):
+        target = Store(f"sqlite:///{other.root / 'mlflow.db'}", other.artifacts)
+        with pytest.raises(Held, match="is being run by process"):
+            sync(study.name, Store(filled, other.artifacts), target, told=lambda _: None)
 
 
 def test_predictions_come_along(home, study, tmp_path, monkeypatch):
