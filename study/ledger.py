@@ -4,6 +4,7 @@ Whatever is written is found again by the key of a run, or by the cell and stage
 write that was cut short is completed, and one whose answer was lost is not done twice.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -15,11 +16,19 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from study.outbox import Entry
 from study.stages import Stage
-from study.store import TROUBLE, Store, StoreGone
+from study.store import Store, StoreGone
 from study.summary import Record, record_of
 
 Place = tuple[str, Stage]  # a cell's key and its stage: what a parent run stands for
 
+OBJECT_STORE_ERRORS = [
+    ("boto3.exceptions", "Boto3Error"),
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("google.api_core.exceptions", "GoogleAPIError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
+    ("azure.core.exceptions", "AzureError"),
+]
 PAGE = 1000  # runs per answer; a server takes about 2 ms for each
 
 
@@ -237,7 +246,11 @@ class Ledger:
             for file in sorted(artifacts.iterdir()):
                 self._may_write()
                 place.log_artifact(str(file))
-        except TROUBLE:
-            raise
-        except Exception as error:  # each object store raises its own client's
+        except _object_store_errors() as error:
             raise MlflowException(f"artifacts: {error}") from error
+
+
+def _object_store_errors() -> tuple[type[Exception], ...]:
+    """The errors of the object stores' clients, as far as those have been loaded."""
+    found = [getattr(sys.modules.get(module), name, None) for module, name in OBJECT_STORE_ERRORS]
+    return tuple(error for error in found if error is not None)

@@ -55,10 +55,17 @@ class Entry:
 
     @classmethod
     def from_json(cls, text: str) -> "Entry":
-        """What `to_json` wrote."""
-        data = json.loads(text)
-        data["metrics"] = [tuple(metric) for metric in data["metrics"]]
-        return cls(**data)
+        """What `to_json` wrote.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        try:
+            data = json.loads(text)
+            data["metrics"] = [tuple(metric) for metric in data["metrics"]]
+            return cls(**data)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"entry.json is damaged ({error})") from error
 
 
 class Outbox:
@@ -68,7 +75,7 @@ class Outbox:
         """Open it, and clear what an interrupted write or removal left."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*"):
+        for left in [*folder.glob(".*.new"), *folder.glob(".*.sent")]:
             shutil.rmtree(left)
 
     def put(self, entry: Entry, predictions: bytes) -> None:
@@ -100,16 +107,20 @@ class Outbox:
         _sync(self.folder)
 
     def keys(self) -> list[str]:
-        """The entries that wait, oldest first."""
+        """The entries that wait, oldest first; a file in between is somebody else's."""
         waiting = []
         for path in self.folder.iterdir():
-            if not path.name.startswith("."):
+            if not path.name.startswith(".") and path.is_dir():
                 with suppress(FileNotFoundError):  # the other thread has just sent it
                     waiting.append((path.stat().st_mtime_ns, path.name))
         return [name for _, name in sorted(waiting)]
 
     def get(self, key: str) -> tuple[Entry, Path]:
-        """An entry and the folder of its artifacts."""
+        """An entry and the folder of its artifacts.
+
+        Raises:
+            ValueError: If the entry is damaged.
+        """
         place = self.folder / key
         return Entry.from_json((place / "entry.json").read_text()), place / "artifacts"
 
@@ -134,14 +145,14 @@ class Outbox:
 
 
 def waiting(folder: Path) -> list[Entry]:
-    """The entries of an outbox that a driver may be emptying; nothing in it is touched.
+    """The sound entries of an outbox that a driver may be emptying; nothing in it is touched.
 
     Args:
         folder: The outbox, which need not be there.
     """
     found = []
     for path in sorted(folder.glob("[!.]*/entry.json")):
-        with suppress(FileNotFoundError):  # the driver has just sent it
+        with suppress(FileNotFoundError, ValueError):  # just sent, or damaged
             found.append(Entry.from_json(path.read_text()))
     return found
 

@@ -28,7 +28,7 @@ from study.lease import Lease
 from study.ledger import Ledger, Place, place_of
 from study.metrics import metric_named
 from study.models import describe
-from study.outbox import Entry, Outbox
+from study.outbox import Entry, Outbox, waiting
 from study.stages import Asked, Stages
 from study.store import TROUBLE, Store, in_brief
 from study.study import Cell, Run, Study
@@ -71,6 +71,7 @@ class Tracking:
             self.outbox = Outbox(home.study(study.name) / "outbox")
             self.trouble: str | None = None
             self._unwritten: list[tuple[Entry, bytes]] = []  # the disk was full
+            self._stuck: dict[str, str] = {}  # entries that cannot be sent, and why
             self._failure: Exception | None = None  # what ended the thread
             self._source = source
             self._provenance = provenance(Path(source).parent)
@@ -83,8 +84,7 @@ class Tracking:
             self._new: list[Asked] = []  # cells whose parents are still to be made
             self._lock = threading.Lock()
             scores = {key: record.dev for key, record in self.records.items()}
-            waiting = self.outbox.keys()
-            scores |= {key: self.outbox.get(key)[0].record().dev for key in waiting}
+            scores |= {entry.key: entry.record().dev for entry in waiting(self.outbox.folder)}
             self.stages = Stages(study, scores)
             self.ask(self.stages.asked)
             self._tidy(study.name)
@@ -111,8 +111,8 @@ class Tracking:
         """
         self._hand_over()
         replaced = self._lease is not None and self._lease.lost is not None
-        waiting = self.waiting
-        much = waiting is None or len(waiting) >= OUTBOX_LIMIT
+        left = self.waiting
+        much = left is None or len(left) >= OUTBOX_LIMIT
         return bool(self._unwritten) or replaced or much
 
     @property
@@ -267,7 +267,10 @@ class Tracking:
                             self._stale |= due
                         raise
                     summarised = time.monotonic()
-                self._all_well()
+                if self._stuck:
+                    self.trouble = next(iter(self._stuck.values()))
+                else:
+                    self._all_well()
             except TROUBLE as error:
                 self._in_trouble(error)
             except Exception as error:  # a thread cannot raise to the driver
@@ -286,24 +289,47 @@ class Tracking:
                 self._unwritten.pop(0)
         keys = self.outbox.keys()
         self._make_cells()  # a cell is asked for before its runs come, so its parent is there now
-        for key in keys:
+        self._stuck = {key: why for key, why in self._stuck.items() if key in keys}
+        moved = 0
+        for key in sorted(keys, key=self._stuck.__contains__):
+            try:
+                moved += self._send(key)
+            except TROUBLE as error:
+                self._check()  # raise where it is the store's trouble; else it is the entry's,
+                self._ledger.check()  # and the others can go
+                reason = f"run {key} cannot be sent: {in_brief(error)}"
+                if key not in self._stuck:
+                    log.warning("%s. It waits in %s; others go on.", reason, self.outbox.folder)
+                self._stuck[key] = reason
+            else:
+                self._stuck.pop(key, None)
+        return moved
+
+    def _send(self, key: str) -> bool:
+        """Send an entry; False where it was set aside."""
+        try:
             entry, artifacts = self.outbox.get(key)
-            if key not in self.records:
-                try:
-                    self._ledger.send(entry, artifacts, self._parent(entry))
-                except MlflowException as error:
-                    if error.error_code != "INVALID_PARAMETER_VALUE":
-                        raise
-                    self._ledger.check()
-                    place = self.outbox.refuse(key, str(error))
-                    log.error("MLflow refuses %s: %s. It is in %s.", entry.name, error, place)
-                    continue
-                self._store.check()  # only now is it certain which file was written to
-                self._ledger.settle(entry)
-            self.outbox.remove(key)
-            with self._lock:
-                self._stale.add(place_of(entry.cell, entry.tags))
-        return len(keys)
+        except ValueError as error:
+            return self._set_aside(key, str(error))
+        if key not in self.records:
+            try:
+                self._ledger.send(entry, artifacts, self._parent(entry))
+            except MlflowException as error:
+                if error.error_code != "INVALID_PARAMETER_VALUE":
+                    raise
+                self._ledger.check()
+                return self._set_aside(key, str(error))
+            self._store.check()  # only now is it certain which file was written to
+            self._ledger.settle(entry)
+        self.outbox.remove(key)
+        with self._lock:
+            self._stale.add(place_of(entry.cell, entry.tags))
+        return True
+
+    def _set_aside(self, key: str, reason: str) -> bool:
+        place = self.outbox.refuse(key, reason)
+        log.error("MLflow cannot have %s: %s. It is in %s.", key, reason, place)
+        return False
 
     def _check(self) -> None:
         """Make sure that a write goes to the right store, and that this driver may write."""

@@ -100,6 +100,7 @@ class Line(http.server.ThreadingHTTPServer):
         self.holding: list[str] = []  # endpoints that let nothing through,
         self.held = False  # and whether one did so
         self.losing: list[str] = []  # endpoints that lose their next answer, for certain
+        self.too_large: bytes | None = None  # bodies with this are refused, as a proxy does
         self.lost_requests: list[str] = []
         self.lost_answers: list[str] = []
 
@@ -119,6 +120,11 @@ class Through(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         if fate < line.loss:
             line.lost_requests.append(path)
+            return
+        if line.too_large is not None and line.too_large in body:
+            self.send_response(413)
+            self.end_headers()
+            self.wfile.write(b"<html>Request Entity Too Large</html>")
             return
         while path in line.holding:
             line.held = True
