@@ -59,6 +59,11 @@ class Tracking:
             Held: If a driver with another home holds the study.
         """
         self._closing = threading.Event()
+        self._until = 0.0  # a closing thread tries again for so long, by the monotonic clock
+        self._lock = threading.Lock()
+        self._status: dict[Place, str] = {}
+        self._stale: set[Place] = set()  # cells whose summary is to be written
+        self._wanted: dict[Place, Asked] = {}
         self._thread = threading.Thread(target=self._write, name="tracking", daemon=True)
         self._store = Store(home.uri, home.artifacts)
         self._experiment = self._store.experiment(study.name)
@@ -79,10 +84,7 @@ class Tracking:
             self._tags = {place: run.data.tags for place, run in self._ledger.cells.items()}
             self._status = {place: run.info.status for place, run in self._ledger.cells.items()}
             self._problems: dict[Place, str] = {}  # why runs are missing
-            self._stale: set[Place] = set()
-            self._wanted: dict[Place, Asked] = {}
             self._new: list[Asked] = []  # cells whose parents are still to be made
-            self._lock = threading.Lock()
             scores = {key: record.dev for key, record in self.records.items()}
             scores |= {entry.key: entry.record().dev for entry in waiting(self.outbox.folder)}
             self.stages = Stages(study, scores)
@@ -175,20 +177,23 @@ class Tracking:
             Held: If another driver has taken over.
             Exception: What ended the thread before, if it is not the store's trouble.
         """
-        until = time.monotonic() + patience
-        while self._waits and time.monotonic() < until and self._thread.is_alive():
-            time.sleep(0.05)
-        self._closing.set()
-        self._thread.join(timeout=max(10.0, patience))
+        self._end(time.monotonic() + patience)
+        self._thread.join(timeout=patience + 10.0)
         self.release()
         if self._unwritten:
             log.error("The disk is full: %d finished runs are lost.", len(self._unwritten))
+        late = [self._wanted[place] for place in list(self._stale) if place in self._wanted]
+        if behind := sorted(asked.cell.name for asked in late):
+            log.warning(
+                "%d cells are not up to date in MLflow; the next start sees to them: %s.",
+                *(len(behind), ", ".join(behind[:5]) + (", ..." if behind[5:] else "")),
+            )
         self._hand_over()
         return len(self.waiting or [])
 
     def release(self) -> None:
         """End the thread, and let another driver have the study, once nothing is on its way."""
-        self._closing.set()
+        self._end(0.0)
         if self._thread.is_alive():
             self._thread.join(timeout=10.0)
         if self._lease is None:
@@ -198,11 +203,16 @@ class Tracking:
         else:
             self._lease.release()
 
-    # --- writing ---
+    def _end(self, until: float) -> None:
+        """Have the thread write what is left, trying until then, and end."""
+        with self._lock:
+            self._until = until
+            if not self._closing.is_set():
+                self._closing.set()
+                whole = {place for place, is_ in self._status.items() if is_ == "FINISHED"}
+                self._stale |= self._wanted.keys() - whole
 
-    @property
-    def _waits(self) -> bool:
-        return bool(self._unwritten) or self.waiting != []
+    # --- writing ---
 
     def _tidy(self, name: str) -> None:
         """Mark the cells that the file no longer asks for, and say whose they may be."""
@@ -252,20 +262,8 @@ class Tracking:
             moved = 0
             try:
                 moved = self._drain()
-                if closing:
-                    whole = {place for place, is_ in self._status.items() if is_ == "FINISHED"}
-                    with self._lock:
-                        due = self._stale | (self._wanted.keys() - whole)
-                    self._summarise(due, closing=True)
-                elif time.monotonic() - summarised > SUMMARY_SECONDS:
-                    with self._lock:
-                        due, self._stale = self._stale, set()
-                    try:
-                        self._summarise(due, closing=False)
-                    except TROUBLE:
-                        with self._lock:
-                            self._stale |= due
-                        raise
+                if closing or time.monotonic() - summarised > SUMMARY_SECONDS:
+                    self._summarise()
                     summarised = time.monotonic()
                 if self._stuck:
                     self.trouble = next(iter(self._stuck.values()))
@@ -278,8 +276,10 @@ class Tracking:
                 self._failure = error
                 return
             if closing:
-                return
-            if not moved:
+                if not self.trouble or time.monotonic() > self._until:
+                    return
+                time.sleep(RETRY_SECONDS)
+            elif not moved:
                 self._closing.wait(RETRY_SECONDS if self.trouble else 0.05)
 
     def _drain(self) -> int:
@@ -301,6 +301,8 @@ class Tracking:
                 if key not in self._stuck:
                     log.warning("%s. It waits in %s; others go on.", reason, self.outbox.folder)
                 self._stuck[key] = reason
+                if self._closing.is_set() and time.monotonic() > self._until:
+                    return moved
             else:
                 self._stuck.pop(key, None)
         return moved
@@ -310,7 +312,7 @@ class Tracking:
         try:
             entry, artifacts = self.outbox.get(key)
         except ValueError as error:
-            return self._set_aside(key, str(error))
+            return self._set_aside(key, f"run {key}: {error}")
         if key not in self.records:
             try:
                 self._ledger.send(entry, artifacts, self._parent(entry))
@@ -318,7 +320,7 @@ class Tracking:
                 if error.error_code != "INVALID_PARAMETER_VALUE":
                     raise
                 self._ledger.check()
-                return self._set_aside(key, str(error))
+                return self._set_aside(key, f"MLflow refuses {entry.name}: {error}")
             self._store.check()  # only now is it certain which file was written to
             self._ledger.settle(entry)
         self.outbox.remove(key)
@@ -328,7 +330,7 @@ class Tracking:
 
     def _set_aside(self, key: str, reason: str) -> bool:
         place = self.outbox.refuse(key, reason)
-        log.error("MLflow cannot have %s: %s. It is in %s.", key, reason, place)
+        log.error("%s. It is in %s.", reason, place)
         return False
 
     def _check(self) -> None:
@@ -347,31 +349,43 @@ class Tracking:
     def _finished(self, asked: Asked) -> list[Record]:
         return [self.records[run.key] for run in asked.runs if run.key in self.records]
 
-    def _summarise(self, places: Iterable[Place], *, closing: bool) -> None:
-        now = int(time.time() * 1000)
-        for place in places:
-            if place not in self._wanted:
-                continue
-            asked = self._wanted[place]
-            values = summary(self._finished(asked), len(asked.seeds))
-            metrics = [Metric(n, v, now, 0) for n, v in values.items() if math.isfinite(v)]
-            problem = self._problems.get(place) if values["missing"] else None
-            described = {"mlflow.note.content": note(values, problem)}
-            if problem or self._tags[place].get("problem"):
-                described["problem"] = problem or ""
-            tags = [RunTag(name, text) for name, text in described.items()]
-            run_id = self._ledger.made[place]
+    def _summarise(self) -> None:
+        while True:
+            with self._lock:
+                if not self._stale:
+                    return
+                place, closing = self._stale.pop(), self._closing.is_set()
             try:
-                self._ledger.writing().log_batch(run_id, metrics=metrics, tags=tags)
-            except MlflowException:
-                if self._ledger.deleted(run_id):
-                    self._ledger.forget(place)
-                    self._status.pop(place, None)
-                    self.ask([asked])  # made again, with its runs
+                if (
+                    place in self._wanted and place in self._ledger.made
+                ):  # else not yet, or not ours
+                    self._update(place, unfinished="KILLED" if closing else "RUNNING")
+            except TROUBLE:
+                with self._lock:
+                    self._stale.add(place)
                 raise
-            self._tags[place] = {**self._tags[place], **described}
-            unfinished = "KILLED" if closing else "RUNNING"
-            self._set_status(place, unfinished if values["missing"] else "FINISHED")
+
+    def _update(self, place: Place, *, unfinished: str) -> None:
+        """Write a cell's summary, and its status where runs are missing or not."""
+        now, asked = int(time.time() * 1000), self._wanted[place]
+        values = summary(self._finished(asked), len(asked.seeds))
+        metrics = [Metric(n, v, now, 0) for n, v in values.items() if math.isfinite(v)]
+        problem = self._problems.get(place) if values["missing"] else None
+        described = {"mlflow.note.content": note(values, problem)}
+        if problem or self._tags[place].get("problem"):
+            described["problem"] = problem or ""
+        tags = [RunTag(name, text) for name, text in described.items()]
+        run_id = self._ledger.made[place]
+        try:
+            self._ledger.writing().log_batch(run_id, metrics=metrics, tags=tags)
+        except MlflowException:
+            if self._ledger.deleted(run_id):
+                self._ledger.forget(place)
+                self._status.pop(place, None)
+                self.ask([asked])  # made again, with its runs
+            raise
+        self._tags[place] = {**self._tags[place], **described}
+        self._set_status(place, unfinished if values["missing"] else "FINISHED")
 
     def _set_status(self, place: Place, status: str) -> None:
         if self._status.get(place, "RUNNING") == status:  # as runs are made

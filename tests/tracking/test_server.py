@@ -90,6 +90,33 @@ def test_a_cell_whose_description_got_no_answer_has_one_parent(
     assert all(run.data.params for run in found)
 
 
+def test_an_answer_lost_at_the_end_leaves_no_cell_behind(
+    home_of, study, server, line, monkeypatch, caplog
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", line.uri)
+    tracking = opened(home_of("driver"), study)
+    put_all(tracking, study)
+    while len(tracking.records) < 6:
+        time.sleep(0.02)
+    line.losing = ["mlflow/runs/log-batch", "mlflow/runs/update"]
+    assert tracking.close(20) == 0
+    assert line.losing == []
+    _, runs, found = everything(server.uri, study.name)
+    cells = [run for run in found if run not in runs]
+    assert [(c.info.status, c.data.metrics["n"]) for c in cells] == [("FINISHED", 3)] * 2
+    assert "not up to date" not in caplog.text
+
+
+def test_cells_that_are_not_up_to_date_are_named(home, study, caplog):
+    tracking = opened(home, study)
+    file = home.root / "mlflow.db"
+    file.rename(home.root / "away")
+    tracking.close(1)
+    (home.root / "away").rename(file)
+    assert "2 cells are not up to date in MLflow; the next start sees to them" in caplog.text
+    assert study.cells()[0].name in caplog.text
+
+
 def test_two_homes_have_one_driver(home_of, study, server):
     first = opened(home_of("here"), study)
     assert "process" in str(driver(home_of("laptop"), study.name))
