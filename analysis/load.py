@@ -511,4 +511,4 @@ def _is_database(uri: str) -> bool:
 
 def _shown(text: str) -> str:
     """A text whose addresses show neither user nor password."""
-    return re.sub(r"//[^@/\s]*@", "//", text)
+    return re.sub(r"//[^/\s]*@", "//", text)

@@ -148,7 +148,7 @@ def hurry() -> None:
 
 def without_password(text: str) -> str:
     """A text whose addresses show neither user nor password."""
-    return re.sub(r"//[^@/\s]*@", "//", text)
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def _told(path: Path) -> str:

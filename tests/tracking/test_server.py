@@ -14,7 +14,7 @@ from mlflow.entities import ViewType
 from analysis import load_curves, load_runs
 from analysis.load import find_run
 from study.cli import run_command
-from study.home import Held, Home
+from study.home import Held, Home, without_password
 from study.lease import driver
 from study.stages import Asked
 from study.store import Store, StoreGone
@@ -237,8 +237,14 @@ def test_nobody_answers(tmp_path, monkeypatch, capsys, study, address, cause):
     assert "secret" not in said
 
 
+@pytest.mark.parametrize("password", ["secret", "se@secret", "@secret@"])
+def test_no_password_is_told(password):
+    said = without_password(f"from http://me:{password}@host:5000/a@b to sqlite:///file, me@host")
+    assert said == "from http://host:5000/a@b to sqlite:///file, me@host"
+
+
 def test_a_reader_says_it_too(monkeypatch, capsys):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:se@secret@127.0.0.1:{free_port()}")
     assert run_command(["status", "any"]) == 2
     said = capsys.readouterr().err
     assert "MLflow at http://127.0.0.1" in said
