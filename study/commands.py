@@ -152,6 +152,9 @@ def stop(arguments: argparse.Namespace) -> int:
     if holder is None:
         print(f"nobody runs study {name!r}")
         return 0
+    if not holder.startswith("process"):  # a command that has no runs to stop
+        print(f"{holder} has study {name!r}, and ends by itself")
+        return 0
     print(f"asked {holder} to stop; runs under way will be done again when the study resumes")
     return 0
 
@@ -210,7 +213,7 @@ def gc(arguments: argparse.Namespace) -> int:
     experiment_id(name, home.uri)  # there is such a study
     try:
         store = Store(home.uri, home.artifacts)
-        with alone(home, store, name) as check:
+        with alone(home, store, name, command="gc") as check:
             runs = load_runs(name, home.uri)  # what finishes before is asked for, too
             missing = runs["outcome"] == "missing"
             left = leftovers(

@@ -90,8 +90,12 @@ class Home:
         return None
 
     @contextmanager
-    def lease(self, name: str) -> Iterator[None]:
+    def lease(self, name: str, command: str = "run") -> Iterator[None]:
         """Hold the study, so that no second driver runs it at once.
+
+        Args:
+            name: The study.
+            command: Of `study`, for those who are told who holds it.
 
         Raises:
             Held: If another driver holds it, saying who.
@@ -105,7 +109,7 @@ class Home:
             except BlockingIOError as error:
                 raise Held(f"study {name!r} is being run by {_told(path)}") from error
             lease.truncate(0)
-            json.dump(holder(), lease)
+            json.dump(holder(command), lease)
             lease.flush()
             with suppress(FileNotFoundError):
                 (folder / "stop").unlink()  # meant for an earlier driver
@@ -117,14 +121,21 @@ def default_home() -> Home:
     return Home(Path(os.environ.get("STUDY_HOME", FOLDER)).resolve())
 
 
-def holder() -> dict[str, Any]:
+def holder(command: str) -> dict[str, Any]:
     """This process, as another driver is told of it."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+    return {
+        "command": command,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.time(),
+    }
 
 
 def told(holder: Mapping[str, Any]) -> str:
-    """A holder in words, such as `process 4711 on host, since 14:02`."""
-    return f"process {holder['pid']} on {holder['host']}, since {clock(holder['since'])}"
+    """A holder in words: a driver as `process 4711 on host, since 14:02`, others by command."""
+    process = f"process {holder['pid']} on {holder['host']}, since {clock(holder['since'])}"
+    command = holder.get("command", "run")
+    return process if command == "run" else f"study {command} ({process})"
 
 
 def clock(seconds: float) -> str:

@@ -35,6 +35,7 @@ STOP = "study.stop"  # the id of the driver that is asked to stop
 
 Driver = dict[str, Any]
 FIELDS = {
+    "command": str,
     "pid": int,
     "host": str,
     "since": float,
@@ -57,6 +58,7 @@ class Lease:
         experiment: str,
         study: str,
         *,
+        command: str = "run",
         stop: Callable[[], object],
         beat: float = BEAT_SECONDS,
     ) -> None:
@@ -66,6 +68,7 @@ class Lease:
             store: Where the study is tracked.
             experiment: Its experiment.
             study: Its name.
+            command: Of `study`, for those who are told who holds it.
             stop: Called when somebody asks for it, or when the study was taken over.
             beat: Seconds between signs of life; the same for all drivers.
 
@@ -76,7 +79,7 @@ class Lease:
         self._store, self._experiment, self._study = store, experiment, study
         self._stop, self._pause = stop, beat
         self._id = uuid.uuid4().hex[:12]
-        self._me: Driver = {**holder(), "ticket": 0, "beat": 0}
+        self._me: Driver = {**holder(command), "ticket": 0, "beat": 0}
         self._over = threading.Event()
         try:
             self._beat()
@@ -200,7 +203,7 @@ class Lease:
 
 
 @contextmanager
-def alone(home: Home, store: Store, study: str) -> Iterator[Callable[[], object]]:
+def alone(home: Home, store: Store, study: str, *, command: str) -> Iterator[Callable[[], object]]:
     """Keep drivers away from a study while its files and runs are put in order.
 
     Yields:
@@ -209,11 +212,12 @@ def alone(home: Home, store: Store, study: str) -> Iterator[Callable[[], object]
     Raises:
         Held: If one is at work.
     """
-    with home.lease(study):
+    with home.lease(study, command):
         if not home.shared:
             yield lambda: None  # the lock lasts as long as this process
             return
-        lease = Lease(store, store.experiment(study), study, stop=lambda: None)
+        experiment = store.experiment(study)
+        lease = Lease(store, experiment, study, command=command, stop=lambda: None)
         try:
             yield lease.check
         finally:
@@ -230,14 +234,14 @@ def driver(home: Home, study: str) -> str | None:
         StoreGone: If the store cannot be used.
     """
     _, _, first = _first(home, study)
-    return f"{told(first)} (last seen {clock(first['seen'])})" if first else None
+    return _seen(first) if first else None
 
 
 def ask_to_stop(home: Home, study: str) -> str | None:
     """Ask the driver of a study in a shared store to stop, which it does within a beat.
 
     Returns:
-        Who drives it; None where nobody does.
+        Who drives it, with the last sign of life; None where nobody does.
 
     Raises:
         LookupError: If there is no such study.
@@ -247,7 +251,7 @@ def ask_to_stop(home: Home, study: str) -> str | None:
     if first is None:
         return None
     store.client.set_experiment_tag(experiment, STOP, first["id"])
-    return told(first)
+    return _seen(first)
 
 
 def _first(home: Home, study: str) -> tuple[Store, str, Driver | None]:
@@ -262,6 +266,10 @@ def _first(home: Home, study: str) -> tuple[Store, str, Driver | None]:
     ]
     _, name, first = min(queue, key=lambda each: each[:2], default=(0, "", None))
     return store, found.experiment_id, first and {**first, "id": name}
+
+
+def _seen(driver: Driver) -> str:
+    return f"{told(driver)} (last seen {clock(driver['seen'])})"
 
 
 def _now() -> float:
@@ -279,7 +287,7 @@ def _drivers(tags: Mapping[str, str]) -> dict[str, Driver]:
     for tag, text in tags.items():
         if tag.startswith(DRIVER):
             with suppress(ValueError, KeyError, TypeError):
-                data = json.loads(text)
+                data = {"command": "run", **json.loads(text)}  # earlier versions did not say
                 found[tag.removeprefix(DRIVER)] = {
                     name: kind(data[name]) for name, kind in FIELDS.items()
                 }

@@ -13,7 +13,7 @@ from study import Standard
 from study.cli import run_command
 from study.gc import Left, remove
 from study.home import Held, holder
-from study.lease import DRIVER
+from study.lease import DRIVER, alone
 from study.ledger import Ledger
 from study.outbox import Outbox
 from study.store import Store
@@ -130,6 +130,24 @@ def test_a_driver_is_not_disturbed(home, study, monkeypatch, capsys):
     assert "is being run by process" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_who_holds_a_study_is_named_by_command(home_of, study, monkeypatch, capsys, shared):
+    home, own = home_of("driver"), home_of("laptop" if shared else "driver")
+    if not shared:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("STUDY_HOME", str(own.root))
+    opened(home, study).close(20)
+    with alone(home, Store(home.uri, home.artifacts), study.name, command="gc"):
+        assert run_command(["status", study.name]) == 0
+        assert "being run by study gc (process" in capsys.readouterr().out
+        assert run_command(["stop", study.name]) == 0
+        said = capsys.readouterr().out
+        assert f"has study {study.name!r}, and ends by itself" in said
+        assert ("last seen" in said) is shared
+        assert run_command(["gc", study.name]) == 1
+        assert "is being run by study gc (process" in capsys.readouterr().err
+
+
 def test_a_server_marks_runs_as_deleted(home_of, study, monkeypatch, capsys):
     home = home_of("driver")
     monkeypatch.setenv("STUDY_HOME", str(home.root))
@@ -154,7 +172,7 @@ def test_a_run_that_finishes_while_gc_waits_stays(home_of, study, monkeypatch, c
     tracking.close(60)
     store = Store(home.uri, home.artifacts)
     experiment, tag = store.experiment(study.name), DRIVER + "0"
-    other = {**holder(), "ticket": 1, "beat": 1, "seen": time.time()}
+    other = {**holder("run"), "ticket": 1, "beat": 1, "seen": time.time()}
     store.client.set_experiment_tag(experiment, tag, json.dumps(other))
     tidying = threading.Thread(target=run_command, args=(["gc", study.name, "--yes"],))
     tidying.start()
