@@ -18,13 +18,13 @@ from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.faults import ClusterError
+from study.feed import ALL
 from study.models import Model
 from study.parcel import versions
 from study.spec import SpecError
 
 PATIENCE_SECONDS = 120.0  # for a machine to look at itself; its first process imports for long
 REACH_SECONDS = 10.0
-ALL = "*"
 LARGEST = 10_000  # runs at once; a cluster file may state no limit
 
 
@@ -147,7 +147,7 @@ def hold(cells: Iterable[str]) -> None:
     """Let no further run of these cells begin; Tune has handed some to workers already.
 
     Args:
-        cells: Names; `ALL` stands for every one.
+        cells: All of them, as `Progress.held` names them: what was held before is forgotten.
     """
     _internal_kv_put(_held_by_this_job(), json.dumps(list(cells)), overwrite=True)
 

@@ -13,6 +13,7 @@ from study.study import Run
 
 log = logging.getLogger(__name__)
 
+ALL = "*"
 SAME_ERRORS = 3  # the same error in this many first runs of a cell pauses it
 
 
@@ -47,6 +48,11 @@ class Progress:
     closed: str = ""
     trouble: str = ""
     traces: Path | None = None
+
+    @property
+    def held(self) -> list[str]:
+        """Cells of which no further run may begin, by name; `ALL` stands for every one."""
+        return [*self.paused, *([ALL] if self.closed else [])]
 
     @property
     def missing(self) -> int:

@@ -236,7 +236,7 @@ def _watched(
     def look() -> None:
         if not progress.closed and (spent := meter.spent()):
             progress.closed = spent
-            cluster.hold([cluster.ALL])
+            cluster.hold(progress.held)
         troubles = {
             "mlflow": f"MLflow: {tracking.trouble}" if tracking.trouble else "",
             "room": "" if cluster.room(need) else "no machine of the cluster can hold a run now",

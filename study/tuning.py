@@ -258,7 +258,7 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         if not self._feed.failed(run, fault):
             self._tracking.missing(run, fault.reason)
         if len(self._progress.paused) > paused:
-            cluster.hold(self._progress.paused)
+            cluster.hold(self._progress.held)
             self._notice.trouble(run.cell.key, f"{run.cell.name} is paused: {fault.reason}")
 
     def __getstate__(self) -> dict[str, Any]:

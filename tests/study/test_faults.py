@@ -121,6 +121,14 @@ def test_a_held_run_waits_again_or_is_missing_with_its_cell(runs):
     assert progress.problems == {first.name: "its cell is paused"}
 
 
+def test_a_cell_that_is_paused_after_the_end_lets_no_other_begin(runs):
+    _, progress = fed(runs)
+    assert progress.held == []
+    progress.closed = "its budget of 1 hours is spent"
+    progress.paused.append(runs[0].cell.name)
+    assert progress.held == [runs[0].cell.name, "*"]
+
+
 def test_a_closed_feed_hands_out_nothing_and_waits_for_nobody(runs):
     feed, progress = fed(runs)
     feed.next()
