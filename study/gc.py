@@ -12,7 +12,6 @@ from mlflow.entities import ViewType
 from mlflow.tracking._tracking_service.utils import _get_store
 
 from study.home import Home
-from study.ledger import PAGE
 from study.outbox import waiting
 from study.store import Store
 
@@ -130,15 +129,7 @@ def _runs(store: Store, study: str) -> Iterator[MlflowRun]:
     """All runs of an experiment, those that were deleted included where they can be removed."""
     experiment = store.client.get_experiment_by_name(study)
     view = ViewType.ALL if store.is_database else ViewType.ACTIVE_ONLY
-    token = None
-    while True:
-        page = store.client.search_runs(
-            [experiment.experiment_id], "", view, max_results=PAGE, page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
+    return store.runs(experiment.experiment_id, "", view)
 
 
 def _reason(run: MlflowRun, asked: Collection[str], sent: Collection[str]) -> str | None:

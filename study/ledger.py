@@ -29,7 +29,6 @@ OBJECT_STORE_ERRORS = [
     ("google.auth.exceptions", "GoogleAuthError"),
     ("azure.core.exceptions", "AzureError"),
 ]
-PAGE = 1000  # runs per answer; a server takes about 2 ms for each
 
 
 def place_of(cell: str, tags: Mapping[str, str]) -> Place:
@@ -94,15 +93,7 @@ class Ledger:
 
     def search(self, filter_string: str) -> Iterator[MlflowRun]:
         """The runs that were not deleted, page by page."""
-        token = None
-        while True:
-            page = self.store.client.search_runs(
-                [self.experiment], filter_string, max_results=PAGE, page_token=token
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return self.store.runs(self.experiment, filter_string)
 
     def cell(
         self, place: Place, tags: Mapping[str, str], params: Mapping[str, str], *, name: str
