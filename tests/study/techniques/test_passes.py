@@ -131,7 +131,6 @@ def test_every_kind_of_task_learns_with_it_or_is_refused(name, kind, family):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", MINE)
 def test_on_a_gpu_too(name):
     state = state_of("bert", device=torch.device("cuda"))
