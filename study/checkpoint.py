@@ -26,6 +26,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from study.disk import sync_folder
+
 Tree = Any  # None, numbers, texts and tensors, in lists, tuples and dicts
 
 FILE = "checkpoint.safetensors"
@@ -156,7 +158,11 @@ def surroundings(device: torch.device, own: Iterable[object]) -> dict[str, str]:
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     modules = {str(thing.__module__) for thing in own}
     outside = sorted(name for name in modules if not name.startswith("study."))
-    return {"device": gpu or processor, "packages": _packages(), "code": _code(tuple(outside))}
+    return {
+        "device": gpu or processor,
+        "packages": versions_of(PACKAGES),
+        "code": _code(tuple(outside)),
+    }
 
 
 def digest(tree: Tree) -> str:
@@ -202,11 +208,10 @@ def put(saved: Tree, place: Tree, device: torch.device) -> Tree:
 
 
 @cache
-def _packages() -> str:
-    return ", ".join(
-        [f"python {platform.python_version()}"]
-        + [f"{package} {importlib.metadata.version(package)}" for package in PACKAGES]
-    )
+def versions_of(packages: tuple[str, ...]) -> str:
+    """Python's version and those of packages, as one line."""
+    each = (f"{package} {importlib.metadata.version(package)}" for package in packages)
+    return ", ".join([f"python {platform.python_version()}", *each])
 
 
 @cache  # as it was when the process imported it, more or less
@@ -277,11 +282,7 @@ def _write(path: Path, tree: Tree) -> None:
         partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)
 
 
 def _read(path: Path) -> tuple[Tree, bytes]:

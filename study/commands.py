@@ -579,15 +579,12 @@ def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.N
 
     cells = study.cells()
     expected = [rough(cell, gpus=study.gpus) for cell in cells]
-    seconds = sum(
-        each.seconds * len(study.each_seed(cell.task))
-        for cell, each in zip(cells, expected, strict=True)
-    )
     runs = len(study.runs())
     spent = [
         (cell, each.seconds * len(study.each_seed(cell.task)))
         for cell, each in zip(cells, expected, strict=True)
     ]
+    seconds = sum(taken for _, taken in spent)
     cost = _Cost(study, spent, arguments.hourly)
     if arguments.json:
         told = list(map(str, mistakes))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from study.disk import sync_folder
 from study.summary import Record, record_of
 
 RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"  # a run's artifacts
@@ -104,7 +105,7 @@ class Outbox:
             shutil.rmtree(made)
             return
         made.rename(place)
-        _sync(self.folder)
+        sync_folder(self.folder)
 
     def keys(self) -> list[str]:
         """The entries that wait, oldest first; a file in between is somebody else's."""
@@ -114,6 +115,11 @@ class Outbox:
                 with suppress(FileNotFoundError):  # the other thread has just sent it
                     waiting.append((path.stat().st_mtime_ns, path.name))
         return [name for _, name in sorted(waiting)]
+
+    def count(self) -> int:
+        """How many entries wait; no entry is asked for its age, which takes long on far disks."""
+        with os.scandir(self.folder) as entries:
+            return sum(not each.name.startswith(".") and each.is_dir() for each in entries)
 
     def get(self, key: str) -> tuple[Entry, Path]:
         """An entry and the folder of its artifacts.
@@ -162,11 +168,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

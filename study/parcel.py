@@ -1,13 +1,10 @@
 """What a worker sends of a finished run, and the entry that the driver makes of it."""
 
-import importlib.metadata
 import io
 import platform
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from study.checkpoint import versions_of
 from study.data import Prepared
 from study.faults import Cause
 from study.metrics import metric_named
@@ -129,11 +127,6 @@ def device_name(kind: str) -> str:
     return torch.cuda.get_device_name() if kind == "cuda" else f"cpu {platform.machine()}"
 
 
-@cache
 def versions() -> str:
     """The versions that results depend on, as one line."""
-    packages = ("finetuning-stability", "torch", "transformers", "numpy")
-    python = ".".join(map(str, sys.version_info[:3]))
-    return f"python {python}, " + ", ".join(
-        f"{p} {importlib.metadata.version(p)}" for p in packages
-    )
+    return versions_of(("finetuning-stability", "torch", "transformers", "numpy"))

@@ -113,9 +113,13 @@ class Tracking:
         """
         self._hand_over()
         replaced = self._lease is not None and self._lease.lost is not None
-        left = self.waiting
-        much = left is None or len(left) >= OUTBOX_LIMIT
-        return bool(self._unwritten) or replaced or much
+        return bool(self._unwritten) or replaced or self._much_waits()
+
+    def _much_waits(self) -> bool:
+        try:
+            return self.outbox.count() >= OUTBOX_LIMIT
+        except OSError:  # the disk does not tell
+            return True
 
     @property
     def waiting(self) -> list[str] | None:
@@ -356,9 +360,8 @@ class Tracking:
                     return
                 place, closing = self._stale.pop(), self._closing.is_set()
             try:
-                if (
-                    place in self._wanted and place in self._ledger.made
-                ):  # else not yet, or not ours
+                # Else it is not made yet, or not ours.
+                if place in self._wanted and place in self._ledger.made:
                     self._update(place, unfinished="KILLED" if closing else "RUNNING")
             except TROUBLE:
                 with self._lock:

@@ -88,6 +88,11 @@ CORE = [
     "convert",
     "memory",
     "checkpoint",
+    "disk",
+    "faults",
+    "watchdog",
+    "budget",
+    "notice",
     "train",
     "fitting",
     "keeping",
@@ -96,7 +101,18 @@ CORE = [
 ]
 
 
-DRIVER = ["tracking", "ledger", "store", "lease", "sync", "gc", "runner", "tuning"]
+DRIVER = [
+    "tracking",
+    "ledger",
+    "store",
+    "lease",
+    "sync",
+    "gc",
+    "runner",
+    "tuning",
+    "cluster",
+    "shipping",
+]
 
 
 @pytest.mark.parametrize(

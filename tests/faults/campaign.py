@@ -122,6 +122,11 @@ class Round:
                 return host
         raise AssertionError("no host does a run")
 
+    def victim(self) -> int:
+        """A host that does a run, at a moment drawn by the dice."""
+        self.moment()
+        return self.busy_host()
+
     def driver_pid(self) -> str:
         """Process id of the driver, on the head."""
         pids = self.bed.ssh(0, "pgrep -f '^python study_file.py'").split()
@@ -134,22 +139,19 @@ class Round:
 
 def worker_killed(round: Round) -> None:
     """A worker process is killed (SIGKILL)."""
-    round.moment()
-    round.bed.ssh(round.busy_host(), "pkill -9 -f '^ray::.*[.]train'")
+    round.bed.ssh(round.victim(), "pkill -9 -f '^ray::.*[.]train'")
     round.told = "process"
 
 
 def raylet_killed(round: Round) -> None:
     """Ray's own process on a host is killed; a service starts it again."""
-    round.moment()
-    round.bed.ssh(round.busy_host(), "pkill -9 -x raylet")
+    round.bed.ssh(round.victim(), "pkill -9 -x raylet")
     round.told = "retried"
 
 
 def host_killed(round: Round) -> None:
     """A host loses power, and boots again after some seconds."""
-    round.moment()
-    host = round.busy_host()
+    host = round.victim()
     round.bed.act("kill", host)
     time.sleep(round.dice.uniform(2, 8))
     round.bed.act("start", host)
@@ -159,8 +161,7 @@ def host_killed(round: Round) -> None:
 
 def host_cut_off(round: Round) -> None:
     """A host is cut off the network, goes on working unseen, and comes back."""
-    round.moment()
-    host = round.busy_host()
+    host = round.victim()
     round.bed.act("cut", host)
     time.sleep(round.dice.uniform(12, 18))
     round.bed.act("mend", host)
