@@ -70,7 +70,7 @@ def main() -> int:
         f"+{grown:.0f} MB, the last {step} runs {slower:.2f} times as long as the second {step}"
     )
     met = grown <= BAR_MB and slower <= BAR_GROWTH
-    return common.ending("ten thousand", figure, bar=f"+{BAR_MB:.0f} MB, {BAR_GROWTH}", met=met)
+    return common.ending("ten_thousand", figure, bar=f"+{BAR_MB:.0f} MB, {BAR_GROWTH}", met=met)
 
 
 def serve(backend: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
