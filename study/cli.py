@@ -1,4 +1,4 @@
-"""The command line: arguments and exit codes. What each command does is in `commands.py`."""
+"""The command line: arguments and exit codes. What each command does is in `commands/`."""
 
 import argparse
 import logging
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from study import commands
+from study.commands import listing, moving, planning, reading, running, upkeep
 from study.ending import complain
 from study.faults import ClusterError
 from study.home import Held, hurry
@@ -27,10 +27,10 @@ exit codes: 0 done, 1 runs are missing or something failed, 2 the input is wrong
 def main(study: Study | Invalid) -> None:
     """What a study file calls: `python FILE` does the same as `study run FILE`."""
     source = os.path.abspath(sys.argv[0])
-    parser = argparse.ArgumentParser(prog=f"python {sys.argv[0]}", description=commands.run.__doc__)
+    parser = argparse.ArgumentParser(prog=f"python {sys.argv[0]}", description=running.run.__doc__)
     _run_arguments(parser)
     arguments = parser.parse_args()
-    sys.exit(_guarded(lambda: commands.run_study(study, source, arguments)))
+    sys.exit(_guarded(lambda: running.run_study(study, source, arguments)))
 
 
 def run(study: Study, *, workers: int | None = None) -> bool:
@@ -49,7 +49,7 @@ def run(study: Study, *, workers: int | None = None) -> bool:
     parser = argparse.ArgumentParser()
     _run_arguments(parser)
     arguments = parser.parse_args([] if workers is None else ["--workers", str(workers)])
-    return commands.run_study(study, os.path.abspath(sys.argv[0]), arguments) == 0
+    return running.run_study(study, os.path.abspath(sys.argv[0]), arguments) == 0
 
 
 def command() -> None:
@@ -123,16 +123,16 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         made.set_defaults(action=action)
         return made
 
-    run = add("run", commands.run)
+    run = add("run", running.run)
     run.add_argument("file", help="a study file")
     _run_arguments(run)
     for name, action in (
-        ("status", commands.status),
-        ("stop", commands.stop),
-        ("report", commands.report),
-        ("recommend", commands.recommend),
-        ("sync", commands.sync),
-        ("gc", commands.gc),
+        ("status", running.status),
+        ("stop", running.stop),
+        ("report", reading.report),
+        ("recommend", reading.recommend),
+        ("sync", upkeep.sync),
+        ("gc", upkeep.gc),
     ):
         part = add(name, action)
         part.add_argument(
@@ -150,19 +150,19 @@ def _parser(asked: str) -> argparse.ArgumentParser:
             from analysis.command import report_arguments  # slow to load for other commands
 
             report_arguments(part)
-    table = add("table", commands.table)
+    table = add("table", reading.table)
     table.add_argument("study", nargs="?", help="a study's name or its file; or a CSV of scores")
     if asked == "table":
         from analysis.command import table_arguments
 
         table_arguments(table)
-    listing = add("list", commands.listing)
-    listing.add_argument("what", choices=["techniques", "tasks", "models", "spaces", "studies"])
-    listing.add_argument("--json", action="store_true", help="as JSON")
-    show = add("show", commands.show)
+    listed = add("list", listing.listing)
+    listed.add_argument("what", choices=["techniques", "tasks", "models", "spaces", "studies"])
+    listed.add_argument("--json", action="store_true", help="as JSON")
+    show = add("show", reading.show)
     show.add_argument("key", help="a run's key, or its first digits")
     show.add_argument("--json", action="store_true", help="as JSON")
-    plan = add("plan", commands.plan)
+    plan = add("plan", planning.plan)
     plan.add_argument("file", help="a study file")
     plan.add_argument("--workers", type=int, default=None, help="runs at once; default: all cores")
     plan.add_argument(
@@ -176,19 +176,19 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         "--hourly", type=float, metavar="PRICE", help="of a GPU, or of a core for runs on CPUs"
     )
     plan.add_argument("--json", action="store_true", help="as JSON")
-    ui = add("ui", commands.ui)
+    ui = add("ui", reading.ui)
     ui.add_argument("study", nargs="?", help="the study to open")
     ui.add_argument("--port", type=int, default=5000, help="default: 5000")
-    blurb = add("import-blurb", commands.import_blurb)
+    blurb = add("import-blurb", moving.import_blurb)
     blurb.add_argument("folder", type=Path, help="the folder `data` of BLURB's data preparation")
     blurb.add_argument("--out", type=Path, required=True, help="folder for STUDY_DATA to name")
-    export = add("export", commands.export)
+    export = add("export", moving.export)
     export.add_argument("key", help="a run's key")
     export.add_argument("--out", type=Path, required=True, help="folder for the trained model")
     export.add_argument(
         "--file", help="the study file; needed where the run uses your own technique or task"
     )
-    convert = add("convert", commands.convert)
+    convert = add("convert", moving.convert)
     convert.add_argument(
         "model", help="a name in `study list models`, a folder, a hub id, or a .gguf file"
     )

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 from analysis import cells, load_runs
 from search_spaces import Space
 from study import LayerwiseDecay, Search, Standard, Tune
-from study.commands import _finished, _scores, _seen
+from study.commands import stored
 from study.feed import Progress
 from study.outbox import Outbox
 from study.parcel import entry_of, packed
@@ -152,8 +152,8 @@ def test_finished_runs_count_by_their_keys_whatever_the_file_asked_for_last(
     final = tracking.stages.runs("final")[0]
     made = entry_of(final, packed(outcome, prepared, started=100.0, ended=101.0), faults={})
     Outbox(home.study("door") / "outbox").put(made, b"")
-    done = _finished(tuned, home)
+    done = stored.finished(tuned, home)
     assert sorted(done["key"]) == sorted([final.key, *(run.key for run in tuning)])
-    assert Stages(tuned, _scores(done)).asked == tracking.stages.asked
-    assert _seen(done)[final.key] == (final.cell.key, made.record().seconds)
+    assert Stages(tuned, stored.scores(done)).asked == tracking.stages.asked
+    assert stored.seen(done)[final.key] == (final.cell.key, made.record().seconds)
     assert len(list((home.study("door") / "outbox").iterdir())) == 1

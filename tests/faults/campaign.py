@@ -6,7 +6,7 @@ Each round is a fresh study of the same twelve runs, so an undisturbed one says 
 In each round one fault strikes at a moment drawn from a fixed seed; whoever is lost is brought back
 as a user or a service would. Then every run must be in MLflow exactly once, with the undisturbed
 scores bit for bit, and nothing may wait in the outbox. A round whose fault hit nothing counts as
-failed. It takes root and about 45 minutes; the hosts are made and removed by it.
+failed. It takes root and about an hour; the hosts are made and removed by it.
 """
 
 import argparse
@@ -220,6 +220,14 @@ def disk_full(round: Round) -> None:
     round.told = "stay in memory|cannot take more|No space left"
 
 
+def disk_held_up(round: Round) -> None:
+    """Whoever writes to the shared disk waits for a while, as on a file server that is busy."""
+    round.moment()
+    round.bed.freeze()
+    time.sleep(round.dice.uniform(8, 15))
+    round.bed.thaw()
+
+
 def outbox_away(round: Round) -> None:
     """The outbox's folder is away for a while, as on a mount that fails."""
     round.moment()
@@ -282,6 +290,13 @@ def out_of_memory(round: Round) -> None:
     _sprung(round, "memory")
 
 
+def memory_taken(round: Round) -> None:
+    """A run takes the memory of its host, and Ray kills it; it is done again alone."""
+    round.moment(high=4)
+    _sprung(round, "balloon")
+    round.told = "memory"
+
+
 def run_hangs(round: Round) -> None:
     """A run stops making progress; its worker ends itself and the run is done again."""
     round.moment(high=4)
@@ -305,12 +320,14 @@ FAULTS: list[Callable[[Round], None]] = [
     driver_terminated,
     second_driver,
     disk_full,
+    disk_held_up,
     outbox_away,
     mlflow_down,
     mlflow_frozen,
     postgres_restarted,
     artifacts_refused,
     out_of_memory,
+    memory_taken,
     run_hangs,
     run_crashes,
 ]
@@ -421,6 +438,7 @@ def play(fault: Callable[[Round], None], number: int, bed: Testbed, right: dict)
 
 def mend(bed: Testbed) -> None:
     """Bring back whatever a failed round left broken, so that the next is fair."""
+    bed.thaw()
     (STORAGE / "ballast").unlink(missing_ok=True)
     for trap in (*STORAGE.glob("traps/*"), *STORAGE.glob("sprung/*")):
         trap.unlink()

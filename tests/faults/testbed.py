@@ -1,7 +1,7 @@
 """A cluster of several hosts on one machine: Ray, an MLflow server and PostgreSQL on the first.
 
 `../shared/testbed/hosts.sh` makes the hosts; each has its own processes, network address, home and
-/tmp. What all share is a small file system of its own, so that it can be filled.
+/tmp. What all share is a small disk of its own, so that it can be filled and held up.
 """
 
 import os
@@ -19,13 +19,14 @@ SCRIPT = ROOT.parent / "shared" / "testbed" / "hosts.sh"
 HEAD = "10.77.0.10"
 SERVER = f"http://{HEAD}:5000"
 STORAGE = Path("/mnt/study-testbed")
-STORAGE_SIZE = "96m"
+STORAGE_BYTES = 96_000_000
 RAY = {  # a lost host is noticed in seconds; Ray's own patience is for real networks
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "6",
+    "RAY_memory_usage_threshold": "0.6",  # each host sees the memory of the whole machine
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for language models; slow to start
@@ -72,10 +73,10 @@ class Testbed:
         self.folder.mkdir(parents=True)
         self.folder.chmod(0o755)
         (self.folder / "token").write_text("5" * 64)
-        STORAGE.mkdir(exist_ok=True)
+        self.thaw()  # what an interrupted campaign left
+        self.act("down")
         subprocess.run(["umount", "-q", str(STORAGE)], check=False)
-        _run("mount", "-t", "tmpfs", "-o", f"size={STORAGE_SIZE}", "tmpfs", str(STORAGE))
-        self.act("down")  # what an interrupted campaign left
+        self._mount()
         time.sleep(2)
         self.act("up", self.hosts)
         try:
@@ -89,8 +90,26 @@ class Testbed:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.thaw()
         self.act("down")
         subprocess.run(["umount", "-ql", str(STORAGE)], check=False)
+
+    def _mount(self) -> None:
+        """The disk that all hosts share."""
+        disk = self.folder / "storage"
+        with disk.open("wb") as file:
+            file.truncate(STORAGE_BYTES)
+        _run("mkfs.ext4", "-q", "-m", "0", str(disk))  # all of it is for users
+        STORAGE.mkdir(exist_ok=True)
+        _run("mount", "-o", "loop", str(disk), str(STORAGE))
+
+    def freeze(self) -> None:
+        """Let whoever writes to the shared disk wait."""
+        _run("fsfreeze", "--freeze", str(STORAGE))
+
+    def thaw(self) -> None:
+        """Let them go on; also where nobody waits."""
+        _run("fsfreeze", "--unfreeze", str(STORAGE), check=False)
 
     def act(self, *words: object) -> None:
         """One of hosts.sh's own actions."""

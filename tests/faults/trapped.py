@@ -31,3 +31,8 @@ class Trapped(Technique):
                 os.kill(os.getpid(), signal.SIGSEGV)
             elif trap.name == "memory":
                 raise MemoryError("a trap")
+            elif trap.name == "balloon":
+                taken = []
+                for _ in range(120):  # 0.1 GB each, until Ray's own watch ends this process
+                    taken.append(b"x" * 100_000_000)
+                    time.sleep(0.05)

@@ -1,0 +1,136 @@
+"""What came out, in the terminal, as a page and in the browser."""
+
+import argparse
+import json
+import subprocess
+import sys
+from typing import Any
+
+from study.ending import complain, near, program
+from study.files import study_named
+from study.home import Home, default_home
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write report.html and the tables of a study as Markdown, CSV and LaTeX.
+
+    In place of a study, or after --against, there may be a CSV of scores from elsewhere.
+    """
+    from analysis import command
+    from analysis.foreign import holds_scores
+    from analysis.frame import Malformed
+
+    home = default_home()
+    name = study_named(arguments.study, home)
+    stored = not holds_scores(name)
+    folder = home.study(name) / "report" if stored else command.default_folder(name)
+    try:
+        path = command.report(name, arguments, folder=folder)
+    except Malformed as error:
+        complain(error)
+        return 2
+    print(f"report: {near(path)}")
+    print(f"tables: {near(path.parent / 'tables')}")
+    if stored:
+        print(f"browse: {program()} ui {name}")
+    return 0
+
+
+def table(arguments: argparse.Namespace) -> int:
+    """Print a table for a paper, in LaTeX, Markdown, HTML, CSV or plain text."""
+    from analysis import command
+    from analysis.frame import Malformed
+
+    try:
+        name = study_named(arguments.study, default_home())
+        print(command.table(name, arguments))
+    except Malformed as error:
+        complain(error)
+        return 2
+    return 0
+
+
+def recommend(arguments: argparse.Namespace) -> int:
+    """Say which strategy to use, how sure that is, and the lines to paste.
+
+    Chosen on dev among the configurations that keep within the limits on memory and time. Exit
+    code 1 if none does, or none has a score.
+    """
+    from analysis import by_group, load_runs
+    from analysis.groups import sentences
+    from analysis.recommend import advice
+    from analysis.recommend import recommend as recommended
+
+    home = default_home()
+    runs = load_runs(study_named(arguments.study, home), home.uri)
+    found = recommended(
+        runs,
+        max_memory=arguments.max_memory,
+        max_seconds=arguments.max_seconds,
+        prefer=arguments.prefer,
+    )
+    found["paste"] = [_to_paste(key, home) for key in found["key"]]
+    if arguments.json:
+        print(found.to_json(orient="records"))
+    else:
+        rows: list[Any] = list(found.itertuples())
+        for row, said in zip(rows, advice(found), strict=True):
+            print(said)
+            if row.unfitting:
+                print(f"  over the limit: {row.unfitting.replace('; ', ', ')}")
+            print("".join(f"  {line}\n" for line in row.paste.splitlines()))
+        if len(found) > 1:
+            print("\n".join(sentences(by_group(runs))))
+    return 0 if (found["recommended"] != "").any() else 1
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show one run: what it was, its scores, where its artifacts are."""
+    from analysis.load import find_run
+
+    found = find_run(arguments.key, default_home().uri)
+    if arguments.json:
+        print(json.dumps(found))
+        return 0
+    for name, value in found.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        print(f"{name:<20} {text}")
+    print(f"\nnext: {program()} export {found['key']} --out FOLDER    the trained model")
+    return 0
+
+
+def ui(arguments: argparse.Namespace) -> int:
+    """Open the MLflow UI on the store, at a study's cells; on this machine only."""
+    from analysis.load import experiment_id
+
+    home = default_home()
+    page = f"http://127.0.0.1:{arguments.port}/"
+    if home.uri.startswith("http"):
+        print(f"the store has a server: {home.uri}")
+        return 0
+    name = study_named(arguments.study, home)
+    experiment = experiment_id(name, home.uri)
+    print(f"cells: {page}#/experiments/{experiment}/runs?viewStateShareKey=cells")
+    print("end it with Ctrl-C")
+    server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", home.uri]
+    local = ["--default-artifact-root", home.artifacts.as_uri(), "--host", "127.0.0.1"]
+    try:
+        return subprocess.call([*server, *local, "--port", str(arguments.port), "--workers", "1"])
+    except KeyboardInterrupt:
+        return 0
+
+
+def _to_paste(key: str, home: Home) -> str:
+    """The lines of a study file that state what a run trained with; empty for no key."""
+    from analysis.load import find_run
+    from study.study import own_code, run_from
+
+    if not key:
+        return ""
+    spec = find_run(key, home.uri)["spec"]
+    if own := own_code(spec):
+        return f"# uses {', '.join(own)}: copy it from the study file"
+    cell = run_from(spec).cell
+    fields = ", ".join(f"{field}={value!r}" for field, value in cell.recipe.canonical().items())
+    parts = " + ".join(map(repr, getattr(cell.technique, "parts", [cell.technique])))
+    return f"recipe=Recipe({fields}),\ntechniques=[{parts}],"
