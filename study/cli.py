@@ -86,7 +86,7 @@ def _guarded(action: Callable[[], int]) -> int:
         complain(error)
         return 2
     except Held as error:
-        complain(f"{error}. Wait for it, or end it with: study stop")
+        complain(f"{error}. Wait for it, or end a driver with: study stop")
         return 1
     except ClusterError as error:
         complain(error)

@@ -1,6 +1,7 @@
 """Running a study, and who runs it."""
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -54,7 +55,7 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
         done = stored.finished(study, home)
         stages, seen = Stages(study, stored.scores(done)), stored.seen(done)
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
-        missing = _announced(study, stages, runs, seen, workers=arguments.workers, later=later)
+        missing = _announced(study, stages, runs, seen, arguments, later=later)
         ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
         return ending.nothing_started(missing, later)
     with ExitStack() as held:
@@ -71,7 +72,7 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
         stages = tracking.stages
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
         seen = {key: (record.cell, record.seconds) for key, record in tracking.records.items()}
-        missing = _announced(study, stages, runs, seen, workers=arguments.workers, later=later)
+        missing = _announced(study, stages, runs, seen, arguments, later=later)
         if not missing:
             tracking.close(0.0)
             return Ending(study.name, len(runs), as_json=arguments.json).nothing_to_run()
@@ -190,8 +191,8 @@ def _announced(
     stages: "Stages",
     runs: list[Run],
     seen: Mapping[str, tuple[str, float]],
+    arguments: argparse.Namespace,
     *,
-    workers: int | None,
     later: int,
 ) -> list[Run]:
     """Say what will be done and how long it should take.
@@ -201,7 +202,7 @@ def _announced(
         stages: The runs that it asks for so far.
         runs: The runs that were asked for.
         seen: Cell key and seconds of every finished run, by its key.
-        workers: Runs at once at most.
+        arguments: Runs at once at most, and the cluster, whose room is not known yet.
         later: Runs at most that searches will ask for on the way.
 
     Returns:
@@ -223,11 +224,13 @@ def _announced(
         for cell, spent in seen.values():
             seconds.setdefault(cell, []).append(spent)
         expected = expect(stages.cells, seconds, gpus=study.gpus)
-        together = at_once(missing, study.gpus, workers)
+        elsewhere = (arguments.address or os.environ.get("RAY_ADDRESS", "local")) != "local"
+        together = 1 if elsewhere else at_once(missing, study.gpus, arguments.workers)
         word = "about"
         if any(expected[run.cell.key].basis == "rough" for run in missing):
             word = "roughly"
         work = total_seconds(missing, expected) + (stages.seconds_to_come(expected) if later else 0)
-        text += f"; {word} {duration(work / together)} on {together} workers"
+        on = "one worker" if together == 1 else f"{together} workers"
+        text += f"; {word} {duration(work / together)} on {on}"
     print(text, file=sys.stderr)
     return missing
