@@ -11,7 +11,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 from mlflow.tracking._tracking_service.utils import _get_store
 
-from study.home import Home
+from study.home import CHECKPOINTS, HANGS, OUTBOX, PROBLEMS, Home
 from study.outbox import waiting
 from study.store import Store
 
@@ -51,7 +51,7 @@ def leftovers(
     """
     runs = list(_runs(store, study))
     own, artifacts = home.study(study), home.artifacts / study
-    sent = {entry.key for entry in waiting(own / "outbox")}
+    sent = {entry.key for entry in waiting(own / OUTBOX)}
     found: dict[tuple[str, str], list[MlflowRun]] = defaultdict(list)
     for run in runs:
         if why := _reason(run, asked, sent):
@@ -76,9 +76,9 @@ def leftovers(
         ("artifacts of no run", artifacts, lambda name: own_store and name not in kept),
         ("refused by MLflow", own / "refused", lambda name: True),
         ("kept model of no run", home.models(study), lambda name: name not in wanted),
-        ("checkpoint of a finished run", own / "checkpoints", lambda name: name in finished),
-        ("left by a lost worker", own / "hangs", lambda name: True),
-        ("error that is over", own / "problems", lambda name: Path(name).stem not in failing),
+        ("checkpoint of a finished run", own / CHECKPOINTS, lambda name: name in finished),
+        ("left by a lost worker", own / HANGS, lambda name: True),
+        ("error that is over", own / PROBLEMS, lambda name: Path(name).stem not in failing),
     ]
     for why, folder, gone in folders:
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:

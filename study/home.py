@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "study-store"
+# In a study's own folder.
+OUTBOX, CHECKPOINTS, HANGS, PROBLEMS = "outbox", "checkpoints", "hangs", "problems"
 
 
 class Held(RuntimeError):

@@ -23,7 +23,7 @@ from typing import Any
 from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 
-from study.home import Home, clock
+from study.home import OUTBOX, Home, clock
 from study.lease import Lease
 from study.ledger import Ledger, Place, place_of
 from study.metrics import metric_named
@@ -73,7 +73,7 @@ class Tracking:
             stop = partial(home.ask_to_stop, name)
             self._lease = Lease(self._store, self._experiment, name, stop=stop)
         try:
-            self.outbox = Outbox(home.study(study.name) / "outbox")
+            self.outbox = Outbox(home.study(study.name) / OUTBOX)
             self.trouble: str | None = None
             self._unwritten: list[tuple[Entry, bytes]] = []  # the disk was full
             self._stuck: dict[str, str] = {}  # entries that cannot be sent, and why

@@ -19,6 +19,7 @@ from study import cluster, shipping
 from study.data import Prepared
 from study.faults import ClusterError, Fault, death
 from study.feed import Feed, Progress
+from study.home import PROBLEMS
 from study.keeping import Shelf
 from study.notice import Notice
 from study.parcel import entry_of, versions
@@ -249,7 +250,7 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         self._progress.trouble = ""
 
     def _lost(self, run: Run, fault: Fault) -> None:
-        folder = self._shared.folder / "problems"
+        folder = self._shared.folder / PROBLEMS
         with suppress(OSError):  # the disk may be full: the reason alone goes on
             folder.mkdir(exist_ok=True)
             (folder / f"{run.cell.key}.txt").write_text(f"{run.name}\n\n{fault.trace}\n")

@@ -18,6 +18,7 @@ from study import cluster
 from study.checkpoint import Checkpoints
 from study.data import Prepared
 from study.faults import NO_MEMORY, Cause, Fault
+from study.home import CHECKPOINTS, HANGS
 from study.keeping import save
 from study.kinds import Kind
 from study.models import Loaded, Model
@@ -68,11 +69,11 @@ class Shared:
 
     def checkpoint(self, key: str) -> Path:
         """The folder where a run is saved on the way."""
-        return self.folder / "checkpoints" / key
+        return self.folder / CHECKPOINTS / key
 
     def hang(self, key: str) -> Path:
         """Where a worker leaves word that a run made no progress."""
-        return self.folder / "hangs" / f"{key}.txt"
+        return self.folder / HANGS / f"{key}.txt"
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from study.ending import complain
-from study.home import Home, without_password
+from study.home import OUTBOX, Home, without_password
 from study.study import Study
 
 
@@ -41,7 +41,7 @@ def finished(study: Study, home: Home) -> Any:
             **dict.fromkeys(("dev", "dev_floor", "seconds"), math.nan),
             **{name: value for name, value, epoch in entry.metrics if epoch == 0},
         }
-        for entry in waiting(home.study(study.name) / "outbox")
+        for entry in waiting(home.study(study.name) / OUTBOX)
         if entry.key not in known
     ]
     if not rows:
