@@ -152,16 +152,16 @@ def surroundings(device: torch.device, own: Iterable[object]) -> dict[str, str]:
     Args:
         device: Where it trains.
         own: Classes and functions that may be a user's own: their modules count, and the user's
-            other modules that those import.
+            other modules that those import; or the version of the package that brought them.
     """
     processor = platform.machine() + " " + torch.backends.cpu.get_cpu_capability()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     modules = {str(thing.__module__) for thing in own}
-    outside = sorted(name for name in modules if not name.startswith("study."))
+    outside = tuple(sorted(name for name in modules if not name.startswith("study.")))
     return {
         "device": gpu or processor,
-        "packages": versions_of(PACKAGES),
-        "code": _code(tuple(outside)),
+        "packages": versions_of(PACKAGES + _installed(outside)),
+        "code": _code(outside),
     }
 
 
@@ -214,6 +214,14 @@ def versions_of(packages: tuple[str, ...]) -> str:
     return ", ".join([f"python {platform.python_version()}", *each])
 
 
+@cache
+def _installed(modules: tuple[str, ...]) -> tuple[str, ...]:
+    """The packages that brought these modules, but for a user's own files."""
+    brought = importlib.metadata.packages_distributions()
+    found = {package for name in modules for package in brought.get(name.partition(".")[0], [])}
+    return tuple(sorted(found - set(PACKAGES)))
+
+
 @cache  # as it was when the process imported it, more or less
 def _code(outside: tuple[str, ...]) -> str:
     """A digest of this package's sources, and of a user's own modules."""
@@ -224,20 +232,19 @@ def _code(outside: tuple[str, ...]) -> str:
 
 
 def _own_files(names: Iterable[str]) -> list[Path]:
-    """Files of these modules and, of what they import, those of the user's own.
+    """Files of these modules and of what they import, where they are the user's own.
 
     Not of all that are loaded: a process has loaded those of earlier runs too. Nor of a folder: on
     a cluster each lies in a folder of its own.
     """
     left = list(names)
-    tops = {name.partition(".")[0] for name in left}
     found: dict[str, Path] = {}
     while left:
         name = left.pop()
         file = getattr(sys.modules.get(name), "__file__", None)
         if file is None or name in found:
             continue
-        if name.partition(".")[0] in tops or _is_own(Path(file)):
+        if _is_own(Path(file)):
             found[name] = Path(file)
             left += [name.rpartition(".")[0], *_imported(name, found[name])]
     return [found[name] for name in sorted(found)]

@@ -134,6 +134,21 @@ def test_what_code_of_ones_own_imports_counts_and_nothing_else(tmp_path):
     assert changed("d/my_study.py", "my_study") == before  # loaded for another run
 
 
+def test_an_installed_package_counts_by_its_version_however_much_of_it_is_loaded():
+    def told(names: str) -> str:
+        code = f"""
+import {names}, torch
+from study.checkpoint import surroundings
+from study.metrics import METRICS
+print(surroundings(torch.device("cpu"), [METRICS["accuracy"].score]))
+"""
+        return subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+
+    little, much = told("sys"), told("sklearn.ensemble, sklearn.svm")
+    assert "scikit-learn" in little
+    assert little == much
+
+
 def test_a_process_killed_while_it_saves_goes_on_from_the_save_before(
     task, data, model, tmp_path, caplog
 ):
