@@ -9,11 +9,14 @@ quickstart: $(STAMP)
 	$(BIN)/study run study/designs/quickstart.py
 	$(BIN)/study report quickstart
 
+# Two at a time: many tests start processes and wait for them.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
