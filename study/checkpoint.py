@@ -45,6 +45,7 @@ DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+# What moves the bits of a run.
 PACKAGES = ("finetuning-stability", "torch", "transformers", "peft", "numpy")
 
 log = logging.getLogger(__name__)

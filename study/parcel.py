@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from study.checkpoint import versions_of
+from study.checkpoint import PACKAGES, versions_of
 from study.data import Prepared
 from study.faults import Cause
 from study.metrics import metric_named
@@ -129,4 +129,4 @@ def device_name(kind: str) -> str:
 
 def versions() -> str:
     """The versions that results depend on, as one line."""
-    return versions_of(("finetuning-stability", "torch", "transformers", "numpy"))
+    return versions_of(PACKAGES)
