@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import ray
-from ray._private.state import state
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -23,9 +22,9 @@ from study.models import Model
 from study.parcel import versions
 from study.spec import SpecError
 
-PATIENCE_SECONDS = 120.0  # for a machine to look at itself; its first process imports for long
+PATIENCE_SECONDS = 600.0  # for a machine to look at itself: imports, and weights over a network
 REACH_SECONDS = 10.0
-LARGEST = 10_000  # runs at once; a cluster file may state no limit
+GROWTH = "ray_bootstrap_config.yaml"  # what `ray up` leaves in the head's home; JSON
 
 
 # --- joining ----------------------------------------------------------------------------------
@@ -165,7 +164,7 @@ def _held_by_this_job() -> str:
 # --- what it can hold -------------------------------------------------------------------------
 
 
-def held(unit: str) -> float:
+def amount(unit: str) -> float:
     """How much of a resource, such as `GPU`, the cluster has now."""
     return float(ray.cluster_resources().get(unit, 0.0))
 
@@ -180,14 +179,34 @@ def room(need: Mapping[str, float]) -> int:
 
 
 def room_when_grown(need: Mapping[str, float]) -> int:
-    """The same once the autoscaler has started all that the cluster file allows; 0 without one."""
-    config = state.get_cluster_config()
-    groups = config.node_group_configs if config is not None else []
-    counts = [
-        _times(dict(group.resources), need) * (group.max_count if group.max_count >= 0 else LARGEST)
-        for group in groups
-    ]
-    return min(LARGEST, int(sum(counts)))
+    """The same once the autoscaler has started all that it may; 0 where that is not known.
+
+    Ray itself does not say. `ray up` leaves its file on the head; elsewhere STUDY_ROOM says it.
+
+    Raises:
+        ClusterError: If STUDY_ROOM is no number of runs.
+    """
+    if told := os.environ.get("STUDY_ROOM"):
+        if not told.isdecimal():
+            raise ClusterError(
+                f"STUDY_ROOM={told} is no number: name how many runs the cluster holds at once "
+                "when it has grown."
+            )
+        return int(told)
+    try:
+        file = json.loads((Path.home() / GROWTH).read_text())
+        kinds = [
+            (_times(kind["resources"], need), kind.get("max_workers", file["max_workers"]))
+            for name, kind in file["available_node_types"].items()
+            if name != file["head_node_type"]
+        ]
+    except (OSError, ValueError, KeyError):  # no such file, or not one of Ray's
+        return 0
+    found, left = 0, file["max_workers"]
+    for runs, most in sorted(kinds, reverse=True):
+        count = min(most, left)
+        found, left = found + runs * count, left - count
+    return found
 
 
 def check_room(need: Mapping[str, float], *, alone: bool) -> None:
@@ -200,7 +219,7 @@ def check_room(need: Mapping[str, float], *, alone: bool) -> None:
     Raises:
         ClusterError: If it fits nowhere.
     """
-    if room(need) or room_when_grown(need):
+    if room(need) or (not alone and room_when_grown(need)):
         return
     asked = ", ".join(f"{amount:g} {name}" for name, amount in need.items() if amount)
     has = [
@@ -210,7 +229,8 @@ def check_room(need: Mapping[str, float], *, alone: bool) -> None:
     where = "this machine has" if alone else "its machines have"
     raise ClusterError(
         f"a run needs {asked}; {where} {'; '.join(dict.fromkeys(has))}. Change recipe.threads, "
-        "gpus or needs, or add machines that have it."
+        "gpus or needs, or add machines that have it; where some are still to join, wait for them "
+        "(ray status)."
     )
 
 
@@ -323,6 +343,7 @@ def check_machines(
                 looks.append(ray.get(reference, timeout=0))
             except ray.exceptions.RayError as error:
                 wrong.append(f"{address}: {_untold(error)}")
+                ray.cancel(reference, force=True)
     finally:
         (folder / token).unlink(missing_ok=True)
     for each in looks:
@@ -353,11 +374,13 @@ def other_versions(here: str, driver: str) -> list[str]:
         here: As runs are tagged with.
         driver: Likewise, or empty. Python's own patch version moves no bits.
     """
-    pairs = zip(here.split(", ")[1:], driver.split(", ")[1:], strict=False)
+    has, wants = (
+        dict(each.split(" ", 1) for each in told.split(", ")[1:]) for told in (here, driver)
+    )
     return [
-        f"has {have}, the driver {want}; install the same (constraints.txt)."
-        for have, want in pairs
-        if have != want
+        f"has {name} {has[name]}, the driver {name} {want}; install the same (constraints.txt)."
+        for name, want in wants.items()
+        if has.get(name, want) != want
     ]
 
 

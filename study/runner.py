@@ -15,7 +15,7 @@ from pathlib import Path
 from study.budget import Budget, Meter
 from study.data import Prepared, prepare_once
 from study.feed import Feed, More, Progress
-from study.home import Home
+from study.home import Home, without_password
 from study.keeping import Shelf
 from study.notice import Notice
 from study.spec import SpecError
@@ -31,7 +31,9 @@ PATIENCE_SECONDS = 300.0  # how long the end of a study waits for a store in tro
 BRIEF_SECONDS = 2.0  # the same where the study was stopped, or something went wrong
 STOP_SECONDS = 0.5  # between two looks at a request to stop,
 LOOK_SECONDS = 5.0  # and at the budget, the store and the cluster
-TROUBLE_SECONDS = 60.0  # a store may be away for a moment
+TROUBLE_SECONDS = 60.0  # a store may be away for a moment, and a first machine
+FIRST_SECONDS = 900.0  # takes minutes to come
+JOIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def execute(
     feed = Feed(runs, progress, keep_going=options.keep_going, more=more)
     notice = Notice(study.name)
     address = options.address or os.environ.get("RAY_ADDRESS") or None
-    alone, patience = _runs_here(address), BRIEF_SECONDS
+    alone, patience, crash = _runs_here(address), BRIEF_SECONDS, ""
     try:
         _settle(alone, verbose=options.verbose)
         from study import cluster, tuning  # Ray reads its environment when it is imported
@@ -107,7 +109,7 @@ def execute(
         try:
             shared = tuning.share(runs, data, study, home.study(study.name), alone=alone)
             # After the start, where Ray takes SIGTERM.
-            with _watched(progress, tracking, home=home, study=study, notice=notice):
+            with _watched(progress, tracking, home=home, study=study, runs=runs, notice=notice):
                 tuning.tune_all(
                     feed,
                     tracking,
@@ -124,15 +126,18 @@ def execute(
             cluster.leave()
     except KeyboardInterrupt:
         progress.stopped = True
+    except Exception as error:
+        crash = without_password(f"{type(error).__name__}: {error}".splitlines()[0])
+        raise
     finally:
         waiting = tracking.close(patience)
-        notice.ended(_in_short(progress, waiting))
+        notice.ended(_in_short(progress, waiting, crash))
     return waiting
 
 
-def _in_short(progress: Progress, waiting: int) -> str:
+def _in_short(progress: Progress, waiting: int, crash: str) -> str:
     """How a start of a study ended, for whoever is away."""
-    parts = [f"{progress.finished} of {progress.total} runs done", progress.closed]
+    parts = [f"{progress.finished} of {progress.total} runs done", progress.closed, crash]
     parts += ["stopped"] if progress.stopped else []
     parts += [f"{len(progress.problems)} missing"] if progress.problems else []
     parts += [f"{waiting} wait for MLflow"] if waiting else []
@@ -207,15 +212,25 @@ def _settle(alone: bool, *, verbose: bool) -> None:
 
 @contextmanager
 def _watched(
-    progress: Progress, tracking: Tracking, *, home: Home, study: Study, notice: Notice
+    progress: Progress,
+    tracking: Tracking,
+    *,
+    home: Home,
+    study: Study,
+    runs: list[Run],
+    notice: Notice,
 ) -> Iterator[None]:
     """End on SIGTERM and on `study stop` as on Ctrl-C; keep to the budget; tell of trouble."""
+    from ray.exceptions import RayError
+
     from study import cluster, tuning
 
     over = threading.Event()
-    meter = Meter(study.budget or Budget(), lambda: cluster.held("GPU" if study.gpus else "CPU"))
-    need = tuning.needed(study, study.recipe.threads)
+    meter = Meter(study.budget or Budget(), lambda: cluster.amount("GPU" if study.gpus else "CPU"))
+    need = tuning.most_needed(study, runs)
     since: dict[str, float] = {}  # when trouble of a kind was first seen
+    told: set[str] = set()
+    had_room = False
 
     def interrupt(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -230,30 +245,38 @@ def _watched(
                 if time.monotonic() - looked > LOOK_SECONDS:
                     looked = time.monotonic()
                     look()
-            except Exception as error:  # a disk or a cluster that does not answer now may later
-                log.debug("%s", error)
+            except (OSError, RuntimeError, RayError) as error:  # it may answer later
+                if str(error) not in told:
+                    log.warning("budget and cluster could not be looked at: %s", error)
+                told.add(str(error))
 
     def look() -> None:
-        if not progress.closed and (spent := meter.spent()):
+        nonlocal had_room
+        if spent := progress.closed or meter.spent():
             progress.closed = spent
-            cluster.hold(progress.held)
+            cluster.hold(progress.held)  # each time: one may have failed
+        room = cluster.room(need)
+        had_room = had_room or room > 0
+        lacks = "" if room else "no machine of the cluster can hold a run now"
         troubles = {
-            "mlflow": f"MLflow: {tracking.trouble}" if tracking.trouble else "",
-            "room": "" if cluster.room(need) else "no machine of the cluster can hold a run now",
+            "mlflow": (f"MLflow: {tracking.trouble}" if tracking.trouble else "", TROUBLE_SECONDS),
+            "room": (lacks, TROUBLE_SECONDS if had_room else FIRST_SECONDS),
         }
-        for kind, text in troubles.items():
+        for kind, (text, patience) in troubles.items():
             if not text:
                 since.pop(kind, None)
-            elif time.monotonic() - since.setdefault(kind, time.monotonic()) > TROUBLE_SECONDS:
+            elif time.monotonic() - since.setdefault(kind, time.monotonic()) > patience:
                 notice.trouble(kind, text)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     # A shell starts background jobs with SIGINT ignored, and Python then leaves it so.
     deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=watch, name="watch", daemon=True).start()
+    thread = threading.Thread(target=watch, name="watch", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
+        thread.join(JOIN_SECONDS)  # so that it asks nothing of a cluster that was left
         signal.signal(signal.SIGINT, deaf)
         signal.signal(signal.SIGTERM, before)

@@ -5,7 +5,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from study.tracking import Tracking
 from study.worker import Shared, Weights, Worker
 
 WAVE = 1000  # runs handed to one Tuner: its driver remembers every one until it ends
+ROOM_SECONDS = 5.0  # between two looks at how many runs the cluster holds
 FULL_SECONDS = 2.0  # between two looks whether there is room for another outcome
 
 
@@ -52,7 +53,7 @@ def share(
     Raises:
         ClusterError: If a run fits on no machine, or a machine cannot do it; with all reasons.
     """
-    need = needed(study, max(run.recipe.threads for run in runs))
+    need = most_needed(study, runs)
     cluster.check_room(need, alone=alone)
     weights: dict[str, Weights] = {}
     if not alone:
@@ -109,17 +110,16 @@ def tune_all(
     collect = Collect(feed, tracking, progress, shelf, shared, notice)
     progress.began = time.monotonic()
     while not feed.is_over:
-        need = needed(study, max(run.recipe.threads for run in feed.runs.values()))
-        room = max(cluster.room(need), cluster.room_when_grown(need), 1)
+        need = most_needed(study, feed.runs.values())
+        room = Room(need, workers)
         # Tune keeps a folder per run and its own state; resuming goes by keys, so nobody reads it.
         with tempfile.TemporaryDirectory(prefix="study-tune-") as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(trainable, _resources(study)),
                 tune_config=tune.TuneConfig(
-                    search_alg=Supply(feed, tracking.stages, shelf),
+                    search_alg=Supply(feed, tracking.stages, shelf, room),
                     num_samples=-1,
-                    # A few more than run at once, so that a free worker never waits for the driver.
-                    max_concurrent_trials=workers or 2 * room + 2,
+                    max_concurrent_trials=WAVE,  # as many as `Supply` gives
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
@@ -139,6 +139,11 @@ def needed(study: Study, threads: int) -> dict[str, float]:
     return {"CPU": float(threads), "GPU": study.gpus, **study.needs}
 
 
+def most_needed(study: Study, runs: Iterable[Run]) -> dict[str, float]:
+    """What any of these runs takes."""
+    return needed(study, max(run.recipe.threads for run in runs))
+
+
 def _resources(study: Study) -> Callable[[dict[str, Any]], dict[str, float]]:
     """What Ray is asked for, for each run; one that was out of memory gets a machine alone."""
 
@@ -151,19 +156,47 @@ def _resources(study: Study) -> Callable[[dict[str, Any]], dict[str, float]]:
     return of
 
 
+class Room:
+    """How many runs may be under way; machines come and go meanwhile."""
+
+    def __init__(self, need: Mapping[str, float], workers: int | None) -> None:
+        """See `tune_all`."""
+        self._need, self._workers = need, workers
+        self._count, self._looked = 0, -math.inf
+
+    def __call__(self) -> int:
+        """The number now."""
+        if self._workers:
+            return self._workers
+        if time.monotonic() - self._looked > ROOM_SECONDS:
+            self._looked = time.monotonic()
+            held = max(cluster.room(self._need), cluster.room_when_grown(self._need))
+            # A few more than run at once, so that a free worker never waits for the driver.
+            self._count = 2 * held + 2
+        return self._count
+
+
 class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
     """Hands out the feed's runs, one wave of them; Tune decides when."""
 
-    def __init__(self, feed: Feed, stages: Stages, shelf: Shelf) -> None:
+    def __init__(self, feed: Feed, stages: Stages, shelf: Shelf, room: Callable[[], int]) -> None:
         super().__init__()
         self._feed, self._stages, self._shelf = feed, stages, shelf
+        self._room, self._under_way = room, set[str]()
         self._left = WAVE
 
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Tune's limit is fixed; `suggest` keeps to one that grows with the cluster."""
+        return True
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next run; None, to be asked again, while one under way can still bring others."""
+        """The next run; None, to be asked again, while there is no room or others may come."""
+        if len(self._under_way) >= self._room():
+            return None
         run = self._feed.next() if self._left else None
         if run is not None:
             self._left -= 1
+            self._under_way.add(trial_id)
             final = self._stages.stage(run.key) == "final"
             place = self._shelf.place(run) if final else None
             return {
@@ -179,7 +212,8 @@ class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing to learn here: `Collect` tells the feed."""
+        """There is room for another; `Collect` tells the feed how it ended."""
+        self._under_way.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a resumed study asks MLflow which runs are missing."""

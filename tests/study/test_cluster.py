@@ -1,12 +1,13 @@
 """What a driver asks of a cluster before the first run: room, versions, weights, storage."""
 
+import json
 import sys
 
 import pytest
 
 pytest.importorskip("ray")
 
-from study import cluster, shipping  # noqa: E402
+from study import cluster, shipping, tuning  # noqa: E402
 from study.faults import ClusterError  # noqa: E402
 from study.parcel import versions  # noqa: E402
 from study.tiny import tiny_model  # noqa: E402
@@ -56,6 +57,60 @@ def test_a_cluster_that_can_grow_is_waited_for(mixed, monkeypatch):
     cluster.check_room({"CPU": 1.0, "GPU": 8.0}, alone=False)
 
 
+FILE = {  # as `ray up` leaves it
+    "max_workers": 5,
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "max_workers": 0},
+        "small": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 5},
+        "large": {"resources": {"CPU": 48, "GPU": 4}, "max_workers": 2},
+        "own": {"resources": {}},  # of a machine that exists Ray knows nothing before it joins
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("need", "runs"),
+    [
+        ({"CPU": 1.0, "GPU": 1.0}, 4 + 4 + 3),
+        ({"CPU": 1.0, "GPU": 0.5}, 8 + 8 + 6),
+        ({"CPU": 1.0, "GPU": 2.0}, 2 + 2),
+        ({"CPU": 1.0, "GPU": 8.0}, 0),
+    ],
+)
+def test_what_a_cluster_can_grow_to_is_read_where_ray_left_it(need, runs, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("STUDY_ROOM", raising=False)
+    assert cluster.room_when_grown(need) == 0  # nothing there
+    (tmp_path / cluster.GROWTH).write_text("cut short")
+    assert cluster.room_when_grown(need) == 0
+    (tmp_path / cluster.GROWTH).write_text(json.dumps(FILE))
+    assert cluster.room_when_grown(need) == runs
+    monkeypatch.setenv("STUDY_ROOM", "7")
+    assert cluster.room_when_grown(need) == 7
+    monkeypatch.setenv("STUDY_ROOM", "many")
+    with pytest.raises(ClusterError, match="STUDY_ROOM=many is no number"):
+        cluster.room_when_grown(need)
+
+
+def test_what_grows_elsewhere_helps_no_machine_alone(mixed, monkeypatch):
+    monkeypatch.setattr(cluster, "room_when_grown", lambda need: 2)
+    with pytest.raises(ClusterError, match="this machine has"):
+        cluster.check_room({"CPU": 1.0, "GPU": 8.0}, alone=True)
+
+
+def test_more_runs_are_under_way_once_machines_have_come(monkeypatch):
+    there = [HEAD]
+    monkeypatch.setattr(cluster, "machines", lambda: there)
+    monkeypatch.setattr(cluster, "room_when_grown", lambda need: 0)
+    monkeypatch.setattr(tuning, "ROOM_SECONDS", 0.0)
+    need = {"CPU": 1.0, "GPU": 1.0}
+    room, limited = tuning.Room(need, None), tuning.Room(need, 3)
+    assert (room(), limited()) == (2, 3)
+    there.append(LARGE)
+    assert (room(), limited()) == (2 * 4 + 2, 3)
+
+
 @pytest.fixture
 def model(tmp_path):
     return tiny_model(tmp_path / "model")
@@ -75,6 +130,13 @@ def seen(model, **differences):
 def test_a_machine_like_the_drivers_has_nothing_wrong(model):
     assert cluster._objections(seen(model), [model], set()) == []
     assert cluster._objections(seen(model, folder="own"), [model], set()) == []
+
+
+def test_versions_are_compared_by_name():
+    older, newer = "python 3.11.7, torch 2.13.0, numpy 2.4.6", "python 3.11.7, torch 2.13.0, peft 1"
+    assert cluster.other_versions(older, f"{newer}, numpy 2.4.6") == []
+    (text,) = cluster.other_versions(older, f"{newer}, numpy 2.5")
+    assert text.startswith("has numpy 2.4.6, the driver numpy 2.5")
 
 
 def test_another_version_is_named_with_the_drivers(model):
