@@ -30,6 +30,9 @@ def save(
         outcome: What it left.
         folder: Gets safetensors, configuration, tokenizer, `run.json` and a card.
         key: The run's, which only the rows could tell.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk; nothing partial is left.
     """
     run.cell.technique.merge(model)
     config: Any = model.config
@@ -37,15 +40,21 @@ def save(
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: number for number, name in enumerate(labels)}
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    partial.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(partial)  # type: ignore[operator]
-    loaded.processor.save_pretrained(partial)
     about = {"key": key, "dev": outcome.dev, **run.spec()}
-    (partial / "run.json").write_text(json.dumps(about, indent=1) + "\n")
-    (partial / "README.md").write_text(_card(run, outcome, key))
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(partial)  # type: ignore[operator]
+        loaded.processor.save_pretrained(partial)
+        (partial / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+        (partial / "README.md").write_text(_card(run, outcome, key))
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if "(os error " in str(error):  # safetensors and tokenizers, in Rust, have no OSError
+            raise OSError(str(error)) from error
+        raise
 
 
 class Shelf:
@@ -71,8 +80,9 @@ class Shelf:
         return None if self._keep == "none" else self._folder / run.key
 
     def settle(self, run: Run, outcome: Outcome) -> None:
-        """Discard what is no longer the best of its cell."""
-        if self._keep != "best" or outcome.outcome == "diverged":
+        """Discard what is no longer the best of its cell; a model that is not here beats none."""
+        here = (self._folder / run.key).is_dir()
+        if self._keep != "best" or outcome.outcome == "diverged" or not here:
             return
         dev = metric_named(run.cell.task.metric).oriented(outcome.dev)
         self._settle(run.cell.key, run.key, dev)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,24 @@ def test_a_saved_model_takes_the_place_of_what_was_there(tmp_path, runs, data, l
     names = {"model.safetensors", "config.json", "tokenizer.json", "run.json", "README.md"}
     assert names <= stored(folder)
     assert "left over" not in stored(folder)
+
+
+def test_a_model_that_cannot_be_written_leaves_what_was_there(tmp_path, runs, data, loaded):
+    outcome, model = train(runs[0].setting(PAIRS), data, loaded, CPU)
+    folder = tmp_path / runs[0].key
+    save(model, loaded, runs[0], outcome, folder, key=runs[0].key)
+    for name in ("model.safetensors", "tokenizer.json", "run.json"):  # by who writes it
+        (tmp_path / f".{runs[0].key}.{os.getpid()}" / name).mkdir(parents=True)  # is in the way
+        with pytest.raises(OSError, match="os error|Errno"):
+            save(model, loaded, runs[0], outcome, folder, key=runs[0].key)
+        assert stored(tmp_path) == {runs[0].key}, name
+
+
+def test_a_model_that_is_not_there_displaces_none(tmp_path, runs):
+    shelf = Shelf(tmp_path, "best")
+    arrive(shelf, runs[0])
+    shelf.settle(runs[1], Outcome("completed", dev=DEV[1]))  # its disk was full
+    assert stored(tmp_path) == {runs[0].key}
 
 
 def test_what_cannot_be_kept_is_said_before_anything_runs(task, model):
