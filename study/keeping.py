@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from study.metrics import metric_named
 from study.models import Loaded
-from study.study import Run, run_from
+from study.study import Run
 from study.train import Outcome
 
 Keep = Literal["none", "best", "all"]
@@ -60,20 +61,21 @@ def save(
 class Shelf:
     """The models that a study keeps, one folder per run, named by its key."""
 
-    def __init__(self, folder: Path, keep: Keep) -> None:
+    def __init__(self, folder: Path, keep: Keep, runs: Iterable[Run]) -> None:
         """Find what an earlier start of the study left.
 
         Args:
-            folder: Holds the models; on a cluster a folder that all machines share.
+            folder: Holds the models; on a cluster a folder that machines share.
             keep: Which.
+            runs: The study's. A model of another, such as one on rows that have changed since,
+                is left alone.
         """
         self._folder, self._keep = folder, keep
         self._best: dict[str, tuple[float, str]] = {}  # dev and run key by cell key
-        for found in sorted(folder.glob("*/run.json")) if keep == "best" else []:
-            about = json.loads(found.read_text())
-            cell = run_from(about).cell
-            dev = metric_named(cell.task.metric).oriented(about["dev"])
-            self._settle(cell.key, found.parent.name, dev)
+        known = {run.key: run for run in runs}
+        for found in folder.glob("*/run.json") if keep == "best" else ():
+            if run := known.get(found.parent.name):
+                self._settle(run, json.loads(found.read_text())["dev"])
 
     def place(self, run: Run) -> Path | None:
         """Where a run's model goes; None where none is kept."""
@@ -84,16 +86,15 @@ class Shelf:
         here = (self._folder / run.key).is_dir()
         if self._keep != "best" or outcome.outcome == "diverged" or not here:
             return
-        dev = metric_named(run.cell.task.metric).oriented(outcome.dev)
-        self._settle(run.cell.key, run.key, dev)
+        self._settle(run, outcome.dev)
 
-    def _settle(self, cell: str, key: str, dev: float) -> None:
+    def _settle(self, run: Run, dev: float) -> None:
         """Of equals the lowest key stays, so that the order of arrival does not matter."""
-        mine = (dev, key)
+        mine = (metric_named(run.cell.task.metric).oriented(dev), run.key)
         best, other = sorted(
-            (mine, self._best.get(cell, mine)), key=lambda found: (-found[0], found[1])
+            (mine, self._best.get(run.cell.key, mine)), key=lambda found: (-found[0], found[1])
         )
-        self._best[cell] = best
+        self._best[run.cell.key] = best
         if other[1] != best[1]:
             shutil.rmtree(self._folder / other[1], ignore_errors=True)
 

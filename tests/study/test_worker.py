@@ -65,7 +65,7 @@ def test_a_model_that_is_not_kept_is_told_once_and_tagged(runs, come, tmp_path, 
     tracking = SimpleNamespace(put=lambda entry, _: entries.append(entry), full=False)
     feed = Feed(runs, Progress(total=2, finished=0), keep_going=False)
     shared = SimpleNamespace(checkpoint=lambda key: Path(tmp_path, "checkpoints", key))
-    shelf = Shelf(tmp_path / "models", "best")
+    shelf = Shelf(tmp_path / "models", "best", runs)
     collect = Collect(feed, tracking, feed._progress, shelf, shared, Notice("s"))
     for run in runs:
         config, result = come(run, tmp_path / "absent")
