@@ -149,7 +149,8 @@ class Feed:
             return True
         self._progress.problems[run.name] = fault.reason
         errors = self._errors.setdefault(run.cell.key, [])
-        errors.append(fault.reason)
+        # What memory lacked differs from run to run, as does what torch says of it.
+        errors.append(fault.reason if fault.cause == "code" else fault.cause)
         repeated = Counter(errors).most_common(1)[0][1] >= SAME_ERRORS
         new = run.cell.key not in self._succeeded and run.cell.name not in self._progress.paused
         if repeated and new and not self._keep_going:

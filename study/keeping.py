@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from study.metrics import metric_named
 from study.models import Loaded
-from study.study import Run, run_from
+from study.study import Run
 from study.train import Outcome
 
 Keep = Literal["none", "best", "all"]
@@ -30,6 +31,9 @@ def save(
         outcome: What it left.
         folder: Gets safetensors, configuration, tokenizer, `run.json` and a card.
         key: The run's, which only the rows could tell.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk; nothing partial is left.
     """
     run.cell.technique.merge(model)
     config: Any = model.config
@@ -37,53 +41,60 @@ def save(
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: number for number, name in enumerate(labels)}
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    partial.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(partial)  # type: ignore[operator]
-    loaded.processor.save_pretrained(partial)
     about = {"key": key, "dev": outcome.dev, **run.spec()}
-    (partial / "run.json").write_text(json.dumps(about, indent=1) + "\n")
-    (partial / "README.md").write_text(_card(run, outcome, key))
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(partial)  # type: ignore[operator]
+        loaded.processor.save_pretrained(partial)
+        (partial / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+        (partial / "README.md").write_text(_card(run, outcome, key))
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if "(os error " in str(error):  # safetensors and tokenizers, in Rust, have no OSError
+            raise OSError(str(error)) from error
+        raise
 
 
 class Shelf:
     """The models that a study keeps, one folder per run, named by its key."""
 
-    def __init__(self, folder: Path, keep: Keep) -> None:
+    def __init__(self, folder: Path, keep: Keep, runs: Iterable[Run]) -> None:
         """Find what an earlier start of the study left.
 
         Args:
-            folder: Holds the models; on a cluster a folder that all machines share.
+            folder: Holds the models; on a cluster a folder that machines share.
             keep: Which.
+            runs: The study's. A model of another, such as one on rows that have changed since,
+                is left alone.
         """
         self._folder, self._keep = folder, keep
         self._best: dict[str, tuple[float, str]] = {}  # dev and run key by cell key
-        for found in sorted(folder.glob("*/run.json")) if keep == "best" else []:
-            about = json.loads(found.read_text())
-            cell = run_from(about).cell
-            dev = metric_named(cell.task.metric).oriented(about["dev"])
-            self._settle(cell.key, found.parent.name, dev)
+        known = {run.key: run for run in runs}
+        for found in folder.glob("*/run.json") if keep == "best" else ():
+            if run := known.get(found.parent.name):
+                self._settle(run, json.loads(found.read_text())["dev"])
 
     def place(self, run: Run) -> Path | None:
         """Where a run's model goes; None where none is kept."""
         return None if self._keep == "none" else self._folder / run.key
 
     def settle(self, run: Run, outcome: Outcome) -> None:
-        """Discard what is no longer the best of its cell."""
-        if self._keep != "best" or outcome.outcome == "diverged":
+        """Discard what is no longer the best of its cell; a model that is not here beats none."""
+        here = (self._folder / run.key).is_dir()
+        if self._keep != "best" or outcome.outcome == "diverged" or not here:
             return
-        dev = metric_named(run.cell.task.metric).oriented(outcome.dev)
-        self._settle(run.cell.key, run.key, dev)
+        self._settle(run, outcome.dev)
 
-    def _settle(self, cell: str, key: str, dev: float) -> None:
+    def _settle(self, run: Run, dev: float) -> None:
         """Of equals the lowest key stays, so that the order of arrival does not matter."""
-        mine = (dev, key)
+        mine = (metric_named(run.cell.task.metric).oriented(dev), run.key)
         best, other = sorted(
-            (mine, self._best.get(cell, mine)), key=lambda found: (-found[0], found[1])
+            (mine, self._best.get(run.cell.key, mine)), key=lambda found: (-found[0], found[1])
         )
-        self._best[cell] = best
+        self._best[run.cell.key] = best
         if other[1] != best[1]:
             shutil.rmtree(self._folder / other[1], ignore_errors=True)
 

@@ -29,7 +29,8 @@ class Parcel(NamedTuple):
         predictions: Per-example predictions, a Parquet file; empty where the run diverged.
         started: Unix time in seconds.
         ended: Unix time in seconds.
-        about: `device`, `host` and `versions` of the worker, and whether it `resumed` the run.
+        about: `device`, `host` and `versions` of the worker, whether it `resumed` the run, and why
+            its model is `not_kept`.
     """
 
     outcome: Outcome
@@ -40,7 +41,13 @@ class Parcel(NamedTuple):
 
 
 def packed(
-    outcome: Outcome, data: Prepared, *, started: float, ended: float, resumed: bool = False
+    outcome: Outcome,
+    data: Prepared,
+    *,
+    started: float,
+    ended: float,
+    resumed: bool = False,
+    not_kept: str = "",
 ) -> Parcel:
     """Pack what a run left, on the worker that ran it, or its last part."""
     about = {
@@ -48,6 +55,7 @@ def packed(
         "host": socket.gethostname(),
         "versions": versions(),
         **({"resumed": "true"} if resumed else {}),
+        **({"not_kept": not_kept} if not_kept else {}),
     }
     bare = replace(outcome, logits={})
     return Parcel(bare, predictions_of(outcome, data), started, ended, about)

@@ -116,7 +116,7 @@ def execute(
                     progress,
                     study=study,
                     shared=shared,
-                    shelf=Shelf(home.models(study.name), study.keep),
+                    shelf=Shelf(home.models(study.name), study.keep, tracking.stages.runs("final")),
                     notice=notice,
                     workers=options.workers,
                     verbose=options.verbose,

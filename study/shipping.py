@@ -34,7 +34,8 @@ def unpacked(model: Model, files: Mapping[str, Any], identity: str) -> Model:
         files: As `packed` returned them.
         identity: The checkpoint's fingerprint, which names the folder.
     """
-    place = Path(tempfile.gettempdir(), "study-checkpoints", identity)
+    mine = f"study-checkpoints-{os.getuid()}"  # a machine may have several users
+    place = Path(tempfile.gettempdir(), mine, identity)
     if not place.is_dir():
         partial = place.with_name(f".{identity}.{os.getpid()}")
         partial.mkdir(parents=True, exist_ok=True)  # a worker of this number was killed here

@@ -1,6 +1,7 @@
 """Ray Tune: a searcher hands out runs, warm workers do them, a callback takes the outcomes."""
 
 import json
+import logging
 import math
 import shutil
 import tempfile
@@ -27,6 +28,8 @@ from study.stages import Stages
 from study.study import Run, Study
 from study.tracking import Tracking
 from study.worker import Shared, Weights, Worker
+
+log = logging.getLogger(__name__)
 
 WAVE = 1000  # runs handed to one Tuner: its driver remembers every one until it ends
 ROOM_SECONDS = 5.0  # between two looks at how many runs the cluster holds
@@ -239,6 +242,7 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
     ) -> None:
         self._feed, self._tracking, self._progress = feed, tracking, progress
         self._shelf, self._shared, self._notice = shelf, shared, notice
+        self._said = False  # that a model is not kept
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -253,6 +257,8 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
             shutil.rmtree(self._shared.checkpoint(run.key), ignore_errors=True)
             if trial.config["keep"]:
                 self._shelf.settle(run, parcel.outcome)
+            if why := parcel.about.get("not_kept"):
+                self._not_kept(run, why)
             self._progress.finished += 1
             self._progress.seconds.append(parcel.ended - parcel.started)
             self._feed.succeeded(run, entry.record().dev)
@@ -282,6 +288,13 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
             self._notice.trouble("outbox", self._progress.trouble)
             time.sleep(FULL_SECONDS)
         self._progress.trouble = ""
+
+    def _not_kept(self, run: Run, why: str) -> None:
+        told = f"the model of {run.name} is not kept: {why}. `study export` can train it again"
+        if not self._said:  # a full disk would say it of every run; all of them have a tag
+            log.warning("%s. More like it have the tag `not_kept`.", told)
+        self._said = True
+        self._notice.trouble("models", told)
 
     def _lost(self, run: Run, fault: Fault) -> None:
         folder = self._shared.folder / PROBLEMS

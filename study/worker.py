@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import ray
 import torch
 from ray import tune
+from torch import nn
 
 from study import cluster
 from study.checkpoint import Checkpoints
@@ -26,7 +27,7 @@ from study.parcel import packed, versions
 from study.shipping import unpacked
 from study.spec import SpecError
 from study.study import Run, run_from
-from study.train import train
+from study.train import Outcome, train
 from study.watchdog import Watchdog
 
 KEPT_MODELS = 2  # checkpoints a worker keeps in memory; runs come seed by seed over all models
@@ -54,7 +55,7 @@ class Shared:
         versions: The driver's, where workers may be on other machines; else empty.
         weights: By model, likewise.
         gpus: Share of a GPU per run; 0 trains on the CPU.
-        folder: The study's own; on a cluster one that all machines share.
+        folder: The study's own; a machine that lacks it saves no run's place and keeps no model.
         checkpoint_seconds: From one save of a run's place to the next.
         hang_seconds: Without progress, after which a worker ends itself.
     """
@@ -121,11 +122,12 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
                 outcome, model = train(
                     run.setting(data.kind), data.splits, loaded, self._device, checkpoints
                 )
+                not_kept = ""
                 if self._config["keep"] and outcome.outcome == "completed":
-                    folder = Path(self._config["keep"])  # named by the run's key
-                    if not shared.folder.is_dir():
-                        raise OSError(f"{socket.gethostname()} does not share {shared.folder}")
-                    save(model, loaded, run, outcome, folder, key=folder.name)
+                    try:
+                        self._keep(model, loaded, run, outcome)
+                    except OSError as error:  # the outcome is whole: `study export` trains again
+                        not_kept = f"{type(error).__name__}: {error}"
         except torch.AcceleratorError:
             raise  # the device's context is lost with it: Tune starts another process
         except Exception as error:  # told to the driver; the process is sound for the next run
@@ -136,8 +138,16 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             reason = f"{type(error).__name__}: {error}"
             return {"done": True, "fault": Fault(cause, reason, traceback.format_exc())}
         resumed, ended = checkpoints.resumed, time.time()
-        parcel = packed(outcome, data, started=started, ended=ended, resumed=resumed)
+        parcel = packed(
+            outcome, data, started=started, ended=ended, resumed=resumed, not_kept=not_kept
+        )
         return {"done": True, "parcel": parcel}
+
+    def _keep(self, model: nn.Module, loaded: Loaded, run: Run, outcome: Outcome) -> None:
+        folder = Path(self._config["keep"])  # named by the run's key
+        if not self._shared.folder.is_dir():  # a machine that came late
+            raise OSError(f"{socket.gethostname()} does not share {self._shared.folder}")
+        save(model, loaded, run, outcome, folder, key=folder.name)
 
     def _checkpoints(self, watchdog: Watchdog) -> Checkpoints:
         """Where the run is saved on the way; the driver clears it when the outcome is safe."""

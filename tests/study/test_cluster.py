@@ -182,6 +182,15 @@ def test_a_checkpoint_travels_whole(model, tmp_path, monkeypatch):
     assert shipping.unpacked(model, {}, model.identity()) == there  # written once
 
 
+def test_users_of_one_machine_unpack_apart(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipping.tempfile, "gettempdir", lambda: str(tmp_path / "there"))
+    places = []
+    for user in (1000, 1001):
+        monkeypatch.setattr(shipping.os, "getuid", lambda user=user: user)
+        places.append(shipping.unpacked(model, shipping.packed(model), "id").folder().parent)
+    assert places[0] != places[1]
+
+
 def test_a_checkpoint_from_the_hub_does_not_travel(model):
     assert not shipping.is_local(model.replace(checkpoint="google/bert_uncased_L-2"))
     assert shipping.is_local(model)

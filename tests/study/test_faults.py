@@ -103,6 +103,20 @@ def test_a_run_out_of_memory_comes_last_and_alone(runs):
     assert feed.alone(first)
 
 
+def test_a_cell_that_never_fits_is_paused_whatever_torch_says_of_each_run(runs):
+    feed, progress = fed(runs)
+    for number in range(2 * len(runs)):
+        feed.failed(feed.next(), Fault("memory", f"Tried to allocate {number} MiB", ""))
+    assert progress.paused == [runs[0].cell.name]
+
+
+def test_other_errors_of_the_code_pause_no_cell(runs):
+    feed, progress = fed(runs)
+    for number in range(len(runs)):
+        feed.failed(feed.next(), Fault("code", f"KeyError: {number}", ""))
+    assert progress.paused == []
+
+
 def test_a_run_whose_machine_was_lost_comes_first_and_as_before(runs):
     feed, _ = fed(runs)
     first = feed.next()

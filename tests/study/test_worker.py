@@ -1,0 +1,75 @@
+"""A worker in this process, and what the driver makes of its word."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("ray")
+
+from study import Recipe, Standard, Study, cluster  # noqa: E402
+from study.feed import Feed, Progress  # noqa: E402
+from study.keeping import Shelf  # noqa: E402
+from study.notice import Notice  # noqa: E402
+from study.tuning import Collect  # noqa: E402
+from study.worker import Shared, Worker  # noqa: E402
+
+
+@pytest.fixture
+def runs(task, model):
+    return Study(
+        name="s",
+        tasks=[task],
+        models=[model],
+        recipe=Recipe(lr=1e-2, epochs=1, batch_size=8, max_length=32),
+        techniques=[Standard()],
+        seeds=range(2),
+    ).runs()
+
+
+@pytest.fixture
+def come(runs, prepared, monkeypatch, tmp_path):
+    """The result of a run whose model is to be kept, as a worker sends it; without a cluster."""
+    monkeypatch.setattr(cluster.ray, "get", lambda reference: reference)
+    monkeypatch.setattr(cluster.ray, "get_runtime_context", lambda: SimpleNamespace(get_job_id=str))
+    monkeypatch.setattr(cluster, "_internal_kv_get", lambda key: None)
+
+    def result(run, folder):
+        shared = Shared({run.data_key: prepared}, "", {}, 0, folder, 600.0, 600.0)
+        keep = str(tmp_path / "models" / run.key)
+        spec = json.dumps(run.spec())
+        config = {"key": run.key, "cell": run.cell.name, "spec": spec, "keep": keep}
+        worker = Worker.__new__(Worker)  # what Tune adds is not asked for
+        worker.setup(config, shared=shared)
+        return config, worker.step()
+
+    return result
+
+
+def test_a_run_whose_model_cannot_be_written_keeps_its_outcome(runs, come, tmp_path):
+    (tmp_path / "models").touch()  # no folder can be made there
+    parcel = come(runs[0], tmp_path)[1]["parcel"]
+    assert parcel.outcome.outcome == "completed"
+    assert parcel.about["not_kept"].startswith("NotADirectoryError: ")
+
+
+def test_a_late_machine_that_lacks_the_folder_keeps_the_outcome(runs, come, tmp_path):
+    parcel = come(runs[0], tmp_path / "absent")[1]["parcel"]
+    assert "does not share" in parcel.about["not_kept"]
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_model_that_is_not_kept_is_told_once_and_tagged(runs, come, tmp_path, caplog):
+    entries = []
+    tracking = SimpleNamespace(put=lambda entry, _: entries.append(entry), full=False)
+    feed = Feed(runs, Progress(total=2, finished=0), keep_going=False)
+    shared = SimpleNamespace(checkpoint=lambda key: Path(tmp_path, "checkpoints", key))
+    shelf = Shelf(tmp_path / "models", "best", runs)
+    collect = Collect(feed, tracking, feed._progress, shelf, shared, Notice("s"))
+    for run in runs:
+        config, result = come(run, tmp_path / "absent")
+        collect.on_trial_result(1, [], SimpleNamespace(config=config), result)
+    assert all("does not share" in entry.tags["not_kept"] for entry in entries)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"the model of {runs[0].name} is not kept: OSError: ")
