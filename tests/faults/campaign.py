@@ -213,8 +213,10 @@ def disk_full(round: Round) -> None:
     """The shared disk is full for a while."""
     round.moment()
     ballast = STORAGE / "ballast"
-    subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=1M"], capture_output=True)
-    assert shutil.disk_usage(STORAGE).free == 0
+    for size in ("1M", "4k"):  # what is left after the large pieces, too
+        words = ["dd", "if=/dev/zero", f"of={ballast}", f"bs={size}", "oflag=append"]
+        subprocess.run([*words, "conv=notrunc"], capture_output=True)
+    assert shutil.disk_usage(STORAGE).free < 100_000
     time.sleep(round.dice.uniform(8, 15))
     ballast.unlink()
     round.told = "stay in memory|cannot take more|No space left"
