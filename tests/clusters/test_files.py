@@ -1,8 +1,10 @@
 """The cluster files fit the programs that read them, and name only what is there."""
 
 import copy
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -94,8 +96,19 @@ def test_slurm_gives_each_node_one_task_and_the_study_its_file():
     assert "#SBATCH --ntasks-per-node=1" in text
     start, driver = text.rpartition("srun ")[2].split(" -- ")
     assert driver.split() == ["study", "run", '"$@"']
+    # Ray starts as many runs as it is told of cores; the step must have them.
+    assert start.count('"$SLURM_CPUS_PER_TASK"') == 2
+    assert '--cpus-per-task="$SLURM_CPUS_PER_TASK"' in start
     # Ray sets these itself, and refuses them.
     assert not re.findall(r"--(head|port|node-ip-address|block)\b", start)
+
+
+def test_slurm_gives_slow_machines_time_to_start():
+    (name,) = re.findall(r"export (RAY_SYMMETRIC\w+)=300", (ROOT / "clusters/slurm.sh").read_text())
+    code = "from ray.scripts import symmetric_run as run; print(run.CLUSTER_WAIT_TIMEOUT)"
+    environment = {**os.environ, name: "300"}
+    said = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert said.strip() == "300"
 
 
 def test_kuberay_retries_are_stated_and_the_token_is_on():
