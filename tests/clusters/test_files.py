@@ -153,6 +153,34 @@ def test_kuberay_pods_find_storage_and_mlflow():
         assert documents["PersistentVolumeClaim"]["metadata"]["name"] in claims
 
 
+def test_kuberay_pods_may_write_to_the_volume_they_share():
+    documents = kubernetes()
+    cluster = documents["RayJob"]["spec"]["rayClusterSpec"]
+    groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    pods = [group["template"]["spec"] for group in (documents["Deployment"]["spec"], *groups)]
+    assert [pod["securityContext"] for pod in pods] == [{"fsGroup": 100}] * 3  # the image's
+
+
+def test_kuberay_lets_only_ray_clusters_reach_mlflow():
+    documents = kubernetes()
+    spec = documents["NetworkPolicy"]["spec"]
+    server = documents["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert spec["podSelector"] == {"matchLabels": server}
+    assert spec["policyTypes"] == ["Ingress"]
+    clusters = {"matchExpressions": [{"key": "ray.io/cluster", "operator": "Exists"}]}
+    ports = documents["Service"]["spec"]["ports"]
+    assert spec["ingress"] == [{"from": [{"podSelector": clusters}], "ports": ports}]
+
+
+def test_kuberay_tells_the_driver_how_far_the_cluster_can_grow():
+    cluster = kubernetes()["RayJob"]["spec"]["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    gpus = int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    variables = {each["name"]: each["value"] for each in head["env"]}
+    assert int(variables["STUDY_ROOM"]) == group["maxReplicas"] * gpus
+
+
 def test_images_have_the_ray_that_is_pinned():
     pinned = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert pinned is not None
