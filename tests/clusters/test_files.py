@@ -190,7 +190,16 @@ def test_images_have_the_ray_that_is_pinned():
 
 
 @pytest.mark.parametrize("name", ["clusters/node.sh", "clusters/Dockerfile"])
-def test_extras_that_nodes_install_exist(name):
+def test_extras_that_nodes_install_exist_and_are_pinned(name):
     (asked,) = re.findall(r"\[(minilm[\w,]*)\]", (ROOT / name).read_text())
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(asked.split(",")) <= set(extras["optional-dependencies"])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert set(asked.split(",")) == {"minilm", "hub", "postgres", "aws"}  # a task may name the hub
+    needed = {re.split("[<>=]", each)[0] for extra in asked.split(",") for each in extras[extra]}
+    pinned = re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert needed <= set(pinned)  # all nodes have the same
+
+
+@pytest.mark.parametrize("name", [*LAUNCHED, "clusters/kuberay.yaml", "clusters/slurm.sh"])
+def test_what_a_user_changes_says_so(name):
+    assert "CHANGE" in (ROOT / name).read_text()
