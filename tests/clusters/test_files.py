@@ -86,6 +86,22 @@ def test_machines_come_from_none_and_the_head_does_no_runs():
     assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
 
 
+def test_a_new_machine_that_updates_itself_is_waited_for(tmp_path):
+    busy = f'cd {tmp_path}; echo "$*" >>asked; [ -e again ] || {{ touch again; exit 100; }}'
+    programs = {"mountpoint": "true", "sleep": "true", "sudo": busy}
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    mount = read("cluster.yaml")["setup_commands"][0].replace("/sbin/mount.nfs4", "/none")
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", mount], env=path, check=True)
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "apt-get -qq update",
+        "apt-get -qq update",
+        "apt-get -qq -o DPkg::Lock::Timeout=300 install -y nfs-common",
+    ]
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_bash_reads_the_script(name):
     subprocess.run(["bash", "-n", str(ROOT / name)], check=True)
