@@ -2,7 +2,8 @@
 # Makes a machine a node of a cluster. The cluster files call it; each step can be done again.
 #
 #   node.sh environment DIR  what every shell and worker on this machine finds; DIR is the folder
-#                            that all nodes share, and becomes STUDY_HOME
+#                            that all nodes share, and becomes STUDY_HOME. STUDY_PORT, if set, is
+#                            MLflow's port from then on, where 5000 is taken
 #   node.sh install          Python and this project, at the versions of constraints.txt, into .venv
 #   node.sh serve STORE      an MLflow server on loopback, started again when it ends; STORE is
 #                            sqlite:////path/to/mlflow.db or postgresql+psycopg2://user@host/database
@@ -14,7 +15,8 @@
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 server=~/.study-mlflow.$(hostname) # its lock, with the process group inside, and its log
-health=http://127.0.0.1:5000/health
+port=${STUDY_PORT:-5000}
+health=http://127.0.0.1:$port/health
 patience=120 # seconds; a file server keeps the locks of a machine that died for 90
 
 environment() {
@@ -28,7 +30,7 @@ environment() {
   cat >~/.study_env <<END
 export PATH="$project/.venv/bin:\$PATH"
 export STUDY_HOME="$shared" STUDY_DATA="$shared/data" HF_HOME="$shared/huggingface"
-export MLFLOW_TRACKING_URI=http://127.0.0.1:5000  # on the head, where the driver runs
+export STUDY_PORT=$port MLFLOW_TRACKING_URI=http://127.0.0.1:$port  # on the head, where the driver runs
 export RAY_ADDRESS=auto RAY_AUTH_MODE=token
 END
   # Ray's shells are interactive login shells, so they read this file.
@@ -41,7 +43,7 @@ install() {
   # A Python of its own, because Ray wants the same one on all nodes.
   "$uv" venv --quiet --allow-existing --python 3.11.14 "$project/.venv"
   "$uv" pip install --quiet --python "$project/.venv" --constraint "$project/constraints.txt" \
-    --editable "$project[minilm,postgres,aws]"
+    --editable "$project[minilm,hub,postgres,aws]"
 }
 
 answers() {
@@ -84,16 +86,16 @@ serve() {
       tail -c 4000000 "$1.log" >"$1.cut" && mv "$1.cut" "$1.log"
       began=$SECONDS
       mlflow server --backend-store-uri "$2" --artifacts-destination "$STUDY_HOME/artifacts" \
-        --host 127.0.0.1 --port 5000 --allowed-hosts "localhost:*,127.0.0.1:*" --workers 1 \
+        --host 127.0.0.1 --port "$3" --allowed-hosts "localhost:*,127.0.0.1:*" --workers 1 \
         --uvicorn-opts "--log-level warning" >>"$1.log" 2>&1 9>&-
       ((SECONDS - began < 60)) || wait=2
       sleep $wait
       wait=$((wait < 16 ? 2 * wait : 30))
-    done' mlflow-server "$server" "$store" >/dev/null 2>&1 </dev/null &
+    done' mlflow-server "$server" "$store" "$port" >/dev/null 2>&1 </dev/null &
   for _ in {1..60}; do
     if answers; then
       echo "MLflow is served on this machine's loopback. To browse it from yours:"
-      echo "  ssh -N -L 5000:127.0.0.1:5000 $(id -un)@THIS_MACHINE    then http://127.0.0.1:5000"
+      echo "  ssh -N -L 5000:127.0.0.1:$port $(id -un)@THIS_MACHINE    then http://127.0.0.1:5000"
       return
     fi
     sleep 1
@@ -106,15 +108,15 @@ serve() {
 
 stop() {
   # Whoever holds the lock wrote its number into it.
-  [[ -f $server.lock ]] || return 0
-  if ! flock --nonblock "$server.lock" true; then
+  if [[ -f $server.lock ]] && ! flock --nonblock "$server.lock" true; then
     kill -- -"$(<"$server.lock")"
   fi
   for _ in {1..50}; do
     answers || return 0
     sleep 0.2
   done
-  echo "something else answers at $health; end it first" >&2
+  echo "$(hostname): something else answers at $health. End it first, or take another port:" \
+    "STUDY_PORT=5001 before \`node.sh environment\`." >&2
   exit 1
 }
 

@@ -1,8 +1,10 @@
 """The cluster files fit the programs that read them, and name only what is there."""
 
 import copy
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,22 @@ def test_machines_come_from_none_and_the_head_does_no_runs():
     assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
 
 
+def test_a_new_machine_that_updates_itself_is_waited_for(tmp_path):
+    busy = f'cd {tmp_path}; echo "$*" >>asked; [ -e again ] || {{ touch again; exit 100; }}'
+    programs = {"mountpoint": "true", "sleep": "true", "sudo": busy}
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    mount = read("cluster.yaml")["setup_commands"][0].replace("/sbin/mount.nfs4", "/none")
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", mount], env=path, check=True)
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "apt-get -qq update",
+        "apt-get -qq update",
+        "apt-get -qq -o DPkg::Lock::Timeout=300 install -y nfs-common",
+    ]
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_bash_reads_the_script(name):
     subprocess.run(["bash", "-n", str(ROOT / name)], check=True)
@@ -94,8 +112,19 @@ def test_slurm_gives_each_node_one_task_and_the_study_its_file():
     assert "#SBATCH --ntasks-per-node=1" in text
     start, driver = text.rpartition("srun ")[2].split(" -- ")
     assert driver.split() == ["study", "run", '"$@"']
+    # Ray starts as many runs as it is told of cores; the step must have them.
+    assert start.count('"$SLURM_CPUS_PER_TASK"') == 2
+    assert '--cpus-per-task="$SLURM_CPUS_PER_TASK"' in start
     # Ray sets these itself, and refuses them.
     assert not re.findall(r"--(head|port|node-ip-address|block)\b", start)
+
+
+def test_slurm_gives_slow_machines_time_to_start():
+    (name,) = re.findall(r"export (RAY_SYMMETRIC\w+)=300", (ROOT / "clusters/slurm.sh").read_text())
+    code = "from ray.scripts import symmetric_run as run; print(run.CLUSTER_WAIT_TIMEOUT)"
+    environment = {**os.environ, name: "300"}
+    said = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert said.strip() == "300"
 
 
 def test_kuberay_retries_are_stated_and_the_token_is_on():
@@ -140,6 +169,34 @@ def test_kuberay_pods_find_storage_and_mlflow():
         assert documents["PersistentVolumeClaim"]["metadata"]["name"] in claims
 
 
+def test_kuberay_pods_may_write_to_the_volume_they_share():
+    documents = kubernetes()
+    cluster = documents["RayJob"]["spec"]["rayClusterSpec"]
+    groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    pods = [group["template"]["spec"] for group in (documents["Deployment"]["spec"], *groups)]
+    assert [pod["securityContext"] for pod in pods] == [{"fsGroup": 100}] * 3  # the image's
+
+
+def test_kuberay_lets_only_ray_clusters_reach_mlflow():
+    documents = kubernetes()
+    spec = documents["NetworkPolicy"]["spec"]
+    server = documents["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert spec["podSelector"] == {"matchLabels": server}
+    assert spec["policyTypes"] == ["Ingress"]
+    clusters = {"matchExpressions": [{"key": "ray.io/cluster", "operator": "Exists"}]}
+    ports = documents["Service"]["spec"]["ports"]
+    assert spec["ingress"] == [{"from": [{"podSelector": clusters}], "ports": ports}]
+
+
+def test_kuberay_tells_the_driver_how_far_the_cluster_can_grow():
+    cluster = kubernetes()["RayJob"]["spec"]["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    gpus = int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    variables = {each["name"]: each["value"] for each in head["env"]}
+    assert int(variables["STUDY_ROOM"]) == group["maxReplicas"] * gpus
+
+
 def test_images_have_the_ray_that_is_pinned():
     pinned = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert pinned is not None
@@ -149,7 +206,16 @@ def test_images_have_the_ray_that_is_pinned():
 
 
 @pytest.mark.parametrize("name", ["clusters/node.sh", "clusters/Dockerfile"])
-def test_extras_that_nodes_install_exist(name):
+def test_extras_that_nodes_install_exist_and_are_pinned(name):
     (asked,) = re.findall(r"\[(minilm[\w,]*)\]", (ROOT / name).read_text())
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(asked.split(",")) <= set(extras["optional-dependencies"])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert set(asked.split(",")) == {"minilm", "hub", "postgres", "aws"}  # a task may name the hub
+    needed = {re.split("[<>=]", each)[0] for extra in asked.split(",") for each in extras[extra]}
+    pinned = re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert needed <= set(pinned)  # all nodes have the same
+
+
+@pytest.mark.parametrize("name", [*LAUNCHED, "clusters/kuberay.yaml", "clusters/slurm.sh"])
+def test_what_a_user_changes_says_so(name):
+    assert "CHANGE" in (ROOT / name).read_text()

@@ -42,7 +42,7 @@ class Machines:
             program.write_text(f"#!/usr/bin/env bash\n{text}\n")
             program.chmod(0o755)
 
-    def on(self, machine: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def on(self, machine: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         home = self.folder / machine
         home.mkdir(exist_ok=True)
         environment = {
@@ -51,6 +51,7 @@ class Machines:
             "STUDY_HOME": str(self.folder),
             "FOLDER": str(self.folder),
             "MACHINE": machine,
+            **variables,
         }
         return subprocess.run(
             ["bash", str(NODE), *words],
@@ -99,6 +100,30 @@ def test_who_serves_already_starts_anew(machines, tmp_path):
     for _ in range(2):
         assert machines.on("first", "serve", f"sqlite:///{tmp_path}/mlflow.db").returncode == 0
     assert machines.serves("first") == 2
+
+
+def test_a_strangers_server_is_not_taken_for_ones_own(machines, tmp_path):
+    machines.provide(sleep="exit")
+    (tmp_path / "answers-first").touch()
+    done = machines.on("first", "serve", "postgresql+psycopg2://me@host/mlflow")
+    assert done.returncode == 1
+    assert "first: something else answers at http://127.0.0.1:5000/health" in done.stderr
+    assert machines.serves("first") == 0
+
+
+def test_where_the_port_is_taken_another_serves_and_every_shell_knows_it(machines, tmp_path):
+    machines.provide(mlflow=f'echo "$@" >"$FOLDER/asked"\n{SERVES}')
+    token = tmp_path / "first" / ".ray" / "auth_token"
+    token.parent.mkdir(parents=True)
+    token.touch()
+    assert machines.on("first", "environment", str(tmp_path), STUDY_PORT="5001").returncode == 0
+    found = ". ~/.study_env && echo $MLFLOW_TRACKING_URI $STUDY_PORT"
+    home = {**os.environ, "HOME": str(tmp_path / "first")}
+    said = subprocess.check_output(["bash", "-c", found], env=home, text=True).split()
+    assert said == ["http://127.0.0.1:5001", "5001"]
+    store = "postgresql+psycopg2://me@host/mlflow"
+    assert "127.0.0.1:5001" in machines.on("first", "serve", store, STUDY_PORT=said[1]).stdout
+    assert "--port 5001" in (tmp_path / "asked").read_text()
 
 
 def test_a_machine_that_comes_next_waits_for_the_end_of_the_one_before(machines, tmp_path):

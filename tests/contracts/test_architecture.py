@@ -101,18 +101,9 @@ CORE = [
 ]
 
 
-DRIVER = [
-    "tracking",
-    "ledger",
-    "store",
-    "lease",
-    "sync",
-    "gc",
-    "runner",
-    "tuning",
-    "cluster",
-    "shipping",
-]
+def below_the_command_line() -> list[str]:
+    joining = ("study/cli.py", "study/ending.py", "study/commands/")
+    return sorted(f for f in map(str, Path("study").rglob("*.py")) if not f.startswith(joining))
 
 
 @pytest.mark.parametrize(
@@ -122,13 +113,15 @@ DRIVER = [
         (
             [f"study/{name}.py" for name in CORE]
             + [str(p) for room in ("kinds", "tasks") for p in Path("study", room).glob("*.py")],
-            {"ray", "mlflow", "analysis", "search_spaces"},
+            {"ray", "mlflow", "optuna", "search_spaces"},
         ),
         (
             ["study/train.py", "study/fitting.py"],
             {"study.techniques.standard", "study.techniques.TECHNIQUES"},
         ),
-        ([f"study/{name}.py" for name in DRIVER], {"analysis"}),
+        (below_the_command_line(), {"analysis"}),
+        (["study/stages.py"], {"ray", "mlflow"}),
+        (["study/cluster.py", "study/shipping.py"], {"mlflow"}),
         (sorted(map(str, Path("analysis").rglob("*.py"))), {"torch", "ray", "study"}),
         (sorted(map(str, Path("analysis/statistics").glob("*.py"))), {"pandas", "matplotlib"}),
         (sorted(map(str, Path("search_spaces").glob("*.py"))), {"torch", "study"}),
