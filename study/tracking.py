@@ -287,10 +287,28 @@ class Tracking:
                 self._closing.wait(RETRY_SECONDS if self.trouble else 0.05)
 
     def _drain(self) -> int:
+        moved = 0
+        while True:
+            full = self._put_unwritten()
+            sent = self._send_waiting()  # even where the disk is full: what leaves makes room
+            moved += sent
+            if full is None:
+                return moved
+            if not sent:
+                raise full
+
+    def _put_unwritten(self) -> OSError | None:
+        """Put what is in memory on the disk; gives the error where that is still full."""
         while self._unwritten:
-            self.outbox.put(*self._unwritten[0])
+            try:
+                self.outbox.put(*self._unwritten[0])
+            except OSError as error:
+                return error
             with self._lock:
                 self._unwritten.pop(0)
+        return None
+
+    def _send_waiting(self) -> int:
         keys = self.outbox.keys()
         self._make_cells()  # a cell is asked for before its runs come, so its parent is there now
         self._stuck = {key: why for key, why in self._stuck.items() if key in keys}
