@@ -45,13 +45,18 @@ class Ending:
         print("\nnothing was started")
         return 0
 
-    def nothing_to_run(self) -> int:
-        """The end of a study that is done."""
+    def nothing_to_run(self, waiting: int) -> int:
+        """The end of a study whose runs are all finished: 1 where some still wait, else 0."""
+        _tell_waiting(waiting)
+        code = 1 if waiting else 0
         if self.as_json:
-            return self._json(missing=0)
+            self._json(missing=0, waiting=waiting)
+            return code
         print("nothing to run")
+        if code:
+            print(f"resume:  {typed()}")
         tell_next(self.name)
-        return 0
+        return code
 
     def ended(self, progress: Progress, *, lost: int, waiting: int, home: Home) -> int:
         """The end of a study that ran: 1 where runs are missing or wait, else 0."""
@@ -63,8 +68,7 @@ class Ending:
             complain(f"paused {name}: the same error in its first runs; --keep-going goes on")
         if progress.traces and progress.problems:
             complain(f"tracebacks: {near(progress.traces)}")
-        if waiting:
-            complain(f"{waiting} finished runs wait in the outbox; the next start sends them.")
+        _tell_waiting(waiting)
         code = 1 if lost or waiting else 0
         if self.as_json:
             self._json(
@@ -102,6 +106,11 @@ class Ending:
 def complain(text: object) -> None:
     """Say something that is not the answer."""
     print(text, file=sys.stderr)
+
+
+def _tell_waiting(waiting: int) -> None:
+    if waiting:
+        complain(f"{waiting} finished runs wait in the outbox; the next start sends them.")
 
 
 def _tables(name: str, home: Home) -> None:

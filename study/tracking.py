@@ -85,8 +85,8 @@ class Tracking:
             self._status = {place: run.info.status for place, run in self._ledger.cells.items()}
             self._problems: dict[Place, str] = {}  # why runs are missing
             self._new: list[Asked] = []  # cells whose parents are still to be made
-            scores = {key: record.dev for key, record in self.records.items()}
-            scores |= {entry.key: entry.record().dev for entry in waiting(self.outbox.folder)}
+            self._came = {e.key: e.record() for e in waiting(self.outbox.folder)}
+            scores = {key: record.dev for key, record in self.finished.items()}
             self.stages = Stages(study, scores)
             self.ask(self.stages.asked)
             self._tidy(study.name)
@@ -103,6 +103,14 @@ class Tracking:
     def records(self) -> Mapping[str, Record]:
         """What is in MLflow, by key."""
         return self._ledger.records
+
+    @property
+    def finished(self) -> dict[str, Record]:
+        """What need not run again, by key: what is in MLflow, and what earlier starts left to send.
+
+        A copy: the thread goes on writing.
+        """
+        return {**self._came, **self.records}
 
     @property
     def full(self) -> bool:
@@ -352,6 +360,7 @@ class Tracking:
 
     def _set_aside(self, key: str, reason: str) -> bool:
         place = self.outbox.refuse(key, reason)
+        self._came.pop(key, None)
         log.error("%s. It is in %s.", reason, place)
         return False
 

@@ -71,11 +71,11 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
         held.callback(tracking.release)
         stages = tracking.stages
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
-        seen = {key: (record.cell, record.seconds) for key, record in tracking.records.items()}
+        seen = {key: (record.cell, record.seconds) for key, record in tracking.finished.items()}
         missing = _announced(study, stages, runs, seen, arguments, later=later)
         if not missing:
-            tracking.close(0.0)
-            return Ending(study.name, len(runs), as_json=arguments.json).nothing_to_run()
+            waiting = tracking.close(0.0)
+            return Ending(study.name, len(runs), as_json=arguments.json).nothing_to_run(waiting)
         options = Options(
             source=Path(source),
             address=arguments.address,
@@ -96,10 +96,10 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
                 wanted=wanted,
             )
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
-        waiting = {*(tracking.waiting or [])} & {run.key for run in runs}
-        lost = [run for run in runs if run.key not in tracking.records.keys() | waiting]
+        held_up = {*(tracking.waiting or [])} & {run.key for run in runs}
+        lost = [run for run in runs if run.key not in tracking.finished.keys() | held_up]
     ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
-    return ending.ended(progress, lost=len(lost) + later, waiting=len(waiting), home=home)
+    return ending.ended(progress, lost=len(lost) + later, waiting=len(held_up), home=home)
 
 
 def status(arguments: argparse.Namespace) -> int:
