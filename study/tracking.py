@@ -221,7 +221,8 @@ class Tracking:
             self._until = until
             if not self._closing.is_set():
                 self._closing.set()
-                whole = {place for place, is_ in self._status.items() if is_ == "FINISHED"}
+                known = list(self._status.items())  # the thread may be adding to it
+                whole = {place for place, is_ in known if is_ == "FINISHED"}
                 self._stale |= self._wanted.keys() - whole
 
     # --- writing ---

@@ -277,6 +277,21 @@ def test_the_outbox_is_listed_while_it_is_emptied(home, study, outcomes, prepare
     assert box.keys() == []
 
 
+def test_a_study_ends_while_the_status_of_a_cell_is_written(home, study):
+    """The end went over the cells while the thread added one."""
+    tracking = opened(home, study)
+
+    class Meanwhile(str):
+        def __eq__(self, other):
+            tracking._status["another", "final"] = "RUNNING"
+            return False
+
+        __hash__ = str.__hash__
+
+    tracking._status[tracking.stages.asked[0].place] = Meanwhile("RUNNING")
+    assert tracking.close(20) == 0
+
+
 def test_an_entry_that_mlflow_never_takes_blocks_nothing(home, study, outcomes, prepared, caplog):
     runs = list(outcomes)
     tracking = opened(home, study)
