@@ -76,6 +76,10 @@ COLUMNS = [
 ]
 
 
+class NoAnswer(LookupError):
+    """A tracking server does not answer as it should, so nobody knows what it has."""
+
+
 class _Long(NamedTuple):
     """An experiment as long tables; `run` is MLflow's run id."""
 
@@ -437,7 +441,7 @@ def _each_experiment(uri: str) -> Iterable[Any]:
             page = client.search_experiments(page_token=token)
         except MlflowException as error:
             told = _shown(f"MLflow at {uri} does not answer as it should: {error}")
-            raise LookupError(told.splitlines()[0]) from error
+            raise NoAnswer(told.splitlines()[0]) from error
         yield from page
         token = page.token
         if not token:

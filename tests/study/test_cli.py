@@ -92,6 +92,17 @@ def test_both_stages_are_counted_before_anything_starts(tuned, capsys):
     assert json.loads(out)["stages"] == {"tune": 36, "final": 6}
 
 
+@pytest.mark.parametrize("words", [["run", "--dry-run"], ["plan"]])
+def test_a_server_that_does_not_answer_is_not_a_study_without_runs(
+    words, write, capsys, monkeypatch
+):
+    file = write()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    code, out, err = said(capsys, words[0], file, *words[1:])
+    assert (code, out) == (2, "")
+    assert "MLflow at http://127.0.0.1:9 does not answer as it should" in err
+
+
 def test_only_chooses_runs(write, capsys):
     file = write()
     _, out, _ = said(
