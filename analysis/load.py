@@ -14,7 +14,7 @@ from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 import pandas as pd
 import sqlalchemy as sa
@@ -478,12 +478,15 @@ def _history(study: str, uri: str, runs: list[str]) -> pd.DataFrame:
 
 
 def _query(uri: str, query: str, **values: Any) -> pd.DataFrame:
+    address: str | sa.URL = uri
     if uri.startswith("sqlite:///") and "mode=" not in uri:
         file = Path(uri.removeprefix("sqlite:///"))
         if not file.exists():
             raise LookupError(f"no store at {file}; run a study first, or name another folder")
-        uri = f"sqlite:///file:{file}?mode=rw&uri=true"  # never creates a file
-    engine = sa.create_engine(uri)
+        # Never creates a file.
+        how = {"mode": "rw", "uri": "true"}
+        address = sa.URL.create("sqlite", database=f"file:{quote(str(file))}", query=how)
+    engine = sa.create_engine(address)
     try:
         with engine.connect() as connection:
             return pd.read_sql_query(sa.text(query), connection, params=values)

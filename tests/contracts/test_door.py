@@ -17,7 +17,7 @@ from study.outbox import Entry, Outbox
 from study.parcel import entry_of, packed
 from study.spec import SpecError
 from study.stages import Asked
-from study.store import StoreGone
+from study.store import Store, StoreGone
 from study.study import Configuration, run_from
 from study.tracking import Tracking
 from study.train import train
@@ -210,6 +210,16 @@ def test_a_diverged_run_has_no_scores(home, study, outcomes, prepared):
     row = load_runs("door", home.uri).set_index("key").loc[run.key]
     assert row["outcome"] == "diverged"
     assert math.isnan(row["dev"])
+
+
+@pytest.mark.parametrize("name", ["C#", "why?", "%41", "ö ü"])
+def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
+    """In an address of SQLite, `#` and `?` end the path, and `%41` is an A."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = Home(tmp_path / name)
+    Store(home.uri, home.artifacts).experiment("door")
+    assert studies(home.uri) == ["door"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_what_left_the_file_stays_in_mlflow_but_not_in_the_frame(home, study, outcomes, prepared):
