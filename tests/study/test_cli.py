@@ -1,12 +1,14 @@
 """What a person types, and what is said to wrong input."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from study.cli import run_command
 from study.home import Home
+from study.store import Store
 from study.tiny import tiny_model, tiny_task
 
 STUDY = """\
@@ -216,6 +218,23 @@ def test_stop_where_nobody_runs(write, capsys, tmp_path):
     code, _, err = said(capsys, "stop", "typo")
     assert code == 2
     assert "Did you mean 'typed'?" in err
+
+
+def test_the_ui_shows_nobody_a_password(write, capsys, monkeypatch, tmp_path):
+    write()
+    home, started = Home(tmp_path / "home"), {}
+
+    def call(words, env):
+        started.update(words=words, store=env["MLFLOW_BACKEND_STORE_URI"])
+        return 0
+
+    monkeypatch.setattr(subprocess, "call", call)
+    Store(home.uri, home.artifacts).experiment("typed")
+    assert said(capsys, "ui", "typed")[0] == 0
+    assert started["store"] == home.uri
+    assert not any(home.uri in word for word in started["words"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host")
+    assert said(capsys, "ui") == (0, "the store has a server: http://host\n", "")
 
 
 def test_help_teaches(capsys):
