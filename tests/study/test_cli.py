@@ -209,6 +209,16 @@ def test_a_limit_without_a_unit_is_refused(size, capsys):
     assert f"{size!r} is no size such as 8GB or 500MB" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("workers", ["0", "-1", "2.5", "many"])
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_workers_are_a_whole_number_above_none(command, workers, capsys):
+    """0 was all of them, and -1 a traceback from Tune."""
+    with pytest.raises(SystemExit) as ended:
+        run_command([command, "study.py", "--workers", workers])
+    assert ended.value.code == 2
+    assert f"{workers!r} is no whole number above 0" in capsys.readouterr().err
+
+
 def test_stop_where_nobody_runs(write, capsys, tmp_path):
     write()
     (tmp_path / "home" / "studies" / "typed").mkdir(parents=True)
