@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,10 +137,13 @@ def stop(arguments: argparse.Namespace) -> int:
         raise LookupError(f"no study {name!r} in {home.root}. {did_you_mean(name, home.names())}")
     holder = home.ask_to_stop(name)
     if home.shared and not holder:
+        from analysis.load import NoAnswer, experiment_id
         from study.lease import ask_to_stop
         from study.store import TROUBLE
 
         try:
+            with suppress(NoAnswer):  # what is wrong with the server is told better below
+                experiment_id(name, home.uri)
             holder = ask_to_stop(home, name)
         except TROUBLE as error:
             return stored.trouble(home.uri, error)

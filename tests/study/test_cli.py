@@ -230,6 +230,15 @@ def test_stop_where_nobody_runs(write, capsys, tmp_path):
     assert "Did you mean 'typed'?" in err
 
 
+def test_stop_makes_no_store_where_there_is_none(write, capsys, tmp_path, monkeypatch):
+    write()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'tpyo' / 'mlflow.db'}")
+    code, _, err = said(capsys, "stop", "typed")
+    assert code == 2
+    assert "no store at" in err
+    assert not (tmp_path / "tpyo").exists()
+
+
 def test_the_ui_shows_nobody_a_password(write, capsys, monkeypatch, tmp_path):
     write()
     home, started = Home(tmp_path / "home"), {}
