@@ -164,7 +164,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="as JSON")
     plan = add("plan", planning.plan)
     plan.add_argument("file", help="a study file")
-    plan.add_argument("--workers", type=_count, help="runs at once; default: all cores")
+    plan.add_argument("--workers", type=_count, help="runs at once; default: all cores here")
     plan.add_argument(
         "--detect", type=float, metavar="D", help="a difference of means that must not be missed"
     )

@@ -1,6 +1,7 @@
 """What a person types, and what is said to wrong input."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -199,6 +200,15 @@ def test_plan_counts_runs_and_seeds(write, capsys):
     assert (code, err) == (2, "ratio must be positive and not 1\n")
     code, _, err = said(capsys, "plan", file, "--detect", "0.01")
     assert (code, err) == (2, "--detect needs --sd: this study has no cell with two runs yet\n")
+
+
+def test_a_plan_takes_the_workers_of_a_cluster(write, capsys):
+    """They were held to the cores of the machine that plans."""
+    file, cluster = Path(write()), (os.cpu_count() or 1) + 1
+    file.write_text(file.read_text().replace("range(2)", f"range({cluster})"))
+    for workers, told in ((cluster, cluster), (3 * cluster, 2 * cluster)):
+        _, out, _ = said(capsys, "plan", str(file), "--workers", str(workers))
+        assert f" on {told}\n" in out
 
 
 @pytest.mark.parametrize("size", ["8", "GB", "8TB", "8 G"])
