@@ -249,6 +249,17 @@ def test_stop_makes_no_store_where_there_is_none(write, capsys, tmp_path, monkey
     assert not (tmp_path / "tpyo").exists()
 
 
+def test_what_cannot_be_exported_is_told_without_a_traceback(write, capsys, tmp_path):
+    path = Path(write())
+    path.write_text(path.read_text().replace("FreezeLower(layers=1)", "Adapters()"))
+    path.write_text(path.read_text().replace("import FreezeLower", "import Adapters"))
+    _, out, _ = said(capsys, "run", str(path), "--dry-run", "--only", "technique=Adapters")
+    words = ["export", out.split()[0], "--out", str(tmp_path / "out"), "--file", str(path)]
+    code, _, err = said(capsys, *words)
+    assert code == 2
+    assert "technique: cannot be exported: its adapters are not linear" in err
+
+
 def test_the_ui_shows_nobody_a_password(write, capsys, monkeypatch, tmp_path):
     write()
     home, started = Home(tmp_path / "home"), {}
