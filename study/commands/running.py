@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from study.display import duration
 from study.ending import Ending, complain, program, tell_next
 from study.feed import Progress
 from study.files import load_study, sound, study_named
-from study.home import default_home
+from study.home import Home, default_home
 from study.spec import Invalid, did_you_mean
 from study.study import Run, Study
 
@@ -99,7 +100,8 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
         held_up = {*(tracking.waiting or [])} & {run.key for run in runs}
         lost = [run for run in runs if run.key not in tracking.finished.keys() | held_up]
     ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
-    return ending.ended(progress, lost=len(lost) + later, waiting=len(held_up), home=home)
+    tables = partial(_tables, study.name, home)
+    return ending.ended(progress, lost=len(lost) + later, waiting=len(held_up), tables=tables)
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -155,6 +157,23 @@ def stop(arguments: argparse.Namespace) -> int:
         return 0
     print(f"asked {holder} to stop; runs under way will be done again when the study resumes")
     return 0
+
+
+def _tables(name: str, home: Home) -> None:
+    """Print a study's cells and its best strategies."""
+    from analysis import best_strategy, best_strategy_table, cells, cells_table, load_runs, to_text
+    from study.store import TROUBLE, in_brief
+
+    try:
+        runs = load_runs(name, home.uri)
+    except (LookupError, *TROUBLE) as error:  # the store is away
+        complain(in_brief(error))
+        return
+    if (runs["outcome"] == "missing").all():
+        return
+    print(to_text(cells_table(cells(runs))))
+    print()
+    print(to_text(best_strategy_table(best_strategy(runs))))
 
 
 def _chosen(stages: "Stages", only: list[str]) -> list[Run]:

@@ -140,6 +140,15 @@ def test_rooms_import_only_what_they_may(files, never):
         assert under(imports(ROOT / file), never) == set(), file
 
 
+def test_the_command_line_alone_joins_study_and_analysis():
+    joined = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "study").rglob("*.py")
+        if under(imports(path), {"analysis"})
+    }
+    assert {path for path in joined if not path.startswith("study/commands/")} == {"study/cli.py"}
+
+
 def test_statistics_know_nothing_of_frames():
     for file in sorted((ROOT / "analysis" / "statistics").glob("*.py")):
         own = {name for name in imports(file) if under({name}, {"analysis"})}
