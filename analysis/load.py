@@ -14,7 +14,7 @@ from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 import pandas as pd
 import sqlalchemy as sa
@@ -74,6 +74,10 @@ COLUMNS = [
     "key",
     "cell",
 ]
+
+
+class NoAnswer(LookupError):
+    """A tracking server does not answer as it should, so nobody knows what it has."""
 
 
 class _Long(NamedTuple):
@@ -437,7 +441,7 @@ def _each_experiment(uri: str) -> Iterable[Any]:
             page = client.search_experiments(page_token=token)
         except MlflowException as error:
             told = _shown(f"MLflow at {uri} does not answer as it should: {error}")
-            raise LookupError(told.splitlines()[0]) from error
+            raise NoAnswer(told.splitlines()[0]) from error
         yield from page
         token = page.token
         if not token:
@@ -474,12 +478,15 @@ def _history(study: str, uri: str, runs: list[str]) -> pd.DataFrame:
 
 
 def _query(uri: str, query: str, **values: Any) -> pd.DataFrame:
+    address: str | sa.URL = uri
     if uri.startswith("sqlite:///") and "mode=" not in uri:
         file = Path(uri.removeprefix("sqlite:///"))
         if not file.exists():
             raise LookupError(f"no store at {file}; run a study first, or name another folder")
-        uri = f"sqlite:///file:{file}?mode=rw&uri=true"  # never creates a file
-    engine = sa.create_engine(uri)
+        # Never creates a file.
+        how = {"mode": "rw", "uri": "true"}
+        address = sa.URL.create("sqlite", database=f"file:{quote(str(file))}", query=how)
+    engine = sa.create_engine(address)
     try:
         with engine.connect() as connection:
             return pd.read_sql_query(sa.text(query), connection, params=values)

@@ -164,7 +164,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="as JSON")
     plan = add("plan", planning.plan)
     plan.add_argument("file", help="a study file")
-    plan.add_argument("--workers", type=int, default=None, help="runs at once; default: all cores")
+    plan.add_argument("--workers", type=_count, help="runs at once; default: all cores here")
     plan.add_argument(
         "--detect", type=float, metavar="D", help="a difference of means that must not be missed"
     )
@@ -224,6 +224,12 @@ def _bytes(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 8GB or 500MB") from None
 
 
+def _count(text: str) -> int:
+    if text.isdecimal() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+
+
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
     parser.add_argument(
@@ -234,7 +240,9 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         help="only these runs: a key, or task=, model=, technique=, configuration=, seed=",
     )
     parser.add_argument("--address", help="a Ray cluster; default: the one here, or a new one")
-    parser.add_argument("--workers", type=int, help="runs at once at most; default: all that fit")
+    parser.add_argument(
+        "--workers", type=_count, help="runs at once at most; default: all that fit"
+    )
     parser.add_argument(
         "--keep-going", action="store_true", help="do not pause cells that fail again and again"
     )

@@ -4,13 +4,13 @@ import json
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from study.display import duration, retried
 from study.feed import Progress
-from study.home import Home
 from study.study import Run
 
 
@@ -45,16 +45,30 @@ class Ending:
         print("\nnothing was started")
         return 0
 
-    def nothing_to_run(self) -> int:
-        """The end of a study that is done."""
+    def nothing_to_run(self, waiting: int) -> int:
+        """The end of a study whose runs are all finished: 1 where some still wait, else 0."""
+        _tell_waiting(waiting)
+        code = 1 if waiting else 0
         if self.as_json:
-            return self._json(missing=0)
+            self._json(missing=0, waiting=waiting)
+            return code
         print("nothing to run")
+        if code:
+            print(f"resume:  {typed()}")
         tell_next(self.name)
-        return 0
+        return code
 
-    def ended(self, progress: Progress, *, lost: int, waiting: int, home: Home) -> int:
-        """The end of a study that ran: 1 where runs are missing or wait, else 0."""
+    def ended(
+        self, progress: Progress, *, lost: int, waiting: int, tables: Callable[[], None]
+    ) -> int:
+        """The end of a study that ran: 1 where runs are missing or wait, else 0.
+
+        Args:
+            progress: How it went.
+            lost: Runs without an outcome.
+            waiting: Finished runs that MLflow does not have yet.
+            tables: Prints what came out so far; not called for JSON.
+        """
         for name, reason in list(progress.problems.items())[:10]:
             complain(f"missing {name}: {reason}")
         if len(progress.problems) > 10:
@@ -63,8 +77,7 @@ class Ending:
             complain(f"paused {name}: the same error in its first runs; --keep-going goes on")
         if progress.traces and progress.problems:
             complain(f"tracebacks: {near(progress.traces)}")
-        if waiting:
-            complain(f"{waiting} finished runs wait in the outbox; the next start sends them.")
+        _tell_waiting(waiting)
         code = 1 if lost or waiting else 0
         if self.as_json:
             self._json(
@@ -77,12 +90,7 @@ class Ending:
                 paused=progress.paused,
             )
             return code
-        from study.store import TROUBLE, in_brief  # MLflow is slow to load
-
-        try:
-            _tables(self.name, home)
-        except (LookupError, *TROUBLE) as error:  # the store is away
-            complain(in_brief(error))
+        tables()
         if progress.closed:
             complain(f"no further runs were begun: {progress.closed}")
         state = "stopped" if progress.stopped or progress.closed else "finished"
@@ -104,15 +112,9 @@ def complain(text: object) -> None:
     print(text, file=sys.stderr)
 
 
-def _tables(name: str, home: Home) -> None:
-    from analysis import best_strategy, best_strategy_table, cells, cells_table, load_runs, to_text
-
-    runs = load_runs(name, home.uri)
-    if (runs["outcome"] == "missing").all():
-        return
-    print(to_text(cells_table(cells(runs))))
-    print()
-    print(to_text(best_strategy_table(best_strategy(runs))))
+def _tell_waiting(waiting: int) -> None:
+    if waiting:
+        complain(f"{waiting} finished runs wait in the outbox; the next start sends them.")
 
 
 def tell_next(name: str) -> None:

@@ -9,6 +9,7 @@ from study.data import prepare
 from study.home import Home
 from study.keeping import save
 from study.models import Loaded
+from study.spec import Mistake, SpecError
 from study.study import Run
 from study.techniques.base import not_exportable
 from study.train import Outcome, train
@@ -38,10 +39,10 @@ def export(run: Run, folder: Path, device: str) -> Outcome:
         rounds: the saved model's outputs are then equal to the run's up to the last bits.
 
     Raises:
-        ValueError: If `transformers` has no plain model that computes what was trained.
+        SpecError: If `transformers` has no plain model that computes what was trained.
     """
     if reason := not_exportable(run.cell.technique):
-        raise ValueError(f"{run.name} cannot be exported: {reason}")
+        raise SpecError(run.name, [Mistake("technique", f"cannot be exported: {reason}.")])
     rows = run.cell.task.load()
     loaded = Loaded(run.cell.model, rows.kind)
     data = prepare(rows, loaded.processor, run.recipe.max_length)

@@ -162,7 +162,8 @@ def following(tracking: Tracking, progress: Progress, wanted: Wanted | None) -> 
             else:
                 new = [each for each in new if wanted(each)]
                 progress.total += len(new)
-            missing = [each for each in new if each.key not in tracking.records]
+            finished = tracking.finished
+            missing = [each for each in new if each.key not in finished]
             progress.finished += len(new) - len(missing)
             parts[one.stage] += missing
         return parts["tune"], parts["final"]

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import quote, urlparse
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking._tracking_service.utils import _get_store
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
+from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.home import hurry, without_password
@@ -75,9 +76,7 @@ class Store:
                     )
                 _create(self.file)
             marker.touch()
-            # Never creates a file, unlike the plain address.
-            # The driver is named because MLflow makes folders for a plain sqlite:/// address.
-            self.uri = f"sqlite+pysqlite:///file:{self.file}?mode=rw&uri=true"
+            self.uri = _address(self.file, "rw")  # never creates a file, unlike the plain one
         elif not self.is_database:
             _reach(self.uri)
         self._inode = self._seen()
@@ -203,11 +202,22 @@ def _sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
+def _address(file: Path, mode: str) -> str:
+    """A SQLite file's address, whatever signs are in its path."""
+    # The driver is named because MLflow makes folders for a plain sqlite:/// address.
+    return URL.create(
+        "sqlite+pysqlite",
+        database=f"file:{quote(str(file))}",
+        query={"mode": mode, "uri": "true"},
+    ).render_as_string()
+
+
 def _create(file: Path) -> None:
     """An empty MLflow store, in WAL mode so that the UI reads while the driver writes."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
-    _get_store(f"sqlite:///{file}").engine.dispose()
+    uri = _address(file, "rwc")
+    MlflowClient(tracking_uri=uri).search_experiments()
+    _get_store(uri).engine.dispose()
     connection = sqlite3.connect(file)
     try:
         connection.execute("PRAGMA journal_mode=WAL")

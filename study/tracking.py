@@ -85,8 +85,8 @@ class Tracking:
             self._status = {place: run.info.status for place, run in self._ledger.cells.items()}
             self._problems: dict[Place, str] = {}  # why runs are missing
             self._new: list[Asked] = []  # cells whose parents are still to be made
-            scores = {key: record.dev for key, record in self.records.items()}
-            scores |= {entry.key: entry.record().dev for entry in waiting(self.outbox.folder)}
+            self._came = {e.key: e.record() for e in waiting(self.outbox.folder)}
+            scores = {key: record.dev for key, record in self.finished.items()}
             self.stages = Stages(study, scores)
             self.ask(self.stages.asked)
             self._tidy(study.name)
@@ -103,6 +103,14 @@ class Tracking:
     def records(self) -> Mapping[str, Record]:
         """What is in MLflow, by key."""
         return self._ledger.records
+
+    @property
+    def finished(self) -> dict[str, Record]:
+        """What need not run again, by key: what is in MLflow, and what earlier starts left to send.
+
+        A copy: the thread goes on writing.
+        """
+        return {**self._came, **self.records}
 
     @property
     def full(self) -> bool:
@@ -213,7 +221,8 @@ class Tracking:
             self._until = until
             if not self._closing.is_set():
                 self._closing.set()
-                whole = {place for place, is_ in self._status.items() if is_ == "FINISHED"}
+                known = list(self._status.items())  # the thread may be adding to it
+                whole = {place for place, is_ in known if is_ == "FINISHED"}
                 self._stale |= self._wanted.keys() - whole
 
     # --- writing ---
@@ -287,10 +296,28 @@ class Tracking:
                 self._closing.wait(RETRY_SECONDS if self.trouble else 0.05)
 
     def _drain(self) -> int:
+        moved = 0
+        while True:
+            full = self._put_unwritten()
+            sent = self._send_waiting()  # even where the disk is full: what leaves makes room
+            moved += sent
+            if full is None:
+                return moved
+            if not sent:
+                raise full
+
+    def _put_unwritten(self) -> OSError | None:
+        """Put what is in memory on the disk; gives the error where that is still full."""
         while self._unwritten:
-            self.outbox.put(*self._unwritten[0])
+            try:
+                self.outbox.put(*self._unwritten[0])
+            except OSError as error:
+                return error
             with self._lock:
                 self._unwritten.pop(0)
+        return None
+
+    def _send_waiting(self) -> int:
         keys = self.outbox.keys()
         self._make_cells()  # a cell is asked for before its runs come, so its parent is there now
         self._stuck = {key: why for key, why in self._stuck.items() if key in keys}
@@ -334,6 +361,7 @@ class Tracking:
 
     def _set_aside(self, key: str, reason: str) -> bool:
         place = self.outbox.refuse(key, reason)
+        self._came.pop(key, None)
         log.error("%s. It is in %s.", reason, place)
         return False
 

@@ -1,1 +1,1 @@
-"""What each command does, by theme; the only place that joins `study` and `analysis`."""
+"""What each command does, by theme; here `study` and `analysis` are joined."""

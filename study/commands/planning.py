@@ -40,7 +40,8 @@ def plan(arguments: argparse.Namespace) -> int:
     runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()
     seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
     expected = expect(cells, seen, gpus=study.gpus)
-    workers = at_once(runs, study.gpus, arguments.workers)
+    # Those that are named may be a cluster's.
+    workers = min(arguments.workers or at_once(runs, study.gpus, None), len(runs))
     known = total_seconds(runs, expected)
     total = known + stages.seconds_to_come(expected)
     spent = [(run.cell, expected[run.cell.key].seconds * total / known) for run in runs]

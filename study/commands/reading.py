@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from typing import Any
 
 from study.ending import complain, near, program
 from study.files import study_named
-from study.home import Home, default_home
+from study.home import Home, default_home, without_password
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -106,16 +107,18 @@ def ui(arguments: argparse.Namespace) -> int:
     home = default_home()
     page = f"http://127.0.0.1:{arguments.port}/"
     if home.uri.startswith("http"):
-        print(f"the store has a server: {home.uri}")
+        print(f"the store has a server: {without_password(home.uri)}")
         return 0
     name = study_named(arguments.study, home)
     experiment = experiment_id(name, home.uri)
     print(f"cells: {page}#/experiments/{experiment}/runs?viewStateShareKey=cells")
     print("end it with Ctrl-C")
-    server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", home.uri]
+    server = [sys.executable, "-m", "mlflow", "server", "--port", str(arguments.port)]
     local = ["--default-artifact-root", home.artifacts.as_uri(), "--host", "127.0.0.1"]
+    # Everybody on this machine sees a command's words, and a store's address may hold a password.
+    store = {"MLFLOW_BACKEND_STORE_URI": home.uri}
     try:
-        return subprocess.call([*server, *local, "--port", str(arguments.port), "--workers", "1"])
+        return subprocess.call([*server, *local, "--workers", "1"], env={**os.environ, **store})
     except KeyboardInterrupt:
         return 0
 

@@ -4,7 +4,8 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from study.display import duration
 from study.ending import Ending, complain, program, tell_next
 from study.feed import Progress
 from study.files import load_study, sound, study_named
-from study.home import default_home
+from study.home import Home, default_home
 from study.spec import Invalid, did_you_mean
 from study.study import Run, Study
 
@@ -71,11 +72,11 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
         held.callback(tracking.release)
         stages = tracking.stages
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
-        seen = {key: (record.cell, record.seconds) for key, record in tracking.records.items()}
+        seen = {key: (record.cell, record.seconds) for key, record in tracking.finished.items()}
         missing = _announced(study, stages, runs, seen, arguments, later=later)
         if not missing:
-            tracking.close(0.0)
-            return Ending(study.name, len(runs), as_json=arguments.json).nothing_to_run()
+            waiting = tracking.close(0.0)
+            return Ending(study.name, len(runs), as_json=arguments.json).nothing_to_run(waiting)
         options = Options(
             source=Path(source),
             address=arguments.address,
@@ -96,10 +97,11 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
                 wanted=wanted,
             )
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
-        waiting = {*(tracking.waiting or [])} & {run.key for run in runs}
-        lost = [run for run in runs if run.key not in tracking.records.keys() | waiting]
+        held_up = {*(tracking.waiting or [])} & {run.key for run in runs}
+        lost = [run for run in runs if run.key not in tracking.finished.keys() | held_up]
     ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
-    return ending.ended(progress, lost=len(lost) + later, waiting=len(waiting), home=home)
+    tables = partial(_tables, study.name, home)
+    return ending.ended(progress, lost=len(lost) + later, waiting=len(held_up), tables=tables)
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -137,10 +139,13 @@ def stop(arguments: argparse.Namespace) -> int:
         raise LookupError(f"no study {name!r} in {home.root}. {did_you_mean(name, home.names())}")
     holder = home.ask_to_stop(name)
     if home.shared and not holder:
+        from analysis.load import NoAnswer, experiment_id
         from study.lease import ask_to_stop
         from study.store import TROUBLE
 
         try:
+            with suppress(NoAnswer):  # what is wrong with the server is told better below
+                experiment_id(name, home.uri)
             holder = ask_to_stop(home, name)
         except TROUBLE as error:
             return stored.trouble(home.uri, error)
@@ -152,6 +157,23 @@ def stop(arguments: argparse.Namespace) -> int:
         return 0
     print(f"asked {holder} to stop; runs under way will be done again when the study resumes")
     return 0
+
+
+def _tables(name: str, home: Home) -> None:
+    """Print a study's cells and its best strategies."""
+    from analysis import best_strategy, best_strategy_table, cells, cells_table, load_runs, to_text
+    from study.store import TROUBLE, in_brief
+
+    try:
+        runs = load_runs(name, home.uri)
+    except (LookupError, *TROUBLE) as error:  # the store is away
+        complain(in_brief(error))
+        return
+    if (runs["outcome"] == "missing").all():
+        return
+    print(to_text(cells_table(cells(runs))))
+    print()
+    print(to_text(best_strategy_table(best_strategy(runs))))
 
 
 def _chosen(stages: "Stages", only: list[str]) -> list[Run]:

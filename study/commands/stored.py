@@ -24,12 +24,17 @@ def finished(study: Study, home: Home) -> Any:
     """Every run with a result, in the store or on its way there, as `load_finished` gives them.
 
     A run counts by its key alone, as when a study is run: the file may have changed since.
+
+    Raises:
+        NoAnswer: If the store is a server that does not answer.
     """
-    from analysis.load import FINISHED, load_finished
+    from analysis.load import FINISHED, NoAnswer, load_finished
     from study.outbox import waiting
 
     try:
         done = load_finished(study.name, home.uri)
+    except NoAnswer:
+        raise
     except LookupError:  # no store yet, or not this study
         done = pd.DataFrame(columns=FINISHED)
     known = set(done["key"])

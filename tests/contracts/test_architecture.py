@@ -102,7 +102,7 @@ CORE = [
 
 
 def below_the_command_line() -> list[str]:
-    joining = ("study/cli.py", "study/ending.py", "study/commands/")
+    joining = ("study/cli.py", "study/commands/")
     return sorted(f for f in map(str, Path("study").rglob("*.py")) if not f.startswith(joining))
 
 

@@ -17,7 +17,7 @@ from study.outbox import Entry, Outbox
 from study.parcel import entry_of, packed
 from study.spec import SpecError
 from study.stages import Asked
-from study.store import StoreGone
+from study.store import Store, StoreGone
 from study.study import Configuration, run_from
 from study.tracking import Tracking
 from study.train import train
@@ -212,6 +212,16 @@ def test_a_diverged_run_has_no_scores(home, study, outcomes, prepared):
     assert math.isnan(row["dev"])
 
 
+@pytest.mark.parametrize("name", ["C#", "why?", "%41", "ö ü"])
+def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
+    """In an address of SQLite, `#` and `?` end the path, and `%41` is an A."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = Home(tmp_path / name)
+    Store(home.uri, home.artifacts).experiment("door")
+    assert studies(home.uri) == ["door"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_what_left_the_file_stays_in_mlflow_but_not_in_the_frame(home, study, outcomes, prepared):
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
@@ -275,6 +285,21 @@ def test_the_outbox_is_listed_while_it_is_emptied(home, study, outcomes, prepare
         box.keys()
     emptying.join()
     assert box.keys() == []
+
+
+def test_a_study_ends_while_the_status_of_a_cell_is_written(home, study):
+    """The end went over the cells while the thread added one."""
+    tracking = opened(home, study)
+
+    class Meanwhile(str):
+        def __eq__(self, other):
+            tracking._status["another", "final"] = "RUNNING"
+            return False
+
+        __hash__ = str.__hash__
+
+    tracking._status[tracking.stages.asked[0].place] = Meanwhile("RUNNING")
+    assert tracking.close(20) == 0
 
 
 def test_an_entry_that_mlflow_never_takes_blocks_nothing(home, study, outcomes, prepared, caplog):

@@ -1,12 +1,15 @@
 """What a person types, and what is said to wrong input."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from study.cli import run_command
 from study.home import Home
+from study.store import Store
 from study.tiny import tiny_model, tiny_task
 
 STUDY = """\
@@ -90,6 +93,17 @@ def test_both_stages_are_counted_before_anything_starts(tuned, capsys):
     assert "final  6 runs: 3 cells x 2 seeds" in out
     _, out, _ = said(capsys, "plan", tuned, "--json")
     assert json.loads(out)["stages"] == {"tune": 36, "final": 6}
+
+
+@pytest.mark.parametrize("words", [["run", "--dry-run"], ["plan"]])
+def test_a_server_that_does_not_answer_is_not_a_study_without_runs(
+    words, write, capsys, monkeypatch
+):
+    file = write()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    code, out, err = said(capsys, words[0], file, *words[1:])
+    assert (code, out) == (2, "")
+    assert "MLflow at http://127.0.0.1:9 does not answer as it should" in err
 
 
 def test_only_chooses_runs(write, capsys):
@@ -188,12 +202,31 @@ def test_plan_counts_runs_and_seeds(write, capsys):
     assert (code, err) == (2, "--detect needs --sd: this study has no cell with two runs yet\n")
 
 
+def test_a_plan_takes_the_workers_of_a_cluster(write, capsys):
+    """They were held to the cores of the machine that plans."""
+    file, cluster = Path(write()), (os.cpu_count() or 1) + 1
+    file.write_text(file.read_text().replace("range(2)", f"range({cluster})"))
+    for workers, told in ((cluster, cluster), (3 * cluster, 2 * cluster)):
+        _, out, _ = said(capsys, "plan", str(file), "--workers", str(workers))
+        assert f" on {told}\n" in out
+
+
 @pytest.mark.parametrize("size", ["8", "GB", "8TB", "8 G"])
 def test_a_limit_without_a_unit_is_refused(size, capsys):
     with pytest.raises(SystemExit) as ended:
         run_command(["recommend", "--max-memory", size])
     assert ended.value.code == 2
     assert f"{size!r} is no size such as 8GB or 500MB" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "2.5", "many"])
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_workers_are_a_whole_number_above_none(command, workers, capsys):
+    """0 was all of them, and -1 a traceback from Tune."""
+    with pytest.raises(SystemExit) as ended:
+        run_command([command, "study.py", "--workers", workers])
+    assert ended.value.code == 2
+    assert f"{workers!r} is no whole number above 0" in capsys.readouterr().err
 
 
 def test_stop_where_nobody_runs(write, capsys, tmp_path):
@@ -205,6 +238,43 @@ def test_stop_where_nobody_runs(write, capsys, tmp_path):
     code, _, err = said(capsys, "stop", "typo")
     assert code == 2
     assert "Did you mean 'typed'?" in err
+
+
+def test_stop_makes_no_store_where_there_is_none(write, capsys, tmp_path, monkeypatch):
+    write()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'tpyo' / 'mlflow.db'}")
+    code, _, err = said(capsys, "stop", "typed")
+    assert code == 2
+    assert "no store at" in err
+    assert not (tmp_path / "tpyo").exists()
+
+
+def test_what_cannot_be_exported_is_told_without_a_traceback(write, capsys, tmp_path):
+    path = Path(write())
+    path.write_text(path.read_text().replace("FreezeLower(layers=1)", "Adapters()"))
+    path.write_text(path.read_text().replace("import FreezeLower", "import Adapters"))
+    _, out, _ = said(capsys, "run", str(path), "--dry-run", "--only", "technique=Adapters")
+    words = ["export", out.split()[0], "--out", str(tmp_path / "out"), "--file", str(path)]
+    code, _, err = said(capsys, *words)
+    assert code == 2
+    assert "technique: cannot be exported: its adapters are not linear" in err
+
+
+def test_the_ui_shows_nobody_a_password(write, capsys, monkeypatch, tmp_path):
+    write()
+    home, started = Home(tmp_path / "home"), {}
+
+    def call(words, env):
+        started.update(words=words, store=env["MLFLOW_BACKEND_STORE_URI"])
+        return 0
+
+    monkeypatch.setattr(subprocess, "call", call)
+    Store(home.uri, home.artifacts).experiment("typed")
+    assert said(capsys, "ui", "typed")[0] == 0
+    assert started["store"] == home.uri
+    assert not any(home.uri in word for word in started["words"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host")
+    assert said(capsys, "ui") == (0, "the store has a server: http://host\n", "")
 
 
 def test_help_teaches(capsys):

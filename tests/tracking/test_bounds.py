@@ -42,6 +42,22 @@ def test_a_full_disk_loses_nothing(small, study, tmp_path, monkeypatch, caplog):
     assert sorted(tracking.records) == sorted(run.key for run in study.runs())
 
 
+def test_a_disk_that_the_outbox_itself_fills_is_emptied(small, study, tmp_path, monkeypatch):
+    """The run in memory was put on the disk first, and that failed before anything was sent."""
+    store, away = tmp_path / "mlflow.db", tmp_path / "away.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
+    (tmp_path / "artifacts").mkdir()
+    (small / "artifacts").symlink_to(tmp_path / "artifacts")
+    tracking = opened(Home(small), study)
+    store.rename(away)
+    for run in study.runs()[:3]:
+        tracking.put(entry(run), bytes(900_000))
+    assert len(tracking._unwritten) == 1
+    away.rename(store)
+    assert tracking.close(10) == 0
+    assert len(tracking.records) == 3
+
+
 def test_too_much_that_waits_holds_new_runs_back(home, study):
     tracking = opened(home, study)
     tracking.close(20)

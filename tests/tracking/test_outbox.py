@@ -5,6 +5,7 @@ from google.auth.exceptions import GoogleAuthError
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
 
+from study.cli import run as run_all
 from study.cli import run_command
 from study.ledger import Ledger
 from study.outbox import Outbox
@@ -49,6 +50,23 @@ def test_a_damaged_entry_is_set_aside_and_runs_again(home, study, monkeypatch, c
     assert (home.study(study.name) / "refused" / damaged / "entry.json").exists()
     assert run_command(["gc", study.name]) == 0
     assert "refused by MLflow" in capsys.readouterr().out
+
+
+def test_a_finished_run_that_waits_does_not_run_again(home, study, monkeypatch, capsys):
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
+    box = Outbox(home.study(study.name) / "outbox")
+    for each in study.runs():
+        box.put(entry(each), b"")
+    home.artifacts.write_text("in the way")
+    assert not run_all(study)
+    out, err = capsys.readouterr()
+    assert "6 done, 0 new" in err
+    assert "6 finished runs wait in the outbox; the next start sends them." in err
+    assert "nothing to run" in out
+    home.artifacts.unlink()
+    assert run_all(study)
+    assert "runs wait" not in capsys.readouterr().err
+    assert box.keys() == []
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db"])
