@@ -77,7 +77,7 @@ COLUMNS = [
 
 
 class NoAnswer(LookupError):
-    """A tracking server does not answer as it should, so nobody knows what it has."""
+    """A store or its server does not answer as it should, so nobody knows what it has."""
 
 
 class _Long(NamedTuple):
@@ -490,6 +490,9 @@ def _query(uri: str, query: str, **values: Any) -> pd.DataFrame:
     try:
         with engine.connect() as connection:
             return pd.read_sql_query(sa.text(query), connection, params=values)
+    except sa.exc.OperationalError as error:
+        told = str(error.orig).strip().partition("\n")[0]
+        raise NoAnswer(_shown(f"MLflow's store at {uri} cannot be read: {told}")) from error
     finally:
         engine.dispose()
 

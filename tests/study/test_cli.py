@@ -106,6 +106,16 @@ def test_a_server_that_does_not_answer_is_not_a_study_without_runs(
     assert "MLflow at http://127.0.0.1:9 does not answer as it should" in err
 
 
+def test_a_database_that_is_away_is_not_a_study_without_runs(write, capsys, monkeypatch):
+    pytest.importorskip("psycopg2")
+    store = "postgresql+psycopg2://me:secret@127.0.0.1:9/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    code, out, err = said(capsys, "run", write(), "--dry-run")
+    assert (code, out) == (2, "")
+    assert "127.0.0.1:9/mlflow cannot be read: connection to server" in err
+    assert "secret" not in err
+
+
 def test_only_chooses_runs(write, capsys):
     file = write()
     _, out, _ = said(
