@@ -481,17 +481,19 @@ def page(results: list[Result], said: str) -> str:
     lines = [
         said,
         "",
-        "| fault | rounds | struck | lost | repeated | other scores | seconds to the end (worst) |",
-        "|---|---|---|---|---|---|---|",
+        "| fault | rounds | runs done when it struck | lost | repeated | other scores "
+        "| seconds to the end, median (worst) |",
+        "|---|---:|---|---:|---:|---:|---:|",
     ]
     for fault in FAULTS:
         mine = [result for result in results if result.kind == fault.__name__]
         if not mine:
             continue
         seconds = [result.recovery for result in mine]
+        struck = ", ".join(re.sub("after (.+) runs", "\\1", result.hit) for result in mine)
         lines.append(
             f"| {(fault.__doc__ or '').strip()} | {len(mine)} | "
-            f"{', '.join(result.hit for result in mine)} | {sum(r.lost for r in mine)} | "
+            f"{struck} | {sum(r.lost for r in mine)} | "
             f"{sum(r.repeated for r in mine)} | {sum(r.other for r in mine)} | "
             f"{statistics.median(seconds):.0f} ({max(seconds):.0f}) |"
         )
