@@ -9,8 +9,8 @@ quickstart: $(STAMP)
 	$(BIN)/study run study/designs/quickstart.py
 	$(BIN)/study report quickstart
 
-# Two at a time: many tests start processes and wait for them.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+# More than a small machine has cores: many tests start processes and wait for them.
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 test: $(STAMP)
 	$(PYTEST)
