@@ -18,8 +18,9 @@ SIGNS: dict[Cause, tuple[str, ...]] = {
     "memory": ("low on memory", "OutOfMemoryError", *NO_MEMORY),
     # A worker cannot be reached before Ray has declared its node dead.
     "machine": ("node died", "node has died", "node is dead", "node was terminated", "its node")
-    + ("is unavailable",),
+    + ("is unavailable", "ObjectLostError", "OwnerDiedError", "ObjectFetchTimedOutError"),
 }
+DIED = ("ActorDiedError", "actor died", "WorkerCrashedError")
 SAID: dict[Cause, str] = {
     "machine": "its machine was lost again and again",
     "process": "its worker process died again and again",
@@ -61,7 +62,7 @@ def death(told: str, hung: str) -> Fault:
             return Fault(cause, SAID[cause], told)
     if "creation task" in told:  # its set-up raised
         return Fault("code", _last_line(told), told)
-    if "ActorDiedError" in told or "actor died" in told or not told.strip():
+    if any(sign in told for sign in DIED) or not told.strip():
         return Fault("process", SAID["process"], told)
     return Fault("code", _last_line(told), told)
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray import exceptions, tune
+from ray.air.execution._internal import actor_manager
+from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
@@ -30,6 +32,16 @@ from study.tracking import Tracking
 from study.worker import Shared, Weights, Worker
 
 log = logging.getLogger(__name__)
+
+# Ray 2.60's Tune ends all of a study where a worker is lost in another way than the first of these,
+# such as Ray's own watch over a machine's memory.
+LOST = (
+    exceptions.RayActorError,
+    exceptions.OutOfMemoryError,
+    exceptions.WorkerCrashedError,
+    exceptions.ObjectLostError,
+)
+actor_manager.RayActorError = tune_controller.RayActorError = LOST
 
 WAVE = 1000  # runs handed to one Tuner: its driver remembers every one until it ends
 ROOM_SECONDS = 5.0  # between two looks at how many runs the cluster holds
