@@ -49,6 +49,27 @@ def test_causes_are_told_apart(told, cause):
     assert death(told, "").cause == cause
 
 
+def test_tune_takes_every_loss_of_a_worker_for_one():
+    exceptions = pytest.importorskip("ray.exceptions")
+    from ray.air.execution._internal import actor_manager
+    from ray.tune.execution import tune_controller
+
+    from study import tuning
+
+    kinds = {
+        exceptions.ActorDiedError: "process",
+        exceptions.OutOfMemoryError: "memory",
+        exceptions.WorkerCrashedError: "process",
+        exceptions.OwnerDiedError: "machine",
+        exceptions.ObjectLostError: "machine",
+    }
+    for kind, cause in kinds.items():
+        for module in (actor_manager, tune_controller):  # where Tune asks
+            assert issubclass(kind, module.RayActorError), kind
+        assert death(f"ray.exceptions.{kind.__name__}: told", "").cause == cause
+    assert not issubclass(exceptions.RayTaskError, tuning.LOST)
+
+
 def test_a_failed_set_up_is_the_code_with_its_last_line_as_reason():
     assert death("Traceback ...\nKeyError: 'x'\n", "") == Fault(
         "code", "KeyError: 'x'", "Traceback ...\nKeyError: 'x'\n"
