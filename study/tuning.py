@@ -16,6 +16,7 @@ from ray import exceptions, tune
 from ray.air.execution._internal import actor_manager
 from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
+from ray.tune.experiment import trial as tune_trial
 from ray.tune.search import Searcher
 
 from study import cluster, shipping
@@ -41,7 +42,10 @@ LOST = (
     exceptions.WorkerCrashedError,
     exceptions.ObjectLostError,
 )
-actor_manager.RayActorError = tune_controller.RayActorError = LOST
+for _module in (actor_manager, tune_controller, tune_trial):
+    _module.RayActorError = LOST
+for _kind in LOST[1:]:
+    _kind.preempted = False
 
 WAVE = 1000  # runs handed to one Tuner: its driver remembers every one until it ends
 ROOM_SECONDS = 5.0  # between two looks at how many runs the cluster holds

@@ -53,6 +53,7 @@ def test_tune_takes_every_loss_of_a_worker_for_one():
     exceptions = pytest.importorskip("ray.exceptions")
     from ray.air.execution._internal import actor_manager
     from ray.tune.execution import tune_controller
+    from ray.tune.experiment import trial
 
     from study import tuning
 
@@ -64,8 +65,9 @@ def test_tune_takes_every_loss_of_a_worker_for_one():
         exceptions.ObjectLostError: "machine",
     }
     for kind, cause in kinds.items():
-        for module in (actor_manager, tune_controller):  # where Tune asks
+        for module in (actor_manager, tune_controller, trial):  # where Tune asks
             assert issubclass(kind, module.RayActorError), kind
+        assert hasattr(kind, "preempted") or kind is exceptions.ActorDiedError
         assert death(f"ray.exceptions.{kind.__name__}: told", "").cause == cause
     assert not issubclass(exceptions.RayTaskError, tuning.LOST)
 
