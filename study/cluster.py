@@ -219,7 +219,8 @@ def check_room(need: Mapping[str, float], *, alone: bool) -> None:
     Raises:
         ClusterError: If it fits nowhere.
     """
-    if room(need) or (not alone and room_when_grown(need)):
+    grown = 0 if alone else room_when_grown(need)  # first: it says what is wrong with STUDY_ROOM
+    if room(need) or grown:
         return
     asked = ", ".join(f"{amount:g} {name}" for name, amount in need.items() if amount)
     has = [

@@ -181,6 +181,7 @@ class Room:
     def __init__(self, need: Mapping[str, float], workers: int | None) -> None:
         """See `tune_all`."""
         self._need, self._workers = need, workers
+        self._grown = cluster.room_when_grown(need)
         self._count, self._looked = 0, -math.inf
 
     def __call__(self) -> int:
@@ -189,9 +190,8 @@ class Room:
             return self._workers
         if time.monotonic() - self._looked > ROOM_SECONDS:
             self._looked = time.monotonic()
-            held = max(cluster.room(self._need), cluster.room_when_grown(self._need))
             # A few more than run at once, so that a free worker never waits for the driver.
-            self._count = 2 * held + 2
+            self._count = 2 * max(cluster.room(self._need), self._grown) + 2
         return self._count
 
 

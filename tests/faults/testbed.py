@@ -75,9 +75,9 @@ class Testbed:
         (self.folder / "token").write_text("5" * 64)
         self.thaw()  # what an interrupted campaign left
         self.act("down")
+        until(lambda: not list(Path("/sys/class/net").glob("vhost*")), "the end of earlier hosts")
         subprocess.run(["umount", "-q", str(STORAGE)], check=False)
         self._mount()
-        time.sleep(2)
         self.act("up", self.hosts)
         try:
             self.serve()

@@ -93,6 +93,13 @@ def test_what_a_cluster_can_grow_to_is_read_where_ray_left_it(need, runs, monkey
         cluster.room_when_grown(need)
 
 
+def test_a_wrong_word_for_the_room_is_told_at_once(monkeypatch):
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [SMALL])
+    monkeypatch.setenv("STUDY_ROOM", "many")
+    with pytest.raises(ClusterError, match="STUDY_ROOM=many"):
+        cluster.check_room({"CPU": 1.0, "GPU": 1.0}, alone=False)
+
+
 def test_what_grows_elsewhere_helps_no_machine_alone(mixed, monkeypatch):
     monkeypatch.setattr(cluster, "room_when_grown", lambda need: 2)
     with pytest.raises(ClusterError, match="this machine has"):

@@ -8,25 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from study import Adapters, Recipe, Standard, Study
+from study import Adapters, Study
 from study.keeping import Shelf, save
 from study.study import Run, problems
 from study.train import Outcome, train
 from tests.conftest import CPU, PAIRS
 
 DEV = {0: 0.5, 1: 0.75, 2: 0.75}  # by seed; of equals the lowest key stays
-
-
-@pytest.fixture
-def runs(task, model) -> list[Run]:
-    return Study(
-        name="s",
-        tasks=[task],
-        models=[model],
-        recipe=Recipe(lr=1e-2, epochs=1, batch_size=8, max_length=32),
-        techniques=[Standard()],
-        seeds=range(3),
-    ).runs()
 
 
 def arrive(shelf: Shelf, run: Run) -> None:

@@ -8,24 +8,12 @@ import pytest
 
 pytest.importorskip("ray")
 
-from study import Recipe, Standard, Study, cluster  # noqa: E402
+from study import cluster  # noqa: E402
 from study.feed import Feed, Progress  # noqa: E402
 from study.keeping import Shelf  # noqa: E402
 from study.notice import Notice  # noqa: E402
 from study.tuning import Collect  # noqa: E402
 from study.worker import Shared, Worker  # noqa: E402
-
-
-@pytest.fixture
-def runs(task, model):
-    return Study(
-        name="s",
-        tasks=[task],
-        models=[model],
-        recipe=Recipe(lr=1e-2, epochs=1, batch_size=8, max_length=32),
-        techniques=[Standard()],
-        seeds=range(2),
-    ).runs()
 
 
 @pytest.fixture
@@ -63,7 +51,7 @@ def test_a_late_machine_that_lacks_the_folder_keeps_the_outcome(runs, come, tmp_
 def test_a_model_that_is_not_kept_is_told_once_and_tagged(runs, come, tmp_path, caplog):
     entries = []
     tracking = SimpleNamespace(put=lambda entry, _: entries.append(entry), full=False)
-    feed = Feed(runs, Progress(total=2, finished=0), keep_going=False)
+    feed = Feed(runs, Progress(total=3, finished=0), keep_going=False)
     shared = SimpleNamespace(checkpoint=lambda key: Path(tmp_path, "checkpoints", key))
     shelf = Shelf(tmp_path / "models", "best", runs)
     collect = Collect(feed, tracking, feed._progress, shelf, shared, Notice("s"))
