@@ -8,7 +8,7 @@ Cause = Literal["machine", "process", "memory", "hang", "code"]
 RETRIES: dict[Cause, int] = {
     "machine": 20,  # cheap machines come and go, and the run is not to blame
     "process": 2,
-    "memory": 1,  # once more with a machine to itself
+    "memory": 2,  # with a machine to itself; Ray may have ended it for what another took
     "hang": 2,
     "code": 0,  # it would fail again
 }

@@ -128,7 +128,7 @@ def test_a_run_out_of_memory_comes_last_and_alone(runs):
 
 def test_a_cell_that_never_fits_is_paused_whatever_torch_says_of_each_run(runs):
     feed, progress = fed(runs)
-    for number in range(2 * len(runs)):
+    for number in range((1 + RETRIES["memory"]) * len(runs)):
         feed.failed(feed.next(), Fault("memory", f"Tried to allocate {number} MiB", ""))
     assert progress.paused == [runs[0].cell.name]
 
