@@ -45,10 +45,14 @@ def run(study: Study, *, workers: int | None = None) -> bool:
 
     Raises:
         SpecError: With everything that is wrong with the study.
+        ValueError: If `workers` is no whole number above 0.
     """
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise ValueError(f"workers={workers!r} is no whole number above 0; None uses all that fit")
     parser = argparse.ArgumentParser()
     _run_arguments(parser)
-    arguments = parser.parse_args([] if workers is None else ["--workers", str(workers)])
+    arguments = parser.parse_args([])
+    arguments.workers = workers
     return running.run_study(study, os.path.abspath(sys.argv[0]), arguments) == 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from study import cli
 from study.cli import run_command
 from study.home import Home
 from study.store import Store
@@ -237,6 +238,12 @@ def test_workers_are_a_whole_number_above_none(command, workers, capsys):
         run_command([command, "study.py", "--workers", workers])
     assert ended.value.code == 2
     assert f"{workers!r} is no whole number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5])
+def test_a_script_says_how_many_workers_likewise(workers):
+    with pytest.raises(ValueError, match=f"workers={workers} is no whole number above 0"):
+        cli.run(None, workers=workers)
 
 
 def test_stop_where_nobody_runs(write, capsys, tmp_path):
