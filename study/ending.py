@@ -75,7 +75,7 @@ class Ending:
             complain(f"and {len(progress.problems) - 10} more missing runs")
         for name in progress.paused:
             complain(f"paused {name}: the same error in its first runs; --keep-going goes on")
-        if progress.traces and progress.problems:
+        if progress.traces and lost:
             complain(f"tracebacks: {near(progress.traces)}")
         _tell_waiting(waiting)
         code = 1 if lost or waiting else 0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Cause = Literal["machine", "process", "memory", "hang", "code"]
+Cause = Literal["machine", "process", "memory", "hang", "code", "unfit"]
 
 RETRIES: dict[Cause, int] = {
     "machine": 20,  # cheap machines come and go, and the run is not to blame
@@ -13,20 +13,25 @@ RETRIES: dict[Cause, int] = {
     "code": 0,  # it would fail again
 }
 NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "ALLOC_FAILED")  # torch's words
-# How Ray words the end of a worker process; its errors have no field for the cause.
+# How Ray words the end of a worker process: of its errors Tune keeps no more than that.
 SIGNS: dict[Cause, tuple[str, ...]] = {
-    "memory": ("low on memory", "OutOfMemoryError", *NO_MEMORY),
+    "memory": ("low on memory", *NO_MEMORY),
     # A worker cannot be reached before Ray has declared its node dead.
     "machine": ("node died", "node has died", "node is dead", "node was terminated", "its node")
-    + ("is unavailable", "ObjectLostError", "OwnerDiedError", "ObjectFetchTimedOutError"),
+    + ("is unavailable", "Failed to retrieve object"),
 }
-DIED = ("ActorDiedError", "actor died", "WorkerCrashedError")
+DIED = ("actor died", "worker died")
+NO_SET_UP = ("creation task", "Failed to set up runtime environment")
 SAID: dict[Cause, str] = {
     "machine": "its machine was lost again and again",
     "process": "its worker process died again and again",
     "memory": "out of memory, even with a machine to itself",
     "hang": "it stopped making progress, again and again",
 }
+
+
+class Refusal(Exception):
+    """A machine that came late is not fit for the study; says which, and why."""
 
 
 class ClusterError(RuntimeError):
@@ -38,7 +43,7 @@ class Fault:
     """What kept a run from its outcome.
 
     Attributes:
-        cause: Decides what happens next.
+        cause: Decides what happens next; `unfit` is a machine that refuses runs, see `Refusal`.
         reason: One line for people.
         trace: All that is known.
     """
@@ -60,8 +65,8 @@ def death(told: str, hung: str) -> Fault:
     for cause, signs in SIGNS.items():
         if any(sign in told for sign in signs):
             return Fault(cause, SAID[cause], told)
-    if "creation task" in told:  # its set-up raised
-        return Fault("code", _last_line(told), told)
+    if any(sign in told for sign in NO_SET_UP):  # whichever run it would have done
+        return Fault("unfit", _last_line(told), told)
     if any(sign in told for sign in DIED) or not told.strip():
         return Fault("process", SAID["process"], told)
     return Fault("code", _last_line(told), told)

@@ -48,6 +48,7 @@ for _kind in LOST[1:]:
     _kind.preempted = False
 
 WAVE = 1000  # runs handed to one Tuner: its driver remembers every one until it ends
+REFUSALS = 3  # of runs, by machines that are not fit, after which no run begins any more
 ROOM_SECONDS = 5.0  # between two looks at how many runs the cluster holds
 FULL_SECONDS = 2.0  # between two looks whether there is room for another outcome
 
@@ -259,6 +260,7 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         self._feed, self._tracking, self._progress = feed, tracking, progress
         self._shelf, self._shared, self._notice = shelf, shared, notice
         self._said = False  # that a model is not kept
+        self._refusals = 0
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -312,12 +314,24 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
         self._said = True
         self._notice.trouble("models", told)
 
+    def _refused(self, run: Run, why: str) -> None:
+        """A machine is not fit: it would be free at once for every run that still waits."""
+        self._feed.held(run)
+        self._refusals += 1
+        if self._refusals == REFUSALS:
+            self._progress.closed = f"a machine is not fit for this study: {why}"
+            cluster.hold(self._progress.held)
+            self._notice.trouble("machine", self._progress.closed)
+
     def _lost(self, run: Run, fault: Fault) -> None:
         folder = self._shared.folder / PROBLEMS
         with suppress(OSError):  # the disk may be full: the reason alone goes on
             folder.mkdir(exist_ok=True)
             (folder / f"{run.cell.key}.txt").write_text(f"{run.name}\n\n{fault.trace}\n")
             self._progress.traces = folder
+        if fault.cause == "unfit":
+            self._refused(run, fault.reason)
+            return
         paused = len(self._progress.paused)
         if not self._feed.failed(run, fault):
             self._tracking.missing(run, fault.reason)

@@ -18,7 +18,7 @@ from torch import nn
 from study import cluster
 from study.checkpoint import Checkpoints
 from study.data import Prepared
-from study.faults import NO_MEMORY, Cause, Fault
+from study.faults import NO_MEMORY, Cause, Fault, Refusal
 from study.home import CHECKPOINTS, HANGS
 from study.keeping import save
 from study.kinds import Kind
@@ -131,11 +131,11 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         except torch.AcceleratorError:
             raise  # the device's context is lost with it: Tune starts another process
         except Exception as error:  # told to the driver; the process is sound for the next run
-            cause: Cause = "code"
+            cause: Cause = "unfit" if isinstance(error, Refusal) else "code"
             if _out_of_memory(error):
                 cause = "memory"
                 self._forget()
-            reason = f"{type(error).__name__}: {error}"
+            reason = str(error) if cause == "unfit" else f"{type(error).__name__}: {error}"
             return {"done": True, "fault": Fault(cause, reason, traceback.format_exc())}
         resumed, ended = checkpoints.resumed, time.time()
         parcel = packed(
@@ -174,20 +174,21 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         """The model with a checkpoint that this machine has, the same as the driver's.
 
         Raises:
-            LookupError: If it is another.
+            Refusal: If it is another, or absent and cannot be had.
         """
         weights = self._shared.weights.get(model.name)
         if weights is None:
             return model
         try:
             model.folder()
-        except SpecError:
+        except SpecError as error:
             if weights.files is None:
-                raise
+                lacks = f"lacks model {model.name!r}: {error.mistakes[0].text}"
+                raise Refusal(f"{socket.gethostname()} {lacks}") from error
             model = unpacked(model, ray.get(weights.files), weights.identity)
         if model.identity() != weights.identity:
             where = f"{socket.gethostname()}, {model.folder()}"
-            raise LookupError(f"model {model.name!r} has other weights on {where}")
+            raise Refusal(f"model {model.name!r} has other weights on {where}")
         return model
 
     def _forget(self) -> None:

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from study.tiny import tiny_model, tiny_task
 from tests.faults import testbed
 from tests.faults.testbed import HEAD, ROOT, absent, postgres, until
 
-HOSTS = 3
+HOSTS = 4
 SERVER = "http://127.0.0.1:15000"  # the head's, through ssh
 STORE = "postgresql+psycopg2://postgres@127.0.0.1/mlflow"
 OWN = """\
@@ -96,10 +95,18 @@ class Laptop:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         said = done.stdout + done.stderr
         assert (done.returncode == 0) == works, said[-4000:]
+        return said
+
+    def brings_up(self) -> str:
+        """What `ray up` says, once all hosts have joined."""
+        self.types("ray", "get-auth-token", "--generate")
+        said = self.types("ray", "up", "-y", "CLUSTER")
+        joined = f"{HOSTS} local.cluster.node"
+        until(lambda: joined in self.types("ray", "exec", "CLUSTER", "ray status"), joined)
         return said
 
     def submits(self, name: str, text: str, *, works: bool = True) -> str:
@@ -107,6 +114,11 @@ class Laptop:
         file = self.folder / name
         file.write_text(text)
         return self.types("ray", "submit", "CLUSTER", str(file), works=works)
+
+    def report(self, name: str) -> str:
+        """A study's report, made here."""
+        self.types(str(Path(sys.executable).parent / "study"), "report", name)
+        return (self.folder / "study-store" / "studies" / name / "report/report.html").read_text()
 
     @contextmanager
     def port_forwarded(self) -> Iterator[None]:
@@ -129,6 +141,15 @@ def mlflow_answers() -> bool:
         return False
 
 
+def hosts_of_runs(name: str, count: int) -> set[str]:
+    """Where a study's runs were done, each of them once."""
+    client = MlflowClient(SERVER)
+    experiment = client.get_experiment_by_name(name)
+    runs = client.search_runs([experiment.experiment_id], "tags.kind = 'run'")
+    assert len({run.data.tags["key"] for run in runs}) == len(runs) == count
+    return {run.data.tags["host"] for run in runs}
+
+
 def links() -> str:
     return subprocess.run(["ip", "link"], capture_output=True, text=True).stdout
 
@@ -136,7 +157,7 @@ def links() -> str:
 @pytest.fixture
 def laptop(tmp_path) -> Iterator[Laptop]:
     if os.environ.get("CI"):
-        pytest.skip("five minutes; run by hand, see CONTRIBUTING.md")
+        pytest.skip("ten minutes; run by hand, see CONTRIBUTING.md")
     if reason := absent():
         pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="study-hosts-"))
@@ -165,15 +186,9 @@ def test_a_cluster_comes_up_runs_a_study_on_all_its_machines_and_goes(laptop):
     said = laptop.types("ray", "up", "-y", "CLUSTER", works=False)
     assert "No such file" in said
     assert ".ray/auth_token" in said
-    laptop.types("ray", "get-auth-token", "--generate")
-    token = (laptop.folder / ".ray" / "auth_token").read_text()
-    said = laptop.types("ray", "up", "-y", "CLUSTER")
+    said = laptop.brings_up()
     assert "ssh -N -L 5000:127.0.0.1:5000" in said
-    assert token not in said
-    until(
-        lambda: "3 local.cluster.node" in laptop.types("ray", "exec", "CLUSTER", "ray status"),
-        "three machines",
-    )
+    assert (laptop.folder / ".ray" / "auth_token").read_text() not in said
 
     tiny_model(shared / "model")
     tiny_task(shared / "data")
@@ -188,16 +203,8 @@ def test_a_cluster_comes_up_runs_a_study_on_all_its_machines_and_goes(laptop):
     assert "not running" in laptop.types("ray", "exec", "CLUSTER", "study status cluster")
 
     with laptop.port_forwarded():
-        client = MlflowClient(SERVER)
-        experiment = client.get_experiment_by_name("cluster")
-        runs = client.search_runs([experiment.experiment_id], "tags.kind = 'run'")
-        assert len({run.data.tags["key"] for run in runs}) == len(runs) == 12
-        hosts = Counter(run.data.tags["host"] for run in runs)
-        assert set(hosts) == {"host0", "host1", "host2"}
-        study = str(Path(sys.executable).parent / "study")
-        laptop.types(study, "report", "cluster")
-        report = laptop.folder / "study-store" / "studies" / "cluster" / "report" / "report.html"
-        assert "BiasedAdam" in report.read_text()
+        assert hosts_of_runs("cluster", 12) == {f"host{host}" for host in range(HOSTS)}
+        assert "BiasedAdam" in laptop.report("cluster")
 
         # All of the server's processes; the loop that starts it anew is their group's leader.
         loop = laptop.bed.ssh(0, "cat ~/.study-mlflow.host0.lock").strip()
@@ -207,3 +214,14 @@ def test_a_cluster_comes_up_runs_a_study_on_all_its_machines_and_goes(laptop):
 
     laptop.types("ray", "down", "-y", "CLUSTER")
     assert laptop.bed.ssh(0, "pgrep -x gcs_server || echo none").strip() == "none"
+
+
+@pytest.mark.slow
+def test_quickstart_is_submitted_as_it_is(laptop):
+    laptop.brings_up()
+    said = laptop.types("ray", "submit", "CLUSTER", str(ROOT / "study/designs/quickstart.py"))
+    assert "25 of 25 runs done" in said
+    with laptop.port_forwarded():
+        assert hosts_of_runs("quickstart", 25) == {f"host{host}" for host in range(HOSTS)}
+        assert "ReinitTop" in laptop.report("quickstart")
+    laptop.types("ray", "down", "-y", "CLUSTER")

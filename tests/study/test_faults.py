@@ -18,7 +18,8 @@ from study.notice import Notice
 from study.study import Study
 from study.tiny import tiny_model, tiny_task
 
-NODE = "ActorDiedError: ... The actor died because its node has died. Node Id: 8a3f"
+NODE = """The actor died unexpectedly before finishing this task.
+The actor died because its node has died. Node Id: 8a3f"""
 MEMORY = (
     "1 worker(s) were killed due to the node running low on memory. Memory on the node was 10 GB"
 )
@@ -28,9 +29,8 @@ torch.AcceleratorError: CUDA error: out of memory
 Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."""
 SET_UP = """The actor died because of an error raised in its creation task, ray::Worker.__init__()
 ModuleNotFoundError: No module named 'my_losses'"""
-PROCESS = (
-    "ActorDiedError: ... Worker unexpectedly exits with a connection error code 2. End of file."
-)
+PROCESS = """The actor died unexpectedly before finishing this task.
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"""
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ PROCESS = (
         (MEMORY, "memory"),
         (DEVICE, "memory"),
         (PROCESS, "process"),
-        (SET_UP, "code"),
+        (SET_UP, "unfit"),
         ("", "process"),
     ],
 )
@@ -57,18 +57,21 @@ def test_tune_takes_every_loss_of_a_worker_for_one():
 
     from study import tuning
 
-    kinds = {
-        exceptions.ActorDiedError: "process",
-        exceptions.OutOfMemoryError: "memory",
-        exceptions.WorkerCrashedError: "process",
-        exceptions.OwnerDiedError: "machine",
-        exceptions.ObjectLostError: "machine",
+    losses = {
+        exceptions.ActorDiedError(): "process",
+        exceptions.OutOfMemoryError(MEMORY): "memory",
+        exceptions.WorkerCrashedError(): "process",
+        exceptions.OwnerDiedError("a" * 56, None, ""): "machine",
+        exceptions.ObjectLostError("a" * 56, None, ""): "machine",
+        exceptions.ObjectFetchTimedOutError("a" * 56, None, ""): "machine",
+        exceptions.ObjectReconstructionFailedError("a" * 56, None, ""): "machine",
     }
-    for kind, cause in kinds.items():
+    for loss, cause in losses.items():
         for module in (actor_manager, tune_controller, trial):  # where Tune asks
-            assert issubclass(kind, module.RayActorError), kind
-        assert hasattr(kind, "preempted") or kind is exceptions.ActorDiedError
-        assert death(f"ray.exceptions.{kind.__name__}: told", "").cause == cause
+            assert isinstance(loss, module.RayActorError), loss
+        assert hasattr(loss, "preempted")
+        assert death(f"Failure # 1\n{loss}\n", "").cause == cause  # as Tune leaves it
+    assert death(str(exceptions.RuntimeEnvSetupError("why")), "").cause == "unfit"
     assert not issubclass(exceptions.RayTaskError, tuning.LOST)
 
 

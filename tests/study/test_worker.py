@@ -13,7 +13,7 @@ from study.feed import Feed, Progress  # noqa: E402
 from study.keeping import Shelf  # noqa: E402
 from study.notice import Notice  # noqa: E402
 from study.tuning import Collect  # noqa: E402
-from study.worker import Shared, Worker  # noqa: E402
+from study.worker import Shared, Weights, Worker  # noqa: E402
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def come(runs, prepared, monkeypatch, tmp_path):
     monkeypatch.setattr(cluster.ray, "get_runtime_context", lambda: SimpleNamespace(get_job_id=str))
     monkeypatch.setattr(cluster, "_internal_kv_get", lambda key: None)
 
-    def result(run, folder):
-        shared = Shared({run.data_key: prepared}, "", {}, 0, folder, 600.0, 600.0)
+    def result(run, folder, weights=None):
+        shared = Shared({run.data_key: prepared}, "", weights or {}, 0, folder, 600.0, 600.0)
         keep = str(tmp_path / "models" / run.key)
         spec = json.dumps(run.spec())
         config = {"key": run.key, "cell": run.cell.name, "spec": spec, "keep": keep}
@@ -48,13 +48,40 @@ def test_a_late_machine_that_lacks_the_folder_keeps_the_outcome(runs, come, tmp_
     assert not (tmp_path / "models").exists()
 
 
+def collecting(runs, tmp_path, tracking, trouble=None):
+    """Who takes the results of a study of these runs, and its feed."""
+    feed = Feed(runs, Progress(total=len(runs), finished=0), keep_going=False)
+    shared = SimpleNamespace(
+        folder=tmp_path, checkpoint=lambda key: Path(tmp_path, "checkpoints", key)
+    )
+    shelf = Shelf(tmp_path / "models", "best", runs)
+    notice = SimpleNamespace(trouble=trouble) if trouble else Notice("s")
+    return Collect(feed, tracking, feed._progress, shelf, shared, notice), feed
+
+
+def test_a_late_machine_that_refuses_runs_costs_none(runs, come, tmp_path, monkeypatch):
+    """It is free again at once, and was given, and lost, one run after another."""
+    held, told = [], []
+    monkeypatch.setattr(cluster, "hold", held.extend)
+    collect, feed = collecting(runs, tmp_path, None, trouble=lambda *what: told.append(what))
+    for tried in range(1, 4):
+        run = feed.next()
+        assert run is runs[0]
+        config, result = come(run, tmp_path, {run.cell.model.name: Weights("other", None)})
+        collect.on_trial_result(1, [], SimpleNamespace(config=config), result)
+        assert bool(feed._progress.closed) == (tried == 3)
+    assert feed._progress.closed.startswith("a machine is not fit for this study: model 'tiny' has")
+    assert told == [("machine", feed._progress.closed)]
+    assert held == ["*"]
+    assert feed.next() is None
+    assert not feed._progress.problems
+    assert not feed.faults
+
+
 def test_a_model_that_is_not_kept_is_told_once_and_tagged(runs, come, tmp_path, caplog):
     entries = []
     tracking = SimpleNamespace(put=lambda entry, _: entries.append(entry), full=False)
-    feed = Feed(runs, Progress(total=3, finished=0), keep_going=False)
-    shared = SimpleNamespace(checkpoint=lambda key: Path(tmp_path, "checkpoints", key))
-    shelf = Shelf(tmp_path / "models", "best", runs)
-    collect = Collect(feed, tracking, feed._progress, shelf, shared, Notice("s"))
+    collect, _ = collecting(runs, tmp_path, tracking)
     for run in runs:
         config, result = come(run, tmp_path / "absent")
         collect.on_trial_result(1, [], SimpleNamespace(config=config), result)
