@@ -162,7 +162,7 @@ def surroundings(device: torch.device, own: Iterable[object]) -> dict[str, str]:
     return {
         "device": gpu or processor,
         "packages": versions_of(PACKAGES + _installed(outside)),
-        "code": _code(outside),
+        "code": code_of(outside),
     }
 
 
@@ -224,7 +224,7 @@ def _installed(modules: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @cache  # as it was when the process imported it, more or less
-def _code(outside: tuple[str, ...]) -> str:
+def code_of(outside: tuple[str, ...] = ()) -> str:
     """A digest of this package's sources, and of a user's own modules."""
     seen = hashlib.sha256()
     for file in [*sorted(Path(__file__).parent.rglob("*.py")), *_own_files(outside)]:

@@ -369,7 +369,7 @@ def _objections(seen: Look, models: list[Model], shipped: set[str]) -> list[str]
 
 
 def other_versions(here: str, driver: str) -> list[str]:
-    """Packages that are other than the driver's; nothing where its versions are not given.
+    """Packages and code that are other than the driver's; nothing where its own are not given.
 
     Args:
         here: As runs are tagged with.
@@ -378,8 +378,10 @@ def other_versions(here: str, driver: str) -> list[str]:
     has, wants = (
         dict(each.split(" ", 1) for each in told.split(", ")[1:]) for told in (here, driver)
     )
+    cures = {"code": "bring the driver's there (ray up)"}
+    cure = "install the same (constraints.txt)"
     return [
-        f"has {name} {has[name]}, the driver {name} {want}; install the same (constraints.txt)."
+        f"has {name} {has[name]}, the driver {name} {want}; {cures.get(name, cure)}."
         for name, want in wants.items()
         if has.get(name, want) != want
     ]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from study.checkpoint import PACKAGES, versions_of
+from study.checkpoint import PACKAGES, code_of, versions_of
 from study.data import Prepared
 from study.faults import Cause
 from study.metrics import metric_named
@@ -136,5 +136,5 @@ def device_name(kind: str) -> str:
 
 
 def versions() -> str:
-    """The versions that results depend on, as one line."""
-    return versions_of(PACKAGES)
+    """The versions that results depend on, and a digest of this package's code, as one line."""
+    return f"{versions_of(PACKAGES)}, code {code_of()}"

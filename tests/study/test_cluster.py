@@ -153,6 +153,13 @@ def test_another_version_is_named_with_the_drivers(model):
     assert "the driver torch" in text
 
 
+def test_other_code_under_the_same_version_is_named(model):
+    """A machine whose image was made before the last change."""
+    before, _, digest = versions().rpartition(" ")
+    (text,) = cluster._objections(seen(model, versions=f"{before} 0"), [model], set())
+    assert text == f"has code 0, the driver code {digest}; bring the driver's there (ray up)."
+
+
 def test_another_python_patch_is_no_matter(model):
     other = "python 3.11.0, " + versions().partition(", ")[2]
     assert cluster._objections(seen(model, versions=other), [model], set()) == []
