@@ -236,9 +236,9 @@ def check_room(need: Mapping[str, float], *, alone: bool) -> None:
 
 
 def whole(need: Mapping[str, float]) -> float:
-    """Cores of the smallest machine that holds a run: who takes them all is alone there."""
+    """Cores of the largest machine that holds a run: only there are so many, and all are taken."""
     cores = [n["Resources"].get("CPU", 0.0) for n in machines() if _times(n["Resources"], need)]
-    return min(cores, default=need["CPU"])
+    return max(cores, default=need["CPU"])
 
 
 def machines() -> list[dict[str, Any]]:
@@ -316,7 +316,7 @@ def check_machines(
         models: The study's.
         shipped: Names of models whose weights are sent where they are absent.
         folder: The study's own, which machines need not share.
-        need: What a run takes.
+        need: What the smallest run takes.
 
     Returns:
         Names of the machines that do not share the folder: what they save there stays there.

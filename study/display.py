@@ -58,8 +58,8 @@ def line(progress: Progress, tracking: "Tracking") -> str:
         parts.append(retried(progress))
     seconds = progress.seconds_left()
     parts.append(f"{duration(seconds)} left" if seconds is not None else "starting workers")
-    if progress.trouble:
-        parts.append(f"waiting: {progress.trouble}")
+    if waits := progress.trouble or progress.lacks:
+        parts.append(f"waiting: {waits}")
     if tracking.trouble:
         parts.append(f"MLflow: {tracking.trouble}")
     if best := _best(tracking):

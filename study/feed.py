@@ -4,7 +4,7 @@ import logging
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class Progress:
         stopped: Whether somebody asked to stop.
         closed: Why no new runs begin, such as a budget that is spent; empty while they do.
         trouble: What the study waits for, such as room on a disk; empty while it does not.
+        lacks: Likewise, of what no machine of the cluster has at present.
+        alone: What each run takes that is under way with a machine to itself, by Tune's trial.
         traces: Where the tracebacks of failed runs are, one file per cell; None without any.
     """
 
@@ -47,6 +49,8 @@ class Progress:
     stopped: bool = False
     closed: str = ""
     trouble: str = ""
+    lacks: str = ""
+    alone: dict[str, Mapping[str, float]] = field(default_factory=dict)
     traces: Path | None = None
 
     @property

@@ -228,7 +228,7 @@ def _watched(
 
     over = threading.Event()
     meter = Meter(study.budget or Budget(), lambda: cluster.amount("GPU" if study.gpus else "CPU"))
-    need = tuning.most_needed(study, runs)
+    need, _ = tuning.needed(study, runs)
     since: dict[str, float] = {}  # when trouble of a kind was first seen
     told: set[str] = set()
     had_room = False
@@ -258,10 +258,14 @@ def _watched(
             cluster.hold(progress.held)  # each time: one may have failed
         room = cluster.room(need)
         had_room = had_room or room > 0
-        lacks = "" if room else "no machine of the cluster can hold a run now"
+        progress.lacks = ""
+        if not room:
+            progress.lacks = "no machine of the cluster can hold a run now"
+        elif not all(cluster.room(takes) for takes in [*progress.alone.values()]):
+            progress.lacks = "the machine is gone that a run is to have to itself (out of memory)"
         troubles = {
             "mlflow": (f"MLflow: {tracking.trouble}" if tracking.trouble else "", TROUBLE_SECONDS),
-            "room": (lacks, TROUBLE_SECONDS if had_room else FIRST_SECONDS),
+            "room": (progress.lacks, TROUBLE_SECONDS if had_room else FIRST_SECONDS),
         }
         for kind, (text, patience) in troubles.items():
             if not text:

@@ -73,12 +73,12 @@ def share(
     Raises:
         ClusterError: If a run fits on no machine, or a machine cannot do it; with all reasons.
     """
-    need = most_needed(study, runs)
-    cluster.check_room(need, alone=alone)
+    least, most = needed(study, runs)
+    cluster.check_room(most, alone=alone)
     weights: dict[str, Weights] = {}
     if not alone:
         sent = [model.name for model in study.models if shipping.is_local(model)]
-        apart = cluster.check_machines(study.models, sent, folder, need)
+        apart = cluster.check_machines(study.models, sent, folder, least)
         if apart and study.keep != "none":
             raise ClusterError(
                 f"{', '.join(apart)} cannot write to {folder}, where models are kept. Set "
@@ -130,14 +130,13 @@ def tune_all(
     collect = Collect(feed, tracking, progress, shelf, shared, notice)
     progress.began = time.monotonic()
     while not feed.is_over:
-        need = most_needed(study, feed.runs.values())
-        room = Room(need, workers)
+        room = Room(needed(study, feed.runs.values())[0], workers)
         # Tune keeps a folder per run and its own state; resuming goes by keys, so nobody reads it.
         with tempfile.TemporaryDirectory(prefix="study-tune-") as scratch:
             tuner = tune.Tuner(
-                tune.with_resources(trainable, _resources(study)),
+                tune.with_resources(trainable, lambda config: config["takes"]),
                 tune_config=tune.TuneConfig(
-                    search_alg=Supply(feed, tracking.stages, shelf, room),
+                    search_alg=Supply(feed, progress, study, tracking.stages, shelf, room),
                     num_samples=-1,
                     max_concurrent_trials=WAVE,  # as many as `Supply` gives
                     reuse_actors=True,
@@ -154,26 +153,18 @@ def tune_all(
             tuner.fit()
 
 
-def needed(study: Study, threads: int) -> dict[str, float]:
-    """What a run takes of a machine, by the name of Ray's resource."""
-    return {"CPU": float(threads), "GPU": study.gpus, **study.needs}
+def needed(study: Study, runs: Iterable[Run]) -> tuple[dict[str, float], dict[str, float]]:
+    """What the smallest and the largest of these runs take of a machine."""
+    by_threads = {run.recipe.threads: run for run in runs}
+    smallest, largest = by_threads[min(by_threads)], by_threads[max(by_threads)]
+    return _takes(study, smallest), _takes(study, largest)
 
 
-def most_needed(study: Study, runs: Iterable[Run]) -> dict[str, float]:
-    """What any of these runs takes."""
-    return needed(study, max(run.recipe.threads for run in runs))
-
-
-def _resources(study: Study) -> Callable[[dict[str, Any]], dict[str, float]]:
-    """What Ray is asked for, for each run; one that was out of memory gets a machine alone."""
-
-    def of(config: dict[str, Any]) -> dict[str, float]:
-        need = needed(study, config["threads"])
-        if config["alone"]:
-            need |= {"CPU": cluster.whole(need), "GPU": float(math.ceil(study.gpus))}
-        return need
-
-    return of
+def _takes(study: Study, run: Run, *, alone: bool = False) -> dict[str, float]:
+    """What a run is given, by the name of Ray's resource: of one machine, or all of it."""
+    need = {"CPU": float(run.recipe.threads), "GPU": study.gpus, **study.needs}
+    whole = {"CPU": cluster.whole(need), "GPU": float(math.ceil(study.gpus))} if alone else {}
+    return need | whole
 
 
 class Room:
@@ -199,9 +190,18 @@ class Room:
 class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
     """Hands out the feed's runs, one wave of them; Tune decides when."""
 
-    def __init__(self, feed: Feed, stages: Stages, shelf: Shelf, room: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        progress: Progress,
+        study: Study,
+        stages: Stages,
+        shelf: Shelf,
+        room: Callable[[], int],
+    ) -> None:
         super().__init__()
-        self._feed, self._stages, self._shelf = feed, stages, shelf
+        self._feed, self._progress, self._study = feed, progress, study
+        self._stages, self._shelf = stages, shelf
         self._room, self._under_way = room, set[str]()
         self._left = WAVE
 
@@ -217,6 +217,10 @@ class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
         if run is not None:
             self._left -= 1
             self._under_way.add(trial_id)
+            alone = self._feed.alone(run)
+            takes = _takes(self._study, run, alone=alone)
+            if alone:
+                self._progress.alone[trial_id] = takes
             final = self._stages.stage(run.key) == "final"
             place = self._shelf.place(run) if final else None
             return {
@@ -224,8 +228,7 @@ class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
                 "cell": run.cell.name,
                 "spec": json.dumps(run.spec()),
                 "keep": "" if place is None else str(place),
-                "threads": run.recipe.threads,
-                "alone": self._feed.alone(run),
+                "takes": takes,
             }
         return None if self._left and self._feed.may_get_more else Searcher.FINISHED
 
@@ -234,6 +237,7 @@ class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
     ) -> None:
         """There is room for another; `Collect` tells the feed how it ended."""
         self._under_way.discard(trial_id)
+        self._progress.alone.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a resumed study asks MLflow which runs are missing."""

@@ -2,15 +2,21 @@
 
 import json
 import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("ray")
 
-from study import cluster, shipping, tuning  # noqa: E402
-from study.faults import ClusterError  # noqa: E402
+from study import Own, Recipe, Standard, Study, Task, cluster, runner, shipping, tuning  # noqa: E402
+from study.faults import ClusterError, Fault  # noqa: E402
+from study.feed import Feed, Progress  # noqa: E402
+from study.home import Home  # noqa: E402
+from study.notice import Notice  # noqa: E402
 from study.parcel import versions  # noqa: E402
-from study.tiny import tiny_model  # noqa: E402
+from study.tiny import tiny_model, tiny_task  # noqa: E402
 
 HEAD = {"Alive": True, "NodeID": "a", "Resources": {"CPU": 4.0}}
 SMALL = {"Alive": True, "NodeID": "b", "Resources": {"CPU": 8.0, "GPU": 1.0, "gpu_gb": 16.0}}
@@ -39,10 +45,11 @@ def test_room_is_what_single_machines_hold(mixed, need, runs):
     assert cluster.room(need) == runs
 
 
-def test_alone_is_all_cores_of_the_smallest_machine_that_fits(mixed):
-    assert cluster.whole({"CPU": 1.0, "GPU": 0.0}) == 4
-    assert cluster.whole({"CPU": 1.0, "GPU": 1.0}) == 8
+def test_alone_is_all_cores_of_the_largest_machine_that_fits(mixed):
+    """Of a smaller one's cores, a larger machine has several times as many."""
+    assert cluster.whole({"CPU": 1.0, "GPU": 0.0}) == 32
     assert cluster.whole({"CPU": 1.0, "GPU": 2.0}) == 32
+    assert cluster.whole({"CPU": 1.0, "GPU": 8.0}) == 1  # the only one that fits is gone
 
 
 def test_a_run_that_fits_nowhere_says_what_there_is(mixed):
@@ -116,6 +123,59 @@ def test_more_runs_are_under_way_once_machines_have_come(monkeypatch):
     assert (room(), limited()) == (2, 3)
     there.append(LARGE)
     assert (room(), limited()) == (2 * 4 + 2, 3)
+
+
+@pytest.fixture
+def study(model, tmp_path):
+    """A task whose runs take one thread, and one whose runs take four."""
+    small = tiny_task(tmp_path / "task")
+    large = Task(**small.canonical() | {"name": "large"})
+    return Study(
+        name="s",
+        tasks=[small, large],
+        models=[model],
+        recipe=Recipe(threads=1),
+        per_task={"large": Own(recipe=Recipe(threads=4))},
+        techniques=[Standard()],
+        seeds=range(2),
+    )
+
+
+def test_runs_differ_in_what_they_take(study):
+    least, most = tuning.needed(study, study.runs())
+    assert (least["CPU"], most["CPU"]) == (1, 4)
+
+
+def test_a_run_that_was_out_of_memory_gets_the_largest_machine(mixed, study, monkeypatch):
+    progress = Progress(total=4, finished=0)
+    feed = Feed(study.runs()[:1], progress, keep_going=False)
+    stages = SimpleNamespace(stage=lambda key: "tune")
+    supply = tuning.Supply(feed, progress, study, stages, None, lambda: 2)
+    assert supply.suggest("a")["takes"]["CPU"] == 1
+    feed.failed(study.runs()[0], Fault("memory", "why", ""))
+    supply.on_trial_complete("a")
+    assert not progress.alone
+    assert supply.suggest("b")["takes"]["CPU"] == 32
+    assert progress.alone["b"]["CPU"] == 32
+
+    monkeypatch.setattr(runner, "STOP_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.0)
+    there = {"home": Home(Path("absent")), "study": study, "runs": study.runs()}
+    with runner._watched(progress, SimpleNamespace(trouble=None), notice=Notice("s"), **there):
+        until(lambda: progress.lacks == "")
+        monkeypatch.setattr(cluster.ray, "nodes", lambda: [HEAD, SMALL, GONE])
+        until(lambda: "the machine is gone" in progress.lacks)
+        monkeypatch.setattr(cluster.ray, "nodes", lambda: [GONE])
+        until(lambda: progress.lacks.startswith("no machine of the cluster can hold a run"))
+    supply.on_trial_complete("b")
+    assert not progress.alone
+
+
+def until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.fixture
