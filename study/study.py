@@ -238,7 +238,8 @@ class Study(Spec):
             the best dev score in each cell, or of all. Runs that are already done are not trained
             again for it; `study export` makes their models.
         data: A folder where the tasks' relative paths start, before `STUDY_DATA`.
-        gpus: Share of a GPU per run; 0 runs on CPUs. Book-keeping only: nothing limits memory.
+        gpus: Share of a GPU per run, or a whole number; 0 runs on CPUs. Book-keeping only: nothing
+            limits memory.
         needs: What else of a machine each run takes, by the name of Ray's resource: on mixed
             clusters such as `{"gpu_gb": 10}`, where machines declare how much they have.
         budget: When to end, whatever is missing then; None has no limit.
@@ -281,6 +282,7 @@ class Study(Spec):
             for name, own in given_own.items()
             if not isinstance(own, Own | Invalid)
         ]
+        mistakes += _machine_mistakes(fields)
         techniques = fields.get("techniques")
         if isinstance(techniques, list | tuple):
             seeds = [own.seeds for own in given_own.values() if isinstance(own, Own)]
@@ -371,6 +373,18 @@ def _told_apart(value: Any) -> str | None:
         case int():
             return str(value)
     return None
+
+
+def _machine_mistakes(fields: Mapping[str, Any]) -> list[Mistake]:
+    gpus, needs = fields.get("gpus"), fields.get("needs")
+    mistakes = []
+    if isinstance(gpus, int | float) and gpus > 1 and gpus % 1:
+        text = f"{gpus} is neither a share of a GPU nor a whole number of them."
+        mistakes.append(Mistake("gpus", text))
+    for name, field in {"CPU": "recipe.threads", "GPU": "gpus"}.items():
+        if isinstance(needs, Mapping) and name in needs:
+            mistakes.append(Mistake(f"needs[{name!r}]", f"{field} says that."))
+    return mistakes
 
 
 def _numbers(seeds: Any) -> set[int]:

@@ -368,6 +368,16 @@ def test_mistakes_in_what_a_task_does_otherwise():
     assert found == ["per_task['terms']: {'seeds': [0]} is not an Own(recipe=..., seeds=...)."]
 
 
+def test_what_no_machine_can_give():
+    """Tune ended with a traceback of its own; and needs won over threads and gpus unseen."""
+    assert mistakes(study(gpus=1.5, needs={"CPU": 4, "GPU": 1, "gpu_gb": 10})) == [
+        "gpus: 1.5 is neither a share of a GPU nor a whole number of them.",
+        "needs['CPU']: recipe.threads says that.",
+        "needs['GPU']: gpus says that.",
+    ]
+    assert study(gpus=2, needs={"gpu_gb": 10}).gpus == 2
+
+
 def test_a_task_that_is_not_in_the_study():
     found = mistakes(study(per_task={"trems": Own(seeds=[0])}))
     assert found == ["per_task['trems']: no such task. Did you mean 'terms'?"]
