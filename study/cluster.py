@@ -96,6 +96,12 @@ def _why_not(error: BaseException, address: str | None) -> str:
             f"the cluster at {where} refuses this driver's token. Copy the cluster's own to "
             "~/.ray/auth_token, or name it in RAY_AUTH_TOKEN; see docs/cluster.md."
         )
+    if "Package size" in told:  # of what the user's modules lie in
+        return (
+            f"your own modules go to all machines, with the folders of packages. "
+            f"{told.partition(' To exclude')[0]} Move data out of them, or name them in a "
+            ".rayignore file there."
+        )
     if "No node info found" in told:
         return (
             f"this machine is no part of the cluster at {where}. Run the driver on one that is: "

@@ -127,12 +127,22 @@ def execute(
     except KeyboardInterrupt:
         progress.stopped = True
     except Exception as error:
-        crash = without_password(f"{type(error).__name__}: {error}".splitlines()[0])
+        crash = _brief(error)
         raise
     finally:
-        waiting = tracking.close(patience)
-        notice.ended(_in_short(progress, waiting, crash))
+        waiting = 0
+        try:
+            waiting = tracking.close(patience)
+        except Exception as error:  # such as a driver that was replaced
+            crash = crash or _brief(error)
+            raise
+        finally:
+            notice.ended(_in_short(progress, waiting, crash))
     return waiting
+
+
+def _brief(error: Exception) -> str:
+    return without_password(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def _in_short(progress: Progress, waiting: int, crash: str) -> str:

@@ -59,6 +59,18 @@ def test_a_run_that_fits_nowhere_says_what_there_is(mixed):
     assert "add machines" in str(error.value)
 
 
+def test_a_package_too_large_to_send_is_not_taken_for_a_cluster_that_is_away(monkeypatch):
+    def refuses(**_):
+        raise ValueError(
+            "Package size (600.00MiB) exceeds the maximum size of 500.00MiB. To exclude …"
+        )
+
+    monkeypatch.setattr(cluster.ray, "init", refuses)
+    with pytest.raises(ClusterError, match="of 500.00MiB. Move data out of them") as error:
+        cluster.join("auto", own=["mine"], alone=False, verbose=False)
+    assert "ray status" not in str(error.value)
+
+
 def test_a_cluster_that_can_grow_is_waited_for(mixed, monkeypatch):
     monkeypatch.setattr(cluster, "room_when_grown", lambda need: 2)
     cluster.check_room({"CPU": 1.0, "GPU": 8.0}, alone=False)

@@ -7,13 +7,16 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
-from study import Budget, SpecError, Standard
+from study import Budget, SpecError, Standard, runner
 from study.budget import Meter
-from study.faults import RETRIES, Fault, death
+from study.faults import RETRIES, ClusterError, Fault, death
 from study.feed import Feed, Progress
+from study.home import Held, Home
 from study.notice import Notice
 from study.study import Study
 from study.tiny import tiny_model, tiny_task
@@ -254,6 +257,27 @@ def test_a_command_is_told_of_trouble_once_and_of_the_end(tmp_path, monkeypatch)
         {"study": "mine", "event": "trouble", "text": "study mine: the disk is full"},
         {"study": "mine", "event": "ended", "text": "study mine: 3 of 3 runs done"},
     ]
+
+
+@pytest.mark.parametrize("late", [None, Held("study 's' was taken over")])
+def test_the_end_is_told_whatever_came_between(tmp_path, monkeypatch, late):
+    """A driver that was replaced learned of it last, and told nobody."""
+    pytest.importorskip("ray")
+    from study import cluster, tuning
+
+    monkeypatch.setenv("STUDY_NOTIFY", f"tee -a {tmp_path / 'told'}")
+    monkeypatch.setattr(cluster, "join", Mock(side_effect=None if late else ClusterError("none")))
+    monkeypatch.setattr(cluster, "leave", Mock())
+    monkeypatch.setattr(tuning, "share", Mock(side_effect=KeyboardInterrupt))
+    tracking = Mock(**{"close.side_effect": late, "close.return_value": 0})
+    options = runner.Options(source=tmp_path / "study.py", address="auto")
+    home, progress = Home(tmp_path), Progress(total=1, finished=0)
+    there = {"home": home, "study": SimpleNamespace(name="s", searches=[]), "options": options}
+    with pytest.raises(type(late) if late else ClusterError):
+        runner.execute([], tracking, progress, **there, wanted=None)
+    told = json.loads((tmp_path / "told").read_text())
+    assert told["event"] == "ended"
+    assert told["text"].endswith("Held: study 's' was taken over; stopped" if late else "none")
 
 
 def test_an_address_is_told_by_post(monkeypatch):
