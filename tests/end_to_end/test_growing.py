@@ -1,6 +1,7 @@
 """A cluster that begins with no machine that does runs, as one whose machines are paid for does."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,7 +17,20 @@ from tests.end_to_end.conftest import RUNS, scores
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).resolve().parents[2]
 Start = Callable[..., str]
+# Workers on one machine have the driver's own path; so this stands for what another one has.
+ELSEWHERE = """
+import importlib.util, sys
+
+class Elsewhere:
+    def find_spec(name, path=None, target=None):
+        if name == "study":
+            return importlib.util.spec_from_file_location(
+                name, {folder!r} + "/__init__.py", submodule_search_locations=[{folder!r}])
+
+sys.meta_path.insert(0, Elsewhere)
+"""
 
 
 @pytest.fixture
@@ -30,7 +44,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
 
-    def begin(*words: str) -> str:
+    def begin(*words: str, **also: str) -> str:
         ray = [str(Path(sys.executable).parent / "ray"), "start", "--block", *words]
         common = ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--disable-usage-stats"]
         processes.append(
@@ -38,7 +52,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
                 [*ray, *common, "--object-store-memory=100000000"],
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "RAY_TMPDIR": folder},
+                env={**os.environ, "RAY_TMPDIR": folder, **also},
             )
         )
         return address
@@ -65,3 +79,23 @@ def test_machines_that_come_later_do_the_runs(bench, undisturbed, tmp_path, star
     assert driver.finish() == 0, driver.said()
     assert scores(tmp_path / "home") == undisturbed
     assert len(undisturbed) == RUNS
+
+
+def test_a_late_machine_with_other_code_costs_no_run(bench, tmp_path, start, monkeypatch):
+    other = tmp_path / "other"
+    shutil.copytree(ROOT / "study", other / "study")
+    (other / "study" / "faults.py").open("a").write("# before the last change\n")
+    (other / "sitecustomize.py").write_text(ELSEWHERE.format(folder=str(other / "study")))
+    address = start("--head", f"--port={start.port}", "--num-cpus=0", "--include-dashboard=false")
+    bench.write()
+    monkeypatch.setenv("STUDY_ROOM", "1")
+    driver = bench.start(tmp_path / "home", "--address", address)
+    driver.wait_for(lambda: "starting workers" in driver.said())
+    start(f"--address={address}", "--num-cpus=1", PYTHONPATH=str(other))
+    assert driver.finish() == 1
+    assert re.search("a machine is not fit for this study: .* has code .*ray up", driver.said())
+    assert f"0 of {RUNS} runs done" in driver.said()
+    assert "missing" not in driver.said()
+    again = bench.start(tmp_path / "home", "--address", address)
+    assert again.finish() == 1
+    assert "the cluster is not fit for this study" in again.said()
