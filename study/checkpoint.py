@@ -225,9 +225,10 @@ def _installed(modules: tuple[str, ...]) -> tuple[str, ...]:
 
 @cache  # as it was when the process imported it, more or less
 def code_of(outside: tuple[str, ...] = ()) -> str:
-    """A digest of this package's sources, and of a user's own modules."""
-    seen = hashlib.sha256()
-    for file in [*sorted(Path(__file__).parent.rglob("*.py")), *_own_files(outside)]:
+    """A digest of this package's sources, but for study files, and of a user's own modules."""
+    seen, package = hashlib.sha256(), Path(__file__).parent
+    sources = sorted(set(package.rglob("*.py")) - set(package.glob("designs/*.py")))
+    for file in [*sources, *_own_files(outside)]:
         seen.update(hashlib.sha256(file.read_bytes()).digest())
     return seen.hexdigest()[:12]
 
