@@ -227,6 +227,17 @@ def margin(metric: Metric, floor: float, examples: int) -> float:
     return max(0.01, 2 * float(np.sqrt(max(floor * (1 - floor), 0.0) / examples)))
 
 
+def luck(metric: Metric, floor: float, examples: int) -> float:
+    """How far above the floor a score is no luck, whatever else speaks against the run.
+
+    Returns:
+        Four standard errors of what knows nothing, in units of the metric: binomial ones of the
+        floor, those of a correlation where that is 0, for unbounded metrics the floor's own size.
+    """
+    scale = float(np.sqrt(max(floor * (1 - floor), 0.0))) or 1.0
+    return 4 * (scale if metric.bounded else abs(floor)) / float(np.sqrt(examples))
+
+
 def collapse_rules(
     metric: Metric,
     *,
@@ -252,13 +263,15 @@ def collapse_rules(
         Names among `at_floor`, `constant`, `no_fit`; empty for a run that learnt.
 
     Source: Mosbach et al. 2021, failed runs (`at_floor`); the other two are signs of the same
-        failure that a lucky split can hide.
+        failure that a lucky split can hide. So `no_fit` counts only where it can: a run of one
+        epoch has the loss of its first steps, and noise in training adds to it.
     """
+    above = metric.oriented(dev - floor)  # NaN is at the floor
     rules = []
-    if not metric.oriented(dev - floor) > margin(metric, floor, examples):  # NaN is at the floor
+    if not above > margin(metric, floor, examples):
         rules.append("at_floor")
     if constant:
         rules.append("constant")
-    if not train_loss < loss_to_beat:
+    if not train_loss < loss_to_beat and not above > luck(metric, floor, examples):
         rules.append("no_fit")
     return rules

@@ -81,7 +81,22 @@ def test_which_rule_says_collapsed():
     assert rules(dev=0.54) == []
     assert rules(dev=float("nan")) == ["at_floor"]
     assert rules(constant=True) == ["constant"]
-    assert rules(train_loss=0.685) == ["no_fit"]
+
+
+def test_a_training_loss_says_no_more_than_luck_can_hide():
+    """A run of one epoch has the loss of its first steps, and 96 % on dev is no failure."""
+    assert rules(train_loss=0.685, dev=0.56) == ["no_fit"]  # four standard errors are 0.0632
+    assert rules(train_loss=0.685, dev=0.57) == []
+    assert rules(train_loss=0.685, dev=0.56, examples=10_000) == []
+
+    def related(metric, **seen):
+        given = {"constant": False, "train_loss": 1.0, "loss_to_beat": 0.9, **seen}
+        return collapse_rules(METRICS[metric], **given)
+
+    assert related("pearson", dev=0.44, floor=0.0, examples=20) == ["no_fit"]
+    assert related("pearson", dev=0.91, floor=0.0, examples=20) == []
+    assert related("mse", dev=1.7, floor=2.0, examples=400) == ["no_fit"]
+    assert related("mse", dev=1.5, floor=2.0, examples=400) == []
 
 
 def test_a_lower_metric_collapses_from_above():
