@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -111,15 +113,30 @@ def ui(arguments: argparse.Namespace) -> int:
         return 0
     name = study_named(arguments.study, home)
     experiment = experiment_id(name, home.uri)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server itself
+        try:
+            probe.bind(("127.0.0.1", arguments.port))
+        except OSError as error:
+            complain(f"port {arguments.port}: {error.strerror}; --port takes another")
+            return 1
     print(f"cells: {page}#/experiments/{experiment}/runs?viewStateShareKey=cells")
-    print("end it with Ctrl-C")
+    print("end it with Ctrl-C", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", "--port", str(arguments.port)]
-    local = ["--default-artifact-root", home.artifacts.as_uri(), "--host", "127.0.0.1"]
-    # Everybody on this machine sees a command's words, and a store's address may hold a password.
-    store = {"MLFLOW_BACKEND_STORE_URI": home.uri}
+    server += ["--default-artifact-root", home.artifacts.as_uri(), "--host", "127.0.0.1"]
+    server += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    settings = {
+        # Everybody on this machine sees a command's words, and an address may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": home.uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that no study needs
+    }
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    process = subprocess.Popen(server, env={**os.environ, **settings}, start_new_session=True)
     try:
-        return subprocess.call([*server, *local, "--workers", "1"], env={**os.environ, **store})
+        return process.wait()
     except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGTERM)  # MLflow has processes of its own
+        process.wait()
         return 0
 
 

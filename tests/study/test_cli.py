@@ -2,9 +2,14 @@
 
 import json
 import os
+import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
+import psutil
 import pytest
 
 from study import cli
@@ -277,19 +282,51 @@ def test_what_cannot_be_exported_is_told_without_a_traceback(write, capsys, tmp_
     assert "technique: cannot be exported: its adapters are not linear" in err
 
 
-def test_the_ui_shows_nobody_a_password(write, capsys, monkeypatch, tmp_path):
+@pytest.fixture
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_the_ui_is_one_server_that_ends_with_it_and_shows_no_password(write, port, tmp_path):
     write()
-    home, started = Home(tmp_path / "home"), {}
-
-    def call(words, env):
-        started.update(words=words, store=env["MLFLOW_BACKEND_STORE_URI"])
-        return 0
-
-    monkeypatch.setattr(subprocess, "call", call)
+    home = Home(tmp_path / "home")
     Store(home.uri, home.artifacts).experiment("typed")
-    assert said(capsys, "ui", "typed")[0] == 0
-    assert started["store"] == home.uri
-    assert not any(home.uri in word for word in started["words"])
+    command = [sys.executable, "-c", "from study.cli import command; command()"]
+    ui = subprocess.Popen([*command, "ui", "typed", "--port", str(port)], stdout=subprocess.PIPE)
+    assert f":{port}/#/experiments/" in ui.stdout.readline().decode()
+    until_answers(f"http://127.0.0.1:{port}/health")
+    servers = psutil.Process(ui.pid).children(recursive=True)
+    assert 0 < len(servers) < 5  # not MLflow's own eight for jobs
+    assert not any(home.uri in word for server in servers for word in server.cmdline())
+    ui.terminate()
+    assert ui.wait(30) == 0
+    assert psutil.wait_procs(servers, timeout=10)[1] == []
+
+
+def until_answers(address):
+    end = time.monotonic() + 60
+    while True:
+        try:
+            urlopen(address, timeout=2).close()
+            return
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+
+
+def test_the_ui_says_that_its_port_is_taken(write, port, capsys, tmp_path):
+    write()
+    home = Home(tmp_path / "home")
+    Store(home.uri, home.artifacts).experiment("typed")
+    with socket.create_server(("127.0.0.1", port)):
+        code, out, err = said(capsys, "ui", "typed", "--port", str(port))
+    assert (code, out) == (1, "")
+    assert err.endswith(f"port {port}: Address already in use; --port takes another\n")
+
+
+def test_the_ui_of_a_server_is_the_server(monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host")
     assert said(capsys, "ui") == (0, "the store has a server: http://host\n", "")
 
