@@ -440,8 +440,10 @@ def _each_experiment(uri: str) -> Iterable[Any]:
         try:
             page = client.search_experiments(page_token=token)
         except MlflowException as error:
-            told = _shown(f"MLflow at {uri} does not answer as it should: {error}")
-            raise NoAnswer(told.splitlines()[0]) from error
+            told = f"MLflow at {uri} does not answer as it should: {error}"
+            if re.search("failed with (timeout )?exception", told):  # in many words
+                told = f"no answer from MLflow at {uri}. Is it up, and MLFLOW_TRACKING_URI right?"
+            raise NoAnswer(_shown(told).splitlines()[0]) from error
         yield from page
         token = page.token
         if not token:

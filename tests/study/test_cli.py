@@ -109,7 +109,7 @@ def test_a_server_that_does_not_answer_is_not_a_study_without_runs(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     code, out, err = said(capsys, words[0], file, *words[1:])
     assert (code, out) == (2, "")
-    assert "MLflow at http://127.0.0.1:9 does not answer as it should" in err
+    assert "no answer from MLflow at http://127.0.0.1:9. Is it up" in err
 
 
 def test_a_database_that_is_away_is_not_a_study_without_runs(write, capsys, monkeypatch):
