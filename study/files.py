@@ -31,7 +31,8 @@ def load_study(path: Path) -> Study | Invalid:
     except SpecError:
         raise
     except Exception as error:  # whatever a user's file can raise; the place is what they need
-        places = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [f for f in frames if f.filename == described.origin]
         line = places[-1].lineno if places else getattr(error, "lineno", "?")
         told = f"{path.name}, line {line}: {type(error).__name__}: {error}"
         raise LookupError(told) from error

@@ -174,10 +174,12 @@ def test_a_file_without_a_study(tmp_path, capsys):
     assert "states no study" in err
 
 
-def test_a_file_that_fails_says_where(tmp_path, capsys):
-    path = tmp_path / "broken.py"
-    path.write_text("\nfrom study import NoSuchThing\n")
-    code, _, err = said(capsys, "run", str(path))
+@pytest.mark.parametrize("folder", ["", "./", "{tmp_path}/"])
+def test_a_file_that_fails_says_where(folder, tmp_path, capsys, monkeypatch):
+    """A path that was not absolute was not found among those of the traceback."""
+    monkeypatch.chdir(tmp_path)
+    Path("broken.py").write_text("\nfrom study import NoSuchThing\n")
+    code, _, err = said(capsys, "run", folder.format(tmp_path=tmp_path) + "broken.py")
     assert code == 2
     assert "broken.py, line 2: ImportError: cannot import name 'NoSuchThing'" in err
 
