@@ -242,6 +242,16 @@ def test_workers_are_a_whole_number_above_none(command, workers, capsys):
     assert f"{workers!r} is no whole number above 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("size", ["0", "-0.01", "nan", "inf", "little"])
+@pytest.mark.parametrize("option", ["--detect", "--sd"])
+def test_what_a_plan_is_to_detect_is_above_none(option, size, capsys):
+    """A difference of 0 was told to need --sd, and an sd of 0 was taken for none given."""
+    with pytest.raises(SystemExit) as ended:
+        run_command(["plan", "study.py", option, size])
+    assert ended.value.code == 2
+    assert f"argument {option}: {size!r} is no number above 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("workers", [0, -1, 1.5])
 def test_a_script_says_how_many_workers_likewise(workers):
     with pytest.raises(ValueError, match=f"workers={workers} is no whole number above 0"):
