@@ -9,6 +9,8 @@ import pytest
 
 from study import cli
 from study.cli import run_command
+from study.ending import Ending
+from study.feed import Progress
 from study.home import Home
 from study.store import Store
 from study.tiny import tiny_model, tiny_task
@@ -256,6 +258,21 @@ def test_what_a_plan_is_to_detect_is_above_none(option, size, capsys):
 def test_a_script_says_how_many_workers_likewise(workers):
     with pytest.raises(ValueError, match=f"workers={workers} is no whole number above 0"):
         cli.run(None, workers=workers)
+
+
+@pytest.mark.parametrize(
+    ("workers", "seconds", "work"),
+    [
+        (0, [], ""),
+        (1, [3.0], ", 3 s of work on one worker"),
+        (2, [3.0], ", 3 s of work on 2 workers"),
+    ],
+)
+def test_the_end_tells_of_work_where_there_was_any(workers, seconds, work, capsys):
+    """It told of 1 s of work on 0 workers, and on 1 workers."""
+    progress = Progress(total=1, finished=1, workers=workers, seconds=seconds)
+    Ending("mine", 1, as_json=False).ended(progress, lost=0, waiting=0, tables=lambda: None)
+    assert capsys.readouterr().out.splitlines()[1] == f"finished: 1 of 1 runs done{work}"
 
 
 def test_stop_where_nobody_runs(write, capsys, tmp_path):
