@@ -74,6 +74,7 @@ def study_named(given: str | None, home: Home) -> str:
         return given
     names = home.names()
     if len(names) != 1:
-        there = f"there are {', '.join(names)}" if names else f"there is none in {home.root}"
-        raise LookupError(f"which study? {there}")
+        there = f"there are {', '.join(names)}" if names else "there is none"
+        told = f"which study? {there} in {home.root}; `study list studies` has those of the store"
+        raise LookupError(told)
     return names[0]

@@ -286,6 +286,16 @@ def test_stop_where_nobody_runs(write, capsys, tmp_path):
     assert "Did you mean 'typed'?" in err
 
 
+def test_which_study_says_where_it_looked_and_who_knows_the_store(write, capsys, tmp_path):
+    """A folder outlasts a study that was renamed, and a study from elsewhere has none here."""
+    write()
+    for name in ("old", "new"):
+        (tmp_path / "home" / "studies" / name).mkdir(parents=True)
+    code, _, err = said(capsys, "status")
+    told = f"there are new, old in {tmp_path / 'home'}; `study list studies` has those of the store"
+    assert (code, err) == (2, f"which study? {told}\n")
+
+
 def test_stop_makes_no_store_where_there_is_none(write, capsys, tmp_path, monkeypatch):
     write()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'tpyo' / 'mlflow.db'}")
