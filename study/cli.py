@@ -2,9 +2,11 @@
 
 import argparse
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from study.commands import listing, moving, planning, reading, running, upkeep
@@ -170,9 +172,12 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     plan.add_argument("file", help="a study file")
     plan.add_argument("--workers", type=_count, help="runs at once; default: all cores here")
     plan.add_argument(
-        "--detect", type=float, metavar="D", help="a difference of means that must not be missed"
+        "--detect",
+        type=_positive,
+        metavar="D",
+        help="a difference of means that must not be missed",
     )
-    plan.add_argument("--sd", type=float, help="sd over seeds; default: of this study's runs")
+    plan.add_argument("--sd", type=_positive, help="sd over seeds; default: of this study's runs")
     plan.add_argument(
         "--ratio", type=float, metavar="R", help="a ratio of two sds that must not be missed"
     )
@@ -232,6 +237,13 @@ def _count(text: str) -> int:
     if text.isdecimal() and int(text):
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+
+
+def _positive(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
 
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -94,9 +94,13 @@ class Ending:
         if progress.closed:
             complain(f"no further runs were begun: {progress.closed}")
         state = "stopped" if progress.stopped or progress.closed else "finished"
-        work = f"{duration(sum(progress.seconds))} of work on {progress.workers} workers"
-        again = f", {retried(progress)}" if progress.retried else ""
-        print(f"\n{state}: {self.runs - lost - waiting} of {self.runs} runs done, {work}{again}")
+        parts = [f"{state}: {self.runs - lost - waiting} of {self.runs} runs done"]
+        if progress.seconds:
+            on = "one worker" if progress.workers == 1 else f"{progress.workers} workers"
+            parts.append(f"{duration(sum(progress.seconds))} of work on {on}")
+        if progress.retried:
+            parts.append(retried(progress))
+        print("\n" + ", ".join(parts))
         if code:
             print(f"resume:  {typed()}")
         tell_next(self.name)

@@ -31,7 +31,8 @@ def load_study(path: Path) -> Study | Invalid:
     except SpecError:
         raise
     except Exception as error:  # whatever a user's file can raise; the place is what they need
-        places = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [f for f in frames if f.filename == described.origin]
         line = places[-1].lineno if places else getattr(error, "lineno", "?")
         told = f"{path.name}, line {line}: {type(error).__name__}: {error}"
         raise LookupError(told) from error
@@ -73,6 +74,7 @@ def study_named(given: str | None, home: Home) -> str:
         return given
     names = home.names()
     if len(names) != 1:
-        there = f"there are {', '.join(names)}" if names else f"there is none in {home.root}"
-        raise LookupError(f"which study? {there}")
+        there = f"there are {', '.join(names)}" if names else "there is none"
+        told = f"which study? {there} in {home.root}; `study list studies` has those of the store"
+        raise LookupError(told)
     return names[0]

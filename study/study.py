@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import product, zip_longest
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny
+from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, SerializeAsAny, Tag
 
 from study import metrics
 from study.budget import Budget
@@ -187,11 +187,27 @@ def own_code(spec: Mapping[str, Any]) -> list[str]:
     )
 
 
-AnySeeds = tuple[int, ...] | Seeds
+def _side(seeds: Any) -> str:
+    """Which of the two that seeds can be, so that a mistake is not told of the other, too."""
+    return "[crossed]" if isinstance(seeds, Seeds | Invalid | Mapping) else "[listed]"
+
+
+AnySeeds = Annotated[  # a mistake's path leaves out what has a bracket
+    Annotated[tuple[int, ...], Tag("[listed]")] | Annotated[Seeds, Tag("[crossed]")],
+    Discriminator(_side),
+]
 
 
 def _listed(seeds: Any) -> Any:
+    if isinstance(seeds, int):
+        raise ValueError(f"{seeds} is no list of seeds; write range({seeds}) or [{seeds}].")
     return tuple(seeds) if isinstance(seeds, range | list | set) else seeds
+
+
+def _as_budget(budget: Any) -> Any:
+    if isinstance(budget, int | float):
+        raise ValueError(f"{budget} is no budget; write Budget(hours={budget}).")
+    return budget
 
 
 class Own(Spec):
@@ -260,7 +276,7 @@ class Study(Spec):
     data: str | None = None
     gpus: float = Field(default=0.0, ge=0.0)
     needs: dict[str, Annotated[float, Field(gt=0)]] = {}
-    budget: Budget | None = None
+    budget: Annotated[Budget | None, BeforeValidator(_as_budget)] = None
     checkpoint_minutes: float = Field(default=5.0, gt=0)
     hang_minutes: float = Field(default=30.0, gt=0)
 

@@ -22,8 +22,9 @@ def sync(arguments: argparse.Namespace) -> int:
 
     home, uri = default_home(), arguments.to
     name = study_named(arguments.study, home)
-    if not uri.startswith(("http://", "https://", "sqlite:///")) or uri == home.uri:
-        text = "is the store in use" if uri == home.uri else "is no address of a store"
+    in_use = _place(uri) == _place(home.uri)
+    if not uri.startswith(("http://", "https://", "sqlite:///")) or in_use:
+        text = "is the store in use" if in_use else "is no address of a store"
         complain(without_password(f"--to {uri} {text}; name http://HOST:PORT or sqlite:///FILE"))
         return 2
     experiment_id(name, home.uri)
@@ -86,6 +87,12 @@ def gc(arguments: argparse.Namespace) -> int:
     if not store.is_database and any(each.runs for each in left):
         print("runs are marked as deleted; `mlflow gc` on the server frees their space")
     return 0
+
+
+def _place(uri: str) -> str:
+    """A store's address, however it is written."""
+    file = uri.removeprefix("sqlite:///")
+    return uri.rstrip("/") if file == uri else str(Path(file).resolve())
 
 
 def _megabytes(size: int) -> str:

@@ -8,7 +8,9 @@ import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import reduce
+from inspect import isfunction
 from itertools import permutations
 from typing import Any, ClassVar
 
@@ -207,6 +209,11 @@ class TrainState:
         return {"params": tensors, "lr": group.lr, "weight_decay": group.weight_decay}
 
 
+def _methods(kind: type) -> set[str]:
+    """The public methods that a class defines itself."""
+    return {name for name, part in vars(kind).items() if name[0] != "_" and isfunction(part)}
+
+
 class Technique(Spec):
     """A way of fine-tuning. Subclass it once, never a subclass of it.
 
@@ -227,12 +234,17 @@ class Technique(Spec):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Refuse a field that would hide a hook, and values of its own beside the fields."""
+        """Refuse what hides a hook or misspells one, and values of its own beside the fields."""
         if hidden := set(cls.model_fields) & {n for n in vars(Technique) if not n.startswith("_")}:
             raise TypeError(f"{cls.__name__}: field {min(hidden)!r} is the name of a hook")
         if own := cls.__private_attributes__:
             text = "what changes in a run belongs in `state.memo`, or is lost where a run resumes"
             raise TypeError(f"{cls.__name__}: {min(own)!r}: {text}")
+        hooks, methods = _methods(Technique), _methods(cls)
+        for name in sorted(methods - hooks):  # nobody would call it, and the baseline would train
+            if near := get_close_matches(name, hooks, n=1, cutoff=0.8):
+                text = f"no such hook: {name!r}. Did you mean {near[0]!r}?"
+                raise TypeError(f"{cls.__name__}: {text}")
 
     @classmethod
     def name(cls) -> str:

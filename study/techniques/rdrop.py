@@ -34,7 +34,7 @@ class RDrop(Technique):
     def recipe(self, recipe: Recipe) -> Recipe:
         """Refuse a recipe that turns dropout off."""
         if recipe.dropout == 0.0:
-            text = "it needs dropout to tell its passes apart, and the recipe's is 0."
+            text = "RDrop needs dropout to tell its passes apart, and the recipe's is 0."
             raise SpecError("RDrop", [Mistake("", text)])
         return recipe
 

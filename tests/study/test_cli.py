@@ -14,6 +14,8 @@ import pytest
 
 from study import cli
 from study.cli import run_command
+from study.ending import Ending
+from study.feed import Progress
 from study.home import Home
 from study.store import Store
 from study.tiny import tiny_model, tiny_task
@@ -179,10 +181,12 @@ def test_a_file_without_a_study(tmp_path, capsys):
     assert "states no study" in err
 
 
-def test_a_file_that_fails_says_where(tmp_path, capsys):
-    path = tmp_path / "broken.py"
-    path.write_text("\nfrom study import NoSuchThing\n")
-    code, _, err = said(capsys, "run", str(path))
+@pytest.mark.parametrize("folder", ["", "./", "{tmp_path}/"])
+def test_a_file_that_fails_says_where(folder, tmp_path, capsys, monkeypatch):
+    """A path that was not absolute was not found among those of the traceback."""
+    monkeypatch.chdir(tmp_path)
+    Path("broken.py").write_text("\nfrom study import NoSuchThing\n")
+    code, _, err = said(capsys, "run", folder.format(tmp_path=tmp_path) + "broken.py")
     assert code == 2
     assert "broken.py, line 2: ImportError: cannot import name 'NoSuchThing'" in err
 
@@ -245,10 +249,35 @@ def test_workers_are_a_whole_number_above_none(command, workers, capsys):
     assert f"{workers!r} is no whole number above 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("size", ["0", "-0.01", "nan", "inf", "little"])
+@pytest.mark.parametrize("option", ["--detect", "--sd"])
+def test_what_a_plan_is_to_detect_is_above_none(option, size, capsys):
+    """A difference of 0 was told to need --sd, and an sd of 0 was taken for none given."""
+    with pytest.raises(SystemExit) as ended:
+        run_command(["plan", "study.py", option, size])
+    assert ended.value.code == 2
+    assert f"argument {option}: {size!r} is no number above 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("workers", [0, -1, 1.5])
 def test_a_script_says_how_many_workers_likewise(workers):
     with pytest.raises(ValueError, match=f"workers={workers} is no whole number above 0"):
         cli.run(None, workers=workers)
+
+
+@pytest.mark.parametrize(
+    ("workers", "seconds", "work"),
+    [
+        (0, [], ""),
+        (1, [3.0], ", 3 s of work on one worker"),
+        (2, [3.0], ", 3 s of work on 2 workers"),
+    ],
+)
+def test_the_end_tells_of_work_where_there_was_any(workers, seconds, work, capsys):
+    """It told of 1 s of work on 0 workers, and on 1 workers."""
+    progress = Progress(total=1, finished=1, workers=workers, seconds=seconds)
+    Ending("mine", 1, as_json=False).ended(progress, lost=0, waiting=0, tables=lambda: None)
+    assert capsys.readouterr().out.splitlines()[1] == f"finished: 1 of 1 runs done{work}"
 
 
 def test_stop_where_nobody_runs(write, capsys, tmp_path):
@@ -260,6 +289,16 @@ def test_stop_where_nobody_runs(write, capsys, tmp_path):
     code, _, err = said(capsys, "stop", "typo")
     assert code == 2
     assert "Did you mean 'typed'?" in err
+
+
+def test_which_study_says_where_it_looked_and_who_knows_the_store(write, capsys, tmp_path):
+    """A folder outlasts a study that was renamed, and a study from elsewhere has none here."""
+    write()
+    for name in ("old", "new"):
+        (tmp_path / "home" / "studies" / name).mkdir(parents=True)
+    code, _, err = said(capsys, "status")
+    told = f"there are new, old in {tmp_path / 'home'}; `study list studies` has those of the store"
+    assert (code, err) == (2, f"which study? {told}\n")
 
 
 def test_stop_makes_no_store_where_there_is_none(write, capsys, tmp_path, monkeypatch):

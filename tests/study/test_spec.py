@@ -436,3 +436,17 @@ def test_only_techniques_are_made_from_names():
 
 def test_a_seed_twice_in_a_stream():
     assert mistakes(Seeds(head=[0, 0], order=[0], noise=[0])) == ["head: [0, 0] has a seed twice."]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"seeds": 2}, "seeds: 2 is no list of seeds; write range(2) or [2]."),
+        ({"seeds": Seeds(head=[0], order=[0])}, "seeds.noise is missing."),
+        ({"seeds": None}, "seeds: None is wrong: input should be a valid tuple."),
+        ({"budget": 3}, "budget: 3 is no budget; write Budget(hours=3)."),
+    ],
+)
+def test_seeds_and_budgets_are_one_mistake_that_says_what_to_write(fields, told):
+    """Seeds were two, of each of the two things that they can be."""
+    assert mistakes(study(**fields)) == [told]

@@ -193,3 +193,24 @@ def test_a_diverged_run_knows_the_floors(tiny_run):
 def test_a_field_named_like_a_hook_is_refused():
     with pytest.raises(TypeError, match="field 'loss' is the name of a hook"):
         type("Hiding", (Technique,), {"__annotations__": {"loss": float}, "__module__": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("after_stepp", "after_step"),
+        ("optimiser", "optimizer"),
+        ("after_setp", "after_step"),
+        ("weight", "weights"),
+    ],
+)
+def test_a_misspelt_hook_is_refused(typed, meant):
+    """It was never called, and the technique trained as the baseline does."""
+    with pytest.raises(TypeError, match=f"Typo: no such hook: '{typed}'. Did you mean '{meant}'"):
+        type("Typo", (Technique,), {typed: lambda self, state: None, "__module__": "mine"})
+
+
+def test_a_technique_may_have_methods_of_its_own():
+    own = ("targets", "penalty", "schedule", "replaced", "_loss", "_after_stepp")
+    body = {name: lambda self: None for name in own} | {"after_step": lambda self, state: None}
+    assert type("Mine", (Technique,), {**body, "__module__": "mine"})()

@@ -149,6 +149,17 @@ def test_an_experiment_deleted_while_the_study_runs_refuses_no_run(home, study, 
     whole(home, study)
 
 
+def test_a_study_under_another_name_has_the_runs_of_its_renamed_experiment(home, done):
+    """As docs/tracking.md says."""
+    client, renamed = MlflowClient(tracking_uri=home.uri), done.replace(name="renamed")
+    client.rename_experiment(client.get_experiment_by_name(done.name).experiment_id, renamed.name)
+    home.study(done.name).rename(home.study(renamed.name))
+    tracking = opened(home, renamed)
+    assert len(tracking.records) == 6
+    assert tracking.close(20) == 0
+    whole(home, renamed)
+
+
 def test_two_people_with_one_name_are_told_of_each_other(home, study, caplog):
     opened(home, study, "/ann/study.py").close(10)
     opened(home, study, "/ann/study.py").close(10)

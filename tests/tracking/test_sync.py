@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -141,6 +142,16 @@ def test_predictions_come_along(home, study, tmp_path, monkeypatch):
     there, here = (load_predictions(study.name, uri) for uri in (other, home.uri))
     assert len(there) == 1
     assert there.equals(here)
+
+
+def test_the_store_in_use_is_known_by_any_of_its_names(filled, study, home, capsys, monkeypatch):
+    """A relative path, or one by a link, synced a store with itself."""
+    monkeypatch.chdir(home.root.parent)
+    Path("link").symlink_to(home.root)
+    near = f"{home.root.name}/mlflow.db"
+    for to in (filled, f"sqlite:///{near}", f"sqlite:///./{near}", "sqlite:///link/mlflow.db"):
+        assert run_command(["sync", study.name, "--to", to]) == 2
+        assert "is the store in use" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("to", ["nonsense", "http://127.0.0.1:1"])

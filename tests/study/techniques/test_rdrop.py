@@ -55,9 +55,9 @@ def test_equal_passes_are_refused(family):
 
 
 def test_a_recipe_without_dropout_is_refused_before_anything_runs():
-    with pytest.raises(SpecError, match="needs dropout"):
+    with pytest.raises(SpecError, match="RDrop needs dropout"):
         RDrop().recipe(Recipe(dropout=0.0))
-    with pytest.raises(SpecError, match="needs dropout"):
+    with pytest.raises(SpecError, match="RDrop needs dropout"):
         (RDrop() + ProbeThenTune()).recipe(Recipe(dropout=0.0))
 
 
