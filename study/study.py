@@ -204,6 +204,13 @@ def _listed(seeds: Any) -> Any:
     return tuple(seeds) if isinstance(seeds, range | list | set) else seeds
 
 
+def _several(given: Any) -> Any:
+    """A technique alone would count as none: it is a sequence of its fields."""
+    if isinstance(given, Spec):
+        raise ValueError(f"one {type(given).__name__} is no list; write [...] around it.")
+    return given
+
+
 def _as_budget(budget: Any) -> Any:
     if isinstance(budget, int | float):
         raise ValueError(f"{budget} is no budget; write Budget(hours={budget}).")
@@ -265,9 +272,12 @@ class Study(Spec):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
-    tasks: tuple[Task, ...]
-    models: tuple[Model, ...]
-    techniques: tuple[Annotated[Configuration | Search, PlainValidator(_as_entry)], ...]
+    tasks: Annotated[tuple[Task, ...], BeforeValidator(_several)]
+    models: Annotated[tuple[Model, ...], BeforeValidator(_several)]
+    techniques: Annotated[
+        tuple[Annotated[Configuration | Search, PlainValidator(_as_entry)], ...],
+        BeforeValidator(_several),
+    ]
     recipe: Recipe = Recipe()
     seeds: Annotated[AnySeeds, BeforeValidator(_listed)]
     per_task: dict[str, Own] = {}

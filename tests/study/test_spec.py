@@ -368,6 +368,14 @@ def test_mistakes_in_what_a_task_does_otherwise():
     assert found == ["per_task['terms']: {'seeds': [0]} is not an Own(recipe=..., seeds=...)."]
 
 
+def test_one_alone_is_no_list():
+    """A technique alone was a study with none, and a task alone 21 mistakes."""
+    assert mistakes(study(tasks=TERMS, techniques=Standard())) == [
+        "tasks: one Task is no list; write [...] around it.",
+        "techniques: one Standard is no list; write [...] around it.",
+    ]
+
+
 def test_what_no_machine_can_give():
     """Tune ended with a traceback of its own; and needs won over threads and gpus unseen."""
     assert mistakes(study(gpus=1.5, needs={"CPU": 4, "GPU": 1, "gpu_gb": 10})) == [
