@@ -268,14 +268,13 @@ def _watched(
             cluster.hold(progress.held)  # each time: one may have failed
         room = cluster.room(need)
         had_room = had_room or room > 0
-        progress.lacks = ""
-        if not room:
-            progress.lacks = "no machine of the cluster can hold a run now"
-        elif not all(cluster.room(takes) for takes in [*progress.alone.values()]):
-            progress.lacks = "the machine is gone that a run is to have to itself (out of memory)"
+        lacks = "" if room else "no machine of the cluster can hold a run now"
+        if room and not all(cluster.room(takes) for takes in [*progress.alone.values()]):
+            lacks = "the machine is gone that a run is to have to itself (out of memory)"
+        progress.lacks = lacks
         troubles = {
             "mlflow": (f"MLflow: {tracking.trouble}" if tracking.trouble else "", TROUBLE_SECONDS),
-            "room": (progress.lacks, TROUBLE_SECONDS if had_room else FIRST_SECONDS),
+            "room": (lacks, TROUBLE_SECONDS if had_room else FIRST_SECONDS),
         }
         for kind, (text, patience) in troubles.items():
             if not text:

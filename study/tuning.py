@@ -48,7 +48,7 @@ for _kind in LOST[1:]:
     _kind.preempted = False
 
 WAVE = 1000  # runs handed to one Tuner: its driver remembers every one until it ends
-REFUSALS = 3  # of runs, by machines that are not fit, after which no run begins any more
+REFUSALS = 3  # in a row, by machines that are not fit, after which no run begins any more
 ROOM_SECONDS = 5.0  # between two looks at how many runs the cluster holds
 FULL_SECONDS = 2.0  # between two looks whether there is room for another outcome
 
@@ -283,6 +283,7 @@ class Collect(tune.Callback):  # type: ignore[misc]  # Ray has no types here
                 self._not_kept(run, why)
             self._progress.finished += 1
             self._progress.seconds.append(parcel.ended - parcel.started)
+            self._refusals = 0
             self._feed.succeeded(run, entry.record().dev)
             self._wait_for_room()
         elif fault := result.pop("fault", None):
