@@ -331,7 +331,7 @@ def _failed(row: Row) -> str:
 
 def _tied(row: Row) -> str:
     if not row.recommended:
-        return "nothing has a score"
+        return str(row.decided_by)
     if row.compared == 1:
         return "nothing to compare"
     return str(row.tied).replace("; ", ", ") or "none: alone at the top"

@@ -93,9 +93,11 @@ def strategy_table(found: pd.DataFrame) -> Table:
     found = found.sort_values(["family", "model", "task"])
 
     def text(row: Row) -> str:
+        if not row.recommended:
+            return "–"
         tied = len(row.tied.split("; ")) if row.tied else 0
         gain = "" if row.reason == "is_baseline" else f" {versus_text(row)}"
-        return (row.recommended or "–") + gain + (f", {tied} level" if tied else "")
+        return f"{row.recommended}{gain}" + (f", {tied} level" if tied else "")
 
     notes = [
         f"Chosen on dev; the gain over {BASELINE} is of test means over seeds, with its 95% Welch "
