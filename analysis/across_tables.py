@@ -14,6 +14,7 @@ from analysis.render import (
     Row,
     Table,
     count_text,
+    has_width,
     interval_text,
     p_text,
     score_text,
@@ -151,7 +152,7 @@ def _number(value: float) -> str:
 
 
 def _ends(low: float, high: float, *, digits: int = 2) -> str:
-    if not (np.isfinite(low) and np.isfinite(high)):
+    if not has_width(low, high):
         return ""
     return f" [{low:.{digits}f},{NBSP}{high:.{digits}f}]".replace("-", "−")
 

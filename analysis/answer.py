@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.frame import BASELINE
-from analysis.render import interval_text, metric_text, p_text, score_text
+from analysis.render import has_width, interval_text, metric_text, p_text, score_text
 from analysis.statistics.common import ALPHA
 
 Row = Any  # a named tuple that pandas makes of a frame's row
@@ -44,7 +44,7 @@ def _choice(row: Row) -> list[str]:
     if not row.recommended:
         return [f"Nothing here can be recommended: {row.decided_by}.", *changes]
     score = f"{score_text(row.test_mean, row.scale)}"
-    if np.isfinite(row.test_mean_low):
+    if has_width(row.test_mean_low, row.test_mean_high):
         score += f" {interval_text(row.test_mean_low, row.test_mean_high, scale=row.scale)}"
     result = (
         f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} over "

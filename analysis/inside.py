@@ -14,6 +14,7 @@ from analysis.render import (
     Row,
     Table,
     count_text,
+    has_width,
     interval_text,
     metric_text,
     p_text,
@@ -211,7 +212,7 @@ def _points(value: float, low: float, high: float) -> str:
 def _number(value: float, low: float, high: float) -> str:
     if np.isnan(value):
         return "–"
-    ends = "–" if np.isnan(low) else f"[{low:.3f},{NBSP}{high:.3f}]"
+    ends = f"[{low:.3f},{NBSP}{high:.3f}]" if has_width(low, high) else "–"
     return _with_ends(f"{value:.3f}", ends).replace("-", "−")
 
 

@@ -55,7 +55,7 @@ CELLS: dict[str, tuple[Callable[[Numbers], str], str]] = {  # what stands in a c
     ),
     "mean±ci": (
         _with_interval,
-        "Mean of test scores over seeds with its 95% interval.",
+        "Mean of test scores over seeds with its 95% interval; none where all are equal.",
     ),
     "median": (lambda r: score_text(r["test_median"], r["scale"]), "Median test score over seeds."),
     "iqm": (

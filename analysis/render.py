@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.frame import BASELINE
+from analysis.statistics.common import DECIMALS
 from analysis.tables import ENOUGH_FOR_SCATTER
 
 WIDTH = 100  # columns of a terminal
@@ -65,9 +66,14 @@ def score_text(value: float, scale: float, *, sign: str = "") -> str:
     return f"{shown:{sign}{digits}}".replace("-", "−")
 
 
+def has_width(low: float, high: float) -> bool:
+    """Whether an interval is there to show: one without width would pass for certainty."""
+    return bool(np.isfinite(low) and np.isfinite(high) and round(high - low, DECIMALS) > 0)
+
+
 def interval_text(low: float, high: float, *, scale: float) -> str:
     """An interval as printed, such as `[70.1, 72.5]`; a dash if there is none."""
-    if not (np.isfinite(low) and np.isfinite(high)):
+    if not has_width(low, high):
         return "–"
     return f"[{score_text(low, scale)},{NBSP}{score_text(high, scale)}]"
 
@@ -120,7 +126,8 @@ def cells_table(found: pd.DataFrame) -> Table:
         "A failed run enters with its score, or with the constant answer's if it has none; "
         "'Not failed' leaves failed runs out.",
         "Intervals: t for the mean and chi-square for the sd; where runs failed, BCa bootstrap "
-        "for the sd from 20 seeds and none below. IQM is the mean of the middle half.",
+        "for the sd from 20 seeds and none below; none where all scores are equal. IQM is the mean "
+        "of the middle half.",
         "Lowest, highest of 3: expected of three new runs. CV is sd over mean; none where 0 is a "
         "score like others, or what a constant answer gets.",
         "By falling dev mean; seconds are per run.",
@@ -317,7 +324,7 @@ def ratio_text(ratio: float, low: float, high: float) -> str:
     """A ratio of sds with its interval, if it has one; a dash for NaN."""
     if np.isnan(ratio):
         return "–"
-    return f"{ratio:.2f}" + (f" [{low:.2f},{NBSP}{high:.2f}]" if np.isfinite(low) else "")
+    return f"{ratio:.2f}" + (f" [{low:.2f},{NBSP}{high:.2f}]" if has_width(low, high) else "")
 
 
 def _failed(row: Row) -> str:

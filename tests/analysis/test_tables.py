@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from analysis import (
+    answer,
     best_strategy,
     cells,
     stability,
@@ -14,6 +15,7 @@ from analysis import (
 )
 from analysis.frame import checked
 from analysis.render import (
+    NBSP,
     best_strategy_table,
     cells_table,
     interval_text,
@@ -182,6 +184,22 @@ def _two_cells(a, standard):
     return frame.reindex(columns=checked(pd.DataFrame()).columns)
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 12])
+@pytest.mark.parametrize("collapsed", [True, False])
+def test_equal_runs_are_not_printed_as_certain(seeds, collapsed, clean):
+    """The frame has ends without width and says why; a table would pass them for certainty."""
+    frame = pd.concat([clean, clean.assign(seed=clean["seed"] + 7, key="x" + clean["key"])])
+    frame = frame[frame["seed"] < seeds].assign(dev=0.5, test=0.5, collapsed=collapsed)
+    found = cells(frame)
+    assert set(found["test_mean_reason"]) == set(found["test_sd_reason"]) == {"zero_variance"}
+    table = cells_table(found)
+    entries = [dict(zip(table.header, line, strict=True)) for line in table.body]
+    shown = {(each["95% of mean"], each["95% of sd"], each["Test mean ± sd"]) for each in entries}
+    assert shown == {("–", "–", f"50.0{NBSP}±{NBSP}0.0")}
+    assert "none where all scores are equal" in table.caption
+    assert "[50.0" not in str(answer(best_strategy(frame), stability(frame)))
+
+
 @pytest.mark.parametrize(("made", "shown"), ALL)
 def test_no_runs_make_empty_tables_that_say_so(made, shown, runs):
     for nothing in (pd.DataFrame(), runs.iloc[:0]):
@@ -252,6 +270,7 @@ def test_scores_are_points_with_one_decimal(runs):
         (score_text(np.nan, 100), "–"),
         (interval_text(0.7, 0.75, scale=100), "[70.0,\u00a075.0]"),
         (interval_text(np.nan, 0.75, scale=100), "–"),
+        (interval_text(0.7, 0.7, scale=100), "–"),
         (p_text(0.0004), "<0.001"),
         (p_text(0.0456), "0.046"),
     ],
