@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.frame import (
     BASELINE,
     CELL,
+    Split,
     baseline_of,
     blocks,
     checked,
@@ -40,6 +41,8 @@ from analysis.statistics.standing import (
 ROPE = 0.005  # of scores that are shares: half a point, a difference too small to matter
 ENOUGH_FOR_SCATTER = 15  # seeds below which no claim about scatter is made
 
+SPLITS: tuple[Split, ...] = ("test", "dev")
+
 Row = dict[str, Any]
 
 
@@ -69,14 +72,16 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
             row["technique"] = cell["technique"].iloc[0]
             row["tried"] = int(cell["tried"].max())
             row |= task_facts(block)
-            row |= {"asked": len(cell), "finished": scores(cell, "dev").finished}
+            both = {split: summarise(scores(cell, split)) for split in SPLITS}
+            # Scores from elsewhere may be of one split alone, where a run has finished as well.
+            counts = asdict(min(both.values(), key=lambda summary: summary.missing))
+            row |= {"asked": len(cell), "finished": len(cell) - counts["missing"]}
             row["seconds"] = float(cell["seconds"].mean())
-            for split in ("test", "dev"):
-                summary = asdict(summarise(scores(cell, split)))
-                whole, clean = summary.pop("whole"), summary.pop("clean")
+            for split, summary in both.items():
+                whole, clean = asdict(summary.whole), asdict(summary.clean)
                 row |= {f"{split}_{field}": value for field, value in whole.items()}
                 row |= {f"{split}_clean_{field}": value for field, value in clean.items()}
-                row |= summary
+            row |= {name: counts[name] for name in counts if name not in ("whole", "clean")}
             rows.append(row)
     if not rows:
         return pd.DataFrame(

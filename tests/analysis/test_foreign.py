@@ -112,6 +112,13 @@ def test_without_seeds_no_two_runs_share_one(written):
     assert set(runs["model"]) == {"unnamed"}
 
 
+def test_without_dev_scores_runs_are_not_missing(written):
+    text = "task,technique,test\nrte,A,0.60\nrte,A,0.62\nrte,A,nan\nrte,A,\n"
+    row = cells(read_scores(written(text))).iloc[0]
+    assert (row["asked"], row["finished"], row["missing"], row["diverged"]) == (4, 3, 1, 1)
+    assert row["failure_rate"] == pytest.approx(1 / 3)
+
+
 def test_text_for_all_rows(written):
     runs = read_scores(
         written("who,acc\nA,0.5\nB,0.6\n"), {"task": "=rte", "technique": "who", "test": "acc"}
