@@ -14,6 +14,10 @@ from analysis.statistics.common import DECIMALS
 from analysis.tables import ENOUGH_FOR_SCATTER
 
 WIDTH = 100  # columns of a terminal
+ENTERS = (  # of a failed run
+    "enters with its score, or the constant answer's if it has none; where that is not known "
+    "either, it is left out"
+)
 SHARED = ("Task", "Model", "Metric")  # said once, in the caption, where all rows agree
 DAGGER = "†"
 NBSP = "\u00a0"  # keeps an interval on one line
@@ -123,8 +127,7 @@ def cells_table(found: pd.DataFrame) -> Table:
     notes = [
         n_note(found),
         "± is the standard deviation over seeds (n − 1).",
-        "A failed run enters with its score, or with the constant answer's if it has none; "
-        "'Not failed' leaves failed runs out.",
+        f"A failed run {ENTERS}{_left_out(found)}. 'Not failed' leaves all failed runs out.",
         "Intervals: t for the mean and chi-square for the sd; where runs failed, BCa bootstrap "
         "for the sd from 20 seeds and none below; none where all scores are equal. IQM is the mean "
         "of the middle half.",
@@ -297,6 +300,12 @@ def n_note(found: pd.DataFrame) -> str:
     low, high = int(found["finished"].min()), int(found["finished"].max())
     runs = f"{low}" if low == high else f"{low} to {high}"
     return f"n, the number of seeds with a result, is {runs}."
+
+
+def _left_out(found: pd.DataFrame) -> str:
+    """That means of `tables.cells` rest on fewer runs than n, where they do."""
+    unknown = not found.empty and (found["test_mean_reason"] == "non_finite").any()
+    return ", as here, so that test scores rest on fewer runs than n" if unknown else ""
 
 
 def mean_sd_text(mean: float, sd: float, scale: float) -> str:

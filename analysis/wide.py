@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.frame import BASELINE
 from analysis.render import (
     DAGGER,
+    ENTERS,
     NBSP,
     SHARED,
     Row,
@@ -25,9 +26,7 @@ Texts = dict[str, Callable[[Row], str]]  # header: what stands below it
 
 NAMED = 8  # tasks that a caption names before it only counts
 SCATTER = "Mean (sd) of test scores over seeds; the sd has divisor n − 1."
-FAILED = (
-    f"{DAGGER} a run failed; it enters with its score, or the constant answer's if it has none."
-)
+FAILED = f"{DAGGER} a run failed; it {ENTERS}."
 RESAMPLED = (
     "Intervals of means over tasks (95%) resample the seeds of all tasks at once; they know "
     "nothing of other tasks, and are a little short where seeds and tasks are few."
@@ -59,7 +58,7 @@ def suite_table(found: pd.DataFrame) -> Table:
     notes = [
         "In points: the mean over seeds, then over the tasks of a type, then over types; least n "
         "is the number of seeds of the task with the fewest.",
-        "A failed run enters with its score or, if it has none, the constant answer's.",
+        f"A failed run {ENTERS}.",
         RESAMPLED,
         "By falling dev score.",
     ]
