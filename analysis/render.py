@@ -18,6 +18,7 @@ ENTERS = (  # of a failed run
     "enters with its score, or the constant answer's if it has none; where that is not known "
     "either, it is left out"
 )
+NOTHING = "There are no runs yet."
 SHARED = ("Task", "Model", "Metric")  # said once, in the caption, where all rows agree
 DAGGER = "†"
 NBSP = "\u00a0"  # keeps an interval on one line
@@ -272,11 +273,15 @@ def table_of(
     *,
     notes: list[str],
     details: list[str],
+    nothing: str = NOTHING,
 ) -> Table:
-    """A table with a line per row of the frame; what all rows share is said in the caption."""
+    """A table with a line per row of the frame; what all rows share is said in the caption.
+
+    Where there are no rows the caption is `nothing`.
+    """
     rows: list[Row] = list(found.itertuples())
     if not rows:
-        return Table(name, title, "There are no runs yet.", tuple(columns), (), (), found)
+        return Table(name, title, nothing, tuple(columns), (), (), found)
     texts = {header: [text(row) for row in rows] for header, text in columns.items()}
     same = [h for h in SHARED if h in texts and len(set(texts[h])) == 1]
     facts = ", ".join(f"{header.lower()} {texts.pop(header)[0]}" for header in same)
