@@ -1,6 +1,7 @@
 """Frames of numbers to tables that people read: terminal, Markdown, LaTeX, HTML, CSV."""
 
 import html
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ ENTERS = (  # of a failed run
     "enters with its score, or the constant answer's if it has none; where that is not known "
     "either, it is left out"
 )
+NAMED = 8  # tasks that a caption names before it only counts
 NOTHING = "There are no runs yet."
 SHARED = ("Task", "Model", "Metric")  # said once, in the caption, where all rows agree
 DAGGER = "†"
@@ -286,6 +288,10 @@ def table_of(
     same = [h for h in SHARED if h in texts and len(set(texts[h])) == 1]
     facts = ", ".join(f"{header.lower()} {texts.pop(header)[0]}" for header in same)
     caption = [f"{facts[0].upper()}{facts[1:]}."] if facts else []
+    if "Metric" in texts:  # a terminal leaves it to the caption
+        texts["Metric"] = [str(row.metric) for row in rows]
+        caption.append(metrics_note(found))
+        details = [*details, "Metric"]
     caption += notes
     return Table(
         name=name,
@@ -296,6 +302,22 @@ def table_of(
         details=tuple(details),
         frame=found,
     )
+
+
+def metrics_note(found: pd.DataFrame) -> str:
+    """Which metric scores which task, with its direction and unit."""
+    tasks: dict[str, list[str]] = {}
+    rows: list[Row] = list(found.drop_duplicates("task").itertuples())
+    for row in rows:
+        named = metric_text(row.metric, row.higher_is_better, scale=row.scale)
+        tasks.setdefault(named, []).append(row.task)
+    if len(tasks) == 1:
+        return f"Metric {next(iter(tasks))}."
+    parts = [
+        f"{metric} on {', '.join(sorted(names)) if len(names) <= NAMED else f'{len(names)} tasks'}"
+        for metric, names in tasks.items()
+    ]
+    return f"Metrics: {'; '.join(parts)}."
 
 
 def n_note(found: pd.DataFrame) -> str:
@@ -374,14 +396,19 @@ def to_text(table: Table) -> str:
     body = _with_bold(table, lambda text: text, "**{}**")
     rows = [[row[i] for i in kept] for row in (table.header, *body)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(kept))]
-    words = [max(len(word) for row in rows for word in row[i].split(" ")) for i in range(len(kept))]
+    least = [  # widths at which columns break between words, then also before settings
+        [max(len(word) for row in rows for word in re.split(at, row[i])) for i in range(len(kept))]
+        for at in (" ", r" |(?=\()|(?<=-)")
+    ]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
-        breakable = [w if w > word else 0 for w, word in zip(widths, words, strict=True)]
-        widest = breakable if any(breakable) else widths  # words break only where nothing else can
+        breakable = [
+            [w if w > word else 0 for w, word in zip(widths, words, strict=True)] for words in least
+        ]
+        widest = next(filter(any, breakable), widths)  # words break only where nothing else can
         widths[widest.index(max(widest))] -= 1
     lines = [table.title, ""] if table.body else [table.title]
     for number, row in enumerate(rows if table.body else []):
-        wrapped = [textwrap.wrap(t, w) or [""] for t, w in zip(row, widths, strict=True)]
+        wrapped = [_wrapped(text, width) for text, width in zip(row, widths, strict=True)]
         for height in range(max(map(len, wrapped))):
             parts = [
                 (part[height] if height < len(part) else "").ljust(width)
@@ -391,6 +418,13 @@ def to_text(table: Table) -> str:
         if number == 0:
             lines.append("  ".join("─" * width for width in widths))
     return "\n".join([*lines, "", *textwrap.wrap(table.caption, WIDTH)])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """An entry's lines; the settings of a configuration start one before a word is cut."""
+    if max(map(len, text.split(" "))) > width:
+        text = text.replace("(", " (")
+    return textwrap.wrap(text, width) or [""]
 
 
 def to_markdown(table: Table) -> str:

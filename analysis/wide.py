@@ -15,7 +15,7 @@ from analysis.render import (
     Table,
     count_text,
     interval_text,
-    metric_text,
+    metrics_note,
     n_note,
     score_text,
     table_of,
@@ -24,7 +24,6 @@ from analysis.render import (
 
 Texts = dict[str, Callable[[Row], str]]  # header: what stands below it
 
-NAMED = 8  # tasks that a caption names before it only counts
 SCATTER = "Mean (sd) of test scores over seeds; the sd has divisor n − 1."
 FAILED = f"{DAGGER} a run failed; it {ENTERS}."
 RESAMPLED = (
@@ -196,28 +195,12 @@ def _grid(
     return Table(
         name=names[0],
         title=names[1],
-        caption=" ".join([*caption, _metrics(known), n_note(known), *notes]),
+        caption=" ".join([*caption, metrics_note(known), n_note(known), *notes]),
         header=(*facts, *columns),
         body=tuple((*head, *entry) for head, entry in zip(heads, entries, strict=True)),
         details=(),
         frame=found,
     )
-
-
-def _metrics(found: pd.DataFrame) -> str:
-    """Which metric scores which task."""
-    tasks: dict[str, list[str]] = {}
-    rows: list[Row] = list(found.drop_duplicates("task").itertuples())
-    for row in rows:
-        named = metric_text(row.metric, row.higher_is_better, scale=row.scale)
-        tasks.setdefault(named, []).append(row.task)
-    if len(tasks) == 1:
-        return f"Metric {next(iter(tasks))}."
-    parts = [
-        f"{metric} on {', '.join(sorted(names)) if len(names) <= NAMED else f'{len(names)} tasks'}"
-        for metric, names in tasks.items()
-    ]
-    return f"Metrics: {'; '.join(parts)}."
 
 
 def _mean_and_sd(row: Row) -> str:

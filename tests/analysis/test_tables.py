@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -249,6 +251,34 @@ def test_terminal_tables_fit(made, shown, runs):
     long = runs.assign(configuration=runs["configuration"].replace("Mixout(0.1)", "M" * 150))
     for frame in (runs, long):
         assert max(map(len, to_text(shown(made(frame))).splitlines())) <= 100
+
+
+def _words(text):
+    """With what may start or end a line in the midst of them."""
+    return set(re.split(r"\s+|(?<=-)|(?=\()", text))
+
+
+@pytest.mark.parametrize(("made", "shown"), ALL)
+def test_a_terminal_cuts_no_word_where_tasks_have_metrics_of_their_own(made, shown, runs):
+    """Metric, direction and unit took four lines a row, and left configurations no room."""
+    long = "LayerwiseDecay(rate=0.7, epochs=20)"
+    mixed = runs.assign(
+        metric=runs["metric"].mask(runs["task"] == "terms", "pearson_spearman"),
+        configuration=runs["configuration"].replace("LayerwiseDecay(0.7)", long),
+    )
+    both = pd.concat([mixed, mixed.assign(model="electra-small", key="x" + mixed["key"])])
+    table = shown(made(both))
+    place = table.header.index("Metric")
+    assert {line[place] for line in table.body} == {"accuracy", "pearson_spearman"}
+    assert (
+        "Metrics: accuracy (higher is better, in points) on rte; "
+        "pearson_spearman (higher is better, in points) on terms." in table.caption
+    )
+    text = to_text(table)
+    for line in table.body:
+        kept = [t for t, h in zip(line, table.header, strict=True) if h not in table.details]
+        assert _words(" ".join(kept)) <= _words(text)
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_scores_are_points_with_one_decimal(runs):
