@@ -235,6 +235,13 @@ def test_flips_begin_with_what_is_most_disputed(predictions):
     assert f"{(found['disagreement'] > 0).sum()} of {3 * EXAMPLES}" in table.caption
 
 
+def test_runs_in_place_of_predictions_are_told(predictions, stored_runs):
+    with pytest.raises(ValueError, match="these are runs: load_predictions"):
+        flips(stored_runs)
+    with pytest.raises(ValueError, match="these are predictions: load_runs"):
+        agreement(stored_runs, predictions)
+
+
 def test_an_empty_table_says_what_there_is_nothing_of(predictions):
     """A report of finished runs whose seeds agreed said that there were none."""
     logits = ["logit_no", "logit_so", "logit_yes"]
