@@ -10,10 +10,12 @@ from analysis.caveats import NAMED
 from analysis.frame import BASELINE
 from analysis.render import (
     DAGGER,
+    ENTERS,
     NBSP,
     Row,
     Table,
     count_text,
+    has_width,
     interval_text,
     p_text,
     score_text,
@@ -21,10 +23,7 @@ from analysis.render import (
 )
 from analysis.wide import Texts
 
-FAILED = (
-    "A failed run enters with its score, or the constant answer's if it has none; 'not failed' "
-    "leaves failed runs out."
-)
+FAILED = f"A failed run {ENTERS}. 'Not failed' leaves all failed runs out."
 RUNS = "Least n is the number of seeds of the task with the fewest; runs are those of all tasks."
 WHY = {"no_baseline": "no baseline", "n_too_small": "too few tasks"}
 NORMALISED = (
@@ -151,7 +150,7 @@ def _number(value: float) -> str:
 
 
 def _ends(low: float, high: float, *, digits: int = 2) -> str:
-    if not (np.isfinite(low) and np.isfinite(high)):
+    if not has_width(low, high):
         return ""
     return f" [{low:.{digits}f},{NBSP}{high:.{digits}f}]".replace("-", "−")
 

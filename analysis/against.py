@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.frame import CELL, Malformed, checked, final, scores
 from analysis.render import (
     DAGGER,
+    ENTERS,
     NBSP,
     SHARED_COLUMNS,
     Table,
@@ -144,8 +145,7 @@ def against_table(found: pd.DataFrame, name: str, other: str) -> Table:
     notes = [
         f"Cells that {name} and {other} both have; n, failed and missing are of the one, then of "
         "the other.",
-        "Mean ± standard deviation of test scores over seeds (n − 1); failed runs enter with their "
-        "score, or the constant answer's.",
+        f"Mean ± standard deviation of test scores over seeds (n − 1). A failed run {ENTERS}.",
         f"Difference and ratio: {name} against {other}, unpaired; Welch interval. p is of Welch's "
         "test (*: of a permutation test, where runs failed), p sd of Brown–Forsythe's, both "
         "Holm-adjusted over the rows.",

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.frame import BASELINE
-from analysis.render import interval_text, metric_text, p_text, score_text
+from analysis.render import has_width, interval_text, metric_text, p_text, score_text
 from analysis.statistics.common import ALPHA
 
 Row = Any  # a named tuple that pandas makes of a frame's row
@@ -38,10 +38,13 @@ def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _choice(row: Row) -> list[str]:
-    if not row.recommended:
+    changes = [row.sensitivity] if row.sensitivity else []
+    if not row.best_dev:
         return ["No run has a dev score, so nothing is recommended."]
+    if not row.recommended:
+        return [f"Nothing here can be recommended: {row.decided_by}.", *changes]
     score = f"{score_text(row.test_mean, row.scale)}"
-    if np.isfinite(row.test_mean_low):
+    if has_width(row.test_mean_low, row.test_mean_high):
         score += f" {interval_text(row.test_mean_low, row.test_mean_high, scale=row.scale)}"
     result = (
         f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} over "
@@ -61,12 +64,7 @@ def _choice(row: Row) -> list[str]:
     if row.unscored:
         waiting = _listed(str(row.unscored).split("; "))
         first = f"So far, of those with a score: {first} No score yet: {waiting}."
-    if row.finished and row.failed == row.finished:
-        first = (
-            f"Nothing here can be recommended: all runs of {row.recommended}, which was picked by "
-            f"{row.decided_by}, failed."
-        )
-    return [first, result, *([row.sensitivity] if row.sensitivity else [])]
+    return [first, result, *changes]
 
 
 def _against_baseline(row: Row) -> list[str]:

@@ -47,7 +47,9 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs.assign(**{name: value for name, value in LATER.items() if name not in runs})
     absent = [column for column in COLUMNS if column not in runs.columns]
     if absent:
-        raise Malformed([f"the frame of runs has no column {', '.join(map(repr, absent))}."])
+        names = ", ".join(map(repr, absent))
+        hint = "; these are predictions: load_runs(...) has runs" if "split" in runs else ""
+        raise Malformed([f"the frame of runs has no column {names}{hint}."])
     runs["task_type"] = runs["task_type"].replace("", None)  # not known, as in a file of CSV
     mistakes = []
     for column in ("dev", "test", "floor", "test_floor", "seconds"):

@@ -11,9 +11,11 @@ from analysis.frame import CELL
 from analysis.load import STREAMS
 from analysis.render import (
     NBSP,
+    NOTHING,
     Row,
     Table,
     count_text,
+    has_width,
     interval_text,
     metric_text,
     p_text,
@@ -87,12 +89,14 @@ def flips_table(found: pd.DataFrame) -> Table:
         "Right": lambda r: _percent(r.right),
         "Disagreement": lambda r: score_text(r.disagreement, _POINTS),
     }
-    shown = found
+    shown, nothing = found, NOTHING
     notes = []
     if not found.empty:
         if found["value_sd"].notna().any():
             columns["sd"] = lambda r: score_text(r.value_sd, 1)
         order = found.assign(scatter=found["disagreement"].fillna(found["value_sd"]))
+        compared = order["scatter"].notna().any()
+        nothing = f"{'Seeds agree on every' if compared else 'One seed answered each'} example."
         order = order[order["scatter"] > 0]
         order = order.sort_values(
             ["task", "scatter", "model", "configuration", "id"],
@@ -107,7 +111,13 @@ def flips_table(found: pd.DataFrame) -> Table:
             "in points.",
         ]
     return table_of(
-        "flips", "Examples that seeds disagree on", shown, columns, notes=notes, details=["n"]
+        "flips",
+        "Examples that seeds disagree on",
+        shown,
+        columns,
+        notes=notes,
+        details=["n"],
+        nothing=nothing,
     )
 
 
@@ -132,7 +142,15 @@ def ensembles_table(found: pd.DataFrame) -> Table:
         "An ensemble costs k times the training and the answering.",
     ]
     details = [f"Gain of {k}, vote" for k in ENSEMBLES_OF]
-    table = table_of("ensembles", "Ensembles of seeds", wide, columns, notes=notes, details=details)
+    table = table_of(
+        "ensembles",
+        "Ensembles of seeds",
+        wide,
+        columns,
+        notes=notes,
+        details=details,
+        nothing="No cell has predictions of classes.",
+    )
     return replace(table, frame=found)
 
 
@@ -168,6 +186,7 @@ def seeds_and_examples_table(found: pd.DataFrame) -> Table:
         columns,
         notes=notes,
         details=["Baseline", "Examples"],
+        nothing="No configuration and its baseline both have predictions of classes.",
     )
 
 
@@ -211,7 +230,7 @@ def _points(value: float, low: float, high: float) -> str:
 def _number(value: float, low: float, high: float) -> str:
     if np.isnan(value):
         return "–"
-    ends = "–" if np.isnan(low) else f"[{low:.3f},{NBSP}{high:.3f}]"
+    ends = f"[{low:.3f},{NBSP}{high:.3f}]" if has_width(low, high) else "–"
     return _with_ends(f"{value:.3f}", ends).replace("-", "−")
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.frame import BLOCK, blocks, checked, configurations, final, scores
 from analysis.render import (
+    ENTERS,
     NBSP,
     Table,
     interval_text,
@@ -358,8 +359,7 @@ def pairs_table(found: pd.DataFrame) -> Table:
         "where the first is better. ASO: upper bound of almost stochastic order, each way; below "
         "0.5 that one dominates, below 0.2 safely.",
         "sd ratio: first over second; p sd: Brown–Forsythe, Holm-adjusted likewise.",
-        "A verdict needs p below 0.05; 'not shown' is not 'equal'. A failed run enters with its "
-        "score, or with the constant answer's if it has none.",
+        f"A verdict needs p below 0.05; 'not shown' is not 'equal'. A failed run {ENTERS}.",
     ]
     details = ["Missing", "p BH", "p ranks", "p by seed", "g", "P(first better)", "ASO"]
     details += ["sd ratio", "p sd"]

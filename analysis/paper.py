@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.against import versus
 from analysis.frame import BASELINE, CELL, Malformed, baseline_of, checked, final, scores
 from analysis.render import (
+    ENTERS,
     NBSP,
     Table,
     interval_text,
@@ -55,7 +56,7 @@ CELLS: dict[str, tuple[Callable[[Numbers], str], str]] = {  # what stands in a c
     ),
     "mean±ci": (
         _with_interval,
-        "Mean of test scores over seeds with its 95% interval.",
+        "Mean of test scores over seeds with its 95% interval; none where all are equal.",
     ),
     "median": (lambda r: score_text(r["test_median"], r["scale"]), "Median test score over seeds."),
     "iqm": (
@@ -257,8 +258,7 @@ def _notes(
         notes.append(f"{gone} {'run is' if gone == 1 else 'runs are'} missing and left out.")
     if failed:
         notes.append(
-            f"{failed} {'run' if failed == 1 else 'runs'} failed; one that fails enters with its "
-            "score, or the constant answer's."
+            f"{failed} {'run' if failed == 1 else 'runs'} failed; one that fails {ENTERS}."
         )
     if cell in OF_MEANS and several:
         notes.append(

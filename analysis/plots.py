@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.frame import baseline_of, configurations, scores
-from analysis.render import metric_text
+from analysis.render import has_width, metric_text
 from analysis.statistics.cell import Scores
 
 # Okabe & Ito 2008: told apart by colour-blind readers; the marks differ in shape and grey as well.
@@ -280,7 +280,7 @@ def _whisker(
 ) -> None:
     value, low, high = (row[f"{field}{end}"] * scale for end in ("", "_low", "_high"))
     colour = ORANGE if is_baseline else BLUE
-    known = bool(np.isfinite(low) and np.isfinite(high))
+    known = has_width(low, high)
     if known:
         axes.plot([low, high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
     marker = "D" if is_baseline else "o"

@@ -96,7 +96,11 @@ def predicted(predictions: pd.DataFrame, split: Split) -> Iterator[Predicted]:
         return
     absent = [name for name in (*IDENTITY, "split", "id", "label") if name not in predictions]
     if absent:
-        raise ValueError(f"the frame of predictions has no column {', '.join(map(repr, absent))}.")
+        hint = "; these are runs: load_predictions(...) has predictions"
+        raise ValueError(
+            f"the frame of predictions has no column {', '.join(map(repr, absent))}"
+            f"{hint if 'outcome' in predictions else ''}."
+        )
     chosen = predictions[(predictions["stage"] != "tune") & (predictions["split"] == split)]
     for task, of_task in chosen.groupby("task", sort=True):
         filled = [name for name in of_task if of_task[name].notna().any()]

@@ -39,9 +39,10 @@ def recommend(
         configurations that fit, and: fitting (how many those are), unfitting (the others with the
         limit that they break, joined by "; "; a cost that is not known breaks its limit), seconds
         and memory of the recommended one, the key of one of its runs (from which its settings can
-        be read; empty if all of them failed), and confidence: `strong` if it has the highest dev
-        mean in 95 % of resamplings and leaving out failed runs changes nothing, `moderate` from
-        80 %, otherwise `weak`. Where nothing fits or has a score, recommended is empty.
+        be read), and confidence: `strong` if it has the highest dev mean in 95 % of resamplings and
+        leaving out failed runs changes nothing, `moderate` from 80 %, otherwise `weak`. Where
+        nothing fits or has a score, or all runs of the one picked failed, recommended is empty, and
+        so are key and confidence.
 
     Raises:
         ValueError: If `runs` is malformed; see `frame.checked`.
@@ -107,22 +108,21 @@ def _about(runs: pd.DataFrame, row: PrintedRow) -> Row:
     ]
     keys = cell.loc[cell["outcome"] != "missing", "key"]
     sure = confidence(row.probability_best, holds=row.sensitivity == "")
-    key = "" if row.failed == row.finished else str(keys.iloc[0])
-    return {**costs_of(cell), "key": key, "confidence": sure}
+    return {**costs_of(cell), "key": str(keys.iloc[0]), "confidence": sure}
 
 
 def _sentence(row: PrintedRow) -> str:
     place = f"{row.task}, {row.model}"
+    if not row.fitting:
+        return f"{place}: nothing fits."
     if not row.recommended:
-        return f"{place}: nothing " + ("has a score." if row.fitting else "fits.")
+        return f"{place}: nothing can be recommended; {row.decided_by}."
     costs = [] if pd.isna(row.seconds) else [f"{row.seconds:.3g} s"]
     costs += [] if pd.isna(row.memory) else [f"{row.memory / 1e9:.2f} GB"]
     test = score_text(row.test_mean, row.scale)
     if pd.notna(row.test_sd):
         test += f" ± {score_text(row.test_sd, row.scale)}"
     seeds = "seed" if row.n == 1 else "seeds"
-    if row.failed == row.finished:
-        return f"{place}: nothing can be recommended; all runs of {row.recommended} failed."
     said = f"{place}: {row.recommended}, {row.confidence} confidence"
     said += f" (test {row.metric} {test} over {row.n:.0f} {seeds}"
     said += f"; {', '.join(costs)} a run)." if costs else ")."

@@ -1,6 +1,7 @@
 """Frames of numbers to tables that people read: terminal, Markdown, LaTeX, HTML, CSV."""
 
 import html
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +11,16 @@ import numpy as np
 import pandas as pd
 
 from analysis.frame import BASELINE
+from analysis.statistics.common import DECIMALS
 from analysis.tables import ENOUGH_FOR_SCATTER
 
 WIDTH = 100  # columns of a terminal
+ENTERS = (  # of a failed run
+    "enters with its score, or the constant answer's if it has none; where that is not known "
+    "either, it is left out"
+)
+NAMED = 8  # tasks that a caption names before it only counts
+NOTHING = "There are no runs yet."
 SHARED = ("Task", "Model", "Metric")  # said once, in the caption, where all rows agree
 DAGGER = "†"
 NBSP = "\u00a0"  # keeps an interval on one line
@@ -65,9 +73,14 @@ def score_text(value: float, scale: float, *, sign: str = "") -> str:
     return f"{shown:{sign}{digits}}".replace("-", "−")
 
 
+def has_width(low: float, high: float) -> bool:
+    """Whether an interval is there to show: one without width would pass for certainty."""
+    return bool(np.isfinite(low) and np.isfinite(high) and round(high - low, DECIMALS) > 0)
+
+
 def interval_text(low: float, high: float, *, scale: float) -> str:
     """An interval as printed, such as `[70.1, 72.5]`; a dash if there is none."""
-    if not (np.isfinite(low) and np.isfinite(high)):
+    if not has_width(low, high):
         return "–"
     return f"[{score_text(low, scale)},{NBSP}{score_text(high, scale)}]"
 
@@ -117,10 +130,10 @@ def cells_table(found: pd.DataFrame) -> Table:
     notes = [
         n_note(found),
         "± is the standard deviation over seeds (n − 1).",
-        "A failed run enters with its score, or with the constant answer's if it has none; "
-        "'Not failed' leaves failed runs out.",
+        f"A failed run {ENTERS}{_left_out(found)}. 'Not failed' leaves all failed runs out.",
         "Intervals: t for the mean and chi-square for the sd; where runs failed, BCa bootstrap "
-        "for the sd from 20 seeds and none below. IQM is the mean of the middle half.",
+        "for the sd from 20 seeds and none below; none where all scores are equal. IQM is the mean "
+        "of the middle half.",
         "Lowest, highest of 3: expected of three new runs. CV is sd over mean; none where 0 is a "
         "score like others, or what a constant answer gets.",
         "By falling dev mean; seconds are per run.",
@@ -262,15 +275,23 @@ def table_of(
     *,
     notes: list[str],
     details: list[str],
+    nothing: str = NOTHING,
 ) -> Table:
-    """A table with a line per row of the frame; what all rows share is said in the caption."""
+    """A table with a line per row of the frame; what all rows share is said in the caption.
+
+    Where there are no rows the caption is `nothing`.
+    """
     rows: list[Row] = list(found.itertuples())
     if not rows:
-        return Table(name, title, "There are no runs yet.", tuple(columns), (), (), found)
+        return Table(name, title, nothing, tuple(columns), (), (), found)
     texts = {header: [text(row) for row in rows] for header, text in columns.items()}
     same = [h for h in SHARED if h in texts and len(set(texts[h])) == 1]
     facts = ", ".join(f"{header.lower()} {texts.pop(header)[0]}" for header in same)
     caption = [f"{facts[0].upper()}{facts[1:]}."] if facts else []
+    if "Metric" in texts:  # a terminal leaves it to the caption
+        texts["Metric"] = [str(row.metric) for row in rows]
+        caption.append(metrics_note(found))
+        details = [*details, "Metric"]
     caption += notes
     return Table(
         name=name,
@@ -283,6 +304,22 @@ def table_of(
     )
 
 
+def metrics_note(found: pd.DataFrame) -> str:
+    """Which metric scores which task, with its direction and unit."""
+    tasks: dict[str, list[str]] = {}
+    rows: list[Row] = list(found.drop_duplicates("task").itertuples())
+    for row in rows:
+        named = metric_text(row.metric, row.higher_is_better, scale=row.scale)
+        tasks.setdefault(named, []).append(row.task)
+    if len(tasks) == 1:
+        return f"Metric {next(iter(tasks))}."
+    parts = [
+        f"{metric} on {', '.join(sorted(names)) if len(names) <= NAMED else f'{len(names)} tasks'}"
+        for metric, names in tasks.items()
+    ]
+    return f"Metrics: {'; '.join(parts)}."
+
+
 def n_note(found: pd.DataFrame) -> str:
     """How many seeds the numbers rest on; empty of no runs."""
     if found.empty:
@@ -290,6 +327,12 @@ def n_note(found: pd.DataFrame) -> str:
     low, high = int(found["finished"].min()), int(found["finished"].max())
     runs = f"{low}" if low == high else f"{low} to {high}"
     return f"n, the number of seeds with a result, is {runs}."
+
+
+def _left_out(found: pd.DataFrame) -> str:
+    """That means of `tables.cells` rest on fewer runs than n, where they do."""
+    unknown = not found.empty and (found["test_mean_reason"] == "non_finite").any()
+    return ", as here, so that test scores rest on fewer runs than n" if unknown else ""
 
 
 def mean_sd_text(mean: float, sd: float, scale: float) -> str:
@@ -317,7 +360,7 @@ def ratio_text(ratio: float, low: float, high: float) -> str:
     """A ratio of sds with its interval, if it has one; a dash for NaN."""
     if np.isnan(ratio):
         return "–"
-    return f"{ratio:.2f}" + (f" [{low:.2f},{NBSP}{high:.2f}]" if np.isfinite(low) else "")
+    return f"{ratio:.2f}" + (f" [{low:.2f},{NBSP}{high:.2f}]" if has_width(low, high) else "")
 
 
 def _failed(row: Row) -> str:
@@ -331,7 +374,7 @@ def _failed(row: Row) -> str:
 
 def _tied(row: Row) -> str:
     if not row.recommended:
-        return "nothing has a score"
+        return str(row.decided_by)
     if row.compared == 1:
         return "nothing to compare"
     return str(row.tied).replace("; ", ", ") or "none: alone at the top"
@@ -353,14 +396,19 @@ def to_text(table: Table) -> str:
     body = _with_bold(table, lambda text: text, "**{}**")
     rows = [[row[i] for i in kept] for row in (table.header, *body)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(kept))]
-    words = [max(len(word) for row in rows for word in row[i].split(" ")) for i in range(len(kept))]
+    least = [  # widths at which columns break between words, then also before settings
+        [max(len(word) for row in rows for word in re.split(at, row[i])) for i in range(len(kept))]
+        for at in (" ", r" |(?=\()|(?<=-)")
+    ]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
-        breakable = [w if w > word else 0 for w, word in zip(widths, words, strict=True)]
-        widest = breakable if any(breakable) else widths  # words break only where nothing else can
+        breakable = [
+            [w if w > word else 0 for w, word in zip(widths, words, strict=True)] for words in least
+        ]
+        widest = next(filter(any, breakable), widths)  # words break only where nothing else can
         widths[widest.index(max(widest))] -= 1
     lines = [table.title, ""] if table.body else [table.title]
     for number, row in enumerate(rows if table.body else []):
-        wrapped = [textwrap.wrap(t, w) or [""] for t, w in zip(row, widths, strict=True)]
+        wrapped = [_wrapped(text, width) for text, width in zip(row, widths, strict=True)]
         for height in range(max(map(len, wrapped))):
             parts = [
                 (part[height] if height < len(part) else "").ljust(width)
@@ -370,6 +418,13 @@ def to_text(table: Table) -> str:
         if number == 0:
             lines.append("  ".join("─" * width for width in widths))
     return "\n".join([*lines, "", *textwrap.wrap(table.caption, WIDTH)])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """An entry's lines; the settings of a configuration start one before a word is cut."""
+    if max(map(len, text.split(" "))) > width:
+        text = text.replace("(", " (")
+    return textwrap.wrap(text, width) or [""]
 
 
 def to_markdown(table: Table) -> str:

@@ -126,7 +126,7 @@ def _overview(best: pd.DataFrame) -> str:
     return (
         f"Of {len(best)} tasks and models, {alone.sum()} have one configuration that is best on "
         f"dev, {(~unknown & ~alone).sum()} several that the runs do not tell apart, and "
-        f"{unknown.sum()} no dev scores to choose by."
+        f"{unknown.sum()} none that can be recommended."
     )
 
 

@@ -112,7 +112,7 @@ class Material:
     @property
     def chosen_on_dev(self) -> bool:
         """Whether there are dev scores to choose by."""
-        return bool(len(self.best)) and bool(self.best["recommended"].any())
+        return bool(len(self.best)) and bool(self.best["best_dev"].any())
 
 
 Section = Callable[[Material], Iterable[Table | Drawing]]

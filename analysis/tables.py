@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.frame import (
     BASELINE,
     CELL,
+    Split,
     baseline_of,
     blocks,
     checked,
@@ -40,6 +41,8 @@ from analysis.statistics.standing import (
 ROPE = 0.005  # of scores that are shares: half a point, a difference too small to matter
 ENOUGH_FOR_SCATTER = 15  # seeds below which no claim about scatter is made
 
+SPLITS: tuple[Split, ...] = ("test", "dev")
+
 Row = dict[str, Any]
 
 
@@ -69,14 +72,16 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
             row["technique"] = cell["technique"].iloc[0]
             row["tried"] = int(cell["tried"].max())
             row |= task_facts(block)
-            row |= {"asked": len(cell), "finished": scores(cell, "dev").finished}
+            both = {split: summarise(scores(cell, split)) for split in SPLITS}
+            # Scores from elsewhere may be of one split alone, where a run has finished as well.
+            counts = asdict(min(both.values(), key=lambda summary: summary.missing))
+            row |= {"asked": len(cell), "finished": len(cell) - counts["missing"]}
             row["seconds"] = float(cell["seconds"].mean())
-            for split in ("test", "dev"):
-                summary = asdict(summarise(scores(cell, split)))
-                whole, clean = summary.pop("whole"), summary.pop("clean")
+            for split, summary in both.items():
+                whole, clean = asdict(summary.whole), asdict(summary.clean)
                 row |= {f"{split}_{field}": value for field, value in whole.items()}
                 row |= {f"{split}_clean_{field}": value for field, value in clean.items()}
-                row |= summary
+            row |= {name: counts[name] for name in counts if name not in ("whole", "clean")}
             rows.append(row)
     if not rows:
         return pd.DataFrame(
@@ -102,8 +107,9 @@ def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataF
 
     Returns:
         One row per task and model: family (the model's), recommended (from the tie set on dev, by
-        `decided_by`), best_dev (highest dev mean), tied (the other members, joined by "; "),
-        untested and unscored configurations; of the recommended one tried (as in `cells`), n,
+        `decided_by`; empty where nothing has a score or all runs of the one picked failed, which
+        `decided_by` then says), best_dev (highest dev mean), tied (the other members, joined by
+        "; "), untested and unscored configurations; of the one picked tried (as in `cells`), n,
         finished, asked, failed, dev_mean, test mean and sd with intervals and, on dev, the ranks
         left open (rank_low, rank_high, of as many as are `ranked`), probability_best and
         probability_near_best (within half a point; NaN where scores are no shares).
@@ -217,22 +223,23 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
 
     chosen = choice(block, prefer)
     without = tie_set(clean, failures=dict.fromkeys(dev, 0), seconds=seconds, prefer=prefer)
+    name = chosen.recommended  # empty if nothing has a score
+    hopeless = bool(name) and failures[name] == dev[name].finished
     family = str(block["family"].fillna("").iloc[0])
     row: Row = {"task": task, "model": model, "family": family} | facts
     row |= {
-        "recommended": chosen.recommended,
-        "decided_by": chosen.decided_by,
+        "recommended": "" if hopeless else name,
+        "decided_by": f"all runs of {name} failed" if hopeless else chosen.decided_by,
         "best_dev": chosen.best,
-        "tied": "; ".join(name for name in chosen.members if name != chosen.recommended),
+        "tied": "; ".join(other for other in chosen.members if other != name),
         "untested": "; ".join(chosen.untested),
         "unscored": "; ".join(chosen.unscored),
         "compared": len(parts),
     }
-    name = chosen.recommended  # empty if nothing has a score
     row["tried"] = int(parts[name]["tried"].max()) if name else 1
     summary = asdict(summarise(test.get(name, _NO_RUNS)).whole)
     versus = _against_baseline(test, baseline_of(block), sign=sign)
-    versus_baseline = versus.get(name, _NO_DIFFERENCE)
+    versus_baseline = versus.get(row["recommended"], _NO_DIFFERENCE)
     return (
         row
         | {"n": summary["n"], "finished": dev.get(name, _NO_RUNS).finished}
@@ -316,11 +323,13 @@ def _against_baseline(test: Mapping[str, Scores], baseline: str, *, sign: float)
 
 def _sensitivity(chosen: TieSet, without: TieSet, versus: Row) -> str:
     """What leaving out the failed runs would change, as a sentence."""
+    if not without.best:
+        return ""  # all failed, or nothing has a score
     changes = []
     if without.best != chosen.best:
-        changes.append(f"{without.best or 'nothing'}, not {chosen.best}, has the best dev mean")
+        changes.append(f"{without.best}, not {chosen.best}, has the best dev mean")
     if set(without.members) != set(chosen.members):
-        changes.append(f"the tie set is {', '.join(without.members) or 'empty'}")
+        changes.append(f"the tie set is {', '.join(without.members)}")
     before, after = versus["p_holm"] < ALPHA, versus["clean_p_holm"] < ALPHA
     if before != after:
         verdict = "is" if after else "is no longer"

@@ -8,13 +8,14 @@ import pandas as pd
 from analysis.frame import BASELINE
 from analysis.render import (
     DAGGER,
+    ENTERS,
     NBSP,
     SHARED,
     Row,
     Table,
     count_text,
     interval_text,
-    metric_text,
+    metrics_note,
     n_note,
     score_text,
     table_of,
@@ -23,11 +24,8 @@ from analysis.render import (
 
 Texts = dict[str, Callable[[Row], str]]  # header: what stands below it
 
-NAMED = 8  # tasks that a caption names before it only counts
 SCATTER = "Mean (sd) of test scores over seeds; the sd has divisor n − 1."
-FAILED = (
-    f"{DAGGER} a run failed; it enters with its score, or the constant answer's if it has none."
-)
+FAILED = f"{DAGGER} a run failed; it {ENTERS}."
 RESAMPLED = (
     "Intervals of means over tasks (95%) resample the seeds of all tasks at once; they know "
     "nothing of other tasks, and are a little short where seeds and tasks are few."
@@ -59,7 +57,7 @@ def suite_table(found: pd.DataFrame) -> Table:
     notes = [
         "In points: the mean over seeds, then over the tasks of a type, then over types; least n "
         "is the number of seeds of the task with the fewest.",
-        "A failed run enters with its score or, if it has none, the constant answer's.",
+        f"A failed run {ENTERS}.",
         RESAMPLED,
         "By falling dev score.",
     ]
@@ -93,9 +91,11 @@ def strategy_table(found: pd.DataFrame) -> Table:
     found = found.sort_values(["family", "model", "task"])
 
     def text(row: Row) -> str:
+        if not row.recommended:
+            return "–"
         tied = len(row.tied.split("; ")) if row.tied else 0
         gain = "" if row.reason == "is_baseline" else f" {versus_text(row)}"
-        return (row.recommended or "–") + gain + (f", {tied} level" if tied else "")
+        return f"{row.recommended}{gain}" + (f", {tied} level" if tied else "")
 
     notes = [
         f"Chosen on dev; the gain over {BASELINE} is of test means over seeds, with its 95% Welch "
@@ -195,28 +195,12 @@ def _grid(
     return Table(
         name=names[0],
         title=names[1],
-        caption=" ".join([*caption, _metrics(known), n_note(known), *notes]),
+        caption=" ".join([*caption, metrics_note(known), n_note(known), *notes]),
         header=(*facts, *columns),
         body=tuple((*head, *entry) for head, entry in zip(heads, entries, strict=True)),
         details=(),
         frame=found,
     )
-
-
-def _metrics(found: pd.DataFrame) -> str:
-    """Which metric scores which task."""
-    tasks: dict[str, list[str]] = {}
-    rows: list[Row] = list(found.drop_duplicates("task").itertuples())
-    for row in rows:
-        named = metric_text(row.metric, row.higher_is_better, scale=row.scale)
-        tasks.setdefault(named, []).append(row.task)
-    if len(tasks) == 1:
-        return f"Metric {next(iter(tasks))}."
-    parts = [
-        f"{metric} on {', '.join(sorted(names)) if len(names) <= NAMED else f'{len(names)} tasks'}"
-        for metric, names in tasks.items()
-    ]
-    return f"Metrics: {'; '.join(parts)}."
 
 
 def _mean_and_sd(row: Row) -> str:

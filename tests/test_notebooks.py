@@ -49,3 +49,13 @@ def test_notebook_is_committed_with_its_output(path):
     cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
     assert sum(bool(cell.outputs) for cell in cells) >= len(cells) - 1
     assert not any(o.output_type == "error" for cell in cells for o in cell.outputs)
+
+
+def test_the_page_on_reading_a_study_runs(home, tmp_path, monkeypatch, capsys):
+    """Its block, as it is shown."""
+    monkeypatch.chdir(tmp_path)
+    page = (FOLDER.parent / "docs" / "analysis.md").read_text()
+    block = page.split("```python\n")[1].split("```")[0]
+    exec(block, {})
+    assert "Do seeds agree?" in capsys.readouterr().out
+    assert Path("cells.svg").read_text().startswith("<svg")

@@ -80,7 +80,8 @@ class Scores:
 class View:
     """Location and spread of some runs of one cell; scores in the metric's own unit.
 
-    Ends of intervals are NaN where there is no interval; `mean_reason` and `sd_reason` say why.
+    Ends of intervals are NaN where there is no interval; `mean_reason` and `sd_reason` say why, or
+    why one has no width.
 
     Attributes:
         n: Runs that the statistics rest on.

@@ -57,7 +57,7 @@ def recommend(arguments: argparse.Namespace) -> int:
     """Say which strategy to use, how sure that is, and the lines to paste.
 
     Chosen on dev among the configurations that keep within the limits on memory and time. Exit
-    code 1 if none does, or none has a score.
+    code 1 if none does, none has a score, or all runs failed.
     """
     from analysis import by_group, load_runs
     from analysis.groups import sentences

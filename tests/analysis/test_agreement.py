@@ -235,6 +235,26 @@ def test_flips_begin_with_what_is_most_disputed(predictions):
     assert f"{(found['disagreement'] > 0).sum()} of {3 * EXAMPLES}" in table.caption
 
 
+def test_runs_in_place_of_predictions_are_told(predictions, stored_runs):
+    with pytest.raises(ValueError, match="these are runs: load_predictions"):
+        flips(stored_runs)
+    with pytest.raises(ValueError, match="these are predictions: load_runs"):
+        agreement(stored_runs, predictions)
+
+
+def test_an_empty_table_says_what_there_is_nothing_of(predictions):
+    """A report of finished runs whose seeds agreed said that there were none."""
+    logits = ["logit_no", "logit_so", "logit_yes"]
+    first = predictions.groupby("id")[logits].transform("first")
+    agreed = predictions.assign(**{name: first[name] for name in logits})
+    assert flips_table(flips(agreed)).caption == "Seeds agree on every example."
+    one = predictions[predictions["seed"] == 0]
+    assert flips_table(flips(one)).caption == "One seed answered each example."
+    assert flips_table(flips(predictions.iloc[:0])).caption == "There are no runs yet."
+    nothing = "No cell has predictions of classes."
+    assert ensembles_table(ensembles(predictions.iloc[:0])).caption == nothing
+
+
 def test_ensembles_of_scattering_seeds_gain(predictions):
     found = ensembles(predictions).set_index(["configuration", "k"])
     row = found.loc[("Standard", 3)]

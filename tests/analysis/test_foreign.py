@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import cells, example_runs, read_scores, write_report
+from analysis import cells, cells_table, example_runs, read_scores, write_report
 from analysis.command import main
 from analysis.frame import Malformed
 from analysis.load import COLUMNS
+from analysis.paper import paper_table
 
 PLAIN = """\
 task,model,technique,seed,dev,test,metric,seconds,memory
@@ -110,6 +111,30 @@ def test_without_seeds_no_two_runs_share_one(written):
     runs = read_scores(written(text))
     assert sorted(runs["seed"]) == [0, 1, 2]
     assert set(runs["model"]) == {"unnamed"}
+
+
+def test_without_dev_scores_runs_are_not_missing(written):
+    text = "task,technique,test\nrte,A,0.60\nrte,A,0.62\nrte,A,nan\nrte,A,\n"
+    row = cells(read_scores(written(text))).iloc[0]
+    assert (row["asked"], row["finished"], row["missing"], row["diverged"]) == (4, 3, 1, 1)
+    assert row["failure_rate"] == pytest.approx(1 / 3)
+
+
+def test_a_failed_run_without_a_floor_is_said_to_be_left_out(written):
+    text = "task,technique,dev,test\nrte,A,0.6,0.60\nrte,A,0.6,0.62\nrte,A,0.5,nan\n"
+    left_out = "where that is not known either, it is left out"
+    runs = read_scores(written(text))
+    found = cells(runs)
+    assert (found["finished"].item(), found["test_n"].item()) == (3, 2)
+    caption = cells_table(found).caption
+    assert f"{left_out}, as here, so that test scores rest on fewer runs than n." in caption
+    assert (
+        left_out in paper_table(read_scores(written(text)), "technique", "task", cell="n").caption
+    )
+    floored = text.replace("\n", ",0.5\n").replace("test,0.5", "test,floor")
+    found = cells(read_scores(written(floored)))
+    assert (found["test_n"].item(), found["test_mean"].item()) == (3, pytest.approx(1.72 / 3))
+    assert "as here" not in cells_table(found).caption
 
 
 def test_text_for_all_rows(written):

@@ -363,7 +363,18 @@ def test_a_key_is_that_of_a_run_of_its_own_task(clean):
     assert [task_of[key] for key in found["key"]] == found["task"].tolist()
 
 
-def test_what_failed_throughout_has_nothing_to_paste(clean):
-    found = recommend(clean.assign(collapsed=True, collapse_rule="at_floor"))
-    assert (found["key"] == "").all()
-    assert all("nothing can be recommended" in said for said in advice(found))
+def test_what_failed_throughout_is_not_recommended(clean):
+    failed = clean.assign(collapsed=True, collapse_rule="at_floor")
+    found = recommend(failed)
+    assert (found[["recommended", "key", "confidence", "sensitivity"]] == "").all(axis=None)
+    assert all("nothing can be recommended; all runs of " in said for said in advice(found))
+    table = best_strategy_table(best_strategy(failed))
+    entries = [dict(zip(table.header, line, strict=True)) for line in table.body]
+    assert {(each["Recommended"], each["vs Standard"], each["p"]) for each in entries} == {
+        ("–",) * 3
+    }
+    assert all(each["Not told apart from"].endswith(" failed") for each in entries)
+    assert {(each["n"], each["Failed"]) for each in entries} == {("7", "7")}
+    one = clean[clean["task"] == "rte"]
+    both = pd.concat([failed[failed["task"] == "terms"], one])
+    assert (recommend(both)["recommended"] == "").tolist() == [False, True]

@@ -1,8 +1,11 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis import (
+    answer,
     best_strategy,
     cells,
     stability,
@@ -14,6 +17,7 @@ from analysis import (
 )
 from analysis.frame import checked
 from analysis.render import (
+    NBSP,
     best_strategy_table,
     cells_table,
     interval_text,
@@ -182,6 +186,22 @@ def _two_cells(a, standard):
     return frame.reindex(columns=checked(pd.DataFrame()).columns)
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 12])
+@pytest.mark.parametrize("collapsed", [True, False])
+def test_equal_runs_are_not_printed_as_certain(seeds, collapsed, clean):
+    """The frame has ends without width and says why; a table would pass them for certainty."""
+    frame = pd.concat([clean, clean.assign(seed=clean["seed"] + 7, key="x" + clean["key"])])
+    frame = frame[frame["seed"] < seeds].assign(dev=0.5, test=0.5, collapsed=collapsed)
+    found = cells(frame)
+    assert set(found["test_mean_reason"]) == set(found["test_sd_reason"]) == {"zero_variance"}
+    table = cells_table(found)
+    entries = [dict(zip(table.header, line, strict=True)) for line in table.body]
+    shown = {(each["95% of mean"], each["95% of sd"], each["Test mean ± sd"]) for each in entries}
+    assert shown == {("–", "–", f"50.0{NBSP}±{NBSP}0.0")}
+    assert "none where all scores are equal" in table.caption
+    assert "[50.0" not in str(answer(best_strategy(frame), stability(frame)))
+
+
 @pytest.mark.parametrize(("made", "shown"), ALL)
 def test_no_runs_make_empty_tables_that_say_so(made, shown, runs):
     for nothing in (pd.DataFrame(), runs.iloc[:0]):
@@ -233,6 +253,34 @@ def test_terminal_tables_fit(made, shown, runs):
         assert max(map(len, to_text(shown(made(frame))).splitlines())) <= 100
 
 
+def _words(text):
+    """With what may start or end a line in the midst of them."""
+    return set(re.split(r"\s+|(?<=-)|(?=\()", text))
+
+
+@pytest.mark.parametrize(("made", "shown"), ALL)
+def test_a_terminal_cuts_no_word_where_tasks_have_metrics_of_their_own(made, shown, runs):
+    """Metric, direction and unit took four lines a row, and left configurations no room."""
+    long = "LayerwiseDecay(rate=0.7, epochs=20)"
+    mixed = runs.assign(
+        metric=runs["metric"].mask(runs["task"] == "terms", "pearson_spearman"),
+        configuration=runs["configuration"].replace("LayerwiseDecay(0.7)", long),
+    )
+    both = pd.concat([mixed, mixed.assign(model="electra-small", key="x" + mixed["key"])])
+    table = shown(made(both))
+    place = table.header.index("Metric")
+    assert {line[place] for line in table.body} == {"accuracy", "pearson_spearman"}
+    assert (
+        "Metrics: accuracy (higher is better, in points) on rte; "
+        "pearson_spearman (higher is better, in points) on terms." in table.caption
+    )
+    text = to_text(table)
+    for line in table.body:
+        kept = [t for t, h in zip(line, table.header, strict=True) if h not in table.details]
+        assert _words(" ".join(kept)) <= _words(text)
+    assert max(map(len, text.splitlines())) <= 100
+
+
 def test_scores_are_points_with_one_decimal(runs):
     table = cells_table(cells(runs))
     row = at(cells(runs), task="terms", configuration="FreezeLower(4)")
@@ -252,6 +300,7 @@ def test_scores_are_points_with_one_decimal(runs):
         (score_text(np.nan, 100), "–"),
         (interval_text(0.7, 0.75, scale=100), "[70.0,\u00a075.0]"),
         (interval_text(np.nan, 0.75, scale=100), "–"),
+        (interval_text(0.7, 0.7, scale=100), "–"),
         (p_text(0.0004), "<0.001"),
         (p_text(0.0456), "0.046"),
     ],

@@ -114,6 +114,20 @@ def test_what_is_recommended_can_be_pasted(home, study, outcomes, prepared, caps
     assert [row["recommended"] for row in json.loads(capsys.readouterr().out)] == [""]
 
 
+def test_what_failed_throughout_ends_recommend_with_one(
+    home, study, outcomes, prepared, capsys, monkeypatch
+):
+    from study.cli import run_command
+
+    tracking = opened(home, study)
+    failed = {run: replace(outcome, collapsed=["at_floor"]) for run, outcome in outcomes.items()}
+    put(tracking, failed, prepared)
+    tracking.close(20)
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
+    assert run_command(["recommend", "door"]) == 1
+    assert "nothing can be recommended; all runs of " in capsys.readouterr().out
+
+
 def test_the_analysis_knows_the_types_of_blurb():
     """It loads nothing of `study`, so the list stands in both rooms."""
     from analysis import BLURB as KNOWN
