@@ -68,12 +68,16 @@ def leftovers(
         )
         for (why, name), group in sorted(found.items())
     ]
-    kept = {run.info.run_id for run in runs}
     finished = {r.data.tags["key"] for r in runs if _kind(r) == "run" and _is_whole(r)}
     wanted = {*asked, *sent}
     own_store = not home.shared  # else the artifacts here are of runs in another one
+    kept = {run.info.run_id for run in runs}
+
+    def of_no_run(name: str) -> bool:  # a study that had this name before left some there
+        return own_store and name not in kept and not store.has_run(name)
+
     folders: list[tuple[str, Path, Callable[[str], bool]]] = [
-        ("artifacts of no run", artifacts, lambda name: own_store and name not in kept),
+        ("artifacts of no run", artifacts, of_no_run),
         ("refused by MLflow", own / "refused", lambda name: True),
         ("kept model of no run", home.models(study), lambda name: name not in wanted),
         ("checkpoint of a finished run", own / CHECKPOINTS, lambda name: name in finished),

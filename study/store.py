@@ -122,6 +122,16 @@ class Store:
             if not token:
                 return
 
+    def has_run(self, run_id: str) -> bool:
+        """Whether any experiment has a run, deleted or not."""
+        try:
+            self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return True
+
     def check(self) -> None:
         """Make sure that the next transaction goes to the store that was opened.
 

@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 from analysis import load_runs
 from analysis.load import load_finished
 from study import Standard
+from study.gc import leftovers
 from tests.tracking.conftest import opened, put_all
 from tests.tracking.test_server import everything
 
@@ -158,6 +159,11 @@ def test_a_study_under_another_name_has_the_runs_of_its_renamed_experiment(home,
     assert len(tracking.records) == 6
     assert tracking.close(20) == 0
     whole(home, renamed)
+    other = opened(home, done)  # whose artifacts go to the same folder
+    left = leftovers(home, other._store, done.name, asked=(), failing=())
+    assert other.close(20) == 0
+    assert [each.why for each in left if each.why == "artifacts of no run"] == []
+    assert list((home.artifacts / done.name).iterdir())
 
 
 def test_two_people_with_one_name_are_told_of_each_other(home, study, caplog):
