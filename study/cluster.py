@@ -98,7 +98,7 @@ def _why_not(error: BaseException, address: str | None) -> str:
         )
     if "Package size" in told:  # of what the user's modules lie in
         return (
-            f"your own modules go to all machines, with the folders of packages. "
+            "your own modules go to all machines, with the folders of packages. "
             f"{told.partition(' To exclude')[0]} Move data out of them, or name them in a "
             ".rayignore file there."
         )

@@ -128,7 +128,7 @@ class Feed:
         return seen["memory"] > 0 or seen["process"] > 1
 
     def held(self, run: Run) -> None:
-        """Take back a run that was handed out, and must not begin any more."""
+        """Take back a run that was handed out: it must not begin any more, or was refused."""
         self._under_way.discard(run.key)
         if run.cell.name in self._progress.paused:
             self._progress.problems[run.name] = "its cell is paused"

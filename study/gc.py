@@ -74,7 +74,7 @@ def leftovers(
     kept = {run.info.run_id for run in runs}
 
     def of_no_run(name: str) -> bool:  # a study that had this name before left some there
-        return own_store and name not in kept and not store.has_run(name)
+        return own_store and name not in kept and not store.lifecycle(name)
 
     folders: list[tuple[str, Path, Callable[[str], bool]]] = [
         ("artifacts of no run", artifacts, of_no_run),

@@ -170,9 +170,9 @@ class Ledger:
         """
         self.check()
         try:
-            return bool(self.store.client.get_run(run_id).info.lifecycle_stage == "deleted")
-        except MlflowException as error:
-            return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
+            return self.store.lifecycle(run_id) in ("deleted", "")
+        except MlflowException:
+            return False
 
     def check(self) -> None:
         """Make sure that nobody has deleted the experiment.

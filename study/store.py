@@ -65,7 +65,7 @@ class Store:
         self.uri = uri
         self.is_database = not self.uri.startswith("http")
         self._artifacts = artifacts
-        self.file = _sqlite_file(self.uri)
+        self.file = sqlite_file(self.uri)
         if self.file is not None:
             marker = Path(f"{self.file}.seen")
             if not self.file.exists():
@@ -122,15 +122,14 @@ class Store:
             if not token:
                 return
 
-    def has_run(self, run_id: str) -> bool:
-        """Whether any experiment has a run, deleted or not."""
+    def lifecycle(self, run_id: str) -> str:
+        """Whether a run is `active` or `deleted`; empty where no experiment has it."""
         try:
-            self.client.get_run(run_id)
+            return str(self.client.get_run(run_id).info.lifecycle_stage)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
+                return ""
             raise
-        return True
 
     def check(self) -> None:
         """Make sure that the next transaction goes to the store that was opened.
@@ -208,7 +207,8 @@ def in_brief(error: Exception) -> str:
     return text
 
 
-def _sqlite_file(uri: str) -> Path | None:
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite store; None for another."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 

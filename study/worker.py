@@ -130,12 +130,14 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
                         not_kept = f"{type(error).__name__}: {error}"
         except torch.AcceleratorError:
             raise  # the device's context is lost with it: Tune starts another process
+        except Refusal as error:
+            return {"done": True, "fault": Fault("unfit", str(error), traceback.format_exc())}
         except Exception as error:  # told to the driver; the process is sound for the next run
-            cause: Cause = "unfit" if isinstance(error, Refusal) else "code"
+            cause: Cause = "code"
             if _out_of_memory(error):
                 cause = "memory"
                 self._forget()
-            reason = str(error) if cause == "unfit" else f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}"
             return {"done": True, "fault": Fault(cause, reason, traceback.format_exc())}
         resumed, ended = checkpoints.resumed, time.time()
         parcel = packed(

@@ -91,8 +91,10 @@ def gc(arguments: argparse.Namespace) -> int:
 
 def _place(uri: str) -> str:
     """A store's address, however it is written."""
-    file = uri.removeprefix("sqlite:///")
-    return uri.rstrip("/") if file == uri else str(Path(file).resolve())
+    from study.store import sqlite_file
+
+    file = sqlite_file(uri)
+    return str(file.resolve()) if file else uri.rstrip("/")
 
 
 def _megabytes(size: int) -> str:

@@ -85,8 +85,8 @@ class Laptop:
         config["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.bed.folder / "key")}
         (self.folder / "cluster.yaml").write_text(yaml.safe_dump(config))
 
-    def types(self, *words: str, works: bool = True) -> str:
-        """What a command says; `CLUSTER` stands for the cluster file."""
+    def types(self, *words: str, works: bool = True, within: float = 300) -> str:
+        """What a command says within some seconds; `CLUSTER` stands for the cluster file."""
         file = str(self.folder / "cluster.yaml")
         done = subprocess.run(
             [file if word == "CLUSTER" else word for word in words],
@@ -95,7 +95,7 @@ class Laptop:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=within,
         )
         said = done.stdout + done.stderr
         assert (done.returncode == 0) == works, said[-4000:]
@@ -219,7 +219,8 @@ def test_a_cluster_comes_up_runs_a_study_on_all_its_machines_and_goes(laptop):
 @pytest.mark.slow
 def test_quickstart_is_submitted_as_it_is(laptop):
     laptop.brings_up()
-    said = laptop.types("ray", "submit", "CLUSTER", str(ROOT / "study/designs/quickstart.py"))
+    quickstart = str(ROOT / "study/designs/quickstart.py")
+    said = laptop.types("ray", "submit", "CLUSTER", quickstart, within=900)
     assert "25 of 25 runs done" in said
     with laptop.port_forwarded():
         assert hosts_of_runs("quickstart", 25) == {f"host{host}" for host in range(HOSTS)}

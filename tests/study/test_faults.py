@@ -78,7 +78,7 @@ def test_tune_takes_every_loss_of_a_worker_for_one():
     assert not issubclass(exceptions.RayTaskError, tuning.LOST)
 
 
-def test_a_failed_set_up_is_the_code_with_its_last_line_as_reason():
+def test_what_is_no_loss_is_the_code_with_its_last_line_as_reason():
     assert death("Traceback ...\nKeyError: 'x'\n", "") == Fault(
         "code", "KeyError: 'x'", "Traceback ...\nKeyError: 'x'\n"
     )
