@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,7 +36,11 @@ sys.meta_path.insert(0, Elsewhere)
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Starts Ray on loopback, first a head and then machines; gives the head's address."""
+    """Starts Ray on loopback, first a head and then machines; gives the head's address.
+
+    Returns once Ray has started: of two that start at one moment on one machine, one dies, since
+    both choose the same name for the object store's socket (ray 2.60).
+    """
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "5" * 64)
     folder = tempfile.mkdtemp(prefix="ray-")  # of its own: other studies here do not find it
@@ -47,14 +52,20 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     def begin(*words: str, **also: str) -> str:
         ray = [str(Path(sys.executable).parent / "ray"), "start", "--block", *words]
         common = ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--disable-usage-stats"]
-        processes.append(
-            subprocess.Popen(
-                [*ray, *common, "--object-store-memory=100000000"],
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-                env={**os.environ, "RAY_TMPDIR": folder, **also},
-            )
+        log = Path(folder, f"start-{len(processes)}.log")
+        process = subprocess.Popen(
+            [*ray, *common, "--object-store-memory=100000000"],
+            stdout=log.open("w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "RAY_TMPDIR": folder, **also},
         )
+        processes.append(process)
+        until = time.monotonic() + 90
+        while "Ray runtime started" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
         return address
 
     begin.port = address.rpartition(":")[2]  # type: ignore[attr-defined]
