@@ -34,7 +34,8 @@ class Progress:
         closed: Why no new runs begin, such as a budget that is spent; empty while they do.
         trouble: What the study waits for, such as room on a disk; empty while it does not.
         lacks: Likewise, of what no machine of the cluster has at present.
-        alone: What each run takes that is under way with a machine to itself, by Tune's trial.
+        takes: What each run takes that was handed to Tune, by Tune's trial.
+        alone: Those of them that get a machine to themselves.
         traces: Where the tracebacks of failed runs are, one file per cell; None without any.
     """
 
@@ -50,7 +51,8 @@ class Progress:
     closed: str = ""
     trouble: str = ""
     lacks: str = ""
-    alone: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    takes: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    alone: set[str] = field(default_factory=set)
     traces: Path | None = None
 
     @property
@@ -134,6 +136,11 @@ class Feed:
             self._progress.problems[run.name] = "its cell is paused"
         else:
             self._waiting.appendleft(run)
+
+    def recall(self) -> None:
+        """Take back all that was handed out and did not begin."""
+        for key in list(self._under_way):
+            self.held(self.runs[key])
 
     def failed(self, run: Run, fault: Fault) -> bool:
         """Note what kept a run from its outcome, and pause its cell where that is the code.

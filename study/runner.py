@@ -269,8 +269,11 @@ def _watched(
         room = cluster.room(need)
         had_room = had_room or room > 0
         lacks = "" if room else "no machine of the cluster can hold a run now"
-        if room and not all(cluster.room(takes) for takes in [*progress.alone.values()]):
-            lacks = "the machine is gone that a run is to have to itself (out of memory)"
+        gone = [trial for trial, takes in [*progress.takes.items()] if not cluster.room(takes)]
+        if room and gone:
+            lacks = "no machine of the cluster can hold its larger runs now"
+            if progress.alone.intersection(gone):
+                lacks = "the machine is gone that a run is to have to itself (out of memory)"
         progress.lacks = lacks
         troubles = {
             "mlflow": (f"MLflow: {tracking.trouble}" if tracking.trouble else "", TROUBLE_SECONDS),

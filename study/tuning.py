@@ -27,6 +27,7 @@ from study.home import PROBLEMS
 from study.keeping import Shelf
 from study.notice import Notice
 from study.parcel import entry_of, versions
+from study.room import Room, Stranded
 from study.stages import Stages
 from study.study import Run, Study
 from study.tracking import Tracking
@@ -49,7 +50,6 @@ for _kind in LOST[1:]:
 
 WAVE = 1000  # runs handed to one Tuner: its driver remembers every one until it ends
 REFUSALS = 3  # in a row, by machines that are not fit, after which no run begins any more
-ROOM_SECONDS = 5.0  # between two looks at how many runs the cluster holds
 FULL_SECONDS = 2.0  # between two looks whether there is room for another outcome
 
 
@@ -146,11 +146,15 @@ def tune_all(
                     storage_path=scratch,
                     verbose=1 if verbose else 0,
                     callbacks=[collect],
+                    stop=Stranded(progress),
                     failure_config=tune.FailureConfig(max_failures=0),  # the feed decides
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             )
             tuner.fit()
+        feed.recall()
+        progress.takes.clear()
+        progress.alone.clear()
 
 
 def needed(study: Study, runs: Iterable[Run]) -> tuple[dict[str, float], dict[str, float]]:
@@ -165,26 +169,6 @@ def _takes(study: Study, run: Run, *, alone: bool = False) -> dict[str, float]:
     need = {"CPU": float(run.recipe.threads), "GPU": study.gpus, **study.needs}
     whole = {"CPU": cluster.whole(need), "GPU": float(math.ceil(study.gpus))} if alone else {}
     return need | whole
-
-
-class Room:
-    """How many runs may be under way; machines come and go meanwhile."""
-
-    def __init__(self, need: Mapping[str, float], workers: int | None) -> None:
-        """See `tune_all`."""
-        self._need, self._workers = need, workers
-        self._grown = cluster.room_when_grown(need)
-        self._count, self._looked = 0, -math.inf
-
-    def __call__(self) -> int:
-        """The number now."""
-        if self._workers:
-            return self._workers
-        if time.monotonic() - self._looked > ROOM_SECONDS:
-            self._looked = time.monotonic()
-            # A few more than run at once, so that a free worker never waits for the driver.
-            self._count = 2 * max(cluster.room(self._need), self._grown) + 2
-        return self._count
 
 
 class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
@@ -202,8 +186,7 @@ class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
         super().__init__()
         self._feed, self._progress, self._study = feed, progress, study
         self._stages, self._shelf = stages, shelf
-        self._room, self._under_way = room, set[str]()
-        self._left = WAVE
+        self._room, self._left = room, WAVE
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """Tune's limit is fixed; `suggest` keeps to one that grows with the cluster."""
@@ -211,16 +194,16 @@ class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next run; None, to be asked again, while there is no room or others may come."""
-        if len(self._under_way) >= self._room():
+        if len(self._progress.takes) >= self._room():
             return None
         run = self._feed.next() if self._left else None
         if run is not None:
             self._left -= 1
-            self._under_way.add(trial_id)
             alone = self._feed.alone(run)
             takes = _takes(self._study, run, alone=alone)
+            self._progress.takes[trial_id] = takes
             if alone:
-                self._progress.alone[trial_id] = takes
+                self._progress.alone.add(trial_id)
             final = self._stages.stage(run.key) == "final"
             place = self._shelf.place(run) if final else None
             return {
@@ -236,8 +219,8 @@ class Supply(Searcher):  # type: ignore[misc]  # Ray has no types here
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """There is room for another; `Collect` tells the feed how it ended."""
-        self._under_way.discard(trial_id)
-        self._progress.alone.pop(trial_id, None)
+        self._progress.takes.pop(trial_id, None)
+        self._progress.alone.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a resumed study asks MLflow which runs are missing."""

@@ -92,6 +92,18 @@ def test_machines_that_come_later_do_the_runs(bench, undisturbed, tmp_path, star
     assert len(undisturbed) == RUNS
 
 
+def test_a_budget_ends_a_study_whose_machines_never_come(bench, tmp_path, start, monkeypatch):
+    address = start("--head", f"--port={start.port}", "--num-cpus=0", "--include-dashboard=false")
+    path = bench.write()
+    text = path.read_text().replace("import BiasedAdam", "import Budget, BiasedAdam", 1)
+    path.write_text(text.replace("seeds=", f"budget=Budget(hours={20 / 3600}),\n    seeds=", 1))
+    monkeypatch.setenv("STUDY_ROOM", "1")
+    driver = bench.start(tmp_path / "home", "--address", address)
+    assert driver.finish() == 1, driver.said()
+    assert "no further runs were begun: its budget of" in driver.said()
+    assert f"stopped: 0 of {RUNS} runs done" in driver.said()
+
+
 def test_a_late_machine_with_other_code_costs_no_run(bench, tmp_path, start, monkeypatch):
     other = tmp_path / "other"
     shutil.copytree(ROOT / "study", other / "study")

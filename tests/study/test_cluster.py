@@ -10,7 +10,18 @@ import pytest
 
 pytest.importorskip("ray")
 
-from study import Own, Recipe, Standard, Study, Task, cluster, runner, shipping, tuning  # noqa: E402
+from study import (  # noqa: E402
+    Own,
+    Recipe,
+    Standard,
+    Study,
+    Task,
+    cluster,
+    room,
+    runner,
+    shipping,
+    tuning,
+)
 from study.faults import ClusterError, Fault  # noqa: E402
 from study.feed import Feed, Progress  # noqa: E402
 from study.home import Home  # noqa: E402
@@ -129,12 +140,12 @@ def test_more_runs_are_under_way_once_machines_have_come(monkeypatch):
     there = [HEAD]
     monkeypatch.setattr(cluster, "machines", lambda: there)
     monkeypatch.setattr(cluster, "room_when_grown", lambda need: 0)
-    monkeypatch.setattr(tuning, "ROOM_SECONDS", 0.0)
+    monkeypatch.setattr(room, "ROOM_SECONDS", 0.0)
     need = {"CPU": 1.0, "GPU": 1.0}
-    room, limited = tuning.Room(need, None), tuning.Room(need, 3)
-    assert (room(), limited()) == (2, 3)
+    free, limited = room.Room(need, None), room.Room(need, 3)
+    assert (free(), limited()) == (2, 3)
     there.append(LARGE)
-    assert (room(), limited()) == (2 * 4 + 2, 3)
+    assert (free(), limited()) == (2 * 4 + 2, 3)
 
 
 @pytest.fixture
@@ -168,7 +179,7 @@ def test_a_run_that_was_out_of_memory_gets_the_largest_machine(mixed, study, mon
     supply.on_trial_complete("a")
     assert not progress.alone
     assert supply.suggest("b")["takes"]["CPU"] == 32
-    assert progress.alone["b"]["CPU"] == 32
+    assert progress.alone == {"b"}
 
     monkeypatch.setattr(runner, "STOP_SECONDS", 0.01)
     monkeypatch.setattr(runner, "LOOK_SECONDS", 0.0)
@@ -181,6 +192,37 @@ def test_a_run_that_was_out_of_memory_gets_the_largest_machine(mixed, study, mon
         until(lambda: progress.lacks.startswith("no machine of the cluster can hold a run"))
     supply.on_trial_complete("b")
     assert not progress.alone
+    assert not progress.takes
+
+
+ORDINARY, WHOLE = {"CPU": 1.0}, {"CPU": 32.0}
+
+
+@pytest.mark.parametrize(
+    ("takes", "alone", "there", "ends", "ends_when_closed"),
+    [
+        ({}, set(), [HEAD], False, False),  # nothing is under way
+        ({"a": ORDINARY}, set(), [HEAD], False, False),
+        ({"a": ORDINARY}, set(), [GONE], False, True),  # one may come: waiting costs nothing
+        ({"a": {"CPU": 16.0}}, set(), [SMALL], False, True),
+        ({"a": WHOLE}, {"a"}, [SMALL], True, True),
+        ({"a": WHOLE}, {"a"}, [SMALL, LARGE], False, False),
+        ({"a": WHOLE, "b": ORDINARY}, {"a"}, [SMALL], False, False),  # the other is being done
+    ],
+)
+def test_a_wave_of_which_no_run_can_begin_ends(
+    monkeypatch, takes, alone, there, ends, ends_when_closed
+):
+    monkeypatch.setattr(room, "ROOM_SECONDS", 0.0)
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: there)
+    progress = Progress(total=2, finished=0, takes=takes, alone=alone)
+    stranded = room.Stranded(progress)
+    assert not stranded.stop_all()  # the machine may come back
+    monkeypatch.setattr(room, "RETURN_SECONDS", -1.0)
+    assert stranded.stop_all() == ends
+    progress.closed = "its budget is spent"
+    monkeypatch.setattr(room, "RETURN_SECONDS", 900.0)
+    assert room.Stranded(progress).stop_all() == ends_when_closed
 
 
 def until(condition):

@@ -318,3 +318,11 @@ def test_nothing_set_tells_nobody(monkeypatch):
     monkeypatch.delenv("STUDY_NOTIFY", raising=False)
     Notice("mine").ended("done")
     assert "STUDY_NOTIFY" not in os.environ
+
+
+def test_what_did_not_begin_waits_again(runs):
+    feed, _ = fed(runs)
+    given = [feed.next() for _ in runs]
+    assert feed.next() is None
+    feed.recall()
+    assert {feed.next().key for _ in runs} == {run.key for run in given}
