@@ -76,7 +76,7 @@ class Store:
                     )
                 _create(self.file)
             marker.touch()
-            self.uri = _address(self.file, "rw")  # never creates a file, unlike the plain one
+            self.uri = address(self.file, "rw")  # never creates a file, unlike the plain one
         elif not self.is_database:
             _reach(self.uri)
         self._inode = self._seen()
@@ -212,8 +212,13 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
-def _address(file: Path, mode: str) -> str:
-    """A SQLite file's address, whatever signs are in its path."""
+def address(file: Path, mode: str) -> str:
+    """A SQLite file's address, whatever signs are in its path.
+
+    Args:
+        file: Which.
+        mode: `rw`, or `rwc` to make it where it is absent.
+    """
     # The driver is named because MLflow makes folders for a plain sqlite:/// address.
     return URL.create(
         "sqlite+pysqlite",
@@ -225,7 +230,7 @@ def _address(file: Path, mode: str) -> str:
 def _create(file: Path) -> None:
     """An empty MLflow store, in WAL mode so that the UI reads while the driver writes."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    uri = _address(file, "rwc")
+    uri = address(file, "rwc")
     MlflowClient(tracking_uri=uri).search_experiments()
     _get_store(uri).engine.dispose()
     connection = sqlite3.connect(file)

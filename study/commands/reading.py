@@ -105,6 +105,7 @@ def show(arguments: argparse.Namespace) -> int:
 def ui(arguments: argparse.Namespace) -> int:
     """Open the MLflow UI on the store, at a study's cells; on this machine only."""
     from analysis.load import experiment_id
+    from study.store import address, sqlite_file
 
     home = default_home()
     page = f"http://127.0.0.1:{arguments.port}/"
@@ -125,9 +126,10 @@ def ui(arguments: argparse.Namespace) -> int:
     server = [sys.executable, "-m", "mlflow", "server", "--port", str(arguments.port)]
     server += ["--default-artifact-root", home.artifacts.as_uri(), "--host", "127.0.0.1"]
     server += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    file = sqlite_file(home.uri)
     settings = {
         # Everybody on this machine sees a command's words, and an address may hold a password.
-        "MLFLOW_BACKEND_STORE_URI": home.uri,
+        "MLFLOW_BACKEND_STORE_URI": address(file, "rw") if file else home.uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that no study needs
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -328,14 +328,19 @@ def port():
         return probe.getsockname()[1]
 
 
-def test_the_ui_is_one_server_that_ends_with_it_and_shows_no_password(write, port, tmp_path):
+def test_the_ui_is_one_server_that_ends_with_it_and_shows_no_password(
+    write, port, tmp_path, monkeypatch
+):
     write()
-    home = Home(tmp_path / "home")
+    home = Home(tmp_path / "50%25 #1?a=b")
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
     Store(home.uri, home.artifacts).experiment("typed")
     command = [sys.executable, "-c", "from study.cli import command; command()"]
     ui = subprocess.Popen([*command, "ui", "typed", "--port", str(port)], stdout=subprocess.PIPE)
     assert f":{port}/#/experiments/" in ui.stdout.readline().decode()
     until_answers(f"http://127.0.0.1:{port}/health")
+    asked = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?experiment_name=typed"
+    assert json.load(urlopen(asked))["experiment"]["name"] == "typed"
     servers = psutil.Process(ui.pid).children(recursive=True)
     assert 0 < len(servers) < 5  # not MLflow's own eight for jobs
     assert not any(home.uri in word for server in servers for word in server.cmdline())
