@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes a machine a node of a cluster. The cluster files call it; each step can be done again.
 #
-#   node.sh environment DIR  what every shell and worker on this machine finds; DIR is the folder
-#                            that all nodes share, and becomes STUDY_HOME. STUDY_PORT, if set, is
-#                            MLflow's port from then on, where 5000 is taken
+#   node.sh environment DIR  what shells and workers on this machine are to find, in ~/.study_env;
+#                            DIR is the folder that all nodes share, and becomes STUDY_HOME.
+#                            STUDY_PORT, if set, is MLflow's port, where 5000 is taken
+#   node.sh login            every login shell reads that file, as those do that Ray opens
 #   node.sh install          Python and this project, at the versions of constraints.txt, into .venv
 #   node.sh serve STORE      an MLflow server on loopback, started again when it ends; STORE is
 #                            sqlite:////path/to/mlflow.db or postgresql+psycopg2://user@host/database
@@ -11,7 +12,7 @@
 #                            has one server at a time, on whichever machine.
 #   node.sh stop             end that server
 #   node.sh drive FILE       `study run FILE` where a job that failed is tried again: fails only if
-#                            the driver was killed or crashed
+#                            the driver crashed, was killed or could not begin
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 server=~/.study-mlflow.$(hostname) # its lock, with the process group inside, and its log
@@ -21,20 +22,26 @@ patience=120 # seconds; a file server keeps the locks of a machine that died for
 
 environment() {
   local shared=$1
-  if ! { mkdir -p "$shared/data" && touch "$shared/.probe" && rm "$shared/.probe"; }; then
+  chmod 600 ~/.ray/auth_token
+  local probe=$shared/.probe.$(hostname).$$ # others may be at it too
+  if ! { mkdir -p "$shared/data" && touch "$probe" && rm "$probe"; }; then
     echo "$(hostname): $(id -un) cannot write to $shared, which all nodes share. Mount it, or" \
       "name another folder in the cluster file." >&2
     exit 1
   fi
-  chmod 600 ~/.ray/auth_token
   cat >~/.study_env <<END
 export PATH="$project/.venv/bin:\$PATH"
 export STUDY_HOME="$shared" STUDY_DATA="$shared/data" HF_HOME="$shared/huggingface"
 export STUDY_PORT=$port MLFLOW_TRACKING_URI=http://127.0.0.1:$port  # on the head, where the driver runs
+[[ ,\${no_proxy:-}, == *,127.0.0.1,* ]] || export no_proxy="127.0.0.1,localhost,\${no_proxy:-}"
+export NO_PROXY="\$no_proxy"
 export RAY_ADDRESS=auto RAY_AUTH_MODE=token
 END
-  # Ray's shells are interactive login shells, so they read this file.
-  grep -qs study_env ~/.bashrc || echo '[ ! -f ~/.study_env ] || . ~/.study_env' >>~/.bashrc
+}
+
+login() {
+  # Ray's shells are interactive ones, so they read this file.
+  grep -qs study_env ~/.bashrc || printf '\n[ ! -f ~/.study_env ] || . ~/.study_env\n' >>~/.bashrc
 }
 
 install() {
@@ -47,7 +54,13 @@ install() {
 }
 
 answers() {
-  curl -sf -m 2 $health >/dev/null
+  curl -sf -m 2 --noproxy '*' $health >/dev/null
+}
+
+unlockable() {
+  echo "$(hostname): no file can be locked in $1, which MLflow's server and SQLite need. Mount that" \
+    "folder with locks, or name another place or PostgreSQL." >&2
+  exit 1
 }
 
 alone() {
@@ -63,9 +76,7 @@ alone() {
       "damage it. End that one first, or name another store: PostgreSQL takes several." >&2
     exit 1
   elif ((code)); then
-    echo "$(hostname): no file can be locked beside $database, which SQLite needs. Mount that" \
-      "folder with locks, or name another place or PostgreSQL." >&2
-    exit 1
+    unlockable "$(dirname "$database")"
   fi
   hostname >"$database.lock"
 }
@@ -74,7 +85,7 @@ serve() {
   local store=$1
   stop
   exec 9>>"$server.lock"
-  flock 9
+  flock 9 || unlockable ~
   [[ $store != sqlite:///* ]] || alone "${store#sqlite:///}"
   # MLflow's own background jobs are for language models; nothing here uses them. One worker, because
   # with several its sockets hold back every answer for 40 ms (docs/results/ten_thousand.md).
@@ -107,9 +118,12 @@ serve() {
 }
 
 stop() {
-  # Whoever holds the lock wrote its number into it.
-  if [[ -f $server.lock ]] && ! flock --nonblock "$server.lock" true; then
+  local code=0
+  [[ ! -f $server.lock ]] || flock --nonblock "$server.lock" true || code=$?
+  if ((code == 1)); then # whoever holds the lock wrote its number into it
     kill -- -"$(<"$server.lock")"
+  elif ((code)); then
+    unlockable ~
   fi
   for _ in {1..50}; do
     answers || return 0

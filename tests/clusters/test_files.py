@@ -64,7 +64,7 @@ def test_what_is_mounted_is_here_and_what_is_installed_is_mounted(name):
 def test_commands_use_steps_that_exist(name):
     commands = [command for part in COMMANDS for command in read(name).get(part, [])]
     steps = re.findall(r"clusters/node\.sh (\w+)", "\n".join(commands))
-    assert sorted(steps) == ["environment", "install", "serve"]
+    assert sorted(steps) == ["environment", "install", "login", "serve"]
     known = re.findall(r"^(\w+)\(\) \{", (ROOT / "clusters/node.sh").read_text(), re.MULTILINE)
     assert set(steps) <= set(known)
 
@@ -111,7 +111,7 @@ def test_slurm_gives_each_node_one_task_and_the_study_its_file():
     text = (ROOT / "clusters/slurm.sh").read_text()
     assert "#SBATCH --ntasks-per-node=1" in text
     start, driver = text.rpartition("srun ")[2].split(" -- ")
-    assert driver.split() == ["study", "run", '"$@"']
+    assert driver.startswith("""bash -c 'study run "$@"; echo $? >"$0"' "$end" "$@" """)
     # Ray starts as many runs as it is told of cores; the step must have them.
     assert start.count('"$SLURM_CPUS_PER_TASK"') == 2
     assert '--cpus-per-task="$SLURM_CPUS_PER_TASK"' in start

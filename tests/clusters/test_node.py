@@ -116,10 +116,11 @@ def test_where_the_port_is_taken_another_serves_and_every_shell_knows_it(machine
     token.parent.mkdir(parents=True)
     token.touch()
     assert machines.on("first", "environment", str(tmp_path), STUDY_PORT="5001").returncode == 0
-    found = ". ~/.study_env && echo $MLFLOW_TRACKING_URI $STUDY_PORT"
-    home = {**os.environ, "HOME": str(tmp_path / "first")}
-    said = subprocess.check_output(["bash", "-c", found], env=home, text=True).split()
-    assert said == ["http://127.0.0.1:5001", "5001"]
+    found = ". ~/.study_env && . ~/.study_env && echo $MLFLOW_TRACKING_URI $STUDY_PORT $NO_PROXY"
+    home = {**os.environ, "HOME": str(tmp_path / "first"), "no_proxy": "example.org"}
+    said = subprocess.check_output(["bash", "-uc", found], env=home, text=True).split()
+    assert said == ["http://127.0.0.1:5001", "5001", "127.0.0.1,localhost,example.org"]
+    assert token.stat().st_mode & 0o77 == 0
     store = "postgresql+psycopg2://me@host/mlflow"
     assert "127.0.0.1:5001" in machines.on("first", "serve", store, STUDY_PORT=said[1]).stdout
     assert "--port 5001" in (tmp_path / "asked").read_text()
@@ -149,7 +150,16 @@ def test_a_folder_without_locks_is_refused_in_words(machines, tmp_path):
     machines.provide(flock='[[ $* != *" 8" ]] || exit 71')  # as where the file system has none
     done = machines.on("first", "serve", f"sqlite:///{tmp_path}/mlflow.db")
     assert done.returncode == 1
-    assert "no file can be locked" in done.stderr
+    assert f"no file can be locked in {tmp_path}" in done.stderr
+    assert machines.serves("first") == 0
+
+
+def test_a_home_without_locks_is_refused_and_ends_nobody(machines):
+    machines.provide(flock="exit 71")
+    for words in (("serve", "postgresql+psycopg2://me@host/mlflow"), ("stop",)):
+        done = machines.on("first", *words)
+        assert done.returncode == 1
+        assert "no file can be locked in" in done.stderr
     assert machines.serves("first") == 0
 
 
