@@ -119,6 +119,39 @@ def test_slurm_gives_each_node_one_task_and_the_study_its_file():
     assert not re.findall(r"--(head|port|node-ip-address|block)\b", start)
 
 
+@pytest.mark.parametrize(
+    ("srun", "code"),
+    [
+        ('while [ "$1" != -- ]; do shift; done; shift; exec "$@"', 3),  # as the study ended
+        ("exit 0", 1),  # as `ray symmetric-run` does where Ray did not start
+    ],
+)
+def test_a_slurm_job_ends_as_its_study_or_fails_without_it(srun, code, tmp_path):
+    programs = {
+        "srun": srun,
+        "scontrol": "echo node1",
+        "study": '[ "$*" = "run mine.py" ] && exit 3',
+    }
+    for name, text in {**programs, "clusters/node.sh": "exit 0"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / ".study_env").write_text("export STUDY_HOME=$HOME\n")
+    job = {
+        "HOME": str(tmp_path),
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_JOB_NODELIST": "node1",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_CPUS_PER_TASK": "2",
+    }
+    done = subprocess.run(
+        ["bash", str(ROOT / "clusters/slurm.sh"), "mine.py"], env=job, capture_output=True
+    )
+    assert done.returncode == code, done.stderr
+    assert (b"did not run to its end" in done.stderr) == (code == 1)
+
+
 def test_slurm_gives_slow_machines_time_to_start():
     (name,) = re.findall(r"export (RAY_SYMMETRIC\w+)=300", (ROOT / "clusters/slurm.sh").read_text())
     code = "from ray.scripts import symmetric_run as run; print(run.CLUSTER_WAIT_TIMEOUT)"
