@@ -175,13 +175,15 @@ def amount(unit: str) -> float:
     return float(ray.cluster_resources().get(unit, 0.0))
 
 
-def room(need: Mapping[str, float]) -> int:
+def room(need: Mapping[str, float], there: list[dict[str, Any]] | None = None) -> int:
     """Runs that the cluster's machines hold at once, as they are now.
 
     Args:
         need: What a run takes, by the name of the resource; a run is on one machine.
+        there: The machines, where they were asked for already.
     """
-    return sum(_times(node["Resources"], need) for node in machines())
+    there = machines() if there is None else there
+    return sum(_times(node["Resources"], need) for node in there)
 
 
 def room_when_grown(need: Mapping[str, float]) -> int:

@@ -95,7 +95,7 @@ class Feed:
         self.faults: dict[str, Counter[Cause]] = {}  # of every run that was lost, by its key
         self._waiting = deque(runs)
         self._more = more
-        self._under_way: set[str] = set()
+        self._under_way: dict[str, None] = {}  # in the order in which they were handed out
         self._errors: dict[str, list[str]] = {}
         self._succeeded: set[str] = set()
         self._keep_going = keep_going
@@ -106,7 +106,7 @@ class Feed:
         while self._waiting and not self._progress.closed:
             run = self._waiting.popleft()
             if run.cell.name not in self._progress.paused:
-                self._under_way.add(run.key)
+                self._under_way[run.key] = None
                 return run
             self._progress.problems[run.name] = "its cell is paused"
         return None
@@ -131,15 +131,15 @@ class Feed:
 
     def held(self, run: Run) -> None:
         """Take back a run that was handed out: it must not begin any more, or was refused."""
-        self._under_way.discard(run.key)
+        self._under_way.pop(run.key, None)
         if run.cell.name in self._progress.paused:
             self._progress.problems[run.name] = "its cell is paused"
         else:
             self._waiting.appendleft(run)
 
     def recall(self) -> None:
-        """Take back all that was handed out and did not begin."""
-        for key in list(self._under_way):
+        """Take back all that was handed out and has no end."""
+        for key in reversed(list(self._under_way)):
             self.held(self.runs[key])
 
     def failed(self, run: Run, fault: Fault) -> bool:
@@ -148,7 +148,7 @@ class Feed:
         Returns:
             Whether it will be tried again.
         """
-        self._under_way.discard(run.key)
+        self._under_way.pop(run.key, None)
         seen = self.faults.setdefault(run.key, Counter())
         seen[fault.cause] += 1
         if seen[fault.cause] <= RETRIES[fault.cause]:
@@ -176,7 +176,7 @@ class Feed:
             run: Which.
             dev: Its dev score; the constant answer's where it diverged.
         """
-        self._under_way.discard(run.key)
+        self._under_way.pop(run.key, None)
         self._succeeded.add(run.cell.key)
         self._progress.problems.pop(run.name, None)
         first, last = self._more(run, dev) if self._more else ([], [])

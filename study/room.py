@@ -11,6 +11,17 @@ from study.feed import Progress
 
 ROOM_SECONDS = 5.0  # between two looks at what the cluster holds
 RETURN_SECONDS = 900.0  # a machine of an autoscaler's takes minutes to come back
+CLOSED_SECONDS = 15.0  # until Tune has heard of all that came before, outcomes and losses
+
+
+def without_machine(takes: Mapping[str, Mapping[str, float]]) -> set[str]:
+    """Whoever takes what no machine of the cluster has, as they are now.
+
+    Args:
+        takes: What each takes, by the name of the resource.
+    """
+    there = cluster.machines()
+    return {who for who, need in takes.items() if not cluster.room(need, there)}
 
 
 class Room:
@@ -41,17 +52,18 @@ class Room:
 class Stranded(tune.Stopper):  # type: ignore[misc]  # Ray has no types here
     """Ends a wave whose runs all wait for machines that are gone; Tune alone never would.
 
-    Nothing is lost, since none of them is being done. A study that is to end then ends; in one that
-    goes on, a run that is to have a machine to itself gets the largest that is there now.
+    None of them is being done. A study that is to end then ends; in one that goes on, a run that is
+    to have a machine to itself gets the largest that is there now, if one is.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, need: Mapping[str, float]) -> None:
         """Watch what is under way.
 
         Args:
             progress: What runs take, and whether the study is to end.
+            need: What the smallest run takes.
         """
-        self._progress = progress
+        self._progress, self._need = progress, need
         self._looked, self._since = -math.inf, math.inf
 
     def __call__(self, trial_id: str, result: Mapping[str, object]) -> bool:
@@ -64,12 +76,14 @@ class Stranded(tune.Stopper):  # type: ignore[misc]  # Ray has no types here
         if now - self._looked < ROOM_SECONDS:
             return False
         self._looked = now
-        waits = progress.takes and not any(map(cluster.room, progress.takes.values()))
-        if not waits:
+        if not progress.takes or len(without_machine(progress.takes)) < len(progress.takes):
             self._since = math.inf
             return False
         self._since = min(self._since, now)
-        return bool(progress.closed or (progress.alone and now - self._since > RETURN_SECONDS))
+        if progress.closed:
+            return now - self._since > CLOSED_SECONDS
+        longest = now - self._since > RETURN_SECONDS
+        return bool(longest and progress.alone and cluster.room(self._need))
 
     def __getstate__(self) -> dict[str, object]:
         return {}

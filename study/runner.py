@@ -235,6 +235,7 @@ def _watched(
     from ray.exceptions import RayError
 
     from study import cluster, tuning
+    from study.room import without_machine
 
     over = threading.Event()
     meter = Meter(study.budget or Budget(), lambda: cluster.amount("GPU" if study.gpus else "CPU"))
@@ -269,10 +270,10 @@ def _watched(
         room = cluster.room(need)
         had_room = had_room or room > 0
         lacks = "" if room else "no machine of the cluster can hold a run now"
-        gone = [trial for trial, takes in [*progress.takes.items()] if not cluster.room(takes)]
-        if room and gone:
+        gone = without_machine(dict(progress.takes)) if room else set()
+        if gone:
             lacks = "no machine of the cluster can hold its larger runs now"
-            if progress.alone.intersection(gone):
+            if progress.alone & gone:
                 lacks = "the machine is gone that a run is to have to itself (out of memory)"
         progress.lacks = lacks
         troubles = {
@@ -295,5 +296,6 @@ def _watched(
     finally:
         over.set()
         thread.join(JOIN_SECONDS)  # so that it asks nothing of a cluster that was left
+        progress.lacks = ""
         signal.signal(signal.SIGINT, deaf)
         signal.signal(signal.SIGTERM, before)

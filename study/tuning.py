@@ -130,7 +130,8 @@ def tune_all(
     collect = Collect(feed, tracking, progress, shelf, shared, notice)
     progress.began = time.monotonic()
     while not feed.is_over:
-        room = Room(needed(study, feed.runs.values())[0], workers)
+        smallest, _ = needed(study, feed.runs.values())
+        room = Room(smallest, workers)
         # Tune keeps a folder per run and its own state; resuming goes by keys, so nobody reads it.
         with tempfile.TemporaryDirectory(prefix="study-tune-") as scratch:
             tuner = tune.Tuner(
@@ -146,7 +147,7 @@ def tune_all(
                     storage_path=scratch,
                     verbose=1 if verbose else 0,
                     callbacks=[collect],
-                    stop=Stranded(progress),
+                    stop=Stranded(progress, smallest),
                     failure_config=tune.FailureConfig(max_failures=0),  # the feed decides
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),

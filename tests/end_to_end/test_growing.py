@@ -53,13 +53,14 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         ray = [str(Path(sys.executable).parent / "ray"), "start", "--block", *words]
         common = ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--disable-usage-stats"]
         log = Path(folder, f"start-{len(processes)}.log")
-        process = subprocess.Popen(
-            [*ray, *common, "--object-store-memory=100000000"],
-            stdout=log.open("w"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, "RAY_TMPDIR": folder, **also},
-        )
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                [*ray, *common, "--object-store-memory=100000000"],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "RAY_TMPDIR": folder, **also},
+            )
         processes.append(process)
         until = time.monotonic() + 90
         while "Ray runtime started" not in log.read_text():

@@ -206,6 +206,7 @@ ORDINARY, WHOLE = {"CPU": 1.0}, {"CPU": 32.0}
         ({"a": ORDINARY}, set(), [GONE], False, True),  # one may come: waiting costs nothing
         ({"a": {"CPU": 16.0}}, set(), [SMALL], False, True),
         ({"a": WHOLE}, {"a"}, [SMALL], True, True),
+        ({"a": WHOLE}, {"a"}, [GONE], False, True),  # there is none to take instead
         ({"a": WHOLE}, {"a"}, [SMALL, LARGE], False, False),
         ({"a": WHOLE, "b": ORDINARY}, {"a"}, [SMALL], False, False),  # the other is being done
     ],
@@ -216,13 +217,15 @@ def test_a_wave_of_which_no_run_can_begin_ends(
     monkeypatch.setattr(room, "ROOM_SECONDS", 0.0)
     monkeypatch.setattr(cluster.ray, "nodes", lambda: there)
     progress = Progress(total=2, finished=0, takes=takes, alone=alone)
-    stranded = room.Stranded(progress)
+    stranded = room.Stranded(progress, ORDINARY)
     assert not stranded.stop_all()  # the machine may come back
     monkeypatch.setattr(room, "RETURN_SECONDS", -1.0)
     assert stranded.stop_all() == ends
     progress.closed = "its budget is spent"
     monkeypatch.setattr(room, "RETURN_SECONDS", 900.0)
-    assert room.Stranded(progress).stop_all() == ends_when_closed
+    assert not room.Stranded(progress, ORDINARY).stop_all()  # Tune may not have heard of all yet
+    monkeypatch.setattr(room, "CLOSED_SECONDS", -1.0)
+    assert room.Stranded(progress, ORDINARY).stop_all() == ends_when_closed
 
 
 def until(condition):
