@@ -175,15 +175,23 @@ def amount(unit: str) -> float:
     return float(ray.cluster_resources().get(unit, 0.0))
 
 
-def room(need: Mapping[str, float], there: list[dict[str, Any]] | None = None) -> int:
+def room(need: Mapping[str, float]) -> int:
     """Runs that the cluster's machines hold at once, as they are now.
 
     Args:
         need: What a run takes, by the name of the resource; a run is on one machine.
-        there: The machines, where they were asked for already.
     """
-    there = machines() if there is None else there
-    return sum(_times(node["Resources"], need) for node in there)
+    return sum(_times(node["Resources"], need) for node in machines())
+
+
+def without_machine(takes: Mapping[str, Mapping[str, float]]) -> set[str]:
+    """Whoever takes what no machine of the cluster has, as they are now.
+
+    Args:
+        takes: What each takes, by the name of the resource.
+    """
+    there = [node["Resources"] for node in machines()]
+    return {who for who, need in takes.items() if not any(_times(has, need) for has in there)}
 
 
 def room_when_grown(need: Mapping[str, float]) -> int:

@@ -14,16 +14,6 @@ RETURN_SECONDS = 900.0  # a machine of an autoscaler's takes minutes to come bac
 CLOSED_SECONDS = 15.0  # until Tune has heard of all that came before, outcomes and losses
 
 
-def without_machine(takes: Mapping[str, Mapping[str, float]]) -> set[str]:
-    """Whoever takes what no machine of the cluster has, as they are now.
-
-    Args:
-        takes: What each takes, by the name of the resource.
-    """
-    there = cluster.machines()
-    return {who for who, need in takes.items() if not cluster.room(need, there)}
-
-
 class Room:
     """How many runs may be under way."""
 
@@ -76,14 +66,15 @@ class Stranded(tune.Stopper):  # type: ignore[misc]  # Ray has no types here
         if now - self._looked < ROOM_SECONDS:
             return False
         self._looked = now
-        if not progress.takes or len(without_machine(progress.takes)) < len(progress.takes):
+        if not progress.takes or len(cluster.without_machine(progress.takes)) < len(progress.takes):
             self._since = math.inf
             return False
         self._since = min(self._since, now)
         if progress.closed:
             return now - self._since > CLOSED_SECONDS
-        longest = now - self._since > RETURN_SECONDS
-        return bool(longest and progress.alone and cluster.room(self._need))
+        if now - self._since <= RETURN_SECONDS:
+            return False
+        return bool(progress.alone and cluster.room(self._need))
 
     def __getstate__(self) -> dict[str, object]:
         return {}

@@ -235,7 +235,6 @@ def _watched(
     from ray.exceptions import RayError
 
     from study import cluster, tuning
-    from study.room import without_machine
 
     over = threading.Event()
     meter = Meter(study.budget or Budget(), lambda: cluster.amount("GPU" if study.gpus else "CPU"))
@@ -270,7 +269,7 @@ def _watched(
         room = cluster.room(need)
         had_room = had_room or room > 0
         lacks = "" if room else "no machine of the cluster can hold a run now"
-        gone = without_machine(dict(progress.takes)) if room else set()
+        gone = cluster.without_machine(dict(progress.takes)) if room else set()
         if gone:
             lacks = "no machine of the cluster can hold its larger runs now"
             if progress.alone & gone:

@@ -93,10 +93,10 @@ class Driver:
     def said(self) -> str:
         return self.log.read_text()
 
-    def finish(self, timeout: float = 300.0) -> int:
+    def finish(self, timeout: float = 180.0) -> int:
         return self.process.wait(timeout)
 
-    def wait_for(self, condition: Callable[[], bool], timeout: float = 300.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 120.0) -> None:
         until = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < until, f"waited in vain:\n{self.said()}"

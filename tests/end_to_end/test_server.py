@@ -93,9 +93,10 @@ def test_a_driver_that_slept_stops_when_it_was_taken_over(bench, undisturbed, se
     first.wait_for(lambda: done(server.uri) >= 2)
     first.process.send_signal(signal.SIGSTOP)
     second = bench.start(tmp_path / "second", uri=server.uri)
-    second.wait_for(lambda: done(server.uri) >= 5)
+    # For a minute of this it waits for a sign of life.
+    second.wait_for(lambda: done(server.uri) >= 5, timeout=300)
     first.process.send_signal(signal.SIGCONT)
-    assert first.finish() == 1, first.said()
+    assert first.finish(120) == 1, first.said()
     assert f"was taken over by process {second.process.pid} on" in first.said()
     assert "Traceback" not in first.said()
     assert second.finish() == 0, second.said()
