@@ -1,50 +1,47 @@
 """From the runs of a study to tables, plots and a report; loads neither torch nor ray."""
 
-from analysis.across import aggregates, friedman, profiles, ranks, rope
-from analysis.across_tables import aggregates_table, ranks_table, rope_table
-from analysis.against import against, against_table
-from analysis.agreement import agreement, disagreements, flips
-from analysis.answer import answer
-from analysis.caveats import caveats
-from analysis.foreign import example_runs, read_scores
-from analysis.groups import by_group, groups_table
-from analysis.inside import (
-    agreement_table,
-    ensembles_table,
-    flips_table,
-    seeds_and_examples_table,
-    sources_table,
-)
-from analysis.load import load_curves, load_predictions, load_runs
-from analysis.pairs import pairs, pairs_table
-from analysis.paper import table
-from analysis.pareto import pareto, pareto_table
-from analysis.recommend import recommend
-from analysis.render import (
-    Table,
-    best_strategy_table,
-    cells_table,
-    stability_table,
-    to_csv,
-    to_html,
-    to_latex,
-    to_markdown,
-    to_text,
-)
-from analysis.report import write_report
-from analysis.sources import sources
-from analysis.stored import METRICS, ensembles, rescored, seeds_and_examples
-from analysis.suite import BLURB, by_technique, chosen, headline, pretraining, suite_score
-from analysis.tables import best_strategy, cells, stability
-from analysis.transfer import transfer, transfer_table
-from analysis.tuning import best_of_k, importance, trials
-from analysis.wide import (
+from analysis.across_tasks.aggregates import aggregates, aggregates_table, profiles
+from analysis.across_tasks.chosen import chosen
+from analysis.across_tasks.equivalence import rope, rope_table
+from analysis.across_tasks.grids import pretraining_table, strategy_table, technique_table
+from analysis.across_tasks.groups import by_group, groups_table
+from analysis.across_tasks.ranks import friedman, ranks, ranks_table
+from analysis.across_tasks.suite import (
+    BLURB,
+    by_technique,
+    headline,
     headline_table,
-    pretraining_table,
-    strategy_table,
+    pretraining,
+    suite_score,
     suite_table,
-    technique_table,
 )
+from analysis.frames.imported import example_runs, read_scores
+from analysis.frames.load import load_curves, load_predictions, load_runs
+from analysis.per_example.agreement import (
+    agreement,
+    agreement_table,
+    disagreements,
+    flips,
+    flips_table,
+)
+from analysis.per_example.ensembles import ensembles, ensembles_table
+from analysis.per_example.resampling import seeds_and_examples, seeds_and_examples_table
+from analysis.per_example.rescoring import METRICS, rescored
+from analysis.per_task.best_strategy import best_strategy, best_strategy_table
+from analysis.per_task.cells import cells, cells_table
+from analysis.per_task.dev_to_test import transfer, transfer_table
+from analysis.per_task.pairs import pairs, pairs_table
+from analysis.per_task.pareto import pareto, pareto_table
+from analysis.per_task.recommend import recommend
+from analysis.per_task.search import best_of_k, importance, trials
+from analysis.per_task.stability import stability, stability_table
+from analysis.per_task.two_studies import against, against_table
+from analysis.per_task.variance import sources, sources_table
+from analysis.rendering.table import Table, to_csv, to_html, to_latex, to_markdown, to_text
+from analysis.report.caveats import caveats
+from analysis.report.findings import answer
+from analysis.report.page import write_report
+from analysis.report.paper_table import table
 
 __all__ = [
     "BLURB",

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from study import Study
-    from study.feed import Progress
-    from study.tracking import Record, Tracking
+    from study.execution.queue import Progress
+    from study.tracking.writer import Record, TrackingWriter
 
-    Watch = Callable[[Progress, Tracking], None]
+    Watch = Callable[[Progress, TrackingWriter], None]
 
 WORKERS = 2
 HERE = Path(__file__).resolve().parent
@@ -26,7 +26,7 @@ module, function, arguments, place = sys.argv[1:]
 answer = getattr(importlib.import_module(module), function)(*json.loads(arguments))
 Path(place).write_text(json.dumps(answer))
 """
-# What study.runner sets for itself, before the first import of Ray; so both sides have it.
+# What study.execution.runner sets for itself, before the first import of Ray; so both sides have it.
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -100,15 +100,15 @@ def complete(study: "Study", watch: "Watch" = lambda *_: None) -> dict[str, "Rec
     Raises:
         RuntimeError: If a run is missing at the end.
     """
-    from study.feed import Progress
-    from study.home import default_home
-    from study.runner import Options, check, execute
-    from study.tracking import Tracking
+    from study.core.paths import default_home
+    from study.execution.queue import Progress
+    from study.execution.runner import Options, check, execute
+    from study.tracking.writer import TrackingWriter
 
     check(study)
     home, runs = default_home(), study.runs()
     with home.lease(study.name):
-        tracking = Tracking(home, study, __file__)
+        tracking = TrackingWriter(home, study, __file__)
         progress = Progress(total=len(runs), finished=0)
         watch(progress, tracking)
         options = Options(source=Path(__file__), address="local", workers=WORKERS)

@@ -2,7 +2,7 @@
 
 Ours is everything that `study run` does: checks, keys, the searcher, warm workers, spec and
 checkpoint on the worker, entry and predictions, outbox, and MLflow until the last run is in it.
-One thing is replaced: on each worker, `study.worker.train` returns a ready outcome at once. For
+One thing is replaced: on each worker, `study.execution.worker.train` returns a ready outcome at once. For
 this the driver hands Tune a `Worker` that makes the replacement when it is set up.
 
 Plain Tune is a class Trainable whose step returns at once, over a grid of as many keys, with
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from study import Study
-    from study.batches import Encoded
-    from study.checkpoint import Checkpoints
-    from study.fitting import Setting
-    from study.models import Loaded
-    from study.train import Outcome
+    from study.models.loading import Loaded
+    from study.tasks.kinds.encoded import Encoded
+    from study.training.checkpoint import Checkpoints
+    from study.training.fit import Setting
+    from study.training.train import Outcome
 
 BAR_MS = 40.0
 BAR_GROWTH = 1.15
@@ -160,15 +160,16 @@ def ours(runs: int) -> float:
 
 def idle(runs: int) -> "Study":
     """A study of so many runs, whose workers replace the training when they are set up."""
-    from study import LayerwiseDecay, Recipe, Standard, Study, tuning, worker
-    from study.tiny import tiny_model, tiny_task
+    from study import LayerwiseDecay, Recipe, Standard, Study
+    from study.execution import ray_tune, worker
+    from study.testing import tiny_model, tiny_task
 
     class Ready(worker.Worker):  # of this function, so that it travels by value
         def setup(self, config: dict[str, str], **shared: Any) -> None:
             worker.train = ready
             super().setup(config, **shared)
 
-    tuning.Worker = Ready
+    ray_tune.Worker = Ready
     rates = (0.9, 0.8, 0.7, 0.6)
     return Study(
         name="overhead",
@@ -187,11 +188,11 @@ def ready(
     device: "torch.device",
     checkpoints: "Checkpoints",
 ) -> tuple["Outcome", "nn.Module"]:
-    """What `study.train.train` returns, without training: as many numbers as after 3 epochs."""
+    """What `study.training.train.train` returns, without training: as many numbers as after 3 epochs."""
     import numpy as np
     from torch import nn
 
-    from study.train import Outcome
+    from study.training.train import Outcome
 
     shapes = {split: (len(data[split].ids), setting.kind.outputs) for split in ("dev", "test")}
     outcome = Outcome(

@@ -43,11 +43,11 @@ def main() -> int:
 
 def measure(name: str, folder: str) -> dict[str, float]:
     """Seconds and bytes of one start."""
-    from study.catalogue import MINILM
-    from study.data import prepare_once
-    from study.kinds import Classification
-    from study.models import processor
+    from study.models import MINILM
+    from study.models.loading import processor
     from study.tasks import TASKS
+    from study.tasks.kinds import Classification
+    from study.training.prepare import prepare_once
 
     task = TASKS[name]
     processor(MINILM, Classification)  # so that its imports are not counted

@@ -26,8 +26,8 @@ from urllib.request import urlopen
 import common
 
 if TYPE_CHECKING:
-    from study.feed import Progress
-    from study.tracking import Tracking
+    from study.execution.queue import Progress
+    from study.tracking.writer import TrackingWriter
 
 BAR_MB = 300.0
 BAR_GROWTH = 1.5
@@ -110,7 +110,7 @@ def watched(runs: int, step: int, server: int) -> tuple[list[Sample], list[float
     served: list[float] = []
     began = time.perf_counter()
 
-    def watch(progress: "Progress", tracking: "Tracking") -> None:
+    def watch(progress: "Progress", tracking: "TrackingWriter") -> None:
         def look() -> None:
             while len(samples) < runs // step:
                 done = len(tracking.records)

@@ -84,7 +84,7 @@ def welch(ours: list[float], theirs: list[float]) -> float:
 def question(techniques: int, seeds: int, epochs: int) -> "Study":
     """The study that both sides do."""
     from study import FreezeLower, Recipe, Standard, Study
-    from study.catalogue import MINILM
+    from study.models import MINILM
     from study.tasks import TERMS
 
     return Study(
@@ -115,7 +115,7 @@ def theirs(techniques: int, seeds: int, epochs: int) -> Scores:
     import ray
     from ray import tune
 
-    from study.models import processor
+    from study.models.loading import processor
 
     study = question(techniques, seeds, epochs)
     task, model = study.tasks[0], study.models[0]

@@ -1,11 +1,12 @@
 """Which way of fine-tuning can you trust? Studies over seeds, techniques, models and tasks."""
 
-from study.budget import Budget
-from study.cli import main, run
-from study.models import Model
-from study.search import Search, Tune
-from study.spec import Recipe, SpecError
-from study.study import Configuration, Own, Seeds, Study
+from study.cli.parser import main, run
+from study.core.recipe import Recipe
+from study.core.spec import SpecError
+from study.models.model import Model
+from study.planning.budget import Budget
+from study.planning.search import Search, Tune
+from study.planning.study import Configuration, Seeds, Study, TaskOverrides
 from study.tasks import ByGroup, ByTime, KFold, Task
 from study.techniques import (
     EMA,
@@ -67,7 +68,7 @@ __all__ = [
     "Mixout",
     "Model",
     "NoisyTune",
-    "Own",
+    "TaskOverrides",
     "PriorDecay",
     "ProbeThenTune",
     "RDrop",

@@ -6,19 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from study.batches import Encoded
-from study.data import Prepared, prepare
-from study.fitting import Setting
-from study.kinds import Classification
-from study.metrics import METRICS
-from study.models import Loaded, Model, depths_of
-from study.seeding import Seed
-from study.spec import Recipe
+from study.core.recipe import Recipe
+from study.core.seeding import Seed
+from study.models.families import depths_of
+from study.models.loading import Loaded
+from study.models.model import Model
 from study.tasks import Task
+from study.tasks.kinds import Classification
+from study.tasks.kinds.encoded import Encoded
+from study.tasks.metrics import METRICS
 from study.techniques import Standard, Technique
-from study.techniques.base import TrainState
-from study.tiny import tiny_model, tiny_task
-from study.train import Outcome, train
+from study.techniques.state import TrainState
+from study.testing import tiny_model, tiny_task
+from study.training.fit import Setting
+from study.training.prepare import Prepared, prepare
+from study.training.train import Outcome, train
 
 PAIRS = Classification(("no", "yes"))
 CPU = torch.device("cpu")

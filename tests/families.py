@@ -13,12 +13,13 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 
-from study.models import Model, depths_of
-from study.seeding import Seed
-from study.spec import Recipe
+from study.core.recipe import Recipe
+from study.core.seeding import Seed
+from study.models.families import depths_of
+from study.models.model import Model
 from study.tasks import Task
-from study.techniques.base import TrainState
-from study.tiny import WORDS
+from study.techniques.state import TrainState
+from study.testing import WORDS
 from tests.conftest import CPU, PAIRS
 
 WIDTHS = {

@@ -4,11 +4,11 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from study.kinds import Classification, Image, Kind, Multilabel, Regression, Span, Tagging
-from study.models import depths_of
-from study.seeding import Seed
-from study.spec import Recipe
-from study.techniques.base import TrainState
+from study.core.recipe import Recipe
+from study.core.seeding import Seed
+from study.models.families import depths_of
+from study.tasks.kinds import Classification, Image, Kind, Multilabel, Regression, Span, Tagging
+from study.techniques.state import TrainState
 from tests.conftest import CPU
 from tests.families import config
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from study.batches import Encoded
-from study.checkpoint import Checkpoints, Tree
-from study.fitting import Setting
-from study.models import Loaded, Model
-from study.train import Outcome, train
+from study.models.loading import Loaded
+from study.models.model import Model
+from study.tasks.kinds.encoded import Encoded
+from study.training.checkpoint import Checkpoints
+from study.training.fit import Setting
+from study.training.tensor_file import Tree
+from study.training.train import Outcome, train
 from tests.conftest import CPU
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from study import BiasedAdam, Recipe, Seeds, Standard, Study
-from study.home import Home
-from study.train import train
+from study.core.paths import Home
+from study.training.train import train
 from tests.conftest import CPU
 
 nbformat = pytest.importorskip("nbformat")
@@ -16,8 +16,9 @@ FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 
 @pytest.fixture
 def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
-    from study.parcel import entry_of, packed
-    from study.tracking import Tracking
+    from study.tracking.schema import entry_of
+    from study.tracking.writer import TrackingWriter
+    from study.training.result import packed
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
@@ -29,7 +30,7 @@ def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
         Study(name="quickstart", techniques=[Standard(), BiasedAdam()], seeds=range(5), **shared),
         Study(name="variance-sources", techniques=[Standard()], seeds=crossed, **shared),
     ):
-        tracking = Tracking(home, study, f"{study.name}.py")
+        tracking = TrackingWriter(home, study, f"{study.name}.py")
         for run in study.runs():
             outcome, _ = train(run.setting(prepared.kind), prepared.splits, loaded, CPU)
             parcel = packed(outcome, prepared, started=0.0, ended=1.0)

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
-from analysis.statistics.cell import Scores
 from analysis.statistics.common import DECIMALS, LEVEL, FloatArray, Significance, constant
 from analysis.statistics.effects import wins
 from analysis.statistics.estimates import mean, sd
 from analysis.statistics.resampling import relabellings, signs
+from analysis.statistics.summary import Scores
 
 
 class Difference(NamedTuple):

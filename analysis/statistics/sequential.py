@@ -35,6 +35,23 @@ class Moments(NamedTuple):
     df: FloatArray
 
 
+def conditional_power(
+    z: FloatArray | float, share: float, count: int, *, alpha: float = ALPHA
+) -> FloatArray:
+    """Chance of a significant difference at the end if the trend so far goes on.
+
+    Args:
+        z: Normal score of the difference so far.
+        share: Share of all seeds that have been run, in (0, 1).
+        count: Techniques at the start, at least 2.
+        alpha: Two-sided level over all pairs of one technique.
+
+    Source: Lan & Wittes 1988, the B-value under the current trend.
+    """
+    wanted = special.ndtri(1 - alpha / (2 * (count - 1)))
+    return np.asarray(special.ndtr((z / np.sqrt(share) - wanted) / np.sqrt(1 - share)))
+
+
 @dataclass(frozen=True)
 class Look:
     """What one look decides; technique by technique, in the order of the rows given.
@@ -83,23 +100,6 @@ def spending(looks: Sequence[int], count: int, *, alpha: float = ALPHA) -> Float
     """
     spent = alpha * np.sqrt(np.asarray(looks) / looks[-1])
     return np.diff(spent, prepend=0.0) / (count - 1)
-
-
-def conditional_power(
-    z: FloatArray | float, share: float, count: int, *, alpha: float = ALPHA
-) -> FloatArray:
-    """Chance of a significant difference at the end if the trend so far goes on.
-
-    Args:
-        z: Normal score of the difference so far.
-        share: Share of all seeds that have been run, in (0, 1).
-        count: Techniques at the start, at least 2.
-        alpha: Two-sided level over all pairs of one technique.
-
-    Source: Lan & Wittes 1988, the B-value under the current trend.
-    """
-    wanted = special.ndtri(1 - alpha / (2 * (count - 1)))
-    return np.asarray(special.ndtr((z / np.sqrt(share) - wanted) / np.sqrt(1 - share)))
 
 
 def plain(scores: FloatArray) -> Moments:

@@ -6,14 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
-from analysis.statistics.common import (
-    DECIMALS,
-    LEVEL,
-    N_BOOT,
-    FloatArray,
-    Significance,
-    constant,
-)
+from analysis.statistics.common import DECIMALS, LEVEL, N_BOOT, FloatArray, Significance, constant
 from analysis.statistics.estimates import mean, median, sd
 from analysis.statistics.intervals import percentile_interval
 from analysis.statistics.resampling import relabellings

@@ -65,7 +65,7 @@ def frame_of(runs: int) -> "pd.DataFrame":
     import numpy as np
     import pandas as pd
 
-    from analysis.load import COLUMNS
+    from analysis.frames.columns import COLUMNS
 
     tasks, models, techniques = many_runs.TASKS, many_runs.MODELS, many_runs.TECHNIQUES
     number = np.arange(runs)

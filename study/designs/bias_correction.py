@@ -1,7 +1,7 @@
 """Does Adam without bias correction and warm-up scatter more on little data, and by what ratio?"""
 
 from study import BiasedAdam, Recipe, Standard, Study, main
-from study.catalogue import MINILM
+from study.models import MINILM
 from study.tasks import TERMS
 
 STUDY = Study(

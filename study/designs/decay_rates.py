@@ -2,7 +2,7 @@
 
 from search_spaces import SPACES, draw
 from study import Configuration, LayerwiseDecay, Recipe, Standard, Study, main
-from study.catalogue import MINILM
+from study.models import MINILM
 from study.tasks import TERMS
 
 RECIPE = Recipe(lr=1e-4, epochs=5, batch_size=16, max_length=64)

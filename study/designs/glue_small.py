@@ -15,7 +15,7 @@ from study import (
     Study,
     main,
 )
-from study.catalogue import MINILM
+from study.models import MINILM
 from study.tasks import GLUE
 
 STUDY = Study(

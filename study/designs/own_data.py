@@ -1,17 +1,7 @@
 """A starting point for a table of your own: copy this file and change what the comments say."""
 
-from study import (
-    FreezeLower,
-    KFold,
-    LayerwiseDecay,
-    Recipe,
-    ReinitTop,
-    Standard,
-    Study,
-    Task,
-    main,
-)
-from study.catalogue import MINILM
+from study import FreezeLower, KFold, LayerwiseDecay, Recipe, ReinitTop, Standard, Study, Task, main
+from study.models import MINILM
 
 TASK = Task(
     name="mine",

@@ -15,7 +15,7 @@ from study import (
     Tune,
     main,
 )
-from study.catalogue import MINILM
+from study.models import MINILM
 from study.tasks import BIOSSES
 
 STUDY = Study(

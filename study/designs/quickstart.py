@@ -1,16 +1,7 @@
 """Which technique can be trusted on little data? Five of them on 128 biomedical term pairs."""
 
-from study import (
-    BiasedAdam,
-    FreezeLower,
-    LayerwiseDecay,
-    Recipe,
-    ReinitTop,
-    Standard,
-    Study,
-    main,
-)
-from study.catalogue import MINILM
+from study import BiasedAdam, FreezeLower, LayerwiseDecay, Recipe, ReinitTop, Standard, Study, main
+from study.models import MINILM
 from study.tasks import TERMS
 
 STUDY = Study(

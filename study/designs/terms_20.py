@@ -17,7 +17,7 @@ from study import (
     Study,
     main,
 )
-from study.catalogue import MINILM
+from study.models import MINILM
 from study.tasks import TERMS
 
 STUDY = Study(

@@ -12,14 +12,14 @@ from study import (
     BiasedAdam,
     FreezeLower,
     LayerwiseDecay,
-    Own,
     Recipe,
     ReinitTop,
     Standard,
     Study,
+    TaskOverrides,
     main,
 )
-from study.catalogue import MODELS
+from study.models import MODELS
 from study.tasks import BLURB
 
 SHARED = Recipe(max_length=512, precision="bfloat16")
@@ -55,19 +55,31 @@ STUDY = Study(
     ],
     seeds=range(5),
     per_task={
-        "bc5_chem": Own(recipe=SHARED.replace(lr=5e-5, batch_size=32, epochs=20)),
-        "bc5_disease": Own(recipe=SHARED.replace(lr=5e-5, batch_size=16, epochs=8)),
-        "ncbi_disease": Own(recipe=SHARED.replace(lr=5e-5, batch_size=32, epochs=20)),
-        "bc2gm": Own(recipe=SHARED.replace(lr=6e-5, batch_size=32, epochs=50)),
-        "jnlpba": Own(recipe=SHARED.replace(lr=1e-5, batch_size=16, epochs=5)),
-        "ebm_pico": Own(recipe=SHARED.replace(lr=5e-5, batch_size=32, epochs=1)),
-        "chemprot": Own(recipe=SHARED.replace(lr=3e-5, batch_size=32, epochs=10, max_length=256)),
-        "ddi": Own(recipe=SHARED.replace(lr=2e-5, batch_size=32, epochs=5, max_length=256)),
-        "gad": Own(recipe=SHARED.replace(lr=3e-5, batch_size=32, epochs=10, max_length=128)),
-        "biosses": Own(recipe=SHARED.replace(lr=1e-5, batch_size=16, epochs=30), seeds=MANY),
-        "hoc": Own(recipe=SHARED.replace(lr=4e-5, batch_size=32, epochs=40)),
-        "pubmedqa": Own(recipe=SHARED.replace(lr=2e-5, batch_size=16, epochs=30), seeds=MANY),
-        "bioasq": Own(recipe=SHARED.replace(lr=2e-5, batch_size=16, epochs=20), seeds=MANY),
+        "bc5_chem": TaskOverrides(recipe=SHARED.replace(lr=5e-5, batch_size=32, epochs=20)),
+        "bc5_disease": TaskOverrides(recipe=SHARED.replace(lr=5e-5, batch_size=16, epochs=8)),
+        "ncbi_disease": TaskOverrides(recipe=SHARED.replace(lr=5e-5, batch_size=32, epochs=20)),
+        "bc2gm": TaskOverrides(recipe=SHARED.replace(lr=6e-5, batch_size=32, epochs=50)),
+        "jnlpba": TaskOverrides(recipe=SHARED.replace(lr=1e-5, batch_size=16, epochs=5)),
+        "ebm_pico": TaskOverrides(recipe=SHARED.replace(lr=5e-5, batch_size=32, epochs=1)),
+        "chemprot": TaskOverrides(
+            recipe=SHARED.replace(lr=3e-5, batch_size=32, epochs=10, max_length=256)
+        ),
+        "ddi": TaskOverrides(
+            recipe=SHARED.replace(lr=2e-5, batch_size=32, epochs=5, max_length=256)
+        ),
+        "gad": TaskOverrides(
+            recipe=SHARED.replace(lr=3e-5, batch_size=32, epochs=10, max_length=128)
+        ),
+        "biosses": TaskOverrides(
+            recipe=SHARED.replace(lr=1e-5, batch_size=16, epochs=30), seeds=MANY
+        ),
+        "hoc": TaskOverrides(recipe=SHARED.replace(lr=4e-5, batch_size=32, epochs=40)),
+        "pubmedqa": TaskOverrides(
+            recipe=SHARED.replace(lr=2e-5, batch_size=16, epochs=30), seeds=MANY
+        ),
+        "bioasq": TaskOverrides(
+            recipe=SHARED.replace(lr=2e-5, batch_size=16, epochs=20), seeds=MANY
+        ),
     },
     gpus=0.25,
 )

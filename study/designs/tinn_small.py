@@ -11,14 +11,14 @@ here for a six-layer model on little data; the paper's are not known to us.
 from study import (
     FreezeLower,
     LayerwiseDecay,
-    Own,
     Recipe,
     ReinitTop,
     Standard,
     Study,
+    TaskOverrides,
     main,
 )
-from study.catalogue import MINILM
+from study.models import MINILM
 from study.tasks import BC5_DISEASE, BIOSSES, CHEMPROT, GAD, HOC, PUBMEDQA, Task
 
 SHARED = Recipe(lr=2e-4, epochs=6, batch_size=16, max_length=64)
@@ -49,11 +49,11 @@ STUDY = Study(
     ],
     seeds=range(3),
     per_task={
-        "biosses": Own(recipe=SHARED.replace(epochs=10), seeds=range(10)),
+        "biosses": TaskOverrides(recipe=SHARED.replace(epochs=10), seeds=range(10)),
         # More, smaller steps where the model else stays at the constant answer.
-        "chemprot@256d128t256": Own(recipe=SHARED.replace(epochs=10, batch_size=8)),
-        "hoc@256d128t256": Own(recipe=SHARED.replace(epochs=15, batch_size=4)),
-        "bc5_disease@256d128t256": Own(recipe=SHARED.replace(lr=5e-4, epochs=8)),
+        "chemprot@256d128t256": TaskOverrides(recipe=SHARED.replace(epochs=10, batch_size=8)),
+        "hoc@256d128t256": TaskOverrides(recipe=SHARED.replace(epochs=15, batch_size=4)),
+        "bc5_disease@256d128t256": TaskOverrides(recipe=SHARED.replace(lr=5e-4, epochs=8)),
     },
 )
 

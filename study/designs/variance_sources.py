@@ -6,7 +6,7 @@ Source: Dodge et al. 2020, who cross initialisations of the head with data order
 """
 
 from study import Recipe, Seeds, Standard, Study, main
-from study.catalogue import MINILM
+from study.models import MINILM
 from study.tasks import TERMS
 
 STUDY = Study(

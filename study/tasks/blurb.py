@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from study.spec import Mistake, SpecError
+from study.core.spec import Mistake, SpecError
 from study.tasks.catalogue import HOC
 
 Row = dict[str, Any]

@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.model_selection import KFold as PlainKFold
 
-from study.rows import Rows
-from study.spec import Mistake, Spec, SpecError
+from study.core.spec import Mistake, Spec, SpecError
+from study.tasks.reading import Rows
 
 Parts = dict[str, list[int]]  # row indices of `train`, `dev` and `test`
 

@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import Field, field_validator
 
-from study import metrics
-from study.kinds import KINDS, Kind, Split
-from study.rows import Rows, read_rows, resolve
-from study.spec import Mistake, Spec, SpecError, did_you_mean
+from study.core.spec import Mistake, Spec, SpecError, did_you_mean
+from study.tasks import metrics
+from study.tasks.kinds import KINDS, Kind, Split
+from study.tasks.reading import Rows, read_rows, resolve
 from study.tasks.splits import AnyDivision, ByGroup, KFold
 
 SPLITS = ("train", "dev", "test")

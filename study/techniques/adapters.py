@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import skip_init
 
-from study.models import in_layers, in_norm
-from study.techniques.base import Technique, TrainState
+from study.models.families import in_layers, in_norm
+from study.techniques.base import Technique
+from study.techniques.state import TrainState
 
 DEVIATION = 1e-2  # of the initial matrices, cut at two of it
 

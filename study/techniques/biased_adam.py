@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
-from study.spec import Recipe
-from study.techniques.base import Group, Technique, TrainState
+from study.core.recipe import Recipe
+from study.techniques.base import Technique
+from study.techniques.state import Group, TrainState
 
 
 class BiasedAdam(Technique):

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from study.models import Depths
-from study.techniques.base import Technique, TrainState
+from study.models.families import Depths
+from study.techniques.base import Technique
+from study.techniques.state import TrainState
 
 
 class BitFit(Technique):

@@ -4,7 +4,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from study.techniques.base import Names, Technique, TrainState
+from study.techniques.base import Technique
+from study.techniques.state import Names, TrainState
 
 
 class ChildTuningD(Technique):

@@ -7,8 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from study.techniques.base import Technique, TrainState
+from study.techniques.base import Technique
 from study.techniques.passes import another, embedded, real_tokens
+from study.techniques.state import TrainState
 
 
 class FreeLB(Technique):

@@ -2,8 +2,9 @@
 
 from pydantic import Field
 
-from study.models import Depths
-from study.techniques.base import Technique, TrainState
+from study.models.families import Depths
+from study.techniques.base import Technique
+from study.techniques.state import TrainState
 
 
 class FreezeLower(Technique):

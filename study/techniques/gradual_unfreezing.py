@@ -4,7 +4,8 @@ import math
 
 from pydantic import Field
 
-from study.techniques.base import Names, Technique, TrainState
+from study.techniques.base import Technique
+from study.techniques.state import Names, TrainState
 
 
 class GradualUnfreezing(Technique):

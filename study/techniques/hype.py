@@ -6,8 +6,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from study.models import layers_of
-from study.techniques.base import Technique, TrainState
+from study.models.families import layers_of
+from study.techniques.base import Technique
+from study.techniques.state import TrainState
 
 
 class HyPe(Technique):

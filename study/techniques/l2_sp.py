@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from study.techniques.base import Technique, TrainState
+from study.techniques.base import Technique
+from study.techniques.state import TrainState
 
 
 class L2SP(Technique):

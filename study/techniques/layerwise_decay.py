@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from study.techniques.base import Group, Technique, TrainState
+from study.techniques.base import Technique
+from study.techniques.state import Group, TrainState
 
 
 class LayerwiseDecay(Technique):

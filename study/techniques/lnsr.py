@@ -7,9 +7,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from study.models import Depths, layers_of
-from study.techniques.base import Technique, TrainState
+from study.models.families import Depths, layers_of
+from study.techniques.base import Technique
 from study.techniques.passes import real_tokens
+from study.techniques.state import TrainState
 
 
 class LNSR(Technique):

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from study.models import in_layers
-from study.techniques.base import Technique, TrainState
+from study.models.families import in_layers
+from study.techniques.base import Technique
+from study.techniques.state import TrainState
 
 
 class LoRA(Technique):

@@ -7,8 +7,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.spec import Recipe
-from study.techniques.base import Technique, TrainState
+from study.core.recipe import Recipe
+from study.techniques.base import Technique
+from study.techniques.state import TrainState
 
 
 class Mixout(Technique):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from study.techniques.base import TrainState
+from study.techniques.state import TrainState
 
 Masks = Literal["fresh", "shared"]
 

@@ -3,7 +3,8 @@
 import torch
 from pydantic import Field
 
-from study.techniques.base import Technique, TrainState
+from study.techniques.base import Technique
+from study.techniques.state import TrainState
 
 
 class PriorDecay(Technique):

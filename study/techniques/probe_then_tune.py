@@ -2,8 +2,10 @@
 
 from pydantic import Field
 
-from study.spec import Mistake, Recipe, SpecError
-from study.techniques.base import Phase, Technique, TrainState
+from study.core.recipe import Recipe
+from study.core.spec import Mistake, SpecError
+from study.techniques.base import Technique
+from study.techniques.state import Phase, TrainState
 
 
 class ProbeThenTune(Technique):

@@ -7,8 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from study.techniques.base import Technique, TrainState
+from study.techniques.base import Technique
 from study.techniques.passes import Masks, another, embedded, symmetric
+from study.techniques.state import TrainState
 
 
 class R3F(Technique):

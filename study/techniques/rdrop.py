@@ -7,9 +7,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from study.spec import Mistake, Recipe, SpecError
-from study.techniques.base import Technique, TrainState
+from study.core.recipe import Recipe
+from study.core.spec import Mistake, SpecError
+from study.techniques.base import Technique
 from study.techniques.passes import symmetric
+from study.techniques.state import TrainState
 
 
 class RDrop(Technique):

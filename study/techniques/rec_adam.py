@@ -8,8 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from study.spec import Mistake, Recipe, SpecError
-from study.techniques.base import Group, Technique, TrainState
+from study.core.recipe import Recipe
+from study.core.spec import Mistake, SpecError
+from study.techniques.base import Technique
+from study.techniques.state import Group, TrainState
 
 
 class RecAdam(Technique):

@@ -2,8 +2,10 @@
 
 from pydantic import Field
 
-from study.models import Depths, initialise
-from study.techniques.base import Technique, TrainState
+from study.models.families import Depths
+from study.models.loading import initialise
+from study.techniques.base import Technique
+from study.techniques.state import TrainState
 
 WITHOUT_POOLER = ("tagging", "span")  # their models are built without one, in every family
 

@@ -2,9 +2,11 @@
 
 from pydantic import Field
 
-from study.seeding import Seed, derive
-from study.spec import Mistake, Recipe, SpecError
-from study.techniques.base import Starts, Technique
+from study.core.recipe import Recipe
+from study.core.seeding import Seed, derive
+from study.core.spec import Mistake, SpecError
+from study.techniques.base import Technique
+from study.techniques.state import Starts
 
 
 class Restarts(Technique):

@@ -7,8 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from study.techniques.base import Technique, TrainState
+from study.techniques.base import Technique
 from study.techniques.passes import Masks, another, embedded, symmetric
+from study.techniques.state import TrainState
 
 EARLY, BETA_EARLY, BETA = 0.1, 0.99, 0.999  # momentum, for the first tenth of the run and after it
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from study.spec import Recipe
+from study.core.recipe import Recipe
 from study.techniques.base import Technique
 
 

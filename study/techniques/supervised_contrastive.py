@@ -8,8 +8,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.models import Depths
-from study.techniques.base import Technique, TrainState
+from study.models.families import Depths
+from study.techniques.base import Technique
+from study.techniques.state import TrainState
 
 
 class SupervisedContrastive(Technique):

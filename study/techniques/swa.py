@@ -4,8 +4,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from study.spec import Recipe
-from study.techniques.base import Technique, TrainState
+from study.core.recipe import Recipe
+from study.techniques.base import Technique
+from study.techniques.state import TrainState
 
 
 class SWA(Technique):

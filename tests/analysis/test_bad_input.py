@@ -9,7 +9,7 @@ import pytest
 
 import analysis
 from analysis import against, cells, table, write_report
-from analysis.frame import Malformed, final
+from analysis.frames.runs import ScoreFileError, final
 
 FUNCTIONS = {  # all that the package offers on runs, whatever is added
     name: function
@@ -119,7 +119,7 @@ def test_poor_runs_make_a_result(name, poor):
     ids=["a run twice", "a column absent", "text for scores", "odd outcome", "mixed metrics"],
 )
 def test_wrong_runs_are_refused_by_name(name, wrong, said, clean):
-    with pytest.raises(Malformed, match=said):
+    with pytest.raises(ScoreFileError, match=said):
         FUNCTIONS[name](wrong(clean))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from study.ending import Ending
-from study.feed import Progress
+from study.cli.messages import Ending
+from study.execution.queue import Progress
 
 NODE = Path(__file__).resolve().parents[2] / "clusters" / "node.sh"
 SERVES = """\

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from study.tiny import tiny_model, tiny_task
+from study.testing import tiny_model, tiny_task
 from tests.faults import testbed
 from tests.faults.testbed import HEAD, ROOT, absent, postgres, until
 

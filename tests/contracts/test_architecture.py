@@ -22,7 +22,7 @@ def loaded_by(code: str, names: set[str]) -> set[str]:
 
 def test_analysis_needs_no_training_stack():
     heavy = {"torch", "ray", "transformers", "study", "mlflow"}
-    assert loaded_by("import analysis, analysis.report", heavy) == set()
+    assert loaded_by("import analysis, analysis.report.page", heavy) == set()
 
 
 def test_study_loads_neither_ray_nor_mlflow():
@@ -40,10 +40,10 @@ sys.modules.update(dict.fromkeys(("ray", "mlflow", "analysis", "optuna", "sqlalc
 from pathlib import Path
 import torch
 from study import FreezeLower, LayerwiseDecay, Recipe, Study
-from study.data import prepare
-from study.models import Loaded
-from study.tiny import tiny_model, tiny_task
-from study.train import train
+from study.training.prepare import prepare
+from study.models.loading import Loaded
+from study.testing import tiny_model, tiny_task
+from study.training.train import train
 here = Path({str(tmp_path)!r})
 task, model = tiny_task(here / "task"), tiny_model(here / "model")
 study = Study(name="s", tasks=[task], models=[model], seeds=[0], recipe=Recipe(epochs=1),
@@ -102,26 +102,26 @@ CORE = [
 
 
 def below_the_command_line() -> list[str]:
-    joining = ("study/cli.py", "study/commands/")
+    joining = ("study/cli/parser.py", "study/commands/")
     return sorted(f for f in map(str, Path("study").rglob("*.py")) if not f.startswith(joining))
 
 
 @pytest.mark.parametrize(
     ("files", "never"),
     [
-        (["study/spec.py"], {"torch", "study"}),
+        (["study/core/spec.py"], {"torch", "study"}),
         (
             [f"study/{name}.py" for name in CORE]
             + [str(p) for room in ("kinds", "tasks") for p in Path("study", room).glob("*.py")],
             {"ray", "mlflow", "optuna", "search_spaces"},
         ),
         (
-            ["study/train.py", "study/fitting.py"],
+            ["study/training/train.py", "study/training/fit.py"],
             {"study.techniques.standard", "study.techniques.TECHNIQUES"},
         ),
         (below_the_command_line(), {"analysis"}),
-        (["study/stages.py"], {"ray", "mlflow"}),
-        (["study/cluster.py", "study/shipping.py"], {"mlflow"}),
+        (["study/planning/stages.py"], {"ray", "mlflow"}),
+        (["study/execution/cluster.py", "study/models/transport.py"], {"mlflow"}),
         (sorted(map(str, Path("analysis").rglob("*.py"))), {"torch", "ray", "study"}),
         (sorted(map(str, Path("analysis/statistics").glob("*.py"))), {"pandas", "matplotlib"}),
         (sorted(map(str, Path("search_spaces").glob("*.py"))), {"torch", "study"}),

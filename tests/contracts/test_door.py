@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 
 from analysis import load_curves, load_predictions, load_runs
-from analysis.load import find_run, seeds_of, studies
+from analysis.frames.columns import seeds_of
+from analysis.frames.load import find_run, studies
 from study import LayerwiseDecay, Recipe, Restarts, Seeds, Standard, Study
-from study.home import Held, Home
-from study.models import Loaded
-from study.outbox import Entry, Outbox
-from study.parcel import entry_of, packed
-from study.spec import SpecError
-from study.stages import Asked
-from study.store import Store, StoreGone
-from study.study import Configuration, run_from
-from study.tracking import Tracking
-from study.train import train
+from study.core.lock import StudyLockedError
+from study.core.paths import Home
+from study.core.spec import SpecError
+from study.models.loading import Loaded
+from study.planning.runs import run_from
+from study.planning.stages import CellPlan
+from study.planning.study import Configuration
+from study.tracking.outbox import Entry, Outbox
+from study.tracking.schema import entry_of
+from study.tracking.store import Store, StoreGoneError
+from study.tracking.writer import TrackingWriter
+from study.training.result import packed
+from study.training.train import train
 from tests.conftest import CPU
 
 
@@ -50,7 +54,7 @@ def outcomes(study, prepared, loaded: Loaded):
     }
 
 
-def put(tracking: Tracking, outcomes, data) -> None:
+def put(tracking: TrackingWriter, outcomes, data) -> None:
     for run, outcome in outcomes.items():
         parcel = packed(outcome, data, started=100.0, ended=101.5)
         tracking.put(entry_of(run, parcel, faults={}), parcel.predictions)
@@ -60,8 +64,8 @@ def entry(run, outcome, data) -> Entry:
     return entry_of(run, packed(outcome, data, started=100.0, ended=101.5), faults={})
 
 
-def opened(home: Home, study: Study) -> Tracking:
-    return Tracking(home, study, "door.py")
+def opened(home: Home, study: Study) -> TrackingWriter:
+    return TrackingWriter(home, study, "door.py")
 
 
 def test_what_goes_in_comes_out(home, study, outcomes, prepared):
@@ -95,7 +99,7 @@ def test_what_goes_in_comes_out(home, study, outcomes, prepared):
 
 
 def test_what_is_recommended_can_be_pasted(home, study, outcomes, prepared, capsys, monkeypatch):
-    from study.cli import run_command
+    from study.cli.parser import run_command
 
     tracking = opened(home, study)
     sound = {run: replace(outcome, collapsed=[]) for run, outcome in outcomes.items()}
@@ -117,7 +121,7 @@ def test_what_is_recommended_can_be_pasted(home, study, outcomes, prepared, caps
 def test_what_failed_throughout_ends_recommend_with_one(
     home, study, outcomes, prepared, capsys, monkeypatch
 ):
-    from study.cli import run_command
+    from study.cli.parser import run_command
 
     tracking = opened(home, study)
     failed = {run: replace(outcome, collapsed=["at_floor"]) for run, outcome in outcomes.items()}
@@ -333,7 +337,7 @@ def test_what_is_not_the_stores_trouble_reaches_the_driver(home, study, outcomes
     tracking = opened(home, study)
     refused = Configuration(Restarts(epochs=2), recipe=study.recipe)
     cell = study.cell(study.tasks[0], study.models[0], refused)
-    tracking.ask([Asked(cell, "final", (), "0")])
+    tracking.ask([CellPlan(cell, "final", (), "0")])
     tracking._thread.join(20)
     with pytest.raises(SpecError, match="leaves nothing to train"):
         put(tracking, dict(list(outcomes.items())[:1]), prepared)
@@ -362,7 +366,7 @@ def test_stores_of_ones_own_are_not_made_anew_either(home, study, tmp_path, monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
     opened(home, study).close(5)
     file.rename(tmp_path / "away.db")
-    with pytest.raises(StoreGone):
+    with pytest.raises(StoreGoneError):
         opened(home, study)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     opened(home, study).close(5)  # the default store never was: it is made
@@ -404,7 +408,7 @@ def test_a_run_of_two_studies_is_one_run(home, study, outcomes, prepared):
 def test_a_store_that_is_gone_is_not_made_anew(home, study):
     opened(home, study).close(5)
     (home.root / "mlflow.db").rename(home.root / "elsewhere.db")
-    with pytest.raises(StoreGone, match="is gone. Bring it back"):
+    with pytest.raises(StoreGoneError, match="is gone. Bring it back"):
         opened(home, study)
     assert not (home.root / "mlflow.db").exists()
 
@@ -445,7 +449,7 @@ def test_one_driver(home):
         holder = home.driver("door")
         assert holder is not None
         assert holder.startswith("process ")
-        with pytest.raises(Held, match="is being run by process"), home.lease("door"):
+        with pytest.raises(StudyLockedError, match="is being run by process"), home.lease("door"):
             pass
     assert home.driver("door") is None
 
@@ -464,7 +468,7 @@ def test_a_server_gives_the_same_frame_as_the_database(
     home, study, outcomes, prepared, monkeypatch
 ):
     """The client's pages, made to go round the server: both readers must agree."""
-    import analysis.load
+    import analysis.frames.load
 
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)

@@ -12,18 +12,20 @@ import pytest
 import torch
 import transformers
 
-from study.batches import Encoded, collate
-from study.data import prepare
-from study.fitting import Setting
-from study.kinds import Kind
-from study.metrics import METRICS
-from study.models import Loaded, Model, depths_of
-from study.seeding import Seed, derive, seed_global
-from study.spec import Recipe
+from study.core.recipe import Recipe
+from study.core.seeding import Seed, derive, seed_global
+from study.models.families import depths_of
+from study.models.loading import Loaded
+from study.models.model import Model
 from study.tasks import Task
-from study.techniques.base import TrainState
-from study.tiny import tiny_task
-from study.train import train
+from study.tasks.kinds import Kind
+from study.tasks.kinds.encoded import Encoded, collate
+from study.tasks.metrics import METRICS
+from study.techniques.state import TrainState
+from study.testing import tiny_task
+from study.training.fit import Setting
+from study.training.prepare import prepare
+from study.training.train import train
 from tests.conftest import CPU
 from tests.examples import EXAMPLES
 from tests.families import CONFIGS, TEXT, family_model, image_task

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from study.fitting import Setting
-from study.metrics import METRICS
-from study.seeding import Seed
+from study.core.seeding import Seed
+from study.tasks.metrics import METRICS
 from study.techniques import TECHNIQUES, Technique
+from study.training.fit import Setting
 from tests.conftest import PAIRS, RECIPE
 from tests.examples import EXAMPLES as E
 from tests.interrupting import beats_of, bits, resumed, whole

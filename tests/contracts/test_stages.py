@@ -9,13 +9,14 @@ from optuna.distributions import CategoricalDistribution
 from analysis import cells, load_runs
 from search_spaces import Space
 from study import LayerwiseDecay, Search, Standard, Tune
-from study.commands import stored
-from study.feed import Progress
-from study.outbox import Outbox
-from study.parcel import entry_of, packed
-from study.runner import following
-from study.stages import Stages
-from study.train import train
+from study.cli import finished
+from study.execution.queue import Progress
+from study.execution.runner import following
+from study.planning.stages import Stages
+from study.tracking.outbox import Outbox
+from study.tracking.schema import entry_of
+from study.training.result import packed
+from study.training.train import train
 from tests.conftest import CPU
 from tests.contracts.test_door import home, opened, study  # noqa: F401
 
@@ -152,8 +153,8 @@ def test_finished_runs_count_by_their_keys_whatever_the_file_asked_for_last(
     final = tracking.stages.runs("final")[0]
     made = entry_of(final, packed(outcome, prepared, started=100.0, ended=101.0), faults={})
     Outbox(home.study("door") / "outbox").put(made, b"")
-    done = stored.finished(tuned, home)
+    done = finished.finished(tuned, home)
     assert sorted(done["key"]) == sorted([final.key, *(run.key for run in tuning)])
-    assert Stages(tuned, stored.scores(done)).asked == tracking.stages.asked
-    assert stored.seen(done)[final.key] == (final.cell.key, made.record().seconds)
+    assert Stages(tuned, finished.scores(done)).asked == tracking.stages.asked
+    assert finished.seen(done)[final.key] == (final.cell.key, made.record().seconds)
     assert len(list((home.study("door") / "outbox").iterdir())) == 1

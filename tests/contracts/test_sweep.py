@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from study.fitting import _step
 from study.techniques import TECHNIQUES, Technique
-from study.techniques.base import Phase, plain_groups
+from study.techniques.state import Phase, plain_groups
+from study.training.fit import _step
 from tests.examples import EXAMPLES
 from tests.heads import batch_of, state_of
 

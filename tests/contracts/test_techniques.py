@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from study.fitting import Setting, begin, predict
-from study.metrics import METRICS
-from study.models import depths_of
-from study.seeding import Seed
-from study.spec import Invalid
+from study.core.seeding import Seed
+from study.core.spec import Invalid
+from study.models.families import depths_of
+from study.tasks.metrics import METRICS
 from study.techniques import (
     EMA,
     L2SP,
@@ -25,8 +24,10 @@ from study.techniques import (
     SupervisedContrastive,
     Technique,
 )
-from study.techniques.base import TrainState, plain_groups, technique_from
-from study.train import train
+from study.techniques.base import technique_from
+from study.techniques.state import TrainState, plain_groups
+from study.training.fit import Setting, begin, predict
+from study.training.train import train
 from tests.conftest import CPU, RECIPE
 from tests.conftest import PAIRS as KIND
 from tests.examples import EXAMPLES

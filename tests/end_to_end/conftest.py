@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from study.tiny import tiny_model, tiny_task
+from study.testing import tiny_model, tiny_task
 
 FILE = """\
 from study import BiasedAdam, LayerwiseDecay, Model, Recipe, Standard, Study, Task, main

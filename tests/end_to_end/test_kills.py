@@ -92,7 +92,7 @@ def test_second_driver_is_refused_and_stop_stops_the_first(bench, running):
     second = bench.start(running.home)
     assert second.finish() == 1
     assert f"is being run by process {running.process.pid} on" in second.said()
-    from study.home import Home
+    from study.core.paths import Home
 
     assert "process" in (Home(running.home).ask_to_stop("kills") or "")
     assert running.finish(60) == 1, running.said()

@@ -46,7 +46,7 @@ def folder(tmp_path: Path, bench) -> Path:
     text = (tmp_path / "my_study.py").read_text()
     model = f'Model(name="tiny", checkpoint={str(bench.folder / "model")!r})'
     text = text.replace("models=[MINILM]", f"models=[{model}]").replace("range(10)", "range(4)")
-    text = text.replace("from study.catalogue import MINILM", "from study.models import Model")
+    text = text.replace("from study.models import MINILM", "from study.models.model import Model")
     text = text.replace("epochs=5", "epochs=1").replace("techniques=[", "techniques=[Broken(), ")
     (tmp_path / "my_study.py").write_text("from my_broken import Broken\n" + text)
     return tmp_path

@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 
 from analysis import load_runs
 from tests.end_to_end.conftest import RUNS
-from tests.tracking.conftest import Server, needs_postgres
-from tests.tracking.postgres import Postgres, postgres_running
+from tests.study.tracking.conftest import Server, needs_postgres
+from tests.study.tracking.postgres import Postgres, postgres_running
 
 pytestmark = pytest.mark.slow
 

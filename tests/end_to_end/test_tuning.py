@@ -5,7 +5,7 @@ import json
 import pytest
 
 from analysis import best_strategy, load_runs, trials
-from analysis.tuning import progress, protocol
+from analysis.per_task.search import progress, protocol
 from tests.end_to_end.conftest import tracked
 
 pytestmark = pytest.mark.slow
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 FILE = """\
 from search_spaces import Space
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from study import (LayerwiseDecay, Model, Recipe, Search, Standard, Study, Task, Tune, main)
+from study import LayerwiseDecay, Model, Recipe, Search, Standard, Study, Task, Tune, main
 
 HERE = {here!r}
 LR = FloatDistribution(1e-3, 1e-2, log=True)

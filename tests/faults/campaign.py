@@ -26,7 +26,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from study.tiny import tiny_model, tiny_task
+from study.testing import tiny_model, tiny_task
 from tests.faults.testbed import SERVER, STORAGE, Testbed, absent, until
 
 RUNS = 12

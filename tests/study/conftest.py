@@ -3,7 +3,7 @@
 import pytest
 
 from study import Recipe, Standard, Study
-from study.study import Run
+from study.planning.runs import Run
 
 
 @pytest.fixture

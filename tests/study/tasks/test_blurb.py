@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from study.spec import SpecError
+from study.core.spec import SpecError
 from study.tasks import BLURB, TASKS, Task
 from study.tasks.blurb import LAYOUT, import_blurb
 
@@ -49,7 +49,7 @@ def imported(tmp_path: Path) -> Path:
 
 
 def rows(folder: Path, name: str, split: str = "train") -> list[dict[str, object]]:
-    from study.rows import _json_lines
+    from study.tasks.reading import _json_lines
 
     return _json_lines(folder / name / f"{split}.jsonl.gz")[0]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from study.spec import Invalid, SpecError
+from study.core.spec import Invalid, SpecError
 from study.tasks import ByGroup, ByTime, KFold, Task
 
 

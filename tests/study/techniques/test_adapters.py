@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from study.models import in_norm
-from study.seeding import Seed
+from study.core.seeding import Seed
+from study.models.families import in_norm
 from study.techniques import Adapters
 from tests.families import ALL, batch_of, logits_of, state_of
 

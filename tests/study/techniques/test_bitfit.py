@@ -2,7 +2,7 @@
 
 import pytest
 
-from study.spec import Invalid
+from study.core.spec import Invalid
 from study.techniques import Adapters, BitFit, LoRA, ReinitTop
 from tests.families import ALL, state_of
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from study.batches import evaluation_batches
-from study.fitting import Setting
-from study.metrics import METRICS
-from study.seeding import Seed
+from study.core.seeding import Seed
+from study.tasks.kinds.encoded import evaluation_batches
+from study.tasks.metrics import METRICS
 from study.techniques import BiasedAdam, ChildTuningD, ChildTuningF, PriorDecay, Standard, Technique
-from study.train import train
+from study.training.fit import Setting
+from study.training.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
 
 LAYER = "bert.encoder.layer.0.intermediate.dense.weight"

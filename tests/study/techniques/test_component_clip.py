@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from study.spec import Recipe
+from study.core.recipe import Recipe
 from study.techniques import ComponentClip
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from study.spec import Invalid
+from study.core.spec import Invalid
 from study.techniques import FreeLB, RDrop
 from study.techniques.passes import another, real_tokens
 from tests.heads import batch_of, state_of

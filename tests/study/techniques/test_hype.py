@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from study.models import layers_of
+from study.models.families import layers_of
 from study.techniques import HyPe
 from study.techniques.passes import another
 from tests.heads import batch_of, state_of

@@ -3,7 +3,7 @@ import pytest
 import torch
 from transformers.models.bert.modeling_bert import BertLayer
 
-from study.models import FAMILIES, Depths
+from study.models.families import FAMILIES, Depths
 from study.techniques import LNSR
 from tests.heads import batch_of, state_of
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from study.models import FAMILIES, Depths
-from study.seeding import Seed
+from study.core.seeding import Seed
+from study.models.families import FAMILIES, Depths
 from study.techniques import LoRA
 from tests.families import ALL, logits_of, state_of
 

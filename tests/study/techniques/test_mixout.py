@@ -77,7 +77,7 @@ def test_nothing_swapped_is_the_baseline_bit_for_bit(tiny_run):
 
 def test_masks_are_of_the_noise_stream(tiny_run):
     """Dropout is off, so that nothing else can differ."""
-    from study.seeding import Seed
+    from study.core.seeding import Seed
 
     runs = [tiny_run(Mixout(p=0.5), Seed(0, 0, noise)).logits["dev"] for noise in (0, 1)]
     assert not np.array_equal(*runs)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from study.seeding import Seed
+from study.core.seeding import Seed
 from study.techniques import NoisyTune
 
 BIG = "bert.encoder.layer.0.intermediate.dense.weight"

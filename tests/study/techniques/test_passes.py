@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from study.kinds import Regression
+from study.tasks.kinds import Regression
 from study.techniques.passes import another, embedded, real_tokens, symmetric
 from tests.examples import EXAMPLES
 from tests.families import ALL

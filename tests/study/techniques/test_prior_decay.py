@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from study.fitting import Setting
-from study.metrics import METRICS
-from study.seeding import Seed
+from study.core.seeding import Seed
+from study.tasks.metrics import METRICS
 from study.techniques import FreezeLower, PriorDecay, ReinitTop, Standard, Technique
-from study.train import train
+from study.training.fit import Setting
+from study.training.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
 
 ONE_STEP = RECIPE.replace(epochs=1, batch_size=32, warmup=0.0, weight_decay=0.1)

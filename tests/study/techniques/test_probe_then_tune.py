@@ -3,10 +3,12 @@
 import pytest
 
 from study import Standard, Study
-from study.spec import Recipe, SpecError
-from study.study import problems
+from study.core.recipe import Recipe
+from study.core.spec import SpecError
+from study.planning.preflight import problems
 from study.techniques import ProbeThenTune
-from study.techniques.base import Phase, Technique
+from study.techniques.base import Technique
+from study.techniques.state import Phase
 
 HEAD = ("bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight")
 HEAD = (*HEAD, "classifier.bias")

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from study.spec import Recipe, SpecError
+from study.core.recipe import Recipe
+from study.core.spec import SpecError
 from study.techniques import HyPe, LoRA, Mixout, ProbeThenTune, RDrop
 from tests.heads import batch_of, state_of
 

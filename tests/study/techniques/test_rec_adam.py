@@ -5,10 +5,10 @@ from math import exp, sqrt
 import pytest
 import torch
 
-from study.spec import SpecError
+from study.core.spec import SpecError
 from study.techniques import RecAdam, Standard
-from study.techniques.base import plain_groups
 from study.techniques.rec_adam import RecallingAdamW, annealed
+from study.techniques.state import plain_groups
 
 BETAS, EPS, LR, DECAY, GAMMA = (0.9, 0.999), 1e-6, 0.1, 0.05, 3.0
 GRADIENTS = [1.0, -0.5, 2.0, 0.25]
@@ -111,10 +111,10 @@ def test_a_pull_that_overshoots_is_refused(tiny_state):
 
 def test_a_strong_pull_keeps_the_start(data, loaded):
     """With the middle at the end, the body stays near its start and the head learns."""
-    from study.fitting import Setting
-    from study.metrics import METRICS
-    from study.seeding import Seed
-    from study.train import train
+    from study.core.seeding import Seed
+    from study.tasks.metrics import METRICS
+    from study.training.fit import Setting
+    from study.training.train import train
     from tests.conftest import CPU, PAIRS, RECIPE
 
     start = loaded.fresh(Seed(0, 0, 0), None)

@@ -5,15 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study.fitting import Setting
-from study.kinds import Regression
-from study.metrics import METRICS
-from study.models import Loaded
-from study.seeding import Seed
-from study.spec import Recipe, SpecError
+from study.core.recipe import Recipe
+from study.core.seeding import Seed
+from study.core.spec import SpecError
+from study.models.loading import Loaded
+from study.tasks.kinds import Regression
+from study.tasks.metrics import METRICS
 from study.techniques import Restarts, Standard
-from study.techniques.base import Starts, Technique
-from study.train import Outcome, train
+from study.techniques.base import Technique
+from study.techniques.state import Starts
+from study.training.fit import Setting
+from study.training.train import Outcome, train
 from tests.conftest import CPU, PAIRS, RECIPE
 
 

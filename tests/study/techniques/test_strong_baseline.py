@@ -2,7 +2,8 @@
 
 import pytest
 
-from study.spec import Invalid, Recipe
+from study.core.recipe import Recipe
+from study.core.spec import Invalid
 from study.techniques import BiasedAdam, StrongBaseline
 from tests.conftest import RATES, Watching
 

@@ -1,0 +1,1 @@
+"""Statistics whose sample is the tasks of a suite."""

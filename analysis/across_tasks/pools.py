@@ -1,0 +1,205 @@
+"""Cells that are compared over several tasks: which tasks all of them have, and their scores."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.across_tasks.chosen import chosen
+from analysis.frames.runs import BASELINE, baseline_of, scores, task_facts
+from analysis.statistics.common import DECIMALS, FloatArray, stream
+from analysis.statistics.estimates import mean
+from analysis.statistics.summary import Scores
+
+Row = dict[str, Any]
+View = Literal["all_floor", "excluded"]  # failed runs at their floor, or left out
+
+BY = ("model", "configuration")
+VIEWS: dict[str, View] = {"": "all_floor", "clean_": "excluded"}  # by prefix of a column
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Cells that are compared with each other over tasks, higher scores being better.
+
+    Attributes:
+        where: What the pool shares, by the first names of `by`.
+        kind: What is compared, the last name of `by`.
+        names: The groups, sorted.
+        cells: Their runs on test, by task and group.
+        baseline: Which group is the baseline; empty if none is.
+        facts: By task, `higher_is_better`, `scale` and `test_rows` (NaN if unknown).
+        left_out: By task, why it is not considered.
+    """
+
+    where: Row
+    kind: str
+    names: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Scores]
+    baseline: str
+    facts: Mapping[str, Row]
+    left_out: Mapping[str, str]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Every task that any group was run on."""
+        return sorted({task for task, _ in self.cells})
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """A stream that no group's name is in."""
+        return stream(purpose, *self.where.values())
+
+    def of(self, task: str, name: str, view: View) -> FloatArray:
+        """Scores of one cell, sorted; none where it was not run."""
+        cell = self.cells.get((task, name))
+        if cell is None:
+            return np.empty(0)
+        return cell.all_floor if view == "all_floor" else cell.excluded
+
+    def complete(self, view: View, names: Sequence[str] = ()) -> list[str]:
+        """The tasks on which all groups, or these, have a score."""
+        return [
+            task
+            for task in self.tasks
+            if task not in self.left_out
+            and all(self.of(task, name, view).size for name in names or self.names)
+        ]
+
+    def dropped(self, used: Sequence[str], names: Sequence[str] = ()) -> Row:
+        """How many tasks are not used, and why."""
+        reasons = []
+        for task in (task for task in self.tasks if task not in used):
+            lack = [n for n in names or self.names if not self.of(task, n, "all_floor").size]
+            who = f"{lack[0]} has" if len(lack) == 1 else f"{len(lack)} {self.kind}s have"
+            reasons.append(f"{task} ({self.left_out.get(task) or f'{who} no score'})")
+        return {"dropped": len(reasons), "dropped_tasks": "; ".join(reasons)}
+
+    def means(self, view: View) -> FloatArray:
+        """Mean over runs on the complete tasks, shape (n_tasks, n_groups)."""
+        tasks = self.complete(view)
+        found = [[mean(self.of(task, name, view)) for name in self.names] for task in tasks]
+        return np.array(found, dtype=np.float64).reshape(len(tasks), len(self.names))
+
+    def array(self, view: View) -> FloatArray:
+        """Every run, shape (n_runs, n_tasks, n_groups); NaN after the last of a cell."""
+        tasks = self.complete(view)
+        parts = [[self.of(task, name, view) for name in self.names] for task in tasks]
+        longest = max((x.size for part in parts for x in part), default=0)
+        found = np.full((longest, len(tasks), len(self.names)), np.nan)
+        for t, part in enumerate(parts):
+            for k, x in enumerate(part):
+                found[: x.size, t, k] = x
+        return found
+
+    def failed(self) -> bool:
+        """Whether any run did."""
+        return any(cell.failed.any() for cell in self.cells.values())
+
+    def counts(self, used: Sequence[str], name: str) -> Row:
+        """What a row rests on: tasks, fewest seeds, and runs."""
+        own = [self.cells[task, name] for task in used]
+        return {
+            "tasks": len(own),
+            "n": min((cell.all_floor.size for cell in own), default=0),
+            "finished": sum(cell.finished for cell in own),
+            "asked": sum(cell.values.size for cell in own),
+            "failed": sum(int(cell.failed.sum()) for cell in own),
+        }
+
+    def normalised(self) -> "Pool":
+        """Scores of which 0 is the constant answer's and 1 a perfect one."""
+        left_out, cells = dict(self.left_out), {}
+        for (task, name), cell in self.cells.items():
+            perfect = _perfect(self.facts[task])
+            if np.isnan(perfect):
+                left_out[task] = "no perfect score is known"
+            elif not perfect > cell.floor:
+                left_out[task] = "no constant answer below the perfect score is known"
+            else:
+                span = perfect - cell.floor
+                values = (cell.values - cell.floor) / span
+                cells[task, name] = replace(cell, values=values, floor=0.0)
+        return replace(self, cells={**self.cells, **cells}, left_out=left_out)
+
+    def shares(self) -> "Pool":
+        """Without the tasks whose scores are no shares."""
+        wrong = {task: "its scores are no shares" for task in self.tasks if not self._share(task)}
+        return replace(self, left_out={**self.left_out, **wrong})
+
+    def _share(self, task: str) -> bool:
+        return bool(self.facts[task]["scale"] == 100)
+
+
+def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
+    """Everything that is compared with each other, in the order of its names.
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+        by: What is compared, last, and what it is compared within, before that.
+
+    Raises:
+        ValueError: If `runs` or `by` is malformed; see `suite.chosen`.
+    """
+    runs = chosen(runs, by)
+    if runs.empty:
+        return
+    facts: dict[str, Row] = {}
+    for task, block in runs.groupby("task"):
+        facts[str(task)] = task_facts(block) | {"test_rows": block["test_rows"].min()}
+    *within, kind = by
+    for key, part in runs.groupby(list(within)) if within else [((), runs)]:
+        cells = {
+            (str(task), str(name)): _turned(scores(cell, "test"), facts[str(task)])
+            for (task, name), cell in part.groupby(["task", kind])
+        }
+        yield Pool(
+            where=dict(zip(within, map(str, key), strict=True)),
+            kind=kind,
+            names=tuple(sorted({name for _, name in cells})),
+            cells=cells,
+            baseline=_baseline(part, kind),
+            facts=facts,
+            left_out={},
+        )
+
+
+def _turned(cell: Scores, facts: Row) -> Scores:
+    if facts["higher_is_better"]:
+        return cell
+    return replace(cell, values=-cell.values, floor=-cell.floor)
+
+
+def _perfect(facts: Row) -> float:
+    """The best score there can be, turned so that higher is better; NaN if unknown."""
+    if not facts["higher_is_better"]:
+        return 0.0
+    return 1.0 if facts["scale"] == 100 else np.nan
+
+
+def _baseline(part: pd.DataFrame, kind: str) -> str:
+    if kind == "configuration":
+        return baseline_of(part)
+    return BASELINE if kind == "technique" and (part["technique"] == BASELINE).any() else ""
+
+
+def average_ranks(places: FloatArray) -> FloatArray:
+    """Average rank of each group; NaN of no tasks."""
+    return places.mean(axis=0) if len(places) else np.full(places.shape[1], np.nan)
+
+
+def best_ranked(pool: Pool, average: FloatArray) -> str:
+    """The group with the best average rank, by name among equals; empty if there is none."""
+    known = np.isfinite(average).any()
+    return pool.names[int(np.nanargmin(np.round(average, DECIMALS)))] if known else ""
+
+
+def sorted_rows(rows: list[Row], column: str, *, falling: bool = False) -> list[Row]:
+    """The rows of a pool by one number, unknown ones last, equals in the order they have."""
+
+    def place(row: Row) -> tuple[bool, float]:
+        value = round(float(row[column]), DECIMALS)
+        return (bool(np.isnan(value)), -value if falling else value)
+
+    return sorted(rows, key=place)

@@ -1,0 +1,213 @@
+"""Configurations over several tasks: average ranks, aggregate scores, profiles, equivalence.
+
+In all of these `by` names what is compared, last, and what it is compared within, before that:
+`("model", "configuration")` compares the configurations of each model, `("model", "technique")`
+each technique at the configuration recommended on dev for each task, `("model",)` the models at
+theirs. Scores are those on test; nothing here is a choice.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.across_tasks.columns import (
+    FAILED,
+    RUNS,
+    count_columns,
+    decimal_text,
+    interval_suffix,
+    left_out_text,
+    name_columns,
+)
+from analysis.across_tasks.pools import (
+    BY,
+    Pool,
+    Row,
+    average_ranks,
+    best_ranked,
+    pools,
+    sorted_rows,
+)
+from analysis.frames.runs import BASELINE
+from analysis.rendering.builder import Columns, RowTuple, table_of
+from analysis.rendering.formatting import (
+    DAGGER,
+    p_text,
+)
+from analysis.rendering.table import Table
+from analysis.statistics.common import ALPHA
+from analysis.statistics.intervals import mean_interval
+from analysis.statistics.ranks import (
+    critical_difference,
+    iman_davenport,
+    least_tasks,
+    maximal_groups,
+    wilcoxon_holm,
+)
+from analysis.statistics.ranks import friedman as friedman_test
+from analysis.statistics.ranks import ranks as places_of
+
+
+def ranks(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
+    """Average rank over tasks, and what cannot be told apart by it.
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+        by: What is compared, and within what.
+
+    Returns:
+        One row per group, within a pool (the rows compared with each other) by average rank: the
+        names of `by`, average_rank (1 is best; of the mean test scores of each task) with its t
+        interval over tasks (rank_low, rank_high, rank_reason), group (numbers of the bars of a
+        critical-difference diagram that it stands in, joined by ", "), p_best and p_baseline
+        (Wilcoxon's signed-rank test against the group with the best average rank and against the
+        baseline, Holm over all pairs of the pool; NaN against itself, without a baseline, and where
+        p_reason is `n_too_small`: so few tasks could not reach 5 %), clean_rank and clean_tasks
+        (without failed runs), is_baseline, compared (groups of the pool), tasks that it rests on
+        (those with a score of every group; `friedman` names the others), and on these n (fewest
+        seeds), finished, asked and failed.
+
+    Raises:
+        ValueError: If `runs` or `by` is malformed.
+
+    Source: Demšar 2006. A task counts once, however many seeds it has.
+    """
+    rows: list[Row] = []
+    for pool in pools(runs, by):
+        rows += sorted_rows(_ranked(pool), "average_rank")
+    names = [*by, "average_rank", "rank_low", "rank_high", "group", "p_best", "tasks", "n"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
+
+
+def _ranked(pool: Pool) -> list[Row]:
+    used, k = pool.complete("all_floor"), len(pool.names)
+    table, without = pool.means("all_floor"), pool.means("excluded")
+    places = places_of(table)
+    average, clean = average_ranks(places), average_ranks(places_of(without))
+    groups = maximal_groups(average, critical_difference(tasks=len(used), techniques=k))
+    _, p = wilcoxon_holm(table)
+    reachable = k > 1 and len(used) >= least_tasks(k * (k - 1) // 2)
+    against = {"p_best": best_ranked(pool, average), "p_baseline": pool.baseline}
+    rows = []
+    for i, name in enumerate(pool.names):
+        ends = mean_interval(places[:, i])
+        row = pool.where | {pool.kind: name, "average_rank": average[i]}
+        row |= {"rank_low": max(ends.low, 1.0), "rank_high": min(ends.high, float(k))}
+        row |= {"rank_reason": ends.reason}
+        row["group"] = ", ".join(str(g) for g, each in enumerate(groups, 1) if i in each)
+        for column, other in against.items():
+            known = reachable and other != ""
+            row[column] = p[i, pool.names.index(other)] if known else np.nan
+        row["p_reason"] = "" if reachable else "n_too_small"
+        row |= {"clean_rank": clean[i], "clean_tasks": len(without)}
+        row |= {"is_baseline": name == pool.baseline, "compared": k}
+        rows.append(row | pool.counts(used, name))
+    return rows
+
+
+def friedman(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
+    """Do the groups rank alike over tasks, and by how much must average ranks differ?
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+        by: What is compared, and within what.
+
+    Returns:
+        One row per pool: the first names of `by`, compared, tasks and dropped (how many),
+        dropped_tasks (which and why, joined by "; "), chi2 with its p (corrected for ties),
+        Iman and Davenport's f with f_p, reason (why there is no p), critical_difference (Nemenyi's,
+        5 %), least_tasks (below which Wilcoxon's test of all pairs cannot reach 5 %), n (fewest
+        seeds of a cell), best (best average rank); clean_p and clean_best of the same without
+        failed runs, and sensitivity, a sentence where that changes something.
+
+    Raises:
+        ValueError: If `runs` or `by` is malformed.
+
+    Source: Friedman 1937, Iman & Davenport 1980, Nemenyi 1963; Demšar 2006.
+    """
+    rows: list[Row] = []
+    for pool in pools(runs, by):
+        used, k = pool.complete("all_floor"), len(pool.names)
+        table, without = pool.means("all_floor"), pool.means("excluded")
+        found, clean = friedman_test(table), friedman_test(without)
+        f = iman_davenport(found.statistic, tasks=len(used), techniques=k)
+        row: Row = pool.where | {"compared": k, "tasks": len(used)} | pool.dropped(used)
+        row |= {"chi2": found.statistic, "p": found.p, "reason": found.reason}
+        row |= {"f": f.statistic, "f_p": f.p}
+        row |= {"critical_difference": critical_difference(tasks=len(used), techniques=k)}
+        row |= {"least_tasks": least_tasks(max(1, k * (k - 1) // 2))}
+        row |= {"n": min(pool.counts(used, name)["n"] for name in pool.names)}
+        row |= {"best": best_ranked(pool, average_ranks(places_of(table))), "clean_p": clean.p}
+        row |= {"clean_best": best_ranked(pool, average_ranks(places_of(without)))}
+        rows.append(row | {"sensitivity": _sensitivity(row)})
+    names = [*by[:-1], "compared", "tasks", "chi2", "p", "critical_difference"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
+
+
+def _sensitivity(row: Row) -> str:
+    """What leaving out the failed runs would change, as a sentence."""
+    changes = []
+    if row["clean_best"] != row["best"]:
+        best = row["clean_best"] or "nothing"
+        changes.append(f"{best}, not {row['best']}, has the best average rank")
+    before, after = row["p"] < ALPHA, row["clean_p"] < ALPHA
+    if before != after:
+        changes.append(f"Friedman's test is {'' if after else 'not '}significant")
+    return f"Without failed runs {', and '.join(changes)}." if changes else ""
+
+
+def ranks_table(found: pd.DataFrame, tests: pd.DataFrame) -> Table:
+    """Average ranks, as `across.ranks` gives them, with the tests of `across.friedman`."""
+    tested: list[RowTuple] = list(tests.itertuples())
+    doubtful = {(getattr(r, "model", ""), r.best) for r in tested if r.sensitivity}
+    reached = not found.empty and (found["p_reason"] == "").any()
+    columns: Columns = name_columns(found, doubtful)
+    columns |= {
+        "Average rank, 95%": lambda r: (
+            decimal_text(r.average_rank) + interval_suffix(r.rank_low, r.rank_high)
+        ),
+        "Group": lambda r: r.group or "–",
+    }
+    if reached:
+        columns |= {"p vs best": lambda r: p_text(r.p_best)}
+        if found["p_baseline"].notna().any():
+            columns |= {f"p vs {BASELINE}": lambda r: p_text(r.p_baseline)}
+    columns |= {"Not failed": lambda r: decimal_text(r.clean_rank), **count_columns()}
+    notes = [
+        "Ranks of mean test scores within each task, 1 the best, averaged over tasks, so that a "
+        "task counts once however many seeds it has; t interval over tasks.",
+        "Configurations that share a group lie closer together than the critical difference "
+        "(Nemenyi, 5%), which is not to say that they are equal.",
+    ]
+    if reached:
+        notes.append("p: Wilcoxon's signed-rank test over tasks, Holm over all pairs.")
+    notes += [FAILED, RUNS, *map(_tested, tested)]
+    notes += [f"{DAGGER} {_of(r)}{r.sensitivity}" for r in tested if r.sensitivity]
+    details = ["Not failed", "Runs"]
+    return table_of("ranks", "Ranks over tasks", found, columns, notes=notes, details=details)
+
+
+def _of(row: RowTuple) -> str:
+    """Which pool a sentence is about; nothing where there is only one."""
+    name = getattr(row, "model", "")
+    return f"{name}: " if name else ""
+
+
+def _tested(row: RowTuple) -> str:
+    groups = f"{row.compared} compared on {row.tasks} {'task' if row.tasks == 1 else 'tasks'}"
+    if row.reason == "n_too_small":
+        text = f"{groups}, too few for Friedman's test (three on two tasks)"
+    elif row.reason == "all_tied":
+        text = f"{groups}, and all score the same"
+    else:
+        text = f"{groups}, Friedman's chi-square {row.chi2:.1f} (p = {p_text(row.p)})"
+        text = text.replace("= <", "< ")
+    if np.isfinite(row.critical_difference):
+        text += f"; critical difference {row.critical_difference:.2f}"
+    if row.compared > 1 and row.tasks < row.least_tasks:
+        text += (
+            f"; Wilcoxon's test cannot reach 5% for any of so many pairs below {row.least_tasks} "
+            "tasks"
+        )
+    return f"{_of(row)}{text}{left_out_text(row.dropped_tasks, '; left out')}."

@@ -1,0 +1,84 @@
+"""The columns of the frame of runs."""
+
+import re
+from itertools import product
+
+FINISHED = ["key", "cell", "stage", "dev", "floor", "seconds"]  # columns of `load_finished`
+IDENTITY = ["key", "task", "model", "configuration", "stage", "seed"]  # of rows below a run
+STREAMS = ["head", "order", "noise"]
+FACTS = [
+    "family",
+    "parameters",
+    "domain",
+    "vocabulary",
+    "objective",
+    "whole_word_masking",
+    "next_sentence",
+]
+CELL_TEXT = ["task", "task_type", "model", "technique", "configuration", "metric", "stage"]
+PROTOCOL = ["tried", "search"]  # what a cell says of the search that it comes from
+RUN_TEXT = ["outcome", "collapse_rule", "device", "host", "versions", "commit"]
+RUN_COUNTS = ["train_rows", "dev_rows", "test_rows"]
+RUN_NUMBERS = [
+    "dev",
+    "test",
+    "dev_floor",
+    "test_floor",
+    "seconds",
+    "steps_per_second",
+    "peak_memory_bytes",
+    "trained_fraction",
+]
+COLUMNS = [
+    "study",
+    *CELL_TEXT,
+    "tried",
+    "seed",
+    *STREAMS,
+    "outcome",
+    "collapsed",
+    "collapse_rule",
+    "dev",
+    "test",
+    "higher_is_better",
+    "floor",
+    "test_floor",
+    *RUN_COUNTS,
+    *FACTS,
+    "device",
+    "host",
+    "seconds",
+    "steps_per_second",
+    "peak_memory_bytes",
+    "trained_fraction",
+    "versions",
+    "commit",
+    "dirty",
+    "search",
+    "key",
+    "cell",
+]
+
+
+def seeds_of(text: str) -> list[tuple[int, int, int]]:
+    """The seeds that a cell asks for, as (head, order, noise).
+
+    Args:
+        text: `0-4,7`, each number setting all three, or `head=0-4 order=0-4 noise=0`, crossed.
+    """
+    if "=" not in text:
+        return [(number, number, number) for number in _numbers(text)]
+    parts = dict(part.split("=") for part in text.split())
+    crossed = product(*(_numbers(parts[stream]) for stream in STREAMS))
+    return [(head, order, noise) for head, order, noise in crossed]
+
+
+def _numbers(text: str) -> list[int]:
+    found: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"(-?\d+)(?:-(-?\d+))?", part)
+        if ends is None:
+            raise ValueError(f"{text!r} is not a list of seeds")
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        found += range(first, last + 1)
+    return found

@@ -1,0 +1,261 @@
+"""MLflow to tidy frames: one row per run, per epoch, or per prediction.
+
+A database is read by SQL, since MLflow's own search takes several times as long and stops at a
+number of rows; a tracking server is read by its client, page by page, to the end.
+"""
+
+import json
+from io import BytesIO
+from typing import Any
+
+import pandas as pd
+
+from analysis.frames.columns import (
+    CELL_TEXT,
+    COLUMNS,
+    FACTS,
+    FINISHED,
+    IDENTITY,
+    PROTOCOL,
+    RUN_COUNTS,
+    RUN_NUMBERS,
+    RUN_TEXT,
+    STREAMS,
+    seeds_of,
+)
+from analysis.frames.store import (
+    LongTables,
+    artifact_bytes,
+    default_uri,
+    experiment_number,
+    experiment_numbers,
+    metric_history,
+    read_experiment,
+)
+
+
+def studies(uri: str | None = None) -> list[str]:
+    """The names of the studies in a store."""
+    return sorted(experiment_numbers(uri or default_uri()))
+
+
+def load_runs(study: str, uri: str | None = None) -> pd.DataFrame:
+    """One row per run that the study asks for, those without a result included.
+
+    Args:
+        study: The study's name, which is the experiment's.
+        uri: A tracking store, database or server; None takes `MLFLOW_TRACKING_URI`, else the
+            `study-store` in `STUDY_HOME` or the working directory.
+
+    Returns:
+        The columns `COLUMNS`. `stage` is `tune` for runs that a search chose by, else `final`;
+        `tried` says from how many configurations this one was chosen, 1 if the file states it;
+        `search` is where a searched one comes from, as JSON, else empty. `task_type` is what the
+        task counts as in a suite's score, empty where the study does not say. `outcome` is
+        `completed`, `diverged` or `missing`; `dev` and `test` are NaN unless completed; `floor`
+        is the constant predictor's dev score. Runs of cells or seeds that are no longer in the
+        study file are left out.
+
+    Raises:
+        LookupError: If there is no such study or no such store.
+    """
+    return _frame(read_experiment(study, uri or default_uri()), study)
+
+
+def load_finished(study: str, uri: str | None = None) -> pd.DataFrame:
+    """Every run with a result, also those that the study file does not ask for at present.
+
+    Args:
+        study: The study's name.
+        uri: As for `load_runs`.
+
+    Returns:
+        `key, cell, stage, dev, seconds`; `dev` is NaN where a run diverged, `floor` the constant
+        predictor's score on dev.
+
+    Raises:
+        LookupError: If there is no such study or no such store.
+    """
+    long = read_experiment(study, uri or default_uri())
+    ended = long.runs.loc[long.runs["status"] == "FINISHED", "run"]
+    tags = long.tags[long.tags["run"].isin(ended)]
+    tags = tags.pivot(index="run", columns="name", values="value")
+    numbers = long.metrics.pivot(index="run", columns="name", values="value")
+    tags = tags.reindex(columns=["kind", "key", "cell", "stage"])
+    found = tags[tags["kind"] == "run"].join(
+        numbers.reindex(columns=["dev", "dev_floor", "seconds"])
+    )
+    found = found.rename(columns={"dev_floor": "floor"}).fillna({"stage": "final"})
+    return found[FINISHED].reset_index(drop=True)
+
+
+def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
+    """One row per run, curve and epoch.
+
+    Args:
+        study: The study's name.
+        uri: As for `load_runs`.
+
+    Returns:
+        `key, task, model, configuration, stage, seed, epoch, name, value`; `name` is `train/loss`
+        or `dev/<metric>`, epochs count from 1.
+
+    Raises:
+        LookupError: If there is no such study or no such store.
+    """
+    uri = uri or default_uri()
+    long = read_experiment(study, uri)
+    runs = _frame(long, study)
+    keys = long.tags[long.tags["name"] == "key"].set_index("run")["value"]
+    history = metric_history(study, uri, list(keys.index[keys.isin(runs["key"])]))
+    history["key"] = history.pop("run").map(keys)
+    merged = runs[IDENTITY].merge(history, on="key")
+    return merged.sort_values(["key", "name", "epoch"], ignore_index=True)
+
+
+def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
+    """One row per run and example.
+
+    Args:
+        study: The study's name.
+        uri: As for `load_runs`.
+
+    Returns:
+        `key, task, model, configuration, stage, seed, split, id, label`, and a column per output:
+        `logit_<class>`, or `value` for regression; NaN in the columns of other tasks.
+
+    Raises:
+        LookupError: If there is no such study or no such store.
+    """
+    uri = uri or default_uri()
+    long = read_experiment(study, uri)
+    runs = _frame(long, study)
+    keys = long.tags.loc[long.tags["name"] == "key", ["run", "value"]]
+    places = keys.merge(long.runs, on="run").set_index("value")["artifact_uri"]
+    about = runs.loc[runs["outcome"] == "completed", IDENTITY]
+    parts = []
+    for row in about.to_dict("records"):
+        part = pd.read_parquet(
+            BytesIO(artifact_bytes(f"{places[row['key']]}/predictions.parquet", uri))
+        )
+        parts.append(part.assign(**{str(name): value for name, value in row.items()}))
+    if not parts:
+        return pd.DataFrame(columns=[*IDENTITY, "split"])
+    together = pd.concat(parts, ignore_index=True)
+    return together[IDENTITY + [name for name in together if name not in IDENTITY]]
+
+
+def find_run(key: str, uri: str | None = None) -> dict[str, Any]:
+    """Everything about one run.
+
+    Args:
+        key: The run's key, or its first digits.
+        uri: As for `load_runs`.
+
+    Returns:
+        `key`, `study`, `name`, `tags`, `metrics`, `artifacts` (their place), `spec` (plain data).
+
+    Raises:
+        LookupError: If no run, or more than one, has such a key.
+    """
+    uri = uri or default_uri()
+    found: dict[str, tuple[str, str, LongTables]] = {}
+    for name in studies(uri):
+        long = read_experiment(name, uri)
+        keys = long.tags[(long.tags["name"] == "key") & long.tags["value"].str.startswith(key)]
+        for run, full in zip(keys["run"], keys["value"], strict=True):
+            found[str(full)] = (str(run), name, long)  # studies can share a run: the same bits
+    if len(found) != 1:
+        many = f"{len(found)} runs have keys that start with" if found else "no run has the key"
+        raise LookupError(f"{many} {key!r}")
+    run, name, long = next(iter(found.values()))
+    tags = _of_run(long.tags, run)
+    place = str(long.runs.set_index("run").at[run, "artifact_uri"])
+    return {
+        "key": tags["key"],
+        "study": name,
+        "name": tags.get("mlflow.runName", ""),
+        "tags": {k: v for k, v in tags.items() if not k.startswith("mlflow.")},
+        "metrics": _of_run(long.metrics, run),
+        "artifacts": place,
+        "spec": json.loads(artifact_bytes(f"{place}/run.json", uri)),
+    }
+
+
+def experiment_id(study: str, uri: str | None = None) -> str:
+    """MLflow's id of a study.
+
+    Raises:
+        LookupError: If there is no such study.
+    """
+    return experiment_number(study, uri or default_uri())
+
+
+def _of_run(long: pd.DataFrame, run: str) -> dict[str, Any]:
+    part = long[long["run"] == run]
+    return dict(zip(part["name"], part["value"], strict=True))
+
+
+# --- from long tables to the frame ------------------------------------------------------------
+
+
+def _frame(long: LongTables, study: str) -> pd.DataFrame:
+    tags = long.tags.pivot(index="run", columns="name", values="value")
+    if "kind" not in tags:
+        raise LookupError(f"experiment {study!r} was not written by a study")
+    cells = tags[tags["kind"] == "cell"]
+    finished = long.runs.loc[long.runs["status"] == "FINISHED", "run"]
+    runs = tags[(tags["kind"] == "run") & tags.index.isin(finished)]
+    numbers = long.metrics.pivot(index="run", columns="name", values="value")
+    runs = runs.join(numbers, rsuffix="_value")
+    frame = _wanted(runs, cells[cells["in_study"] == "true"])
+    return _typed(frame, study)
+
+
+def _wanted(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """The runs that the cells ask for; those without a result have the outcome `missing`."""
+    asked = pd.DataFrame(
+        [
+            {"parent": parent, "cell": key, **dict(zip(STREAMS, map(str, seed), strict=True))}
+            for parent, key, text in cells[["cell", "seeds"]].itertuples()
+            for seed in seeds_of(text)
+        ],
+        columns=["parent", "cell", *STREAMS],
+    )
+    named = [*CELL_TEXT, *PROTOCOL, *(f"model.{fact}" for fact in FACTS)]
+    about = [name for name in named if name in cells]
+    needed = ["cell", *STREAMS, "outcome"]  # not there before the first run has finished
+    kept = dict.fromkeys(name for name in [*runs, *needed] if name not in about)
+    runs = runs.reindex(columns=list(kept)).astype(dict.fromkeys(needed, object))
+    frame = asked.merge(runs, on=["cell", *STREAMS], how="left")
+    frame["outcome"] = frame["outcome"].fillna("missing")
+    return frame.merge(cells[about], left_on="parent", right_index=True, how="left")
+
+
+def _typed(frame: pd.DataFrame, study: str) -> pd.DataFrame:
+    frame = frame.rename(columns={f"model.{fact}": fact for fact in FACTS})
+    frame = frame.rename(columns={"collapsed": "collapse_rule"})
+    for name in [*CELL_TEXT, "search", *FACTS, *RUN_TEXT]:
+        frame[name] = frame[name].fillna("").astype(str) if name in frame else ""
+    frame["stage"] = frame["stage"].replace("", "final")  # as all was before there were stages
+    for name in [*RUN_COUNTS, *STREAMS, "parameters", "tried"]:
+        values = frame[name] if name in frame else pd.Series(pd.NA, index=frame.index)
+        frame[name] = pd.to_numeric(values.replace("", pd.NA)).astype("Int64")
+    frame["tried"] = frame["tried"].fillna(1)
+    for name in RUN_NUMBERS:
+        frame[name] = frame[name].astype(float) if name in frame else float("nan")
+    frame = frame.rename(columns={"dev_floor": "floor"})
+    for name in ["higher_is_better", "dirty"]:
+        frame[name] = (frame[name] if name in frame else pd.Series("", index=frame.index)) == "true"
+    # A cell whose runs are all missing has no direction yet; its task's other cells have.
+    known = frame[frame["outcome"] != "missing"].groupby("metric")["higher_is_better"].first()
+    absent = frame["outcome"] == "missing"
+    frame.loc[absent, "higher_is_better"] = (
+        frame.loc[absent, "metric"].map(known).fillna(True).astype(bool)
+    )
+    frame["collapsed"] = frame["collapse_rule"] != ""
+    same = (frame["head"] == frame["order"]) & (frame["head"] == frame["noise"])
+    frame["seed"] = frame["head"].where(same)
+    frame["study"] = study
+    frame["key"] = frame["key"].fillna("") if "key" in frame else ""
+    return frame[COLUMNS].reset_index(drop=True)

@@ -1,0 +1,1 @@
+"""Statistics whose sample is the test examples."""

@@ -1,0 +1,390 @@
+"""How far the seeds of a cell agree on each test example.
+
+Of classes everything is said. Tags are the classes of words; sets of classes and texts are compared
+as wholes, without probabilities. Of values only how far they scatter per example.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.frames.predictions import IntArray, Predicted, predicted
+from analysis.frames.runs import CELL, checked, final
+from analysis.rendering.builder import (
+    CELL_COLUMNS,
+    NOTHING,
+    POINTS,
+    Columns,
+    estimate_text,
+    percent_text,
+    points_text,
+    table_of,
+)
+from analysis.rendering.formatting import (
+    count_text,
+    score_text,
+)
+from analysis.rendering.table import Table
+from analysis.statistics.common import FloatArray, stream
+from analysis.statistics.intervals import Interval, no_interval
+from analysis.statistics.predictions import (
+    ambiguity,
+    class_counts,
+    consistency,
+    disagreement_by_truth,
+    disagreement_matrix,
+    discrepancy,
+    fleiss_kappa,
+    flip_rates,
+    generalised_jsd,
+    jackknife_interval,
+    jsd_matrix,
+    krippendorff_alpha,
+    pair_flip_rates,
+    pair_interval,
+    pair_mean,
+    pairwise_disagreement,
+    squared_l2,
+)
+
+AMBIGUITY_OF = 5  # runs that ambiguity is expected over, so that cells of different size compare
+
+Row = dict[str, Any]
+
+_WITH_INTERVAL = (
+    "disagreement",
+    "kappa",
+    "alpha",
+    "flip_rate",
+    "ambiguity",
+    "jsd",
+    "generalised_jsd",
+    "squared_l2",
+)
+_WITHOUT = (
+    "discrepancy",
+    "all_right",
+    "all_wrong",
+    "mixed",
+    "one_right",
+    "both_wrong",
+    "jsd_error",
+    "value_sd",
+)
+
+SHOWN = 10  # examples of a task
+
+
+def agreement(predictions: pd.DataFrame, runs: pd.DataFrame | None = None) -> pd.DataFrame:
+    """How far the runs of each cell agree on the test examples.
+
+    Args:
+        predictions: One row per run and example, as `load_predictions` gives them.
+        runs: One row per run, as `load_runs` gives them; tells which runs failed.
+
+    Returns:
+        One row per cell of the final stage: task, model, configuration, kind (of answer, as in
+        `predicted`), n (runs), examples, absent (answers that some run lacks), with their intervals
+        over seeds as `*_low` and `*_high` disagreement (share of examples on which two runs
+        differ), kappa (Fleiss), alpha (Krippendorff, also with absent answers), flip_rate (share of
+        runs off the most frequent answer), ambiguity (expected share of examples on which five runs
+        do not agree), jsd, generalised_jsd and squared_l2 (of probabilities, where every run has
+        them); without intervals jsd_error (what looking at a part of the pairs adds), discrepancy
+        (largest disagreement of two runs), all_right, all_wrong and mixed (shares of examples),
+        one_right and both_wrong (the parts of the disagreement by who is right), value_sd (of
+        values: sd over runs, mean over examples, in the label's unit), and reason. NaN where a
+        measure is not defined; of collapsed runs the predictions count, of diverged ones there are
+        none. With `runs` also asked, missing, diverged, collapsed, and everything without the
+        collapsed runs as `clean_*`.
+
+    Raises:
+        ValueError: If `runs` or `predictions` is malformed; see `checked` and `predicted`.
+        LookupError: If predictions are of a cell that `runs` does not know.
+    """
+    cells = None if runs is None else dict(list(final(checked(runs)).groupby(CELL)))
+    rows: list[Row] = []
+    for cell in predicted(predictions, "test"):
+        row: Row = dict(zip(CELL, cell.cell, strict=True)) | {"kind": cell.kind}
+        row |= _measured(cell)
+        if cells is not None:
+            if cell.cell not in cells:
+                raise LookupError(f"the runs have no cell {'/'.join(cell.cell)}.")
+            own = cells[cell.cell]
+            row |= {"asked": len(own), "missing": int((own["outcome"] == "missing").sum())}
+            row |= {"diverged": int((own["outcome"] == "diverged").sum())}
+            row |= {"collapsed": int(own["collapsed"].sum())}
+            good = set(cell.keys) - set(own.loc[own["collapsed"], "key"])
+            clean = row if len(good) == len(cell.keys) else _measured(cell.only(good))
+            row |= {f"clean_{name}": clean[name] for name in _measured_names()}
+        rows.append(row)
+    columns = [*CELL, "kind", *_measured_names()]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+
+
+def flips(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Every test example of every cell, those that the seeds disagree on most first.
+
+    Args:
+        predictions: One row per run and example, as `load_predictions` gives them.
+
+    Returns:
+        One row per cell and example: task, model, configuration, kind, id (for tags with the word's
+        place), label, n (runs with an answer), answer (the most frequent; of equals the first
+        class), flip_rate (share of runs off it), disagreement (share of the pairs of runs that
+        differ), right (share of runs that give the label; NaN for texts, which may be right in
+        several ways), and for values value_mean and value_sd instead. Within a cell by falling
+        disagreement or sd, then id.
+
+    Raises:
+        ValueError: If `predictions` is malformed; see `predicted`.
+    """
+    parts = []
+    for cell in predicted(predictions, "test"):
+        own: Row = {"id": cell.ids, "label": cell.labels}
+        if cell.kind == "value":
+            centre, spread = _of_values(cell.values)
+            own |= {"n": (~np.isnan(cell.values)).sum(axis=0)}
+            own |= {"answer": "", "flip_rate": np.nan, "disagreement": np.nan, "right": np.nan}
+            own |= {"value_mean": centre, "value_sd": spread}
+        else:
+            counts = class_counts(cell.answers, len(cell.classes))
+            n = counts.sum(axis=1)
+            own |= {"n": n, "answer": np.array(cell.classes, dtype=object)[counts.argmax(axis=1)]}
+            own |= {"flip_rate": flip_rates(counts), "disagreement": pair_flip_rates(counts)}
+            own |= {"right": _share_right(cell, counts), "value_mean": np.nan, "value_sd": np.nan}
+        part = pd.DataFrame(own)
+        by = "value_sd" if cell.kind == "value" else "disagreement"
+        part = part.sort_values([by, "id"], ascending=[False, True], na_position="last")
+        for place, (name, value) in enumerate(zip(CELL, cell.cell, strict=True)):
+            part.insert(place, name, value)
+        part.insert(len(CELL), "kind", cell.kind)
+        parts.append(part)
+    columns = [*CELL, "kind", "id", "label", "n", "answer", "flip_rate", "disagreement", "right"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def disagreements(predictions: pd.DataFrame) -> dict[tuple[str, str, str], pd.DataFrame]:
+    """Share of the test examples on which every two runs differ.
+
+    Args:
+        predictions: One row per run and example, as `load_predictions` gives them.
+
+    Returns:
+        By task, model and configuration a square frame whose rows and columns are the seeds; no
+        cells of values.
+
+    Raises:
+        ValueError: If `predictions` is malformed; see `predicted`.
+    """
+    return {
+        cell.cell: pd.DataFrame(
+            disagreement_matrix(cell.answers, len(cell.classes)),
+            index=list(cell.seeds),
+            columns=list(cell.seeds),
+        )
+        for cell in predicted(predictions, "test")
+        if cell.kind != "value"
+    }
+
+
+def _measured_names() -> list[str]:
+    ends = [f"{name}{end}" for name in _WITH_INTERVAL for end in ("", "_low", "_high")]
+    return ["n", "examples", "absent", *ends, *_WITHOUT, "reason"]
+
+
+def _measured(cell: Predicted) -> Row:
+    runs, examples = len(cell.keys), len(cell.ids)
+    row: Row = dict.fromkeys(_measured_names(), np.nan)
+    row |= {"n": runs, "examples": examples, "reason": "" if runs > 1 else "n_too_small"}
+    if cell.kind == "value":
+        row["absent"] = int(np.isnan(cell.values).sum())
+        spread = _of_values(cell.values)[1]
+        return row | {"value_sd": _known_mean(spread)}
+    row["absent"] = int((cell.answers < 0).sum())
+    classes = len(cell.classes)
+    if runs < 2 or not examples:
+        return row
+    counts = class_counts(cell.answers, classes)
+    distances = disagreement_matrix(cell.answers, classes)
+    between = pair_interval(distances, stream(*cell.cell, "disagreement"))
+    row |= _with_interval("disagreement", pairwise_disagreement(counts), between, at_least=0)
+    whole = _of_counts(counts)
+    left_out = np.array(
+        [_of_counts(counts - (run[:, None] == np.arange(classes))) for run in cell.answers]
+    )
+    for place, name in enumerate(("kappa", "alpha", "flip_rate", "ambiguity")):
+        interval = jackknife_interval(float(whole[place]), left_out[:, place])
+        least = -np.inf if name in ("kappa", "alpha") else 0.0
+        row |= _with_interval(name, float(whole[place]), interval, at_least=least)
+    row["discrepancy"] = float(discrepancy(distances).max())
+    row |= _by_truth(cell, counts)
+    if (counts.sum(axis=0) > 0).sum() < 2:
+        row["reason"] = "zero_variance"
+    return row | _of_probabilities(cell)
+
+
+def _of_counts(counts: IntArray) -> FloatArray:
+    """Kappa, alpha, flip rate and ambiguity."""
+    rates = flip_rates(counts)
+    return np.array(
+        [
+            fleiss_kappa(counts),
+            krippendorff_alpha(counts),
+            _known_mean(rates),
+            ambiguity(counts, AMBIGUITY_OF),
+        ]
+    )
+
+
+def _by_truth(cell: Predicted, counts: IntArray) -> Row:
+    """What depends on who is right, over the examples whose label is a class."""
+    labelled = cell.gold >= 0
+    if cell.kind == "text" or not labelled.any():
+        return {}
+    gold, counts = cell.gold[labelled], counts[labelled]
+    all_right, all_wrong, mixed = consistency(counts, gold)
+    one_right, both_wrong = disagreement_by_truth(counts, gold)
+    shares = {"all_right": all_right, "all_wrong": all_wrong, "mixed": mixed}
+    return shares | {"one_right": one_right, "both_wrong": both_wrong}
+
+
+def _of_probabilities(cell: Predicted) -> Row:
+    """Over the examples that every run has probabilities for; nothing for sets and texts."""
+    there = np.asarray((cell.answers >= 0).all(axis=0))
+    if not cell.logits.shape[-1] or not there.any():
+        return {}
+    probabilities = np.exp(cell.log_probabilities(there))
+    rng = stream(*cell.cell, "jsd")
+    divergence = jsd_matrix(probabilities, rng)
+    estimate, error = pair_mean(divergence)
+    row = _with_interval("jsd", estimate, pair_interval(divergence, rng), at_least=0)
+    row["jsd_error"] = error
+    for name, measure in (("generalised_jsd", generalised_jsd), ("squared_l2", squared_l2)):
+        whole, left_out = measure(probabilities)
+        interval = jackknife_interval(whole, left_out)
+        row |= _with_interval(name, whole, interval, at_least=0)
+    return row
+
+
+def _with_interval(name: str, value: float, interval: Interval, *, at_least: float) -> Row:
+    if np.isnan(value):
+        interval = no_interval("not_identified")
+    low = max(interval.low, at_least) if np.isfinite(interval.low) else np.nan
+    return {name: value, f"{name}_low": low, f"{name}_high": interval.high}
+
+
+def _share_right(cell: Predicted, counts: IntArray) -> FloatArray:
+    n, gold = counts.sum(axis=1), cell.gold
+    known = (gold >= 0) & (n > 0) & (cell.kind != "text")
+    right = np.take_along_axis(counts, np.maximum(gold, 0)[:, None], axis=1)[:, 0]
+    return np.asarray(np.divide(right, n, out=np.full(n.size, np.nan), where=known))
+
+
+def _of_values(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and sd (n - 1) per example over the runs that have a value, each (n_examples,)."""
+    n = (~np.isnan(values)).sum(axis=0)
+    nothing = np.full(n.size, np.nan)
+    centre = np.divide(np.nansum(values, axis=0), n, out=nothing.copy(), where=n > 0)
+    squares = np.nansum((values - centre) ** 2, axis=0)
+    return centre, np.sqrt(np.divide(squares, n - 1, out=nothing.copy(), where=n > 1))
+
+
+def _known_mean(values: FloatArray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else np.nan
+
+
+def agreement_table(found: pd.DataFrame) -> Table:
+    """How far seeds agree, as `agreement.agreement` gives it."""
+    with_runs = "asked" in found
+    columns: Columns = {
+        **CELL_COLUMNS,
+        "n": lambda r: count_text(r.n, r.asked) if with_runs else f"{r.n}",
+        "Examples": lambda r: f"{r.examples}",
+        "Disagreement": lambda r: points_text(
+            r.disagreement, r.disagreement_low, r.disagreement_high
+        ),
+        "Fleiss' kappa": lambda r: estimate_text(r.kappa, r.kappa_low, r.kappa_high),
+        "Flip rate": lambda r: points_text(r.flip_rate, r.flip_rate_low, r.flip_rate_high),
+        "Ambiguity of 5": lambda r: points_text(r.ambiguity, r.ambiguity_low, r.ambiguity_high),
+        "JSD": lambda r: estimate_text(r.jsd, r.jsd_low, r.jsd_high),
+        "Right, mixed, wrong": lambda r: _three(r.all_right, r.mixed, r.all_wrong),
+    }
+    if with_runs:
+        columns |= {
+            "Collapsed": lambda r: f"{r.collapsed}",
+            "Disagreement, not collapsed": lambda r: points_text(
+                r.clean_disagreement, r.clean_disagreement_low, r.clean_disagreement_high
+            ),
+        }
+    if not found.empty and found["value_sd"].notna().any():
+        columns["sd per example"] = lambda r: score_text(r.value_sd, 1)
+    notes = [
+        "Test examples; shares of them in points. Disagreement: examples on which two runs differ. "
+        "Flip rate: runs off an example's most frequent answer. Ambiguity of 5: examples on which "
+        "five runs would not all agree. JSD: divergence of the probabilities of two runs, in nats.",
+        "Right, mixed, wrong: examples that all runs get right, some, or none; 'mixed' grows with "
+        "the number of runs.",
+        "Intervals (95%) are over seeds, for the same examples: jackknife, and bootstrap over runs "
+        "for disagreement and JSD from 20 runs.",
+        "A diverged run has no predictions; a collapsed one counts"
+        + (", and is left out in the last column." if with_runs else "."),
+    ]
+    absent = int(found["absent"].sum()) if not found.empty else 0
+    if absent:
+        notes.append(f"{absent} answers are absent; each example counts with those it has.")
+    details = ["Examples", "JSD", "Ambiguity of 5", "Right, mixed, wrong"]
+    return table_of("agreement", "Do seeds agree?", found, columns, notes=notes, details=details)
+
+
+def flips_table(found: pd.DataFrame) -> Table:
+    """The examples of each task that seeds disagree on most, as `agreement.flips` gives them."""
+    columns: Columns = {
+        **CELL_COLUMNS,
+        "Example": lambda r: str(r.id),
+        "Label": lambda r: _label(r.label),
+        "n": lambda r: f"{r.n}",
+        "Most frequent": lambda r: str(r.answer) or score_text(r.value_mean, 1),
+        "Off it": lambda r: percent_text(r.flip_rate),
+        "Right": lambda r: percent_text(r.right),
+        "Disagreement": lambda r: score_text(r.disagreement, POINTS),
+    }
+    shown, nothing = found, NOTHING
+    notes = []
+    if not found.empty:
+        if found["value_sd"].notna().any():
+            columns["sd"] = lambda r: score_text(r.value_sd, 1)
+        order = found.assign(scatter=found["disagreement"].fillna(found["value_sd"]))
+        compared = order["scatter"].notna().any()
+        nothing = f"{'Seeds agree on every' if compared else 'One seed answered each'} example."
+        order = order[order["scatter"] > 0]
+        order = order.sort_values(
+            ["task", "scatter", "model", "configuration", "id"],
+            ascending=[True, False, True, True, True],
+        )
+        shown = order.groupby("task").head(SHOWN).drop(columns="scatter")
+        notes = [
+            f"The {SHOWN} test examples of each task that the seeds of one cell disagree on most, "
+            f"of {len(order)} of {len(found)} (cell and example) on which they disagree at all.",
+            "n: runs with an answer. Off it: share of them that do not give the most frequent "
+            "answer; right: share that gives the label; disagreement: pairs of runs that differ, "
+            "in points.",
+        ]
+    return table_of(
+        "flips",
+        "Examples that seeds disagree on",
+        shown,
+        columns,
+        notes=notes,
+        details=["n"],
+        nothing=nothing,
+    )
+
+
+def _three(*shares: float) -> str:
+    return ", ".join(score_text(share, POINTS) for share in shares)
+
+
+def _label(label: Any) -> str:
+    return score_text(label, 1) if isinstance(label, float) else str(label)

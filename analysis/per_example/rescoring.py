@@ -1,0 +1,78 @@
+"""Other metrics from stored predictions."""
+
+import numpy as np
+import pandas as pd
+
+from analysis.frames.predictions import IntArray, Predicted, predicted
+from analysis.frames.runs import Split
+from analysis.statistics.common import FloatArray
+from analysis.statistics.metrics import OF_ANSWERS, OF_PROBABILITIES, confusion
+
+METRICS = (*OF_ANSWERS, *OF_PROBABILITIES)  # lower is better of those of probabilities
+
+
+def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Another metric of the same runs, from what they predicted.
+
+    Args:
+        predictions: One row per run and example, as `load_predictions` gives them.
+        metric: One of `METRICS`.
+
+    Returns:
+        One row per run of a task of classes, in the columns of `load_runs` that a metric changes:
+        key, metric, higher_is_better, dev, test, floor and test_floor (the best constant answer,
+        or constant probabilities; NaN for the calibration error, of which a constant has none), so
+        that `runs.drop(columns=found.columns[1:]).merge(found, on="key", how="left")` is the study
+        under that metric; which runs collapsed stays as it was. NaN for a run without any answer.
+
+    Raises:
+        ValueError: If `predictions` is malformed; see `predicted`.
+        LookupError: If there is no such metric.
+    """
+    if metric not in METRICS:
+        raise LookupError(f"{metric!r} is not one of {', '.join(METRICS)}.")
+    splits = []
+    pairs: list[tuple[Split, str]] = [("dev", "floor"), ("test", "test_floor")]
+    for split, floor_name in pairs:
+        parts = [
+            pd.DataFrame({"key": cell.keys, split: scores, floor_name: floor})
+            for cell in predicted(predictions, split)
+            if cell.kind == "class"
+            for scores, floor in [_rescored(cell, metric)]
+        ]
+        columns = ["key", split, floor_name]
+        splits.append(pd.concat(parts) if parts else pd.DataFrame(columns=columns))
+    found = splits[0].merge(splits[1], on="key", how="outer")
+    found = found.assign(metric=metric, higher_is_better=metric in OF_ANSWERS)
+    columns = ["key", "metric", "higher_is_better", "dev", "test", "floor", "test_floor"]
+    return found[columns].sort_values("key", ignore_index=True)
+
+
+def _rescored(cell: Predicted, metric: str) -> tuple[FloatArray, float]:
+    """The metric per run over the labelled examples that it answered, and a constant's."""
+    classes, labelled = len(cell.classes), cell.gold >= 0
+    scores = np.full(len(cell.keys), np.nan)
+    for run, answers in enumerate(cell.answers):
+        used = labelled & (answers >= 0)
+        gold = cell.gold[used]
+        if not gold.size:
+            continue
+        if metric in OF_ANSWERS:
+            scores[run] = OF_ANSWERS[metric](confusion(answers[None, used], gold, classes))[0]
+        else:
+            own = cell.only({cell.keys[run]}).log_probabilities(used)
+            scores[run] = OF_PROBABILITIES[metric](own, gold)[0]
+    return scores, _constant(metric, cell.gold[labelled], classes)
+
+
+def _constant(metric: str, gold: IntArray, classes: int) -> float:
+    """What the best constant answer scores, or constant probabilities."""
+    if metric == "calibration_error" or not gold.size:
+        return np.nan
+    if metric in OF_ANSWERS:
+        constant = np.repeat(np.arange(classes)[:, None], gold.size, axis=1)
+        return float(OF_ANSWERS[metric](confusion(constant, gold, classes)).max())
+    shares = np.bincount(gold, minlength=classes) / gold.size
+    with np.errstate(divide="ignore"):
+        prior = np.broadcast_to(np.log(shares), (1, gold.size, classes))
+    return float(OF_PROBABILITIES[metric](prior, gold)[0])

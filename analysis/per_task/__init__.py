@@ -1,0 +1,1 @@
+"""Statistics whose sample is the seeds of each task."""

@@ -1,0 +1,317 @@
+"""The best configuration of each task and model, and what it is not told apart from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from analysis.frames.runs import (
+    BASELINE,
+    Row,
+    baseline_of,
+    blocks,
+    checked,
+    configurations,
+    final,
+    orientation,
+    scores,
+    task_facts,
+)
+from analysis.rendering.builder import (
+    SHARED_COLUMNS,
+    RowTuple,
+    n_note,
+    table_of,
+    tried_columns,
+    tried_notes,
+    versus_text,
+)
+from analysis.rendering.formatting import (
+    DAGGER,
+    count_text,
+    interval_text,
+    mean_sd_text,
+    p_text,
+    rank_range_text,
+    score_text,
+    share_text,
+)
+from analysis.rendering.table import Table
+from analysis.statistics.common import ALPHA, DECIMALS, FloatArray, stream
+from analysis.statistics.effects import probability_of_improvement
+from analysis.statistics.estimates import mean
+from analysis.statistics.location import mean_difference, welch
+from analysis.statistics.multiplicity import holm
+from analysis.statistics.rank_uncertainty import (
+    Resampled,
+    expected_elsewhere,
+    optimism,
+    probability_best,
+    probability_near_best,
+    rank_intervals,
+    resampled,
+)
+from analysis.statistics.summary import Scores, summarise
+from analysis.statistics.tie_set import Preference, TieSet, tie_set
+
+ROPE = 0.005  # of scores that are shares: half a point, a difference too small to matter
+
+_NO_RUNS = Scores(np.empty(0), np.empty(0, bool), np.empty(0, bool), np.nan)
+_DIFFERENCE = ("difference", "difference_low", "difference_high", "p", "clean_p", "improvement")
+_NO_DIFFERENCE: Row = dict.fromkeys((*_DIFFERENCE, "p_holm", "clean_p_holm"), np.nan)
+_NO_DIFFERENCE |= {"method": "", "reason": "no_baseline"}
+
+
+def best_strategy_table(found: pd.DataFrame) -> Table:
+    """The best strategies, as `tables.best_strategy` gives them."""
+    columns: dict[str, Callable[[RowTuple], str]] = {
+        **SHARED_COLUMNS,
+        "Recommended": lambda r: (r.recommended or "–") + (DAGGER if r.sensitivity else ""),
+        "Not told apart from": _tied,
+        **tried_columns(found),
+        "Decided by": lambda r: r.decided_by,
+        "n": lambda r: count_text(r.finished, r.asked),
+        "Failed": lambda r: f"{r.failed}",
+        "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
+        "Test mean ± sd": lambda r: mean_sd_text(r.test_mean, r.test_sd, r.scale),
+        "95% of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
+        f"vs {BASELINE}": versus_text,
+        "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
+        "P(best)": lambda r: share_text(r.probability_best),
+        "P(near best)": lambda r: share_text(r.probability_near_best),
+        "Ranks open": lambda r: rank_range_text(r.rank_low, r.rank_high, r.ranked),
+        "Highest dev mean, corrected": lambda r: score_text(r.dev_corrected, r.scale),
+        "Expected test": lambda r: score_text(r.expected_test, r.scale),
+    }
+    notes = [
+        n_note(found),
+        "Chosen on dev, reported on test. ± is the standard deviation over seeds (n − 1).",
+        "Not told apart: dev means that a Welch test does not separate from the highest "
+        "(Holm over the comparisons of a row, 5%); what decides among them is no test.",
+        f"vs {BASELINE}: difference of test means with its 95% Welch interval; p is Holm-adjusted "
+        f"over all configurations against {BASELINE} (* permutation test, where runs failed), not "
+        "across rows.",
+        "P(best), P(near best): shares of resamplings in which its dev mean is the highest, and "
+        "less than half a point below. Ranks open: those that Welch tests of all pairs on dev "
+        "leave it (Holm, 5%).",
+        "Corrected: the highest dev mean without what being chosen adds to it. Expected test: "
+        "the test mean of whatever has the highest dev mean, over resamplings.",
+        *_transfer_notes(found),
+        *tried_notes(found),
+    ]
+    if not found.empty:
+        for row in found[found["sensitivity"] != ""].itertuples():
+            notes.append(f"{DAGGER} {row.task}, {row.model}: {row.sensitivity}")
+    details = ["Decided by", "Dev mean", "95% of mean", "P(best)", "P(near best)", "Ranks open"]
+    details += ["Highest dev mean, corrected", "Expected test"]
+    return table_of("best_strategy", "Best strategy", found, columns, notes=notes, details=details)
+
+
+def _transfer_notes(found: pd.DataFrame) -> list[str]:
+    """How often test agrees with dev, beside what published runs say of it."""
+    known = found.dropna(subset="agrees") if "agrees" in found else found
+    known = known[known["compared"] > 1] if len(known) else known
+    if known.empty:
+        return []
+    agreed, scale = int(known["agrees"].sum()), known["scale"].unique()
+    text = f"The highest dev mean has the highest test mean too in {agreed} of {len(known)} rows"
+    if len(scale) == 1 and agreed < len(known):
+        text += f"; it is {score_text(known['regret'].mean(), scale[0])} below it on average"
+    return [
+        f"{text}. (On 16,620 published runs of 86 tasks, Gorishniy et al. 2024, the winner on dev "
+        "is that on test in 29 % of the tasks with one seed, and in 35 % with fifteen.)"
+    ]
+
+
+def _tied(row: RowTuple) -> str:
+    if not row.recommended:
+        return str(row.decided_by)
+    if row.compared == 1:
+        return "nothing to compare"
+    return str(row.tied).replace("; ", ", ") or "none: alone at the top"
+
+
+def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataFrame:
+    """Which configuration to use for each task and model, and which others may be as good.
+
+    Chosen on dev scores alone; what is then reported of the choice are its test scores.
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+        prefer: What decides within the tie set; see `choice.tie_set`.
+
+    Returns:
+        One row per task and model: family (the model's), recommended (from the tie set on dev, by
+        `decided_by`; empty where nothing has a score or all runs of the one picked failed, which
+        `decided_by` then says), best_dev (highest dev mean), tied (the other members, joined by
+        "; "), untested and unscored configurations; of the one picked tried (as in `cells`), n,
+        finished, asked, failed, dev_mean, test mean and sd with intervals and, on dev, the ranks
+        left open (rank_low, rank_high, of as many as are `ranked`), probability_best and
+        probability_near_best (within half a point; NaN where scores are no shares).
+        Of best_dev: dev_corrected, its dev mean without what being chosen adds (`optimism`);
+        expected_test, the test score to expect of choosing the highest dev mean of as many new
+        runs; best_test, what has the highest test mean, `agrees` (1 if that is best_dev, NaN
+        where a test mean is missing) and regret, how far best_dev is below it.
+        Against the baseline on test the difference (recommended minus baseline) with its
+        Welch interval, p (Welch's, or of a permutation test where a run failed: `method`), p_holm
+        (over all configurations against the baseline), improvement (probability of improvement) and
+        `reason` why something of that is NaN: `no_baseline`, `is_baseline`, or a test's own.
+        `sensitivity` says what would change if failed runs were left out; empty if nothing.
+
+    Raises:
+        ValueError: If `runs` is malformed; see `frame.checked`.
+    """
+    rows = [
+        _best_of(task, model, block, prefer) for task, model, block in blocks(final(checked(runs)))
+    ]
+    columns = ["task", "model", "family", "recommended", "tied", "n", "test_mean"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+
+
+def choice(block: pd.DataFrame, prefer: Preference = "stable") -> TieSet:
+    """The configurations that may be the best on dev, and the one to use.
+
+    Args:
+        block: Rows of `checked` runs that share task and model.
+        prefer: What decides within the tie set.
+    """
+    sign = orientation(block)
+    parts = configurations(block)
+    dev = {label: scores(cell, "dev") for label, cell in parts.items()}
+    return tie_set(
+        {label: sign * own.all_floor for label, own in dev.items()},
+        failures={label: int(own.failed.sum()) for label, own in dev.items()},
+        seconds={label: float(cell["seconds"].mean()) for label, cell in parts.items()},
+        prefer=prefer,
+    )
+
+
+def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> Row:
+    facts, sign = task_facts(block), orientation(block)
+    parts = configurations(block)
+    dev, test = ({k: scores(c, split) for k, c in parts.items()} for split in ("dev", "test"))
+    failures = {label: int(own.failed.sum()) for label, own in dev.items()}
+    coded = {label: sign * own.all_floor for label, own in dev.items()}
+    clean = {label: sign * own.excluded for label, own in dev.items()}
+    seconds = {label: float(cell["seconds"].mean()) for label, cell in parts.items()}
+    drawn = resampled(coded, stream(task, model, "resampled"))
+
+    on_test = {name: mean(test[name].all_floor) for name, x in coded.items() if x.size}
+
+    chosen = choice(block, prefer)
+    without = tie_set(clean, failures=dict.fromkeys(dev, 0), seconds=seconds, prefer=prefer)
+    name = chosen.recommended  # empty if nothing has a score
+    hopeless = bool(name) and failures[name] == dev[name].finished
+    family = str(block["family"].fillna("").iloc[0])
+    row: Row = {"task": task, "model": model, "family": family} | facts
+    row |= {
+        "recommended": "" if hopeless else name,
+        "decided_by": f"all runs of {name} failed" if hopeless else chosen.decided_by,
+        "best_dev": chosen.best,
+        "tied": "; ".join(other for other in chosen.members if other != name),
+        "untested": "; ".join(chosen.untested),
+        "unscored": "; ".join(chosen.unscored),
+        "compared": len(parts),
+    }
+    row["tried"] = int(parts[name]["tried"].max()) if name else 1
+    summary = asdict(summarise(test.get(name, _NO_RUNS)).whole)
+    versus = _against_baseline(test, baseline_of(block), sign=sign)
+    versus_baseline = versus.get(row["recommended"], _NO_DIFFERENCE)
+    return (
+        row
+        | {"n": summary["n"], "finished": dev.get(name, _NO_RUNS).finished}
+        | {"asked": len(parts.get(name, ())), "failed": failures.get(name, 0)}
+        | {"dev_mean": sign * mean(coded.get(name, _NO_RUNS.all_floor))}
+        | {
+            f"test_{field}": summary[field]
+            for field in ("mean", "mean_low", "mean_high", "sd", "sd_low", "sd_high")
+        }
+        | _standing(name, coded, drawn, rope=ROPE if facts["scale"] == 100 else np.nan)
+        | _carried_over(chosen.best, drawn, on_test, sign)
+        | versus_baseline
+        | {"sensitivity": _sensitivity(chosen, without, versus_baseline)}
+    )
+
+
+def _standing(name: str, coded: Mapping[str, FloatArray], drawn: Resampled, *, rope: float) -> Row:
+    """Of the recommended configuration on dev: the ranks left open, and how often it is on top."""
+    ranks = rank_intervals(coded)
+    low, high = ranks.get(name, (np.nan, np.nan))
+    near = {} if np.isnan(rope) else probability_near_best(drawn, rope)
+    return {
+        **{"rank_low": low, "rank_high": high, "ranked": len(ranks)},
+        "probability_best": probability_best(drawn).get(name, np.nan),
+        "probability_near_best": near.get(name, np.nan),
+    }
+
+
+def _carried_over(best: str, drawn: Resampled, test: Mapping[str, float], sign: float) -> Row:
+    """What having the highest dev mean is worth on test.
+
+    Args:
+        best: What has it; empty if nothing has a score.
+        drawn: The dev scores of the block, resampled.
+        test: Test mean of each configuration with a dev score; NaN if it has none.
+        sign: -1 where lower is better.
+    """
+    means = dict(zip(drawn.names, drawn.means, strict=True))
+    excess = optimism(drawn)
+    row: Row = {"optimism": excess, "dev_corrected": sign * (means.get(best, np.nan) - excess)}
+    row["expected_test"] = expected_elsewhere(drawn, test)
+    if not best or any(np.isnan(score) for score in test.values()):
+        return row | {"best_test": "", "agrees": np.nan, "regret": np.nan}
+    top = min(test, key=lambda name: (-round(sign * test[name], DECIMALS), name))
+    gap = sign * (test[top] - test[best])
+    return row | {"best_test": top, "agrees": float(top == best), "regret": gap}
+
+
+def _against_baseline(test: Mapping[str, Scores], baseline: str, *, sign: float) -> dict[str, Row]:
+    """Each configuration minus the baseline; sign is -1 where lower is better."""
+    base = test.get(baseline)
+    rows: dict[str, Row] = {}
+    for label, own in test.items():
+        rows[label] = dict(_NO_DIFFERENCE)
+        if base is None:
+            continue
+        if label == baseline:
+            rows[label]["reason"] = "is_baseline"
+            continue
+        a, b = own.all_floor, base.all_floor
+        gap, method = mean_difference(own, base)
+        rows[label] = {
+            "difference": gap.estimate,
+            "difference_low": gap.low,
+            "difference_high": gap.high,
+            "p": gap.p,
+            "clean_p": welch(own.excluded, base.excluded).p,
+            "improvement": probability_of_improvement(sign * a, sign * b),
+            "method": method,
+            "reason": gap.reason,
+        }
+    add_holm(list(rows.values()), "p", "clean_p")
+    return rows
+
+
+def _sensitivity(chosen: TieSet, without: TieSet, versus: Row) -> str:
+    """What leaving out the failed runs would change, as a sentence."""
+    if not without.best:
+        return ""  # all failed, or nothing has a score
+    changes = []
+    if without.best != chosen.best:
+        changes.append(f"{without.best}, not {chosen.best}, has the best dev mean")
+    if set(without.members) != set(chosen.members):
+        changes.append(f"the tie set is {', '.join(without.members)}")
+    before, after = versus["p_holm"] < ALPHA, versus["clean_p_holm"] < ALPHA
+    if before != after:
+        verdict = "is" if after else "is no longer"
+        changes.append(f"the difference to {BASELINE} {verdict} significant")
+    return f"Without failed runs {', and '.join(changes)}." if changes else ""
+
+
+def add_holm(rows: list[Row], *names: str) -> None:
+    """Add `NAME_holm` to each row, adjusted over the rows."""
+    for name in names:
+        adjusted = holm(np.array([row[name] for row in rows]))
+        for row, value in zip(rows, adjusted, strict=True):
+            row[f"{name}_holm"] = float(value)

@@ -1,0 +1,368 @@
+"""Every pair of configurations of a task and model: which is better, by how much, how surely."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.frames.runs import BLOCK, blocks, checked, configurations, final, scores, task_facts
+from analysis.rendering.builder import table_of
+from analysis.rendering.formatting import (
+    ENTERS,
+    NBSP,
+    interval_text,
+    metric_text,
+    p_text,
+    score_text,
+)
+from analysis.rendering.table import Table
+from analysis.statistics.common import ALPHA, DECIMALS, N_BOOT, FloatArray, stream
+from analysis.statistics.dominance import order, violation_ratios
+from analysis.statistics.effects import (
+    Counts,
+    cliffs_delta,
+    counts,
+    hedges_g,
+    magnitude,
+    probability_of_improvement,
+    resampled_improvement,
+)
+from analysis.statistics.intervals import percentile_interval
+from analysis.statistics.location import mann_whitney, paired_t, permutation, welch, wilcoxon
+from analysis.statistics.multiplicity import benjamini_hochberg, holm
+from analysis.statistics.resampling import IntArray, drawn
+from analysis.statistics.spread import brown_forsythe, sd_ratio, some_scatter
+from analysis.statistics.summary import Scores
+
+RESAMPLES = 1_000  # per cell; what they leave to chance is about a twentieth of an interval's width
+FINEST = 1 / (N_BOOT + 1)  # p of a permutation test where no drawn relabelling is as extreme
+ENOUGH_TO_RESAMPLE = 5  # runs below which a bootstrap interval is decoration
+
+Row = dict[str, Any]
+
+
+def pairs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Each two configurations of a task and model, compared on test.
+
+    Failed runs enter with their score, or the constant answer's; what begins with `clean` leaves
+    them out. Effect sizes and verdicts are about the first: positive, or above a half, is better,
+    whichever way the metric points.
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+
+    Returns:
+        One row per task, model and pair of the final stage, by name: first and second
+        (configurations), metric, higher_is_better, scale; for each side n_*, missing_* and
+        failed_*; and
+
+        - difference of means (first minus second, in the metric's own unit) with its interval by
+          Welch, or by bootstrap where runs failed and both have 50, welch_p, rank_p
+          (Mann-Whitney), permutation_p where a run failed, and reason why there is no Welch test;
+        - of the seeds both have: common, lost (seeds of only one), correlation, paired_p (t test),
+          signed_p (Wilcoxon), paired_reason;
+        - hedges_g, cliffs_delta and its magnitude in a word, improvement (probability of
+          improvement) with its interval, epsilon (violation ratio of almost stochastic order: 0 if
+          the first dominates) with its upper bounds epsilon_bound for the first and epsilon_reverse
+          for the second, at 5 % over the pairs of the block;
+        - ratio of sds with its interval (F; where runs failed bootstrap, from 20 runs), spread_p
+          (Brown-Forsythe);
+        - p (the permutation's where a run failed, else Welch's: `method`; where none of the drawn
+          relabellings is as extreme, Welch's if smaller), p_holm over the pairs of the block, p_bh
+          over all pairs of all blocks, spread_p_holm, and verdict: `better`, `worse`, `not shown`
+          (p_holm is not below 0.05) or `not tested`;
+        - the same without failed runs: clean_n_* of each side, clean_difference with its interval,
+          clean_p (Welch), clean_p_holm, clean_p_bh, clean_verdict, clean_ratio, clean_spread_p
+          and clean_spread_p_holm.
+
+    Raises:
+        ValueError: If `runs` is malformed; see `frame.checked`.
+    """
+    runs = final(checked(runs))
+    rows = [row for task, model, block in blocks(runs) for row in _of_block(task, model, block)]
+    if not rows:
+        return pd.DataFrame(columns=[*BLOCK, "first", "second", "difference", "p_holm", "verdict"])
+    found = pd.DataFrame(rows)
+    for name in ("p", "clean_p"):
+        found[f"{name}_bh"] = benjamini_hochberg(np.asarray(found[name], dtype=np.float64))
+        found[f"{name}_holm"] = found.groupby(BLOCK)[name].transform(_holm)
+    for name in ("spread_p", "clean_spread_p"):
+        found[f"{name}_holm"] = found.groupby(BLOCK)[name].transform(_holm)
+    for view in ("", "clean_"):
+        found[f"{view}verdict"] = _verdicts(found, view)
+    return found
+
+
+def _holm(p: "pd.Series[float]") -> FloatArray:
+    return holm(np.asarray(p, dtype=np.float64))
+
+
+def _verdicts(found: pd.DataFrame, view: str) -> Any:
+    p = found[f"{view}p_holm"]
+    gain = found[f"{view}difference"] * np.where(found["higher_is_better"], 1, -1)
+    choices = [p.isna(), ~(p < ALPHA), gain > 0]
+    return np.select(choices, ["not tested", "not shown", "better"], "worse")
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One configuration, its scores turned so that higher is better."""
+
+    own: Scores
+    sign: float
+    seeds: FloatArray  # score by seed of the block, NaN where there is none; empty if ambiguous
+    key: tuple[str, ...]
+
+    @cached_property
+    def whole(self) -> FloatArray:
+        return np.sort(self.sign * self.own.all_floor)
+
+    @cached_property
+    def clean(self) -> FloatArray:
+        return np.sort(self.sign * self.own.excluded)
+
+    @cached_property
+    def failed(self) -> int:
+        return int(self.own.failed.sum())
+
+    @cached_property
+    def positions(self) -> IntArray:
+        rng = stream(*self.key, "pairs")
+        return drawn(self.whole.size, resamples=RESAMPLES, rng=rng)
+
+    @cached_property
+    def resampled(self) -> FloatArray:
+        """Ascending in each column, shape (n, RESAMPLES)."""
+        return np.round(self.whole, DECIMALS)[self.positions]
+
+    @cached_property
+    def counts(self) -> Counts:
+        return counts(self.whole, self.positions)
+
+    @cached_property
+    def means(self) -> FloatArray:
+        return np.asarray(self.resampled.mean(axis=0))
+
+    @cached_property
+    def spreads(self) -> FloatArray:
+        return some_scatter(self.resampled.std(axis=0, ddof=1))
+
+
+def _of_block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
+    facts = {"task": task, "model": model} | task_facts(block)
+    sides = _sides(task, model, block)
+    couples = list(combinations(sides, 2))
+    return [
+        facts
+        | {"first": first, "second": second}
+        | _counted(sides[first], sides[second])
+        | _location(sides[first], sides[second])
+        | _by_seed(sides[first], sides[second])
+        | _effects(sides[first], sides[second], comparisons=len(couples))
+        | _spread(sides[first], sides[second])
+        | _clean(sides[first], sides[second])
+        for first, second in couples
+    ]
+
+
+def _sides(task: str, model: str, block: pd.DataFrame) -> dict[str, _Side]:
+    sign = 1.0 if block["higher_is_better"].iloc[0] else -1.0
+    block = block.assign(number=block.groupby(["head", "order", "noise"], dropna=False).ngroup())
+    sides = {}
+    for label, cell in configurations(block).items():
+        own = scores(cell, "test")
+        seeds = np.full(block["number"].max() + 1, np.nan)
+        seeds[cell["number"]] = sign * own.coded
+        if cell["number"].duplicated().any():
+            seeds = np.empty(0)
+        sides[label] = _Side(own, sign, seeds, (task, model, label))
+    return sides
+
+
+def _counted(a: _Side, b: _Side) -> Row:
+    return {
+        f"{name}_{place}": value
+        for place, side in (("first", a), ("second", b))
+        for name, value in (
+            ("n", side.whole.size),
+            ("missing", side.own.values.size - side.own.finished),
+            ("failed", side.failed),
+            ("clean_n", side.clean.size),
+        )
+    }
+
+
+def _location(a: _Side, b: _Side) -> Row:
+    gap = welch(a.whole, b.whole)
+    low, high, method = gap.low, gap.high, "" if gap.reason else "Welch"
+    if (a.failed or b.failed) and min(a.whole.size, b.whole.size) >= 50 and not gap.reason:
+        low, high, method, _ = percentile_interval(a.means - b.means)
+    low, high = (low, high) if a.sign > 0 else (-high, -low)
+    permuted = permutation(a.whole, b.whole).p if a.failed or b.failed else np.nan
+    p, method_p = (gap.p, "Welch") if np.isnan(permuted) else (permuted, "permutation")
+    if permuted == FINEST:
+        p = min(p, max(gap.p, 1 / comb(a.whole.size + b.whole.size, a.whole.size)))
+    return {
+        "difference": a.sign * gap.estimate,
+        "difference_low": low,
+        "difference_high": high,
+        "interval": method,
+        "reason": gap.reason,
+        "p": p,
+        "method": method_p,
+        "welch_p": gap.p,
+        "rank_p": mann_whitney(a.whole, b.whole).p,
+        "permutation_p": permuted,
+    }
+
+
+def _by_seed(a: _Side, b: _Side) -> Row:
+    if not (a.seeds.size and b.seeds.size):
+        return _UNPAIRED
+    both = ~np.isnan(a.seeds) & ~np.isnan(b.seeds)
+    either = ~np.isnan(a.seeds) | ~np.isnan(b.seeds)
+    common = int(both.sum())
+    if not common:
+        return _UNPAIRED | {"common": 0, "lost": int(either.sum())}
+    x, y = a.seeds[both], b.seeds[both]
+    found = paired_t(x, y)
+    scatter = x.std() * y.std()
+    together = ((x - x.mean()) * (y - y.mean())).mean()
+    return {
+        "common": common,
+        "lost": int(either.sum()) - common,
+        "correlation": float(together / scatter) if round(scatter, 2 * DECIMALS) else np.nan,
+        "paired_p": found.p,
+        "signed_p": wilcoxon(x, y).p,
+        "paired_reason": found.reason,
+    }
+
+
+_UNPAIRED: Row = {"common": 0, "lost": np.nan, "correlation": np.nan}
+_UNPAIRED |= {"paired_p": np.nan, "signed_p": np.nan, "paired_reason": "unpaired"}
+
+
+def _effects(a: _Side, b: _Side, *, comparisons: int) -> Row:
+    delta = cliffs_delta(a.whole, b.whole)
+    low = high = np.nan
+    ratios = np.empty(0)
+    if min(a.whole.size, b.whole.size) >= ENOUGH_TO_RESAMPLE:
+        low, high, *_ = percentile_interval(resampled_improvement(a.counts, b.counts))
+        ratios = violation_ratios(a.resampled, b.resampled)
+    dominance = order(a.whole, b.whole, ratios, comparisons=comparisons)
+    return {
+        "hedges_g": hedges_g(a.whole, b.whole),
+        "cliffs_delta": delta,
+        "magnitude": magnitude(delta),
+        "improvement": probability_of_improvement(a.whole, b.whole),
+        "improvement_low": low,
+        "improvement_high": high,
+        "epsilon": dominance.epsilon,
+        "epsilon_bound": dominance.bound,
+        "epsilon_reverse": dominance.reverse,
+    }
+
+
+def _spread(a: _Side, b: _Side) -> Row:
+    ratio = sd_ratio(a.whole, b.whole)
+    low, high, method = ratio.low, ratio.high, ratio.method
+    if (a.failed or b.failed) and method:
+        low, high, method = np.nan, np.nan, ""
+        if min(a.whole.size, b.whole.size) >= 20:
+            low, high, method, _ = percentile_interval(a.spreads / b.spreads)
+    return {
+        "ratio": ratio.estimate,
+        "ratio_low": low,
+        "ratio_high": high,
+        "ratio_method": method,
+        "spread_p": brown_forsythe(a.whole, b.whole).p,
+    }
+
+
+def _clean(a: _Side, b: _Side) -> Row:
+    gap = welch(a.clean, b.clean)
+    low, high = (gap.low, gap.high) if a.sign > 0 else (-gap.high, -gap.low)
+    return {
+        "clean_difference": a.sign * gap.estimate,
+        "clean_difference_low": low,
+        "clean_difference_high": high,
+        "clean_p": gap.p,
+        "clean_ratio": sd_ratio(a.clean, b.clean).estimate,
+        "clean_spread_p": brown_forsythe(a.clean, b.clean).p,
+    }
+
+
+def pairs_table(found: pd.DataFrame) -> Table:
+    """The pairs, as `pairs` gives them."""
+    columns = {
+        "Task": lambda r: r.task,
+        "Model": lambda r: r.model,
+        "Metric": lambda r: metric_text(r.metric, r.higher_is_better, scale=r.scale),
+        "First": lambda r: r.first,
+        "Second": lambda r: r.second,
+        "n": lambda r: _two(r.n_first, r.n_second),
+        "Missing": lambda r: _two(r.missing_first, r.missing_second),
+        "Failed": lambda r: _two(r.failed_first, r.failed_second),
+        "Difference": lambda r: (
+            f"{score_text(r.difference, r.scale, sign='+')} "
+            f"{interval_text(r.difference_low, r.difference_high, scale=r.scale)}"
+        ),
+        "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
+        "p BH": lambda r: p_text(r.p_bh),
+        "p ranks": lambda r: p_text(r.rank_p),
+        "p by seed": lambda r: (
+            f"{p_text(r.paired_p)} ({r.common} seeds, r {_number(r.correlation)})"
+            if r.common
+            else "–"
+        ),
+        "g": lambda r: _number(r.hedges_g),
+        "Cliff's delta": lambda r: (
+            f"{_number(r.cliffs_delta)} {r.magnitude}" if r.magnitude else "–"
+        ),
+        "P(first better)": lambda r: (
+            _number(r.improvement)
+            + (
+                f" [{r.improvement_low:.2f},{NBSP}{r.improvement_high:.2f}]"
+                if np.isfinite(r.improvement_low)
+                else ""
+            )
+        ),
+        "ASO": lambda r: _two(_number(r.epsilon_bound), _number(r.epsilon_reverse)),
+        "sd ratio": lambda r: _number(r.ratio),
+        "p sd": lambda r: p_text(r.spread_p_holm),
+        "First is": lambda r: r.verdict,
+        "Without failed runs": lambda r: r.clean_verdict,
+    }
+    notes = []
+    if not found.empty:
+        n = found[["n_first", "n_second"]].to_numpy()
+        runs = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
+        notes.append(f"n, the number of seeds with a result, is {runs}.")
+    notes += [
+        "Two numbers are of the first and of the second. Difference: first mean minus second, over "
+        "seeds, with its 95% interval (Welch; bootstrap where runs failed and both have 50).",
+        "p: Welch (* permutation test, where runs failed), Holm-adjusted over the pairs of a task "
+        "and model; p BH is adjusted over all pairs of all tasks and models instead. p ranks "
+        "(Mann–Whitney) and p by seed (paired t) are not adjusted; r: correlation over seeds.",
+        "g (Hedges), Cliff's delta and P(first better), a tie half, are positive or above 0.5 "
+        "where the first is better. ASO: upper bound of almost stochastic order, each way; below "
+        "0.5 that one dominates, below 0.2 safely.",
+        "sd ratio: first over second; p sd: Brown–Forsythe, Holm-adjusted likewise.",
+        f"A verdict needs p below 0.05; 'not shown' is not 'equal'. A failed run {ENTERS}.",
+    ]
+    details = ["Missing", "p BH", "p ranks", "p by seed", "g", "P(first better)", "ASO"]
+    details += ["sd ratio", "p sd"]
+    title = "Pairs of configurations"
+    return table_of("pairs", title, found, columns, notes=notes, details=details)
+
+
+def _two(first: object, second: object) -> str:
+    return f"{first}" if first == second else f"{first}, {second}"
+
+
+def _number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")

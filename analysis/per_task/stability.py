@@ -1,0 +1,172 @@
+"""Which configuration scatters least over seeds."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from analysis.frames.runs import (
+    BASELINE,
+    CELL,
+    Row,
+    baseline_of,
+    blocks,
+    checked,
+    configurations,
+    final,
+    scores,
+    task_facts,
+)
+from analysis.per_task.best_strategy import add_holm
+from analysis.rendering.builder import SHARED_COLUMNS, RowTuple, n_note, table_of
+from analysis.rendering.formatting import NBSP, p_text, ratio_text, score_text
+from analysis.rendering.table import Table
+from analysis.statistics.common import ALPHA, stream
+from analysis.statistics.estimates import sd
+from analysis.statistics.intervals import wilson_interval
+from analysis.statistics.power import minimum_detectable_ratio
+from analysis.statistics.spread import brown_forsythe, fisher, sd_ratio, sd_ratio_bootstrap
+from analysis.statistics.summary import Scores
+
+ENOUGH_FOR_SCATTER = 15  # seeds below which no claim about scatter is made
+
+
+def stability_table(found: pd.DataFrame) -> Table:
+    """Scatter and failures against the baseline, as `tables.stability` gives them."""
+    columns: dict[str, Callable[[RowTuple], str]] = {
+        **SHARED_COLUMNS,
+        "Configuration": lambda r: r.configuration,
+        "n": lambda r: f"{r.n}",
+        "sd": lambda r: score_text(r.sd, r.scale),
+        "sd ratio": lambda r: ratio_text(r.ratio, r.ratio_low, r.ratio_high),
+        "p sd": lambda r: p_text(r.p_holm),
+        "sd ratio, not failed": lambda r: ratio_text(
+            r.clean_ratio, r.clean_ratio_low, r.clean_ratio_high
+        ),
+        "p sd, not failed": lambda r: p_text(r.clean_p_holm),
+        "Failed, 95% of rate": lambda r: (
+            f"{r.failed} of {r.finished} [{r.failure_low:.0%},{NBSP}{r.failure_high:.0%}]"
+        ),
+        "p failures": lambda r: p_text(r.failure_p_holm),
+        "Verdict": lambda r: r.verdict,
+    }
+    notes = [
+        n_note(found),
+        f"sd is the standard deviation of test scores over seeds (n − 1); the ratio is to "
+        f"{BASELINE}'s, below 1 is calmer.",
+        "Ratio intervals (95%): F distribution for clean cells; where runs failed, bootstrap from "
+        "20 seeds and none below.",
+        "p sd: Brown–Forsythe; p failures: Fisher's exact test; both Holm-adjusted within a task "
+        "and model.",
+        f"A verdict needs {ENOUGH_FOR_SCATTER} seeds and p below 0.05 with and without failed "
+        "runs; 'not shown' is not 'equal'.",
+    ]
+    if not found.empty:
+        detectable = found[["n_both", "mdr"]].dropna().drop_duplicates().sort_values("n_both")
+        notes += [
+            f"With {row.n_both:.0f} seeds only a ratio beyond {row.mdr:.1f} (or below "
+            f"1/{row.mdr:.1f}) would usually be found."
+            for row in detectable.itertuples()
+        ]
+    details = ["n", "p sd", "p sd, not failed", "p failures"]
+    return table_of(
+        "stability", "Scatter and failures", found, columns, notes=notes, details=details
+    )
+
+
+def stability(runs: pd.DataFrame) -> pd.DataFrame:
+    """Does a configuration scatter, or fail, more or less than the baseline?
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+
+    Returns:
+        One row per cell, on test scores: n, sd, ratio (sd over the baseline's) with its interval
+        and method, Brown-Forsythe p and p_holm over the configurations of the task and model; the
+        same as `clean_*` without failed runs; failed, finished, the failure rate with its Wilson
+        interval, Fisher's failure_p and failure_p_holm against the baseline; n_both (the smaller n
+        of the two cells) and mdr (the ratio of sds
+        that so few runs would show); and verdict: `baseline`, `no baseline`, `too few seeds`,
+        `not shown`, `less scatter` or `more scatter`. The last two need 15 seeds in both cells and
+        p_holm below 0.05 both with and without the failed runs.
+
+    Raises:
+        ValueError: If `runs` is malformed; see `frame.checked`.
+    """
+    found: list[Row] = []
+    for task, model, block in blocks(final(checked(runs))):
+        test = {label: scores(cell, "test") for label, cell in configurations(block).items()}
+        base = baseline_of(block)
+        rows = [
+            {"task": task, "model": model, "configuration": label}
+            | task_facts(block)
+            | _scatter(own)
+            | _scatter_against(own, test.get(base), label=label, base_label=base, key=(task, model))
+            for label, own in test.items()
+        ]
+        add_holm(rows, "p", "clean_p", "failure_p")
+        found += [row | {"verdict": _verdict(row)} for row in rows]
+    columns = [*CELL, "n", "sd", "ratio", "p_holm", "verdict"]
+    return pd.DataFrame(found) if found else pd.DataFrame(columns=columns)
+
+
+def _scatter(own: Scores) -> Row:
+    failed, finished = int(own.failed.sum()), own.finished
+    rate = wilson_interval(failed, finished)
+    return {
+        "n": own.all_floor.size,
+        "sd": sd(own.all_floor),
+        "clean_n": own.excluded.size,
+        "clean_sd": sd(own.excluded),
+        "failed": failed,
+        "finished": finished,
+        "failure_rate": failed / finished if finished else np.nan,
+        "failure_low": rate.low,
+        "failure_high": rate.high,
+    }
+
+
+def _scatter_against(
+    own: Scores, base: Scores | None, *, label: str, base_label: str, key: tuple[str, str]
+) -> Row:
+    if base is None or label == base_label:
+        numbers = ["ratio", "ratio_low", "ratio_high", "p", "failure_p", "n_both", "mdr"]
+        numbers += ["clean_ratio", "clean_ratio_low", "clean_ratio_high", "clean_p"]
+        reason = "no_baseline" if base is None else "is_baseline"
+        return dict.fromkeys(numbers, np.nan) | {"method": "", "reason": reason}
+    a, b = own.all_floor, base.all_floor
+    if own.failed.any() or base.failed.any():
+        ratio = sd_ratio_bootstrap(a, b, rng=stream(*key, label, "sd_ratio"))
+    else:
+        ratio = sd_ratio(a, b)
+    clean = sd_ratio(own.excluded, base.excluded)
+    failures = [(int(s.failed.sum()), s.finished) for s in (own, base)]
+    return {
+        "ratio": ratio.estimate,
+        "ratio_low": ratio.low,
+        "ratio_high": ratio.high,
+        "method": ratio.method,
+        "reason": ratio.reason,
+        "p": brown_forsythe(a, b).p,
+        "clean_ratio": clean.estimate,
+        "clean_ratio_low": clean.low,
+        "clean_ratio_high": clean.high,
+        "clean_p": brown_forsythe(own.excluded, base.excluded).p,
+        "failure_p": fisher(*failures).p,
+        "n_both": min(a.size, b.size),
+        "mdr": minimum_detectable_ratio(min(a.size, b.size)),
+    }
+
+
+def _verdict(row: Row) -> str:
+    if row["reason"] in ("is_baseline", "no_baseline"):
+        return "baseline" if row["reason"] == "is_baseline" else "no baseline"
+    if row["n_both"] < ENOUGH_FOR_SCATTER:
+        return "too few seeds"
+    ratios = np.array([row["ratio"], row["clean_ratio"]])
+    if row["p_holm"] < ALPHA and row["clean_p_holm"] < ALPHA:
+        if (ratios < 1).all():
+            return "less scatter"
+        if (ratios > 1).all():
+            return "more scatter"
+    return "not shown"

@@ -1,0 +1,1 @@
+"""Drawings, each a function of a frame."""

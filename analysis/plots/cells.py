@@ -1,0 +1,203 @@
+"""Figures: scores by seed, by epoch, and mean against scatter; for one task and model each."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.frames.runs import baseline_of, configurations, scores
+from analysis.plots.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    PALE,
+    RED,
+    figure_height,
+    label_rows,
+    lines,
+    metric_label,
+    style,
+    wrapped,
+)
+from analysis.rendering.formatting import has_width
+from analysis.statistics.summary import Scores
+
+_SEED: dict[str, Any] = {"marker": "o", "s": 16, "color": BLUE, "linewidth": 0}
+_COLLAPSED: dict[str, Any] = {"marker": "x", "s": 34, "color": RED, "linewidth": 1.6}
+_DIVERGED: dict[str, Any] = {"marker": "$†$", "s": 70, "color": RED, "linewidth": 0.4}
+
+
+def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
+    """Each seed's test score as a point over a box, one line per configuration.
+
+    Args:
+        block: Checked runs of one task and model.
+        cells: The same cells, as `tables.cells` gives them; their order is the order drawn.
+
+    Returns:
+        A figure. Box: quartiles and median of all runs; x: collapsed; dagger: diverged, at the
+        score of a constant answer.
+    """
+    scale = float(cells["scale"].iloc[0])
+    parts = configurations(block)
+    labels = list(cells["configuration"])
+    with style():
+        figure, axes = lines(labels)
+        baseline = baseline_of(cells)
+        drawn = {label: scores(parts[label], "test") for label in labels}
+        for place, label in enumerate(labels):
+            _strip(axes, place, drawn[label], scale=scale, baseline=label == baseline)
+        floor = next(iter(drawn.values())).floor
+        if np.isfinite(floor) and any(own.failed.any() for own in drawn.values()):
+            axes.axvline(floor * scale, color=GREY, linestyle=":", linewidth=1)
+            axes.annotate(
+                "constant answer",
+                (floor * scale, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, 3),
+                textcoords="offset points",
+                color=GREY,
+                fontsize=8,
+            )
+        axes.set_xlabel(f"test {metric_label(cells)}")
+        _legend(axes, drawn)
+    return figure
+
+
+def plot_mean_and_sd(cells: pd.DataFrame) -> Figure:
+    """Mean of each configuration beside its standard deviation, with 95 % intervals, on test.
+
+    Args:
+        cells: Rows of `tables.cells` that share task and model; their order is the order drawn.
+
+    Returns:
+        A figure with two panels that share their lines. A hollow mark has no interval.
+    """
+    labels = list(cells["configuration"])
+    scale = float(cells["scale"].iloc[0])
+    with style():
+        figure = Figure(figsize=(7.6, figure_height(labels)), layout="constrained")
+        panels: Any = figure.subplots(1, 2, sharey=True)
+        baseline = baseline_of(cells)
+        for axes, field in zip(panels, ("mean", "sd"), strict=True):
+            for place, row in enumerate(cells.to_dict("records")):
+                own = row["configuration"] == baseline
+                _whisker(axes, place, row, field=f"test_{field}", scale=scale, is_baseline=own)
+        label_rows(panels[0], labels)
+        panels[0].set_xlabel(f"mean test {cells['metric'].iloc[0]}")
+        panels[1].set_xlabel("sd over seeds")
+        panels[1].set_xlim(left=0)
+    return figure
+
+
+def plot_curves(curves: pd.DataFrame, cells: pd.DataFrame) -> Figure:
+    """Dev score by epoch, one panel per configuration: mean over seeds, band from worst to best.
+
+    Args:
+        curves: Rows of `load_curves` that share task and model.
+        cells: Its cells, as `tables.cells` gives them; their order is the order drawn.
+
+    Returns:
+        A figure. The baseline's mean is dashed in every panel. A dagger marks the last epoch of a
+        run that stopped before the others; from then on it is in neither mean nor band.
+
+    Raises:
+        ValueError: If there is no dev curve.
+    """
+    dev = curves[curves["name"].str.startswith("dev/")]
+    if dev.empty:
+        raise ValueError("the curves hold no dev scores.")
+    scale = float(cells["scale"].iloc[0])
+    by_epoch = dev.groupby(["configuration", "epoch"])["value"].agg(["mean", "min", "max"]) * scale
+    last = dev.loc[dev.groupby("key")["epoch"].idxmax()]
+    stopped = last[last["epoch"] < last["epoch"].max()]
+    labels = [c for c in cells["configuration"] if c in by_epoch.index.get_level_values(0)]
+    baseline = baseline_of(cells)
+    columns = min(len(labels), 4)
+    rows = -(-len(labels) // columns)
+    with style():
+        figure = Figure(figsize=(max(1.9 * columns, 3.8), 1.75 * rows + 0.5), layout="constrained")
+        grid: Any = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, label in zip(grid.flat, labels, strict=False):
+            own = by_epoch.loc[label]
+            axes.fill_between(own.index, own["min"], own["max"], color=BLUE, alpha=0.2, linewidth=0)
+            marker = "o" if len(own) == 1 else ""
+            axes.plot(own.index, own["mean"], color=BLUE, linewidth=1.6, marker=marker)
+            if baseline in labels:
+                base = by_epoch.loc[baseline]
+                axes.plot(base.index, base["mean"], color=BLACK, linewidth=1, linestyle="--")
+            ended = stopped[stopped["configuration"] == label]
+            axes.scatter(ended["epoch"], ended["value"] * scale, zorder=3, **_DIVERGED)
+            axes.set_title(wrapped(label, 28), fontsize=7.5)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        for axes in list(grid.flat)[len(labels) :]:
+            axes.set_visible(False)
+        figure.supxlabel("epoch", fontsize=9)
+        figure.supylabel(f"dev {cells['metric'].iloc[0]}", fontsize=9)
+    return figure
+
+
+def _strip(axes: Axes, place: int, own: Scores, *, scale: float, baseline: bool) -> None:
+    coded = own.all_floor * scale
+    if coded.size > 1:
+        axes.boxplot(
+            coded,
+            positions=[place],
+            orientation="horizontal",
+            widths=0.55,
+            whis=(0, 100),
+            showfliers=False,
+            patch_artist=True,
+            boxprops={"facecolor": "#F7E6C4" if baseline else PALE, "edgecolor": GREY},
+            medianprops={"color": BLACK, "linewidth": 1.4},
+            whiskerprops={"color": GREY},
+            capprops={"color": GREY},
+            manage_ticks=False,
+        )
+    # Side by side in seed order, so that equal scores do not hide each other.
+    runs = own.values.size
+    height = place + np.linspace(-0.17, 0.17, runs) * (runs > 1)
+    floored = np.where(np.isnan(own.values), own.floor, own.values) * scale
+    for mark, chosen in (
+        (_SEED, ~own.failed & ~np.isnan(own.values)),
+        (_COLLAPSED, own.collapsed),
+        (_DIVERGED, own.diverged),
+    ):
+        axes.scatter(floored[chosen], height[chosen], zorder=3, **mark)
+
+
+def _legend(axes: Axes, drawn: dict[str, Scores]) -> None:
+    axes.scatter([], [], label="one seed", **_SEED)
+    if any(own.collapsed.any() for own in drawn.values()):
+        axes.scatter([], [], label="collapsed", **_COLLAPSED)
+    if any(own.diverged.any() for own in drawn.values()):
+        axes.scatter([], [], label="diverged", **_DIVERGED)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=3, borderaxespad=0.2)
+
+
+def _whisker(
+    axes: Axes,
+    place: int,
+    row: dict[Any, Any],
+    *,
+    field: str,
+    scale: float,
+    is_baseline: bool,
+) -> None:
+    value, low, high = (row[f"{field}{end}"] * scale for end in ("", "_low", "_high"))
+    colour = ORANGE if is_baseline else BLUE
+    known = has_width(low, high)
+    if known:
+        axes.plot([low, high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
+    marker = "D" if is_baseline else "o"
+    axes.plot(
+        [value],
+        [place],
+        marker=marker,
+        markersize=5.5,
+        markeredgecolor=colour,
+        markerfacecolor=colour if known else "white",
+    )

@@ -1,0 +1,105 @@
+"""Figures of what lies inside scores: sources of scatter, and where seeds disagree."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from analysis.plots.style import BLACK, BLUE, PALE, RED, style
+
+_BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", BLUE, "#00253B"])
+NAMED = 30  # seeds whose names have room on an axis
+
+
+def plot_disagreement(distances: pd.DataFrame) -> Figure:
+    """Share of the test examples on which every two seeds differ.
+
+    Args:
+        distances: Square, as `agreement.disagreements` has it per cell.
+
+    Returns:
+        A figure. Runs that agree with each other stand together: they are ordered by their distance
+        from the others, the odd ones last.
+    """
+    values = 100 * distances.to_numpy("float64")
+    order = np.argsort(np.nan_to_num(values).sum(axis=1), kind="stable")
+    values, names = values[np.ix_(order, order)], [str(distances.index[i]) for i in order]
+    np.fill_diagonal(values, np.nan)
+    size = min(2.6 + 0.16 * len(names), 7.6)
+    with style():
+        figure = Figure(figsize=(size + 0.9, size), layout="constrained")
+        axes = figure.add_subplot()
+        known = values[~np.isnan(values)]
+        top = max(float(known.max()), 1e-9) if known.size else 1.0
+        image = axes.imshow(values, cmap=_BLUES, vmin=0, vmax=top)
+        axes.grid(visible=False)
+        if len(names) <= NAMED:
+            axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+            axes.set_yticks(range(len(names)), names, fontsize=7)
+        else:
+            axes.set_xticks([])
+            axes.set_yticks([])
+        axes.set_xlabel("seed")
+        axes.set_ylabel("seed")
+        bar = figure.colorbar(image, ax=axes, shrink=0.8)
+        bar.set_label("examples on which two seeds differ, %")
+        bar.outline.set_visible(False)
+    return figure
+
+
+def plot_flips(found: pd.DataFrame) -> Figure:
+    """On which examples seeds flip: for every test example the share of runs that are right.
+
+    Args:
+        found: Rows of `agreement.flips` of one cell, whose answers are right or wrong.
+
+    Returns:
+        A figure. Examples from those that all runs get right to those that all get wrong; the runs
+        on one of them are blue where right and red where wrong.
+    """
+    right = np.sort(found["right"].dropna().to_numpy("float64"))[::-1]
+    examples = max(right.size, 1)
+    with style():
+        figure = Figure(figsize=(7.6, 2.6), layout="constrained")
+        axes: Any = figure.add_subplot()
+        edges = np.arange(right.size + 1) / examples * 100
+        axes.stairs(right * 100, edges, fill=True, color=BLUE, alpha=0.85, label="right")
+        axes.stairs(
+            np.full(right.size, 100.0),
+            edges,
+            baseline=right * 100,
+            fill=True,
+            color=RED,
+            alpha=0.75,
+            hatch="////",
+            edgecolor=PALE,
+            label="wrong",
+        )
+        ends = [float((right == 1).sum()), float((right > 0).sum())]
+        for end in ends:
+            axes.axvline(end / examples * 100, color=BLACK, linewidth=0.8, linestyle="--")
+        parts = zip(
+            (0.0, *ends),
+            (*ends, float(right.size)),
+            ("all right", "seeds differ", "all wrong"),
+            strict=True,
+        )
+        for start, end, words in parts:
+            share = (end - start) / examples * 100
+            if share > 8:  # room for the words
+                axes.annotate(
+                    f"{words}: {share:.1f}%",
+                    ((start + end) / 2 / examples * 100, 101),
+                    ha="center",
+                    va="bottom",
+                    fontsize=8,
+                    annotation_clip=False,
+                )
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+        axes.set_xlabel(f"{right.size} test examples, sorted, %")
+        axes.set_ylabel("runs, %")
+        axes.legend(loc="lower left", frameon=True, framealpha=0.9, edgecolor="white")
+    return figure

@@ -1,0 +1,34 @@
+"""Drawings of searches."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.plots.style import BLACK, BLUE, GREEN, ORANGE, RED, metric_label, style
+
+
+def plot_best_of_k(best: pd.DataFrame, cells: pd.DataFrame) -> Figure:
+    """Dev score to expect of the best of k tried configurations, one line per technique.
+
+    Args:
+        best: Rows of `tuning.best_of_k` that share task and model, without NaN.
+        cells: The cells of that task and model, as `tables.cells` gives them.
+
+    Returns:
+        A figure. A line ends where k is half of the trials: beyond, it would rest on the few best.
+    """
+    scale = float(cells["scale"].iloc[0])
+    looks = [(c, s) for s in ("-", "--", ":") for c in (BLUE, ORANGE, RED, GREEN, BLACK)]
+    with style():
+        figure = Figure(figsize=(7.6, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        for number, (technique, part) in enumerate(best.sort_values("k").groupby("technique")):
+            colour, line = looks[number % len(looks)]
+            axes.plot(
+                part["k"], part["dev"] * scale, line, color=colour, marker=".", label=technique
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("configurations tried")
+        axes.set_ylabel(f"best dev {metric_label(cells)}")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    return figure

@@ -1,0 +1,87 @@
+"""What all drawings share: colours, fonts, labels, SVG."""
+
+import io
+import re
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.rendering.formatting import metric_text
+
+# Okabe & Ito 2008: told apart by colour-blind readers; the marks differ in shape and grey as well.
+BLUE, ORANGE, RED, GREEN, BLACK = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#000000"
+PALE, GREY = "#DCE6EE", "#767676"
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: it can be searched, and scales with the page
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
+    "legend.frameon": False,
+}
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element; a figure made anew of the same numbers gives the same bytes.
+
+    Args:
+        figure: What to draw.
+        name: Prefix of every id in it, so that several figures can stand on one page.
+    """
+    buffer = io.StringIO()
+    with style(), mpl.rc_context({"svg.hashsalt": name}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """What all figures share: fonts, colours, no frame."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def figure_height(labels: list[str]) -> float:
+    return 0.9 + 0.3 * max(len(labels), 2)  # inches
+
+
+def lines(labels: list[str]) -> tuple[Figure, Axes]:
+    """A figure with a named line per label, the first on top."""
+    figure = Figure(figsize=(7.6, figure_height(labels) + 0.35), layout="constrained")
+    axes = figure.add_subplot()
+    label_rows(axes, labels)
+    return figure, axes
+
+
+def label_rows(axes: Axes, labels: list[str]) -> None:
+    axes.set_yticks(range(len(labels)), [wrapped(label, 30) for label in labels], fontsize=8)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+
+
+def wrapped(label: str, width: int) -> str:
+    """A label on two lines at most."""
+    return "\n".join(textwrap.wrap(label, width, max_lines=2, placeholder="…"))
+
+
+def metric_label(cells: pd.DataFrame) -> str:
+    """The metric of some cells, its direction and unit."""
+    first = cells.iloc[0]
+    return metric_text(first["metric"], bool(first["higher_is_better"]), scale=first["scale"])

@@ -1,0 +1,87 @@
+"""Numbers as text."""
+
+import numpy as np
+
+from analysis.statistics.common import DECIMALS
+
+ENTERS = (  # of a failed run
+    "enters with its score, or the constant answer's if it has none; where that is not known "
+    "either, it is left out"
+)
+DAGGER = "†"
+NBSP = "\u00a0"  # keeps an interval on one line
+
+
+def score_text(value: float, scale: float, *, sign: str = "") -> str:
+    """A score, difference or sd as printed: points with one decimal, or four digits.
+
+    Args:
+        value: In the metric's own unit; NaN becomes a dash.
+        scale: 100 for scores that are shares, otherwise 1.
+        sign: `+` to show the sign of positive values too.
+    """
+    if not np.isfinite(value):
+        return "–"
+    shown = value * scale
+    digits = ".1f" if scale == 100 else ".4g"
+    if scale == 100 and 0 < abs(shown) < 0.05:
+        digits = ".1g"  # a scatter below the last decimal is not none
+    return f"{shown:{sign}{digits}}".replace("-", "−")
+
+
+def has_width(low: float, high: float) -> bool:
+    """Whether an interval is there to show: one without width would pass for certainty."""
+    return bool(np.isfinite(low) and np.isfinite(high) and round(high - low, DECIMALS) > 0)
+
+
+def interval_text(low: float, high: float, *, scale: float) -> str:
+    """An interval as printed, such as `[70.1, 72.5]`; a dash if there is none."""
+    if not has_width(low, high):
+        return "–"
+    return f"[{score_text(low, scale)},{NBSP}{score_text(high, scale)}]"
+
+
+def p_text(p: float) -> str:
+    """A p-value as printed: three decimals, `<0.001`, or a dash for NaN."""
+    if not np.isfinite(p):
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def count_text(finished: int, asked: int) -> str:
+    """How many runs there are, and of how many if some are missing."""
+    return f"{finished}" if finished == asked else f"{finished} of {asked}"
+
+
+def metric_text(metric: str, higher_is_better: bool, *, scale: float) -> str:
+    """A metric with its direction and unit."""
+    direction = "higher" if higher_is_better else "lower"
+    return f"{metric} ({direction} is better{', in points' if scale == 100 else ''})"
+
+
+def mean_sd_text(mean: float, sd: float, scale: float) -> str:
+    """A mean and its standard deviation, as `81.3 ± 0.5`; the mean alone if there is no sd."""
+    if np.isnan(mean) or np.isnan(sd):
+        return score_text(mean, scale)
+    return f"{score_text(mean, scale)}{NBSP}±{NBSP}{score_text(sd, scale)}"
+
+
+def pair_text(low: float, high: float, scale: float) -> str:
+    return f"{score_text(low, scale)},{NBSP}{score_text(high, scale)}"
+
+
+def share_text(share: float) -> str:
+    return "–" if np.isnan(share) else f"{share:.2f}"
+
+
+def rank_range_text(low: float, high: float, count: float) -> str:
+    if np.isnan(low):
+        return "–"
+    return f"{low:.0f} of {count:.0f}" if low == high else f"{low:.0f} to {high:.0f} of {count:.0f}"
+
+
+def ratio_text(ratio: float, low: float, high: float) -> str:
+    """A ratio of sds with its interval, if it has one; a dash for NaN."""
+    if np.isnan(ratio):
+        return "–"
+    return f"{ratio:.2f}" + (f" [{low:.2f},{NBSP}{high:.2f}]" if has_width(low, high) else "")

@@ -1,0 +1,1 @@
+"""The report: findings, sections and the page."""

@@ -1,0 +1,219 @@
+"""One page that answers the study's question, and the same tables as files."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from analysis.frames.runs import blocks
+from analysis.per_task.search import protocol
+from analysis.rendering.formatting import count_text, score_text
+from analysis.rendering.table import Table, to_csv, to_html, to_latex, to_markdown
+from analysis.report.caveats import caveats
+from analysis.report.findings import answer
+from analysis.report.sections import FILED, PLOTTED, SECTIONS, Drawing, ReportData, title
+
+if TYPE_CHECKING:
+    pass  # slow to load
+
+
+FOLDED = 12  # answers, or headings of plots, from which on they are folded
+TALL = 40  # rows from which on a table scrolls and can be filtered
+
+
+def write_report(
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    folder: str | Path,
+    *,
+    predictions: pd.DataFrame | None = None,
+    others: pd.DataFrame | None = None,
+) -> Path:
+    """Write report.html, the tables as Markdown, CSV and LaTeX, and the runs as plain files.
+
+    Args:
+        runs: One row per run, as `load_runs` or `read_scores` give them; may be empty.
+        curves: One row per run and epoch, as `load_curves` gives them; may be empty.
+        folder: Where to write; made if it is not there. Files of an earlier report are replaced.
+        predictions: As `load_predictions` gives them, to lie beside as predictions.parquet.
+        others: Runs of another study, or published ones, to compare with.
+
+    Returns:
+        The page, one file that needs no other. Beside it lie runs.csv and runs.parquet.
+
+    Raises:
+        ScoreFileError: If runs are malformed (see `frame.checked`), or not comparable with the others
+            (see `against.against`).
+    """
+    stored = pd.DataFrame() if predictions is None else predictions
+    material = ReportData(runs, curves, stored, others)
+    parts = [part for section in SECTIONS for part in section(material)]
+    tables = [part for part in parts if isinstance(part, Table)]
+    filed = [part for section in FILED for part in section(material) if isinstance(part, Table)]
+    folder = Path(folder)
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    for table in [*tables, *filed]:
+        for ending, render in (("md", to_markdown), ("csv", to_csv), ("tex", to_latex)):
+            path = folder / "tables" / f"{table.name}.{ending}"
+            path.write_text(render(table) + "\n", encoding="utf-8")
+    material.everything.to_csv(folder / "runs.csv", index=False)
+    _plain(material.everything).to_parquet(folder / "runs.parquet", index=False)
+    if len(stored):
+        _plain(stored).to_parquet(folder / "predictions.parquet", index=False)
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
+        files("analysis").joinpath("report.html.j2").read_text("utf-8")
+    )
+    page = folder / "report.html"
+    page.write_text(
+        template.render(
+            title=title(material.runs) or "Study without runs",
+            size=_size(material.runs),
+            protocol=protocol(material.everything),
+            answers=answer(material.best, material.scatter),
+            overview=_overview(material.best),
+            tables=[_shown(table) for table in tables],
+            plots=_by_heading([part for part in parts if isinstance(part, Drawing)]),
+            unplotted=_unplotted(material.runs),
+            caveats=caveats(material.runs),
+            provenance=[_shown(table) for table in _provenance(material.everything)],
+            folded=FOLDED,
+        ),
+        encoding="utf-8",
+    )
+    return page
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with one type per column, as Parquet wants it."""
+    frame = frame.copy()
+    for name in frame:
+        if pd.api.types.infer_dtype(frame[name]).startswith("mixed"):
+            frame[name] = frame[name].map(str, na_action="ignore")
+    return frame
+
+
+def _shown(table: Table) -> tuple[Table, Markup, bool]:
+    """A table, its HTML, and whether it is a tall one."""
+    return table, Markup(to_html(table)), len(table.body) > TALL
+
+
+def _by_heading(drawings: list[Drawing]) -> dict[str, list[tuple[Markup, str]]]:
+    """Per heading the SVG of each drawing with its caption."""
+    from analysis.plots.style import to_svg  # matplotlib is slow to load, and only pages need it
+
+    found: dict[str, list[tuple[Markup, str]]] = {}
+    for each in drawings:
+        svg = Markup(to_svg(each.figure, each.name))
+        found.setdefault(each.heading, []).append((svg, each.caption))
+    return found
+
+
+def _overview(best: pd.DataFrame) -> str:
+    """What the answers come to, in a sentence."""
+    unknown = best["recommended"] == ""
+    alone = ~unknown & (best["tied"] == "")
+    return (
+        f"Of {len(best)} tasks and models, {alone.sum()} have one configuration that is best on "
+        f"dev, {(~unknown & ~alone).sum()} several that the runs do not tell apart, and "
+        f"{unknown.sum()} none that can be recommended."
+    )
+
+
+def _size(runs: pd.DataFrame) -> str:
+    if runs.empty:
+        return "No runs yet."
+    counts = [
+        f"{n} {word}{'' if n == 1 else 's'}"
+        for n, word in (
+            (runs["task"].nunique(), "task"),
+            (runs["model"].nunique(), "model"),
+            (runs["configuration"].nunique(), "configuration"),
+        )
+    ]
+    finished = int((runs["outcome"] != "missing").sum())
+    return f"{', '.join(counts)}; {count_text(finished, len(runs))} runs finished."
+
+
+def _unplotted(runs: pd.DataFrame) -> str:
+    """Which plots are not on the page, in a sentence; empty if all are."""
+    count = sum(1 for _ in blocks(runs))
+    if count <= PLOTTED:
+        return ""
+    return (
+        f"These are the first {PLOTTED} of {count} tasks and models, by name; so many more would "
+        "make the page slow. plot_scores and the other functions of analysis.plots.cells draw any."
+    )
+
+
+def _provenance(runs: pd.DataFrame) -> Iterator[Table]:
+    """What was run, on what, and with which code."""
+    finished = runs[runs["outcome"] != "missing"]
+    tasks = [
+        {
+            "Task": task,
+            "Metric": first.metric,
+            "Constant answer on dev": score_text(first.floor, 1),
+            "Constant answer on test": score_text(first.test_floor, 1),
+            "Training rows": _count(first.train_rows),
+            "Dev rows": _count(first.dev_rows),
+            "Test rows": _count(first.test_rows),
+        }
+        for task, first in _firsts(runs, "task")
+    ]
+    yield _facts("tasks", "Tasks", "Scores in the metric's own unit.", tasks)
+    models = [
+        {
+            "Model": model,
+            "Family": _text(first.family),
+            "Parameters": _count(first.parameters),
+            "Domain": _text(first.domain),
+            "Vocabulary": _text(first.vocabulary),
+            "Objective": _text(first.objective),
+            "Whole-word masking": _text(first.whole_word_masking),
+            "Next sentence": _text(first.next_sentence),
+        }
+        for model, first in _firsts(runs, "model")
+    ]
+    yield _facts("models", "Models", "What is known of their pretraining.", models)
+    places = ["device", "host", "versions", "commit", "dirty"]
+    machines = [
+        {
+            "Device": _text(device),
+            "Host": _text(host),
+            "Versions": _text(versions),
+            "Commit": _text(commit) + (" with uncommitted changes" if dirty is True else ""),
+            "Runs": str(len(part)),
+            "Hours": f"{part['seconds'].sum() / 3600:.2f}",
+            "Peak memory, GB": _gigabytes(part["peak_memory_bytes"]),
+        }
+        for (device, host, versions, commit, dirty), part in finished.groupby(places, dropna=False)
+    ]
+    yield _facts("machines", "Machines and code", "Hours are summed over runs.", machines)
+
+
+def _firsts(runs: pd.DataFrame, column: str) -> Iterator[tuple[str, Any]]:
+    """Each value of the column with the first known fact in every other column."""
+    yield from ((str(name), row) for name, row in runs.groupby(column).first().iterrows())
+
+
+def _facts(name: str, title: str, caption: str, rows: list[dict[str, str]]) -> Table:
+    header = tuple(rows[0]) if rows else ()
+    body = tuple(tuple(row.values()) for row in rows)
+    return Table(name, title, caption, header, body, (), pd.DataFrame(rows))
+
+
+def _text(value: Any) -> str:
+    return "–" if pd.isna(value) or value == "" else str(value)
+
+
+def _count(value: Any) -> str:
+    return "–" if pd.isna(value) else f"{int(value):,}"
+
+
+def _gigabytes(peaks: pd.Series) -> str:
+    peak = peaks.max()
+    return "–" if pd.isna(peak) else f"{peak / 1e9:.2f}"

@@ -1,0 +1,267 @@
+"""A table as a paper prints it: rows by columns, a cell's summary, marks against the baseline."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.across_tasks.chosen import GROUPS, chosen
+from analysis.frames.runs import BASELINE, CELL, ScoreFileError, baseline_of, checked, final, scores
+from analysis.per_task.cells import cells
+from analysis.per_task.two_studies import versus
+from analysis.rendering.formatting import (
+    ENTERS,
+    NBSP,
+    interval_text,
+    mean_sd_text,
+    metric_text,
+    score_text,
+)
+from analysis.rendering.table import Table, to_csv, to_html, to_latex, to_markdown, to_text
+from analysis.statistics.common import ALPHA
+from analysis.statistics.multiplicity import holm
+from analysis.statistics.tie_set import tie_set
+
+Ending = Literal["latex", "markdown", "html", "csv", "text"]
+Numbers = dict[Any, Any]  # a row of `tables.cells`
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    "latex": to_latex,
+    "markdown": to_markdown,
+    "html": to_html,
+    "csv": to_csv,
+    "text": to_text,
+}
+OF_MEANS = ("mean", "mean±sd", "mean±ci")  # what marks and bold are for
+BETTER, WORSE = "⁺", "⁻"
+PLACES = ("task", "model", "technique", "configuration")
+
+
+def _with_interval(r: Numbers) -> str:
+    ends = interval_text(r["test_mean_low"], r["test_mean_high"], scale=r["scale"])
+    return f"{score_text(r['test_mean'], r['scale'])}{NBSP}{ends}"
+
+
+CELLS: dict[str, tuple[Callable[[Numbers], str], str]] = {  # what stands in a cell, and what it is
+    "mean": (lambda r: score_text(r["test_mean"], r["scale"]), "Mean of test scores over seeds."),
+    "mean±sd": (
+        lambda r: mean_sd_text(r["test_mean"], r["test_sd"], r["scale"]),
+        "Mean of test scores over seeds; ± is their standard deviation (n − 1).",
+    ),
+    "mean±ci": (
+        _with_interval,
+        "Mean of test scores over seeds with its 95% interval; none where all are equal.",
+    ),
+    "median": (lambda r: score_text(r["test_median"], r["scale"]), "Median test score over seeds."),
+    "iqm": (
+        lambda r: score_text(r["test_iqm"], r["scale"]),
+        "Mean of the middle half of the test scores over seeds.",
+    ),
+    "sd": (
+        lambda r: score_text(r["test_sd"], r["scale"]),
+        "Standard deviation (n − 1) of test scores over seeds.",
+    ),
+    "n": (lambda r: f"{r['test_n']}", "Seeds with a test score."),
+    "failed": (
+        lambda r: f"{r['diverged'] + r['collapsed']} of {r['finished']}",
+        "Runs that diverged or collapsed, of those that finished.",
+    ),
+}
+
+
+def table(
+    runs: pd.DataFrame,
+    rows: str = "technique",
+    columns: str = "task",
+    *,
+    cell: str = "mean±sd",
+    to: Ending = "text",
+) -> str:
+    """A table for a paper, ready to paste.
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+        rows: What makes a row: `task`, `model`, `technique` or `configuration`, or several of them
+            with commas between.
+        columns: What makes a column, likewise.
+        cell: What stands in a cell; see `CELLS`.
+        to: `latex` (for booktabs), `markdown`, `html`, `text`, or `csv` for the numbers behind.
+
+    Raises:
+        ScoreFileError: If `runs` is malformed, or such a table cannot be made of them.
+    """
+    if to not in FORMATS:
+        raise ScoreFileError([f"to = {to!r} is not one of {', '.join(FORMATS)}."])
+    return FORMATS[to](paper_table(runs, rows, columns, cell=cell))
+
+
+def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Table:
+    """The same as a `Table`.
+
+    Where neither rows nor columns are configurations, a technique (or a model, where the table
+    knows no techniques) enters a task with the configuration recommended on dev. In tables of means
+    a mark says which differ from the baseline: Welch's test, or a permutation test where runs
+    failed, Holm-adjusted over the shown configurations of a task and model. Bold are the best mean
+    on test and all that a Welch test does not tell from it, of one task (and model).
+
+    Args:
+        runs: One row per run, as `load_runs` gives them.
+        rows: As for `table`.
+        columns: As for `table`.
+        cell: As for `table`.
+
+    Raises:
+        ScoreFileError: As for `table`.
+    """
+    down, across = _names(rows), _names(columns)
+    places = [*down, *across]
+    mistakes = _wrong(places, cell)
+    runs = final(checked(runs))
+    unplaced = {  # what would have to share a cell
+        name: sorted(runs[name].unique()) for name in ("task", "model") if name not in places
+    }
+    mistakes += [
+        f"the table has no place for {len(found)} {name}s ({', '.join(found[:4])}"
+        f"{', …' if len(found) > 4 else ''}): put {name!r} in rows or columns, or leave runs out."
+        for name, found in unplaced.items()
+        if len(found) > 1
+    ]
+    if mistakes:
+        raise ScoreFileError(mistakes)
+    if not len(runs):
+        return Table("paper", "Table", "There are no runs yet.", (*down,), (), (), runs)
+    compared = "technique" in places or "configuration" in places
+    shown = chosen(runs, ["model", *(name for name in GROUPS[1:] if name in places)])
+    found = cells(shown)
+    marks = _marks(shown, compared=compared) if cell in OF_MEANS else {}
+    bold = _best(shown, compared=compared) if cell in OF_MEANS else set()
+    texts: dict[tuple[str, ...], dict[tuple[str, ...], tuple[str, bool]]] = {}
+    heads: dict[tuple[str, ...], None] = {}
+    for row in found.sort_values([*across, *down]).to_dict("records"):
+        label = tuple(row[name] for name in CELL)
+        line, head = (tuple(str(row[name]) for name in names) for names in (down, across))
+        heads[head] = None
+        text = CELLS[cell][0](row) + marks.get(label, "")
+        texts.setdefault(line, {})[head] = (text, label in bold)
+    lines = sorted(texts, key=lambda line: (BASELINE not in line, line))
+    entries = [[texts[line].get(head, ("–", False)) for head in heads] for line in lines]
+    return Table(
+        name="paper",
+        title=f"{', '.join(down).capitalize()} by {', '.join(across)}",
+        caption=" ".join(
+            _notes(found, cell, places, marks=marks, bold=bold, whole=len(shown) == len(runs))
+        ),
+        header=(*(name.capitalize() for name in down), *(", ".join(head) for head in heads)),
+        body=tuple(
+            (*line, *(text for text, _ in each)) for line, each in zip(lines, entries, strict=True)
+        ),
+        details=(),
+        frame=found,
+        bold=frozenset(
+            (i, len(down) + j)
+            for i, each in enumerate(entries)
+            for j, (_, best) in enumerate(each)
+            if best
+        ),
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _wrong(places: list[str], cell: str) -> list[str]:
+    mistakes = [f"{name!r} is not one of {', '.join(PLACES)}." for name in places]
+    mistakes = [each for each, name in zip(mistakes, places, strict=True) if name not in PLACES]
+    if len(set(places)) < len(places):
+        mistakes.append("rows and columns name the same thing twice.")
+    if cell not in CELLS:
+        mistakes.append(f"cell = {cell!r} is not one of {', '.join(CELLS)}.")
+    return mistakes
+
+
+def _groups(runs: pd.DataFrame, *, compared: bool) -> list[pd.DataFrame]:
+    """The runs that are compared with each other: techniques of one model, else models."""
+    return [group for _, group in runs.groupby(["task", "model"] if compared else ["task"])]
+
+
+def _marks(runs: pd.DataFrame, *, compared: bool) -> dict[tuple[str, ...], str]:
+    """Which cells differ from the baseline."""
+    marks: dict[tuple[str, ...], str] = {}
+    for group in _groups(runs, compared=True) if compared else []:
+        test = _by_cell(group)
+        base = next((key for key in test if key[2] == baseline_of(group)), None)
+        others = [key for key in test if key != base]
+        if base is None or not others:
+            continue
+        sign = 1.0 if group["higher_is_better"].iloc[0] else -1.0
+        gaps = [versus(test[key], test[base], key=key) for key in others]
+        adjusted = holm(np.array([gap["p"] for gap in gaps]))
+        for key, gap, p in zip(others, gaps, adjusted, strict=True):
+            if p < ALPHA:
+                marks[key] = BETTER if sign * gap["difference"] > 0 else WORSE
+    return marks
+
+
+def _best(runs: pd.DataFrame, *, compared: bool) -> set[tuple[str, ...]]:
+    """The cells with the best test mean, and those that cannot be told from it."""
+    found: set[tuple[str, ...]] = set()
+    for group in _groups(runs, compared=compared):
+        sign = 1.0 if group["higher_is_better"].iloc[0] else -1.0
+        coded = {"\x1f".join(key): sign * own.all_floor for key, own in _by_cell(group).items()}
+        ties = tie_set(
+            coded, failures=dict.fromkeys(coded, 0), seconds=dict.fromkeys(coded, np.nan)
+        )
+        if len(coded) > 1:
+            found |= {tuple(name.split("\x1f")) for name in ties.members}
+    return found
+
+
+def _by_cell(runs: pd.DataFrame) -> dict[tuple[str, ...], Any]:
+    return {tuple(map(str, key)): scores(cell, "test") for key, cell in runs.groupby(CELL)}
+
+
+def _notes(
+    found: pd.DataFrame,
+    cell: str,
+    places: list[str],
+    *,
+    marks: Mapping[tuple[str, ...], str],
+    bold: set[tuple[str, ...]],
+    whole: bool,
+) -> list[str]:
+    """What a reader must know: what ± is over, n, direction, what is missing or failed."""
+    metrics = {
+        metric_text(row["metric"], row["higher_is_better"], scale=row["scale"]): None
+        for row in found.to_dict("records")
+    }
+    low, high = int(found["test_n"].min()), int(found["test_n"].max())
+    notes = [
+        CELLS[cell][1],
+        f"n = {low}{f' to {high}' if high > low else ''} seeds.",
+        f"Metric{'s' if len(metrics) > 1 else ''}: {'; '.join(metrics)}.",
+    ]
+    shared = [name for name in ("task", "model") if name not in places]
+    notes += [f"{name.capitalize()}: {found[name].iloc[0]}." for name in shared]
+    several = found.groupby(["task", "model"])["configuration"].nunique().max() > 1
+    if not whole:
+        what = "technique's configuration" if "technique" in places else "model's strategy"
+        notes.append(f"A {what} is what dev recommends, task by task.")
+    gone, failed = int(found["missing"].sum()), int((found["diverged"] + found["collapsed"]).sum())
+    if gone:
+        notes.append(f"{gone} {'run is' if gone == 1 else 'runs are'} missing and left out.")
+    if failed:
+        notes.append(
+            f"{failed} {'run' if failed == 1 else 'runs'} failed; one that fails {ENTERS}."
+        )
+    if cell in OF_MEANS and several:
+        notes.append(
+            f"{BETTER} better, {WORSE} worse than {BASELINE} (5%, Welch's test, or a permutation "
+            "test where runs failed; Holm-adjusted within a task and model)."
+            if marks
+            else f"Nothing is shown to differ from {BASELINE} (5%, Holm-adjusted)."
+        )
+    if bold:
+        notes.append("Bold: the best mean, and all that a Welch test does not tell from it (5%).")
+    return notes

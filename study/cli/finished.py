@@ -1,0 +1,65 @@
+"""What the store has of a study by now, for several commands."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from study.cli.messages import complain
+from study.core.paths import OUTBOX, Home, without_password
+from study.planning.study import Study
+
+
+def seen(done: Any) -> dict[str, tuple[str, float]]:
+    """Cell key and seconds of every finished run, by its key."""
+    return dict(zip(done["key"], zip(done["cell"], done["seconds"], strict=True), strict=True))
+
+
+def scores(done: Any) -> dict[str, float]:
+    """Dev score of every finished run, by its key; the constant answer's where it diverged."""
+    return dict(zip(done["key"], done["dev"].fillna(done["floor"]), strict=True))
+
+
+def finished(study: Study, home: Home) -> Any:
+    """Every run with a result, in the store or on its way there, as `load_finished` gives them.
+
+    A run counts by its key alone, as when a study is run: the file may have changed since.
+
+    Raises:
+        StoreUnreachableError: If the store is a server that does not answer.
+    """
+    from analysis.frames.columns import FINISHED
+    from analysis.frames.load import load_finished
+    from analysis.frames.store import StoreUnreachableError
+    from study.tracking.outbox import waiting
+
+    try:
+        done = load_finished(study.name, home.uri)
+    except StoreUnreachableError:
+        raise
+    except LookupError:  # no store yet, or not this study
+        done = pd.DataFrame(columns=FINISHED)
+    known = set(done["key"])
+    rows = [
+        {
+            "key": entry.key,
+            "cell": entry.cell,
+            "stage": entry.tags.get("stage", "final"),
+            **dict.fromkeys(("dev", "dev_floor", "seconds"), math.nan),
+            **{name: value for name, value, epoch in entry.metrics if epoch == 0},
+        }
+        for entry in waiting(home.study(study.name) / OUTBOX)
+        if entry.key not in known
+    ]
+    if not rows:
+        return done
+    new = pd.DataFrame(rows).rename(columns={"dev_floor": "floor"})[FINISHED]
+    return pd.concat([done, new], ignore_index=True) if len(done) else new
+
+
+def trouble(uri: str, error: Exception) -> int:
+    """Say what is wrong with a store; gives the exit code."""
+    from study.tracking.store import in_brief
+
+    complain(f"MLflow at {without_password(uri)}: {in_brief(error)}")
+    return 1

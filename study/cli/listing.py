@@ -1,0 +1,77 @@
+"""What there is to make a study of."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from study.core.paths import default_home
+from study.tasks import Task
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """List the techniques, tasks, models, search spaces, or the studies in the store."""
+    rows = _listed(arguments.what)
+    if arguments.json:
+        print(json.dumps(rows))
+        return 0
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['purpose']}")
+        if row.get("source"):
+            print(f"{'':<{width}}  Source: {row['source']}")
+    return 0
+
+
+def _listed(what: str) -> list[dict[str, str]]:
+    if what == "techniques":
+        from study.techniques import TECHNIQUES
+
+        return [_described(name, kind.__doc__ or "") for name, kind in TECHNIQUES.items()]
+    if what == "tasks":
+        from study.tasks import TASKS
+
+        return [
+            {
+                "name": name,
+                "purpose": ", ".join(filter(None, (t.kind, t.metric, t.task_type, _place(t)))),
+                "source": t.source.partition(" Not bundled")[0],
+            }
+            for name, t in TASKS.items()
+        ]
+    if what == "models":
+        from study.models.catalogue import MODELS, about
+
+        return [about(model) for model in MODELS.values()]
+    if what == "spaces":
+        from search_spaces import SPACES
+
+        return [
+            {"name": name, "purpose": _ranges({**space.technique, **space.recipe})}
+            for name, space in SPACES.items()
+        ]
+    from analysis.frames.load import studies
+
+    return [{"name": name, "purpose": ""} for name in studies(default_home().uri)]
+
+
+def _place(task: Task) -> str:
+    return "bundled" if task.train.startswith("bundled:") else "rows of your own (docs/tasks.md)"
+
+
+def _ranges(distributions: Mapping[str, Any]) -> str:
+    parts = []
+    for name, distribution in distributions.items():
+        choices = getattr(distribution, "choices", None)
+        if choices is None:
+            scale = ", log" if distribution.log else ""
+            parts.append(f"{name} {distribution.low:g} to {distribution.high:g}{scale}")
+        else:
+            parts.append(f"{name} in {', '.join(map(str, choices))}")
+    return "; ".join(parts)
+
+
+def _described(name: str, text: str) -> dict[str, str]:
+    brief, _, rest = text.partition("\n")
+    source = rest.partition("Source:")[2].partition("Differs:")[0]
+    return {"name": name, "purpose": brief, "source": " ".join(source.split())}

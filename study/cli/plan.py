@@ -1,0 +1,175 @@
+"""What a study will take, before it is run."""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from study.cli import finished
+from study.cli.messages import complain, program
+from study.cli.progress import duration
+from study.core.paths import default_home
+from study.core.spec import Mistake, SpecError
+from study.planning.runs import Cell
+from study.planning.study import Study
+from study.planning.study_file import load_study, sound
+
+if TYPE_CHECKING:
+    from study.planning.stages import Stages
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Say what a study will take: runs, hours, memory, and the seeds that an effect needs."""
+    from analysis.statistics.common import stream
+    from analysis.statistics.power import (
+        seeds_for_difference,
+        seeds_for_ratio,
+        seeds_for_robust_ratio,
+    )
+    from study.planning.estimate import at_once, expect, total_seconds
+    from study.planning.preflight import problems
+    from study.planning.stages import Stages
+
+    study = sound(load_study(Path(arguments.file)))
+    if mistakes := problems(study):
+        return _plan_elsewhere(study, mistakes, arguments)
+    done = finished.finished(study, default_home())
+    stages = Stages(study, finished.scores(done))
+    runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()
+    seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
+    expected = expect(cells, seen, gpus=study.gpus)
+    # Those that are named may be a cluster's.
+    workers = min(arguments.workers or at_once(runs, study.gpus, None), len(runs))
+    known = total_seconds(runs, expected)
+    total = known + stages.seconds_to_come(expected)
+    spent = [(run.cell, expected[run.cell.key].seconds * total / known) for run in runs]
+    cost = _Cost(study, spent, arguments.hourly)
+    scattered = done.groupby(["cell", "stage"])["dev"].std().max()
+    sd = arguments.sd or (None if pd.isna(scattered) else float(scattered))
+    seeds = ratio = None
+    try:
+        if arguments.detect is not None:
+            if sd is None:
+                raise LookupError("--detect needs --sd: this study has no cell with two runs yet")
+            seeds = seeds_for_difference(arguments.detect, sd)
+        if arguments.ratio is not None:
+            ratio = seeds_for_robust_ratio(arguments.ratio, rng=stream("plan"))
+    except ValueError as error:  # an effect of nothing, or next to it
+        complain(error)
+        return 2
+    if arguments.json:
+        each_cell = {cell.name: vars(expected[cell.key]) for cell in cells}
+        answer = {"runs": len(runs) + later, "seconds": total, "cells": each_cell, "seeds": seeds}
+        answer["seeds_for_ratio"] = ratio
+        answer["price"] = cost.price
+        print(json.dumps(answer | ({"stages": stages.sizes()} if study.tune else {})))
+        return 0
+    _tell_sizes(study, stages)
+    for cell in cells:
+        each = expected[cell.key]
+        took, size = duration(each.seconds), f"{each.memory / 1e9:.1f} GB"
+        print(f"  {cell.name:<50} {took:>8} a run, {size} ({each.basis})")
+    print(f"\n{duration(total)} on one worker, {duration(total / workers)} on {workers}")
+    cost.tell()
+    if seeds is not None:
+        print(
+            f"{seeds} seeds per cell to see a difference of {arguments.detect:g} at sd {sd:.3g} "
+            "(two-sided 5 %, power 80 %)"
+        )
+    if ratio is not None:
+        print(
+            f"{ratio} seeds per cell to see one sd {arguments.ratio:g} times another (Brown-"
+            f"Forsythe, 5 %, power 80 %); {seeds_for_ratio(arguments.ratio)} by an F test, which "
+            "failed runs mislead"
+        )
+    print(f"\nnext: {program()} run {arguments.file}")
+    return 0
+
+
+def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.Namespace) -> int:
+    """A plan where data or checkpoints are not at hand, from published sizes; exit code 1."""
+    from study.planning.estimate import rough
+
+    cells = study.cells()
+    expected = [rough(cell, gpus=study.gpus) for cell in cells]
+    runs = len(study.runs())
+    spent = [
+        (cell, each.seconds * len(study.each_seed(cell.task)))
+        for cell, each in zip(cells, expected, strict=True)
+    ]
+    seconds = sum(taken for _, taken in spent)
+    cost = _Cost(study, spent, arguments.hourly)
+    if arguments.json:
+        told = list(map(str, mistakes))
+        answer = {"runs": runs, "seconds": seconds, "price": cost.price, "mistakes": told}
+        print(json.dumps(answer))
+        return 1
+    _tell_counts(study)
+    places = Counter[tuple[str, str]]()
+    for cell, taken in spent:
+        places[cell.task.name, cell.model.name] += round(taken)
+    for (task, model), taken in places.items():
+        print(f"  {task + '/' + model:<45} {duration(taken):>8} for all its runs (rough)")
+    print(f"\n{runs} runs, about {cost.hours:,.0f} {cost.unit} hours from published sizes")
+    cost.tell()
+    complain(SpecError("what the study needs here", mistakes))
+    return 1
+
+
+class _Cost:
+    """What a study costs, without the time in which the cluster is idle.
+
+    Attributes:
+        hours: Of GPUs, or of cores where runs are on CPUs.
+        unit: Which of the two.
+        price: None where no hourly price is known.
+    """
+
+    def __init__(self, study: Study, spent: list[tuple[Cell, float]], hourly: float | None) -> None:
+        """Add up what runs hold.
+
+        Args:
+            study: Gives the share of a GPU per run, and the price where none is given.
+            spent: Cells, and the seconds of runs in them.
+            hourly: Price of a GPU, or of a core where runs are on CPUs.
+        """
+        held = [
+            seconds * (study.gpus or cell.technique.recipe(cell.recipe).threads)
+            for cell, seconds in spent
+        ]
+        self.hours, self.unit = sum(held) / 3600, "GPU" if study.gpus else "core"
+        self._hourly = hourly or (study.budget.hourly if study.budget else None)
+        self.price = None if self._hourly is None else self.hours * self._hourly
+
+    def tell(self) -> None:
+        """Say it, where there is a price."""
+        if self.price is not None:
+            hours = f"{self.hours:,.1f} {self.unit} hours x {self._hourly:g}"
+            print(f"{hours} = {self.price:,.2f}, idle time not counted")
+
+
+def _tell_counts(study: Study) -> None:
+    counts = Counter(len(study.each_seed(cell.task)) for cell in study.cells())
+    crossed = " + ".join(f"{cells} cells x {seeds} seeds" for seeds, cells in counts.items())
+    print(f"{len(study.runs())} runs: {crossed}\n")
+
+
+def _tell_sizes(study: Study, stages: "Stages") -> None:
+    """How many runs there are; with searches, at most, since choices can coincide."""
+    tune, searched = study.tune, [task for task, _ in study.places() for _ in study.searches]
+    if tune is None:
+        _tell_counts(study)
+        return
+    tasks = [cell.task for cell in study.cells()] + searched
+    counts = Counter(len(study.each_seed(task)) for task in tasks)
+    crossed = " + ".join(f"{cells} cells x {seeds} seeds" for seeds, cells in counts.items())
+    sizes = stages.sizes()
+    print(f"{sum(sizes.values())} runs at most:")
+    print(
+        f"  tune   {sizes['tune']} runs: {len(searched)} searches x {tune.trials} configurations "
+        f"x {len(tune.seeds)} seeds ({tune.sampler})"
+    )
+    print(f"  final  {sizes['final']} runs: {crossed}\n")

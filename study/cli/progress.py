@@ -1,0 +1,95 @@
+"""What a person sees while a study runs: one live line, or one plain line a minute."""
+
+import math
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from study.execution.queue import Progress
+from study.tracking.summary import summary
+
+if TYPE_CHECKING:
+    from study.tracking.writer import TrackingWriter
+
+
+PLAIN_SECONDS = 60.0
+LIVE_SECONDS = 0.5
+
+
+@contextmanager
+def shown(progress: Progress, tracking: "TrackingWriter") -> Iterator[None]:
+    """Show progress on standard error until the block ends."""
+    over = threading.Event()
+    terminal = sys.stderr.isatty()
+    console = Console(stderr=True)
+
+    def watch_live() -> None:
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+            while not over.wait(LIVE_SECONDS):
+                live.update(Text(line(progress, tracking)))
+
+    def watch_plain() -> None:
+        while not over.wait(PLAIN_SECONDS):
+            console.print(line(progress, tracking), highlight=False, markup=False, soft_wrap=True)
+
+    thread = threading.Thread(target=watch_live if terminal else watch_plain, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def line(progress: Progress, tracking: "TrackingWriter") -> str:
+    """Progress in one line: counts, time left, and the best cell so far."""
+    parts = [f"{progress.finished}/{progress.total} runs"]
+    if progress.workers:
+        left = max(0, progress.missing - len(progress.problems))
+        parts.append(f"{min(progress.workers, left)} running")
+    if progress.problems:
+        parts.append(f"{len(progress.problems)} missing")
+    if progress.retried:
+        parts.append(retried(progress))
+    seconds = progress.seconds_left()
+    parts.append(f"{duration(seconds)} left" if seconds is not None else "starting workers")
+    if waits := progress.trouble or progress.lacks:
+        parts.append(f"waiting: {waits}")
+    if tracking.trouble:
+        parts.append(f"MLflow: {tracking.trouble}")
+    if best := _best(tracking):
+        parts.append(best)
+    return " · ".join(parts)
+
+
+def retried(progress: Progress) -> str:
+    """How often runs were started again, and why: `3 retried (2 machine, 1 memory)`."""
+    causes = ", ".join(f"{count} {cause}" for cause, count in progress.retried.items())
+    return f"{progress.retried.total()} retried ({causes})"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _best(tracking: "TrackingWriter") -> str | None:
+    best: tuple[float, str] | None = None
+    cells = tracking.cells_so_far()
+    if len({name.split("/")[0] for name, _, _ in cells}) > 1:
+        return None  # scores of different tasks do not compare
+    for name, higher, records in cells:
+        values = summary(records, len(records))
+        mean, half = values["dev_mean"], values["dev_high"] - values["dev_mean"]
+        if math.isfinite(half) and (best is None or (mean if higher else -mean) > best[0]):
+            text = f"best on dev {name} {mean:.3f} ± {half:.3f} (95 %, n={int(values['n'])})"
+            best = (mean if higher else -mean, text)
+    return best[1] if best else None

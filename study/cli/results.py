@@ -1,0 +1,158 @@
+"""What came out, in the terminal, as a page and in the browser."""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from study.cli.messages import complain, near, program
+from study.core.paths import Home, default_home, without_password
+from study.planning.study_file import study_named
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write report.html and the tables of a study as Markdown, CSV and LaTeX.
+
+    In place of a study, or after --against, there may be a CSV of scores from elsewhere.
+    """
+    from analysis import cli
+    from analysis.frames.imported import holds_scores
+    from analysis.frames.runs import ScoreFileError
+
+    home = default_home()
+    name = study_named(arguments.study, home)
+    stored = not holds_scores(name)
+    folder = home.study(name) / "report" if stored else cli.default_folder(name)
+    try:
+        path = cli.report(name, arguments, folder=folder)
+    except ScoreFileError as error:
+        complain(error)
+        return 2
+    print(f"report: {near(path)}")
+    print(f"tables: {near(path.parent / 'tables')}")
+    if stored:
+        print(f"browse: {program()} ui {name}")
+    return 0
+
+
+def table(arguments: argparse.Namespace) -> int:
+    """Print a table for a paper, in LaTeX, Markdown, HTML, CSV or plain text."""
+    from analysis import cli
+    from analysis.frames.runs import ScoreFileError
+
+    try:
+        name = study_named(arguments.study, default_home())
+        print(cli.table(name, arguments))
+    except ScoreFileError as error:
+        complain(error)
+        return 2
+    return 0
+
+
+def recommend(arguments: argparse.Namespace) -> int:
+    """Say which strategy to use, how sure that is, and the lines to paste.
+
+    Chosen on dev among the configurations that keep within the limits on memory and time. Exit
+    code 1 if none does, none has a score, or all runs failed.
+    """
+    from analysis import by_group, load_runs
+    from analysis.across_tasks.groups import sentences
+    from analysis.per_task.recommend import advice
+    from analysis.per_task.recommend import recommend as recommended
+
+    home = default_home()
+    runs = load_runs(study_named(arguments.study, home), home.uri)
+    found = recommended(
+        runs,
+        max_memory=arguments.max_memory,
+        max_seconds=arguments.max_seconds,
+        prefer=arguments.prefer,
+    )
+    found["paste"] = [_to_paste(key, home) for key in found["key"]]
+    if arguments.json:
+        print(found.to_json(orient="records"))
+    else:
+        rows: list[Any] = list(found.itertuples())
+        for row, said in zip(rows, advice(found), strict=True):
+            print(said)
+            if row.unfitting:
+                print(f"  over the limit: {row.unfitting.replace('; ', ', ')}")
+            print("".join(f"  {line}\n" for line in row.paste.splitlines()))
+        if len(found) > 1:
+            print("\n".join(sentences(by_group(runs))))
+    return 0 if (found["recommended"] != "").any() else 1
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show one run: what it was, its scores, where its artifacts are."""
+    from analysis.frames.load import find_run
+
+    found = find_run(arguments.key, default_home().uri)
+    if arguments.json:
+        print(json.dumps(found))
+        return 0
+    for name, value in found.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        print(f"{name:<20} {text}")
+    print(f"\nnext: {program()} export {found['key']} --out FOLDER    the trained model")
+    return 0
+
+
+def ui(arguments: argparse.Namespace) -> int:
+    """Open the MLflow UI on the store, at a study's cells; on this machine only."""
+    from analysis.frames.load import experiment_id
+    from study.tracking.store import address, sqlite_file
+
+    home = default_home()
+    page = f"http://127.0.0.1:{arguments.port}/"
+    if home.uri.startswith("http"):
+        print(f"the store has a server: {without_password(home.uri)}")
+        return 0
+    name = study_named(arguments.study, home)
+    experiment = experiment_id(name, home.uri)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server itself
+        try:
+            probe.bind(("127.0.0.1", arguments.port))
+        except OSError as error:
+            complain(f"port {arguments.port}: {error.strerror}; --port takes another")
+            return 1
+    print(f"cells: {page}#/experiments/{experiment}/runs?viewStateShareKey=cells")
+    print("end it with Ctrl-C", flush=True)
+    server = [sys.executable, "-m", "mlflow", "server", "--port", str(arguments.port)]
+    server += ["--default-artifact-root", home.artifacts.as_uri(), "--host", "127.0.0.1"]
+    server += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    file = sqlite_file(home.uri)
+    settings = {
+        # Everybody on this machine sees a command's words, and an address may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": address(file, "rw") if file else home.uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that no study needs
+    }
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    process = subprocess.Popen(server, env={**os.environ, **settings}, start_new_session=True)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGTERM)  # MLflow has processes of its own
+        process.wait()
+        return 0
+
+
+def _to_paste(key: str, home: Home) -> str:
+    """The lines of a study file that state what a run trained with; empty for no key."""
+    from analysis.frames.load import find_run
+    from study.planning.runs import own_code, run_from
+
+    if not key:
+        return ""
+    spec = find_run(key, home.uri)["spec"]
+    if own := own_code(spec):
+        return f"# uses {', '.join(own)}: copy it from the study file"
+    cell = run_from(spec).cell
+    fields = ", ".join(f"{field}={value!r}" for field, value in cell.recipe.canonical().items())
+    parts = " + ".join(map(repr, getattr(cell.technique, "parts", [cell.technique])))
+    return f"recipe=Recipe({fields}),\ntechniques=[{parts}],"

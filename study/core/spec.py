@@ -1,0 +1,207 @@
+"""The base of every value a study file states: frozen, checked, and with a canonical form.
+
+A study file is plain Python, so its first bad value would hide the others. Therefore a `Spec` with
+mistakes is not raised but becomes an `Invalid`, which the enclosing spec collects; reading any
+attribute of it raises `SpecError` with everything that is wrong.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Never, Self, cast
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic._internal._model_construction import ModelMetaclass
+from pydantic_core import ErrorDetails
+
+
+class Mistake(NamedTuple):
+    """One thing that is wrong.
+
+    Attributes:
+        path: Where, as the user would write it, such as `techniques[1].rate`.
+        text: The rest of the sentence: the value, the rule, a suggestion.
+    """
+
+    path: str
+    text: str
+
+    def below(self, parent: str) -> "Mistake":
+        """The same mistake, seen from the spec that holds this one."""
+        joined = parent + (self.path if self.path.startswith("[") else f".{self.path}")
+        return Mistake(joined.rstrip("."), self.text)
+
+    def __str__(self) -> str:
+        separator = " " if self.text.startswith(("repeats ", "is ", "has ")) else ": "
+        return f"{self.path}{separator}{self.text}" if self.path else self.text
+
+
+class SpecError(ValueError):
+    """A spec with mistakes, all of them.
+
+    Attributes:
+        subject: What is wrong, such as `study 'quickstart'`.
+        mistakes: Every mistake, in the order of the fields.
+    """
+
+    def __init__(self, subject: str, mistakes: Iterable[Mistake]) -> None:
+        self.subject = subject
+        self.mistakes = list(mistakes)
+        count = len(self.mistakes)
+        head = f"{count} mistake{'s' if count > 1 else ''} in {subject}:"
+        super().__init__("\n  ".join([head, *map(str, self.mistakes)]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.subject, self.mistakes)
+
+
+class Invalid:
+    """What a spec with mistakes becomes until somebody needs its value."""
+
+    error: SpecError
+
+    def __init__(self, error: SpecError) -> None:
+        self.__dict__["error"] = error
+
+    def __getattr__(self, name: str) -> Never:
+        if name.startswith("__"):  # copying and inspecting must not fail
+            raise AttributeError(name)
+        raise self.error
+
+    def __add__(self, other: object) -> "Invalid":
+        more: list[Mistake] = other.error.mistakes if isinstance(other, Invalid) else []
+        return Invalid(SpecError(self.error.subject, [*self.error.mistakes, *more]))
+
+    __radd__ = __add__
+
+    def __repr__(self) -> str:
+        return f"<invalid: {self.error}>"
+
+
+class _Deferring(ModelMetaclass):  # pydantic has no public name for it
+    """Turns a failed construction into an `Invalid`."""
+
+    def __call__(cls, *args: Any, **fields: Any) -> Any:
+        mistakes = []
+        try:
+            made = super().__call__(*args, **fields)
+        except ValidationError as error:
+            mistakes = _mistakes(cast("type[Spec]", cls), error)
+        mistakes += cast("type[Spec]", cls).rules(fields)
+        if not mistakes:
+            return made
+        name = fields.get("name")
+        kind = cls.__name__.lower()
+        return Invalid(SpecError(f"{kind} {name!r}" if isinstance(name, str) else kind, mistakes))
+
+
+class Spec(BaseModel, metaclass=_Deferring):
+    """A frozen value with checked fields; unknown fields are mistakes."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        arbitrary_types_allowed=True,
+    )
+
+    @classmethod
+    def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
+        """What is wrong between fields; asked even where single fields are wrong.
+
+        Args:
+            fields: As the user gave them, unchecked.
+        """
+        return []
+
+    def replace(self, **fields: Any) -> Self:
+        """A copy with some fields changed, checked like a new one."""
+        unchanged = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**unchanged, **fields})
+
+    def canonical(self) -> dict[str, Any]:
+        """Plain data without the fields at their default, so that a new field keeps old keys."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def digest(payload: object) -> str:
+    """The first 12 hex digits of the SHA-256 of the payload's canonical JSON."""
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence that names the nearest known word, or the known words where none is near."""
+    names = sorted(known)
+    lowered = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(word.lower(), lowered, n=1)
+    if near:
+        return f"Did you mean {lowered[near[0]]!r}?"
+    return f"Known: {', '.join(names)}." if 0 < len(names) <= 30 else ""
+
+
+def _mistakes(cls: type[BaseModel], error: ValidationError) -> list[Mistake]:
+    found: dict[Mistake, None] = {}  # ordered, without repeats
+    for detail in error.errors():
+        path = _path(detail["loc"])
+        if isinstance(detail["input"], Invalid):
+            found |= dict.fromkeys(m.below(path) for m in detail["input"].error.mistakes)
+        elif isinstance(inner := detail.get("ctx", {}).get("error"), SpecError):
+            found |= dict.fromkeys(m.below(path) if path else m for m in inner.mistakes)
+        else:
+            found[Mistake(path, _explain(cls, detail))] = None
+    meant = {m.text for m in found if m.text.startswith("no such field")}
+    return [  # a misspelt field is one mistake, not two
+        mistake
+        for mistake in found
+        if mistake.text != "is missing." or not any(f"{mistake.path!r}?" in text for text in meant)
+    ]
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif "[" not in part:  # pydantic also names validators and union branches here
+            text += f".{part}" if text else part
+    return text
+
+
+def _explain(cls: type[BaseModel], detail: ErrorDetails) -> str:
+    value, kind, name = detail["input"], detail["type"], detail["loc"][0] if detail["loc"] else ""
+    field = cls.model_fields.get(str(name))
+    if kind == "extra_forbidden":
+        return f"no such field. {did_you_mean(str(name), cls.model_fields)}".strip()
+    if kind == "missing":
+        return "is missing."
+    if kind == "string_pattern_mismatch":
+        return f"{value!r} has characters that cannot be in a {name}; use letters, digits, . _ -"
+    if kind == "value_error":
+        return str(detail["ctx"]["error"])
+    if kind == "literal_error":
+        rule = f"{value!r} is not one of {detail['ctx']['expected']}."
+        options = detail["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        return f"{rule} {did_you_mean(value, options)}" if isinstance(value, str) else rule
+    if field and kind.startswith(("greater_than", "less_than")):
+        return f"{value!r} is not in {_interval(field.metadata)}."
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    return f"{value!r} is wrong: {message}."
+
+
+def _interval(metadata: list[Any]) -> str:
+    low, high = "(-inf", "inf)"
+    for rule in metadata:
+        match rule:
+            case annotated_types.Gt(gt):
+                low = f"({gt:g}"
+            case annotated_types.Ge(ge):
+                low = f"[{ge:g}"
+            case annotated_types.Lt(lt):
+                high = f"{lt:g})"
+            case annotated_types.Le(le):
+                high = f"{le:g}]"
+    return f"{low}, {high}"

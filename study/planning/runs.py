@@ -1,0 +1,147 @@
+"""Cells and runs, and their keys."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+from typing import Any
+
+from study.core.recipe import Recipe
+from study.core.seeding import Seed
+from study.core.spec import digest
+from study.models.catalogue import MODELS
+from study.models.model import Model
+from study.tasks import Task, metrics
+from study.tasks.kinds import Kind
+from study.techniques import TECHNIQUES, Technique
+from study.techniques.base import technique_from
+from study.training.fit import Setting
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Task x model x configuration; what statistics are computed on.
+
+    Attributes:
+        task: The data and its metric.
+        model: The checkpoint.
+        technique: What is done.
+        recipe: The configuration's recipe, before the technique's `recipe` hook.
+        label: The configuration as people read it, such as `LayerwiseDecay(0.7)`.
+    """
+
+    task: Task
+    model: Model
+    technique: Technique
+    recipe: Recipe
+    label: str
+
+    @property
+    def name(self) -> str:
+        """As people read it: `terms/minilm/LayerwiseDecay(0.7)`."""
+        return f"{self.task.name}/{self.model.name}/{self.label}"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything but the seed that decides a result."""
+        return {
+            "task": self.task.identity(),
+            "model": self.model.identity(),
+            "recipe": self.recipe.canonical(),
+            "technique": self.technique.canonical(),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """12 hex digits that name the cell."""
+        return digest(self.identity)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell at one seed: the unit of work, of MLflow, and of resumption."""
+
+    cell: Cell
+    seed: Seed
+
+    @property
+    def name(self) -> str:
+        """As people read it: `terms/minilm/LayerwiseDecay(0.7)/s3`."""
+        return f"{self.cell.name}/{self.seed.label}"
+
+    @cached_property
+    def key(self) -> str:
+        """12 hex digits of everything that decides the result."""
+        return digest({**self.cell.identity, "seed": list(self.seed)})
+
+    @property
+    def data_key(self) -> str:
+        """Runs with the same one share tokenised data."""
+        return f"{self.cell.task.name}/{self.cell.model.name}/{self.recipe.max_length}"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as it trains, after the technique's `recipe` hook."""
+        return self.cell.technique.recipe(self.cell.recipe)
+
+    def setting(self, kind: Kind) -> Setting:
+        """The run as the training core needs it; the data says which classes there are."""
+        metric = metrics.metric_named(self.cell.task.metric)
+        return Setting(self.cell.recipe, self.cell.technique, self.seed, metric, kind)
+
+    def spec(self) -> dict[str, Any]:
+        """Plain data from which `run_from` makes the same run."""
+        return {
+            "task": self.cell.task.canonical(),
+            "model": self.cell.model.canonical(),
+            "technique": self.cell.technique.canonical(),
+            "recipe": self.cell.recipe.canonical(),
+            "label": self.cell.label,
+            "seed": list(self.seed),
+        }
+
+
+def run_from(spec: Mapping[str, Any]) -> Run:
+    """The run that `Run.spec` wrote; task and technique of a user's own module are imported."""
+    cell = Cell(
+        Task(**spec["task"]),
+        Model(**spec["model"]),
+        technique_from(spec["technique"], TECHNIQUES),
+        Recipe(**spec["recipe"]),
+        spec["label"],
+    )
+    return Run(cell, Seed(*spec["seed"]))
+
+
+def own_code(spec: Mapping[str, Any]) -> list[str]:
+    """Names in a run's spec whose code would be imported; empty for what the project brings."""
+
+    def names(technique: Mapping[str, Any]) -> list[str]:
+        inside = technique["technique"]
+        if isinstance(inside, list):
+            return [name for part in inside for name in names(part)]
+        return [str(inside)]
+
+    checkpoint = str(spec["model"]["checkpoint"])
+    packages = {model.checkpoint for model in MODELS.values()}
+    found = [*names(spec["technique"]), str(spec["task"].get("metric", ""))]
+    return [name for name in found if ":" in name] + (
+        [checkpoint] if checkpoint.startswith("package:") and checkpoint not in packages else []
+    )
+
+
+def in_turn(runs: Iterable[Sequence[Run]]) -> list[Run]:
+    """The first run of each cell, then the second of each that has one, and so on."""
+    rounds = zip_longest(*runs)
+    return [run for one in rounds for run in one if run is not None]
+
+
+def ranges(numbers: tuple[int, ...]) -> str:
+    """Whole numbers as a short text, such as `0-4,7`."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(f"{a}-{b}" if b > a else f"{a}" for a, b in parts)

@@ -1,0 +1,207 @@
+"""One class, one value, or any number of classes for a text or a pair of texts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from torch import Tensor
+from torch.nn import functional
+
+from study.tasks.kinds.base import Kind, Outputs, Split, Wrong, encode_texts, ids_of
+from study.tasks.kinds.encoded import Encoded
+
+
+class Classification(Kind):
+    """One of several classes: softmax and cross-entropy; gold is class ids, shape (n,)."""
+
+    name = "classification"
+    problem = "single_label_classification"
+
+    @classmethod
+    def found(cls, values: Iterable[Any]) -> tuple[str, ...]:
+        """The names, sorted."""
+        return tuple(sorted(set(map(str, values))))
+
+    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
+        """Class ids."""
+        return ids_of(values, self.labels)
+
+    def encode(
+        self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
+    ) -> Encoded:
+        """One row per example."""
+        return _encode(split, processor, split.gold, max_length=max_length, truncate=truncate)
+
+    def answers(self, outputs: Outputs, data: Encoded) -> Any:
+        """Class ids."""
+        return np.asarray(outputs.argmax(axis=1), np.int64)
+
+    def constants(self, data: Encoded) -> list[Any]:
+        """Each class for all."""
+        return [np.full(len(data.ids), number) for number in range(len(self.labels))]
+
+    def loss_to_beat(self, data: Encoded) -> float:
+        """Label entropy less 0.01, in nats."""
+        return entropy(data.gold, len(self.labels)) - 0.01
+
+    def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:
+        """`logit_<class>` per class."""
+        logits = {f"logit_{name}": outputs[:, i] for i, name in enumerate(self.labels)}
+        return {"id": data.ids, "label": [self.labels[label] for label in data.gold], **logits}
+
+
+class Regression(Kind):
+    """One value: squared error; gold is values, shape (n,)."""
+
+    name = "regression"
+    problem = "regression"
+
+    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
+        """Finite numbers."""
+        numbers = np.full(len(values), np.nan)
+        wrong: list[Wrong] = []
+        for row, value in enumerate(values):
+            try:
+                numbers[row] = float(value)
+            except (TypeError, ValueError):
+                wrong.append((row, f"{value!r} is not a number."))
+            else:
+                if not np.isfinite(numbers[row]):
+                    wrong.append((row, f"{value!r} is not finite."))
+        return numbers, wrong
+
+    def encode(
+        self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
+    ) -> Encoded:
+        """One row per example."""
+        targets = split.gold.astype(np.float32)
+        return _encode(split, processor, targets, max_length=max_length, truncate=truncate)
+
+    def divergence(self, p: Any, q: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """The mean squared difference of the values.
+
+        Source: none of the papers that add a divergence to the loss says what it is for values;
+            the squared difference is that of normals of unit variance, but for a factor of 2.
+        """
+        return functional.mse_loss(q.logits.float(), p.logits.float())
+
+    def answers(self, outputs: Outputs, data: Encoded) -> Any:
+        """Values."""
+        return np.asarray(outputs[:, 0], np.float64)
+
+    def constants(self, data: Encoded) -> list[Any]:
+        """The mean for all."""
+        return [np.full(len(data.ids), np.mean(data.gold))]
+
+    def loss_to_beat(self, data: Encoded) -> float:
+        """99 % of the label variance, which holds whatever the unit."""
+        return 0.99 * float(np.var(data.gold))
+
+    def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:
+        """`value`."""
+        return {"id": data.ids, "label": data.gold, "value": outputs[:, 0]}
+
+
+class Multilabel(Kind):
+    """Any number of classes: sigmoids and binary cross-entropy; gold is 0 or 1, shape (n, L).
+
+    Source: Gu et al. 2021, HoC in BLURB. A class is predicted where its logit is above 0.
+    """
+
+    name = "multilabel"
+    problem = "multi_label_classification"
+
+    @classmethod
+    def found(cls, values: Iterable[Any]) -> tuple[str, ...]:
+        """The names, sorted."""
+        return tuple(sorted({name for value in values for name in _found(value)}))
+
+    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
+        """Which classes hold; a value is a list of names, or one text with `|` between them."""
+        gold = np.zeros((len(values), len(self.labels)), np.int64)
+        wrong: list[Wrong] = []
+        for row, value in enumerate(values):
+            try:
+                ids, complaints = ids_of(_names(value), self.labels)
+            except ValueError as error:
+                wrong.append((row, str(error)))
+                continue
+            wrong += [(row, text) for _, text in complaints]
+            gold[row, ids[ids >= 0]] = 1
+        return gold, wrong
+
+    def encode(
+        self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
+    ) -> Encoded:
+        """One row per example."""
+        targets = split.gold.astype(np.float32)
+        return _encode(split, processor, targets, max_length=max_length, truncate=truncate)
+
+    def divergence(self, p: Any, q: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """The Bernoulli divergences, mean over classes and examples as the loss is."""
+        a, b = p.logits.float(), q.logits.float()
+        yes = a.sigmoid() * (functional.logsigmoid(a) - functional.logsigmoid(b))
+        no = (-a).sigmoid() * (functional.logsigmoid(-a) - functional.logsigmoid(-b))
+        mean: Tensor = (yes + no).mean()
+        return mean
+
+    def answers(self, outputs: Outputs, data: Encoded) -> Any:
+        """0 or 1 per class."""
+        return np.asarray(outputs > 0, np.int64)
+
+    def constants(self, data: Encoded) -> list[Any]:
+        """No class, the most frequent one, the two most frequent, and so on to all."""
+        order = np.argsort(-data.gold.sum(axis=0), kind="stable")
+        chosen = np.tril(np.ones((len(order) + 1, len(order)), np.int64), -1)
+        rows = np.zeros_like(chosen)
+        rows[:, order] = chosen
+        return [np.tile(row, (len(data.ids), 1)) for row in rows]
+
+    def is_constant(self, answers: Any) -> bool:
+        """Whether every example has the same set."""
+        return bool((answers == answers[0]).all())
+
+    def loss_to_beat(self, data: Encoded) -> float:
+        """Mean entropy of the classes less 0.01, in nats."""
+        shares = data.gold.mean(axis=0)
+        return float(np.mean(stats.entropy(np.stack([shares, 1 - shares]), axis=0))) - 0.01
+
+    def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:
+        """`logit_<class>` per class; the label is the names with `|` between them."""
+        logits = {f"logit_{name}": outputs[:, i] for i, name in enumerate(self.labels)}
+        named = np.array(self.labels)
+        return {
+            "id": data.ids,
+            "label": ["|".join(named[row == 1]) for row in data.gold],
+            **logits,
+        }
+
+
+def entropy(ids: Any, classes: int) -> float:
+    """Entropy of class ids, in nats."""
+    shares = np.bincount(np.asarray(ids, np.int64), minlength=classes) / len(ids)
+    return float(stats.entropy(shares))
+
+
+def _encode(
+    split: Split, tokenizer: Any, targets: Any, *, max_length: int, truncate: str | bool
+) -> Encoded:
+    columns, pad, starts = encode_texts(split, tokenizer, max_length=max_length, truncate=truncate)
+    units = np.arange(len(split.ids) + 1)
+    return Encoded(split.ids, split.gold, starts, units, columns, pad, {"labels": targets})
+
+
+def _names(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [name.strip() for name in value.split("|") if name.strip()]
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{value!r} is not a list of labels, or one text with | between them.")
+    return list(map(str, value))
+
+
+def _found(value: Any) -> list[str]:
+    with suppress(ValueError):  # told by `gold`, with its row
+        return _names(value)
+    return []

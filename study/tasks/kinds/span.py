@@ -1,0 +1,177 @@
+"""A stretch of a text that answers a question, or no answer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.tasks.kinds.base import (
+    QUESTION_TOKENS,
+    Kind,
+    Outputs,
+    Split,
+    Wrong,
+    cut,
+    flat_columns,
+    kl,
+    starts_of,
+)
+from study.tasks.kinds.encoded import Encoded, Ints
+
+ANSWER_TOKENS = 30
+CANDIDATES = 20  # best starts and ends that are paired
+
+
+class Span(Kind):
+    """The start and the end of an answer in a context; gold is a tuple of answers per example.
+
+    An empty tuple means that the context holds no answer, which the model says by pointing at the
+    first token. A context that is too long is read in windows that overlap by a third of
+    `max_length`; the best answer of all windows counts, and no answer only where its score is
+    above that in the window where it is least likely.
+
+    Source: Devlin et al. 2019, SQuAD 1.1 and 2.0, with their limits of 64 question tokens and 30
+        answer tokens, and the threshold for no answer left at 0.
+    """
+
+    name = "span"
+    auto = "AutoModelForQuestionAnswering"
+
+    @property
+    def outputs(self) -> int:
+        """A start and an end."""
+        return 2
+
+    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
+        """Answers as (text, start) from lists of objects with `text` and `start`."""
+        gold, wrong = [], []
+        for row, value in enumerate(values):
+            answers: tuple[tuple[str, int], ...] = ()
+            try:
+                if isinstance(value, dict):  # as the hub's SQuAD has them
+                    both = zip(value["text"], value["answer_start"], strict=True)
+                    value = [{"text": text, "start": start} for text, start in both]
+                answers = tuple((str(answer["text"]), int(answer["start"])) for answer in value)
+            except (KeyError, TypeError, ValueError):
+                text = f"{value!r} is not a list of answers, each with `text` and `start`."
+                wrong.append((row, text))
+            gold.append(answers)
+        return gold, wrong
+
+    def encode(
+        self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
+    ) -> Encoded:
+        """One row per window; the first gold answer is the target where the window holds it."""
+        tokens = processor(
+            cut(split.text, processor, min(QUESTION_TOKENS, max_length // 3)),
+            self.texts(split),
+            truncation="only_second",
+            max_length=max_length,
+            stride=max_length // 3,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        columns, pad, starts = flat_columns(tokens, processor)
+        owners = np.asarray(tokens["overflow_to_sample_mapping"], np.int64)
+        windows = [_offsets(tokens, row) for row in range(len(owners))]
+        targets = np.array(
+            [_target(window, split.gold[o]) for window, o in zip(windows, owners, strict=True)]
+        )
+        return Encoded(
+            split.ids,
+            self.right(split),
+            starts,
+            starts_of(map(len, windows)),
+            columns,
+            pad,
+            {"start_positions": targets[:, 0], "end_positions": targets[:, 1]},
+            {"owners": owners, "offsets": np.concatenate(windows)},
+            self.texts(split),
+        )
+
+    def right(self, split: Split) -> Any:
+        """The texts of the answers."""
+        return [tuple(text for text, _ in answers) for answers in split.gold]
+
+    def texts(self, split: Split) -> list[str]:
+        """The contexts."""
+        return split.text_pair or []
+
+    def units(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """Start and end logits of every token."""
+        both = torch.stack([outputs.start_logits, outputs.end_logits], dim=-1)
+        return both[batch["attention_mask"].bool()]
+
+    def divergence(self, p: Any, q: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """The mean of that of the starts and that of the ends, each over a row's tokens."""
+        outside = batch["attention_mask"] == 0
+        parts = [
+            kl(*(getattr(side, name).masked_fill(outside, -1e4) for side in (p, q)))
+            for name in ("start_logits", "end_logits")
+        ]
+        return torch.stack(parts).mean()
+
+    def answers(self, outputs: Outputs, data: Encoded) -> Any:
+        """A text per example, empty for no answer."""
+        best = [(-np.inf, "")] * len(data.ids)
+        none = np.full(len(data.ids), np.inf)
+        for row, owner in enumerate(data.aside["owners"]):
+            inside = slice(data.units[row], data.units[row + 1])
+            window, offsets = outputs[inside], data.aside["offsets"][inside]
+            none[owner] = min(none[owner], window[0].sum())
+            score, start, end = _best(window, offsets)
+            if score > best[owner][0]:
+                best[owner] = (score, data.texts[owner][start:end])
+        return [text if score > none[i] else "" for i, (score, text) in enumerate(best)]
+
+    def constants(self, data: Encoded) -> list[Any]:
+        """No answer for all."""
+        return [[""] * len(data.ids)]
+
+    def loss_to_beat(self, data: Encoded) -> float:
+        """Infinite: constant answers have no natural loss here, so the rule never fires."""
+        return float("inf")
+
+    def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:
+        """`answer`; the label is the gold answers with ` | ` between them."""
+        gold = [" | ".join(dict.fromkeys(answers)) for answers in data.gold]
+        return {"id": data.ids, "label": gold, "answer": self.answers(outputs, data)}
+
+
+def _offsets(tokens: Any, row: int) -> Ints:
+    """Where each token lies in the context, shape (n_tokens, 2); -1 for all other tokens."""
+    inside = np.array([part == 1 for part in tokens.sequence_ids(row)])
+    return np.where(inside[:, None], np.asarray(tokens["offset_mapping"][row], np.int64), -1)
+
+
+def _target(window: Ints, answers: tuple[tuple[str, int], ...]) -> tuple[int, int]:
+    """Start and end token of the first answer; the first token where the window lacks it."""
+    if not answers:
+        return 0, 0
+    text, begin = answers[0]
+    context = np.flatnonzero(window[:, 0] >= 0)
+    if not len(context):
+        return 0, 0
+    covers = (window[context, 0] < begin + len(text)) & (window[context, 1] > begin)
+    whole = window[context[0], 0] <= begin and window[context[-1], 1] >= begin + len(text)
+    if not whole or not covers.any():
+        return 0, 0
+    chosen = context[covers]
+    return int(chosen[0]), int(chosen[-1])
+
+
+def _best(window: Outputs, offsets: Ints) -> tuple[float, int, int]:
+    """The best answer of a window: its score, and where it begins and ends in the context."""
+    context = np.flatnonzero(offsets[:, 0] >= 0)
+    starts, ends = (
+        context[np.argsort(-window[context, side], kind="stable")[:CANDIDATES]] for side in (0, 1)
+    )
+    scores = window[starts, 0][:, None] + window[ends, 1]
+    length = ends - starts[:, None] + 1
+    scores = np.where((length >= 1) & (length <= ANSWER_TOKENS), scores, -np.inf)
+    if not scores.size or not np.isfinite(scores).any():
+        return -np.inf, 0, 0
+    i, j = np.unravel_index(scores.argmax(), scores.shape)
+    return float(scores[i, j]), int(offsets[starts[i], 0]), int(offsets[ends[j], 1])

@@ -1,0 +1,148 @@
+"""A tag for every word."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from study.tasks.kinds.base import Kind, Outputs, Split, Wrong, flat_columns, ids_of, starts_of
+from study.tasks.kinds.classes import entropy
+from study.tasks.kinds.encoded import Encoded
+
+TAG = re.compile(r"O|[BI]-.+")
+IGNORED = -100  # transformers leaves these positions out of the loss
+
+
+class Tagging(Kind):
+    """A tag per word, such as `B-Gene`; gold is a list of tags per example.
+
+    The label sits on a word's first token; its other tokens, special tokens and padding have none.
+    Words that were cut off, and words that give no token, are answered with `O`, so that entities
+    lost to truncation count as missed.
+
+    Source: Gu et al. 2021, BLURB; scored as the metric says.
+    """
+
+    name = "tagging"
+    auto = "AutoModelForTokenClassification"
+    words = True
+
+    @classmethod
+    def found(cls, values: Iterable[Any]) -> tuple[str, ...]:
+        """The tags, `O` first, then sorted."""
+        tags = {tag for value in values for tag in _found(value)}
+        return ("O", *sorted(tags - {"O"}))
+
+    @classmethod
+    def text(cls, value: Any) -> Any:
+        """Words; a text is cut at white space."""
+        if not (words := _words(value)):
+            raise ValueError(f"{value!r} is not a list of words.")
+        return words
+
+    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
+        """Tags, as many as the row has words."""
+        gold: list[list[str]] = []
+        wrong: list[Wrong] = []
+        for row, value in enumerate(values):
+            try:
+                gold.append(_words(value))
+            except ValueError as error:
+                wrong.append((row, str(error)))
+                gold.append([])
+        for row, (tags, words) in enumerate(zip(gold, texts, strict=True)):
+            if len(tags) != len(words):
+                wrong.append((row, f"has {len(tags)} tags for {len(words)} words."))
+            wrong += [(row, text) for _, text in ids_of(tags, self.labels)[1]]
+            wrong += [
+                (row, f"{tag!r} is no tag: O, or B- or I- with a class, as in B-Gene.")
+                for tag in dict.fromkeys(tags)
+                if not TAG.fullmatch(tag)
+            ]
+        return gold, wrong
+
+    def encode(
+        self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
+    ) -> Encoded:
+        """One row per example."""
+        tokens = processor(
+            split.text, is_split_into_words=True, truncation=True, max_length=max_length
+        )
+        columns, pad, starts = flat_columns(tokens, processor)
+        known = {tag: number for number, tag in enumerate(self.labels)}
+        labels, words = [], []
+        for row, tags in enumerate(split.gold):
+            ids = np.array([known[tag] for tag in tags])
+            places = [-1 if word is None else word for word in tokens.word_ids(row)]
+            first = np.diff([-1, *places]) != 0
+            first &= np.array(places) >= 0
+            labels.append(np.where(first, ids[places], IGNORED))
+            words.append(np.array(places)[first])
+        columns["labels"] = np.concatenate(labels)
+        return Encoded(
+            split.ids,
+            split.gold,
+            starts,
+            starts_of(map(len, words)),
+            columns,
+            {**pad, "labels": IGNORED},
+            aside={"words": np.concatenate(words)},
+        )
+
+    def units(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """The logits at the words' first tokens."""
+        logits: Tensor = outputs.logits[batch["labels"] != IGNORED]
+        return logits
+
+    def answers(self, outputs: Outputs, data: Encoded) -> Any:
+        """A list of tags per example."""
+        tags = np.array(self.labels)[outputs.argmax(axis=1)]
+        answers = []
+        for row, gold in enumerate(data.gold):
+            answer = np.full(len(gold), "O", dtype=tags.dtype)
+            inside = slice(data.units[row], data.units[row + 1])
+            answer[data.aside["words"][inside]] = tags[inside]
+            answers.append(answer.tolist())
+        return answers
+
+    def constants(self, data: Encoded) -> list[Any]:
+        """Each tag for all words."""
+        return [[[tag] * len(gold) for gold in data.gold] for tag in self.labels]
+
+    def is_constant(self, answers: Any) -> bool:
+        """Whether all words of all examples have the same tag."""
+        return len({tag for answer in answers for tag in answer}) == 1
+
+    def loss_to_beat(self, data: Encoded) -> float:
+        """Entropy of the tags less 0.01, in nats."""
+        labels = data.columns["labels"]
+        return entropy(labels[labels != IGNORED], len(self.labels)) - 0.01
+
+    def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:
+        """One row per word that the model saw: `word` (its place), and `logit_<tag>` per tag."""
+        owner = np.repeat(np.arange(data.rows), np.diff(data.units))
+        words = data.aside["words"]
+        logits = {f"logit_{name}": outputs[:, i] for i, name in enumerate(self.labels)}
+        return {
+            "id": [data.ids[row] for row in owner],
+            "word": words,
+            "label": [data.gold[row][word] for row, word in zip(owner, words, strict=True)],
+            **logits,
+        }
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return value.split()
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{value!r} is not a list of words or tags.")
+    return list(map(str, value))
+
+
+def _found(value: Any) -> list[str]:
+    with suppress(ValueError):  # told by `gold`, with its row
+        return _words(value)
+    return []

@@ -1,0 +1,211 @@
+"""Reading rows from files and from the hub."""
+
+import gzip
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.core import hub
+from study.core.spec import Mistake, SpecError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table as read: the columns asked for, and where each row came from.
+
+    Attributes:
+        source: File or hub name, for messages.
+        ids: One id per row; row numbers where the data has none.
+        columns: Values per column name.
+        numbers: Row (JSONL: line) number of each row in the source, counted from 1.
+    """
+
+    source: str
+    ids: list[str]
+    columns: dict[str, list[Any]]
+    numbers: list[int]
+
+    def where(self, index: int) -> str:
+        """The place of a row in its source, for messages."""
+        return f"{self.source}, row {self.numbers[index]}"
+
+    def take(self, chosen: list[int]) -> "Rows":
+        """The rows at these indices."""
+        return Rows(
+            self.source,
+            [self.ids[i] for i in chosen],
+            {name: [values[i] for i in chosen] for name, values in self.columns.items()},
+            [self.numbers[i] for i in chosen],
+        )
+
+
+def resolve(source: str, folders: list[str]) -> str | Path:
+    """Find the file that a task names.
+
+    Args:
+        source: As in `Task.train`.
+        folders: Where relative paths are tried before the working directory.
+
+    Raises:
+        SpecError: If there is no such file, with the places that were tried.
+    """
+    if source.startswith("hf:"):
+        return source
+    if source.startswith("bundled:"):
+        return Path(str(resources.files("study") / "bundled" / source.removeprefix("bundled:")))
+    tried = dict.fromkeys(Path(folder).resolve() for folder in (*folders, "."))
+    for folder in tried:
+        if (path := Path(folder, source)).is_file():
+            return path
+    places = ", ".join(map(str, tried))
+    hint = "" if folders else " Name its folder in the study's `data` or in STUDY_DATA."
+    raise SpecError("data", [Mistake(source, f"no such file in {places}.{hint}")])
+
+
+def read_rows(
+    source: str | Path,
+    columns: list[str],
+    *,
+    id_column: str,
+    split: str,
+    optional: Sequence[str] = (),
+) -> Rows:
+    """Read JSONL, CSV, Parquet or a hub data set.
+
+    Args:
+        source: A file, or a name on the hub.
+        columns: Which must be there, with a value in every row but for the optional ones.
+        id_column: Column with ids; where it is absent rows are named by split and number.
+        split: `train`, `dev` or `test`.
+        optional: Columns that may be empty.
+
+    Raises:
+        SpecError: With every broken line, missing column and empty value.
+    """
+    records, numbers = _records(source)
+    name = str(source)
+    if not records:
+        raise SpecError("data", [Mistake(name, "has no rows.")])
+    known = sorted(set().union(*records))
+    absent = [column for column in columns if column not in known]
+    if absent:
+        mistakes = [
+            Mistake(f"{name}, column {c!r}", f"no such column. {did_you_mean(c, known)}")
+            for c in absent
+        ]
+        raise SpecError("data", mistakes)
+    wrong = []
+    for record, number in zip(records, numbers, strict=True):
+        for column in columns:
+            value, where = record.get(column), f"{name}, row {number}, {column}"
+            if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+                record[column] = ""
+                if column not in optional:
+                    wrong.append(Mistake(where, "is empty."))
+    if wrong:
+        raise SpecError("data", wrong[:10])
+    ids = [
+        str(record.get(id_column, f"{split}-{number}"))
+        for record, number in zip(records, numbers, strict=True)
+    ]
+    return Rows(name, ids, {c: [record[c] for record in records] for c in columns}, numbers)
+
+
+def _records(source: str | Path) -> tuple[list[dict[str, Any]], list[int]]:
+    if isinstance(source, str):
+        frame_rows = _hub_rows(source)
+        return frame_rows, list(range(1, len(frame_rows) + 1))
+    kinds = source.name.removesuffix(".gz").rsplit(".", 1)[-1]
+    if kinds in ("jsonl", "json"):
+        return _json_lines(source)
+    import pandas as pd  # not needed for the bundled data
+
+    if kinds == "csv":
+        try:
+            frame = pd.read_csv(source, dtype=str, keep_default_na=False)
+        except pd.errors.EmptyDataError:
+            return [], []
+        except (pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise SpecError("data", [Mistake(str(source), f"is not UTF-8 CSV: {error}")]) from error
+    elif kinds == "parquet":
+        frame = pd.read_parquet(source)
+    else:
+        text = f"unknown kind of file {kinds!r}; JSONL, CSV and Parquet are read."
+        raise SpecError("data", [Mistake(str(source), text)])
+    # Parquet's lists come as arrays.
+    records = [
+        {str(k): v.tolist() if isinstance(v, np.ndarray) else v for k, v in row.items()}
+        for row in frame.to_dict("records")
+    ]
+    return records, list(range(1, len(records) + 1))
+
+
+def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    records, numbers, mistakes = [], [], []
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+        for number, coded in enumerate(lines, start=1):
+            try:
+                line = coded.decode()
+            except UnicodeDecodeError as error:
+                text = f"is not UTF-8: {error.reason} at byte {error.start + 1}."
+                mistakes.append(Mistake(f"{path}, row {number}", text))
+                continue
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                text = f"is broken JSON: {error.msg} at character {error.pos + 1}."
+                mistakes.append(Mistake(f"{path}, row {number}", text))
+                continue
+            if not isinstance(record, dict):
+                mistakes.append(Mistake(f"{path}, row {number}", "is not a JSON object."))
+                continue
+            records.append(record)
+            numbers.append(number)
+    if mistakes:
+        raise SpecError("data", mistakes[:10])
+    return records, numbers
+
+
+def _hub_rows(source: str) -> list[dict[str, Any]]:
+    name, _, split = source.removeprefix("hf:").rpartition(":")
+    owner_and_name, config = name.rsplit("/", 1) if name.count("/") == 2 else (name, None)
+    try:
+        import datasets
+    except ImportError as error:
+        text = "needs the `datasets` package: pip install '.[hub]' in this project's folder."
+        raise SpecError("data", [Mistake(source, text)]) from error
+    if not hub.offline() and not hub.answers():
+        text = (
+            "the hub does not answer. Where the data set is cached, set HF_HUB_OFFLINE=1; else "
+            "save its splits as Parquet where there is network, and name those files."
+        )
+        raise SpecError("data", [Mistake(source, text)])
+    try:
+        loaded = datasets.load_dataset(owner_and_name, config, split=split)
+    except (OSError, ValueError, RuntimeError) as error:  # the last for data sets with scripts
+        reason = str(error).splitlines()[0]
+        text = f"cannot be loaded from the hub: {reason}"
+        raise SpecError("data", [Mistake(source, text)]) from error
+    classes = {}
+    for column, feature in loaded.features.items():
+        inner = getattr(feature, "feature", feature)  # a list of tags has it inside
+        if isinstance(inner, datasets.ClassLabel):
+            classes[column] = inner.names
+    return [
+        {k: _named(v, classes[k]) if k in classes else v for k, v in row.items()} for row in loaded
+    ]
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """Class numbers of the hub as names; -1 says that there is none."""
+    if isinstance(value, list):
+        return [_named(each, names) for each in value]
+    return names[value] if value >= 0 else value

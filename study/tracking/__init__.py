@@ -1,0 +1,1 @@
+"""Finished runs: the outbox on disk, then MLflow; nothing else writes there."""

@@ -1,0 +1,1 @@
+"""One run, from pretrained weights to its outcome."""

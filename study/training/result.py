@@ -1,0 +1,72 @@
+"""What a worker sends of a finished run, and the entry that the driver makes of it."""
+
+import io
+import socket
+from dataclasses import replace
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from study.core.provenance import device_name, versions
+from study.training.prepare import Prepared
+from study.training.train import Outcome
+
+
+class RunResult(NamedTuple):
+    """A finished run on its way to the driver.
+
+    Attributes:
+        outcome: Without its logits.
+        predictions: Per-example predictions, a Parquet file; empty where the run diverged.
+        started: Unix time in seconds.
+        ended: Unix time in seconds.
+        about: `device`, `host` and `versions` of the worker, whether it `resumed` the run, and why
+            its model is `not_kept`.
+    """
+
+    outcome: Outcome
+    predictions: bytes
+    started: float
+    ended: float
+    about: dict[str, str]
+
+
+def packed(
+    outcome: Outcome,
+    data: Prepared,
+    *,
+    started: float,
+    ended: float,
+    resumed: bool = False,
+    not_kept: str = "",
+) -> RunResult:
+    """Pack what a run left, on the worker that ran it, or its last part."""
+    about = {
+        "device": device_name(outcome.device),
+        "host": socket.gethostname(),
+        "versions": versions(),
+        **({"resumed": "true"} if resumed else {}),
+        **({"not_kept": not_kept} if not_kept else {}),
+    }
+    bare = replace(outcome, logits={})
+    return RunResult(bare, predictions_of(outcome, data), started, ended, about)
+
+
+def predictions_of(outcome: Outcome, data: Prepared) -> bytes:
+    """Predictions as Parquet: `split`, `id`, `label`, and columns as the kind's `table` has them.
+
+    Returns:
+        One row per example, or per word for tagging; empty bytes where the run diverged.
+    """
+    if not outcome.logits:
+        return b""
+    tables = []
+    for split, logits in outcome.logits.items():
+        rows = data.splits[split]
+        columns = data.kind.table(logits, rows)
+        names = pa.array([split] * len(columns["id"]))
+        tables.append(pa.table({"split": names, **{n: pa.array(c) for n, c in columns.items()}}))
+    sink = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
+    return sink.getvalue()

@@ -1,0 +1,338 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import (
+    aggregates,
+    aggregates_table,
+    friedman,
+    profiles,
+    ranks,
+    ranks_table,
+    rope,
+    rope_table,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+    to_text,
+)
+from tests.analysis.across_tasks.test_suite import made
+
+NOTHING = {"dev": np.nan, "test": np.nan}
+
+
+def study(gains, tasks=8, seeds=3, sd=0.004, model="minilm", seed=0):
+    """Configurations by their gain on all tasks; Standard is the baseline."""
+    rng = np.random.default_rng(seed)
+    bases = rng.uniform(0.5, 0.8, tasks)
+    parts = []
+    for name, gain in gains.items():
+        scores = {
+            f"t{t}": np.round(base + gain + rng.normal(0, sd, seeds), 4)
+            for t, base in enumerate(bases)
+        }
+        parts.append(made(scores, model, name, types={}))
+    return pd.concat(parts, ignore_index=True)
+
+
+GAINS = {"Standard": 0.0, "FreezeLower(4)": -0.05, "LayerwiseDecay(0.9)": 0.03}
+
+
+def of(frame, configuration):
+    return frame[frame["configuration"] == configuration].iloc[0]
+
+
+def test_ranks_by_hand():
+    runs = pd.concat(
+        [
+            made({"a": [0.9, 0.7], "b": [0.5]}, configuration="Standard", types={}),
+            made({"a": [0.7, 0.7], "b": [0.6]}, configuration="X(1)", types={}),
+            made({"a": [0.6, 0.8], "b": [0.7]}, configuration="Y(1)", types={}),
+        ]
+    )
+    found = ranks(runs)
+    assert dict(zip(found["configuration"], found["average_rank"], strict=True)) == {
+        "Y(1)": 1.75,
+        "Standard": 2.0,
+        "X(1)": 2.25,
+    }
+    assert (found["n"] == 1).all()
+    assert (found["asked"] == 3).all()
+    row = of(found, "Standard")
+    assert (row["rank_low"], row["rank_high"]) == (1, 3)  # no wider than ranks go
+    assert (row["p_reason"], np.isnan(row["p_best"])) == ("n_too_small", True)
+
+
+def test_real_means_rank_as_published_tools_rank_them(oracle):
+    inputs, check = next(oracle("10_suite_ranks"))
+    names = ["Standard", "B(1)", "C(1)", "D(1)"]
+    parts = [
+        made({f"t{t:02}": [x] for t, x in enumerate(column)}, configuration=name, types={})
+        for name, column in zip(names, np.array(inputs["S"]).T, strict=True)
+    ]
+    runs = pd.concat(parts)
+    found, test = ranks(runs).set_index("configuration").loc[names], friedman(runs).iloc[0]
+    check(avg_ranks=found["average_rank"], cd_05=test["critical_difference"])
+    check(friedman_chi2=test["chi2"], friedman_p=test["p"])
+    holm = check.expected["wilcoxon_holm_pairs_upper"]  # pairs 01 02 03 12 13 23
+    np.testing.assert_allclose(found["p_baseline"].iloc[1:], holm[:3])
+    np.testing.assert_allclose(found["p_best"].iloc[:3], [holm[2], holm[4], holm[5]])
+    assert list(found["group"]) == ["2", "2", "1", "1"]
+
+
+def test_the_order_of_rows_seeds_and_models_matters_nothing():
+    runs = pd.concat([study(GAINS), study(GAINS, model="other", seed=1)], ignore_index=True)
+    for frame in (ranks, friedman, aggregates, profiles, rope):
+        found = frame(runs)
+        pd.testing.assert_frame_equal(frame(runs.sample(frac=1, random_state=0)), found)
+        alone = frame(runs[runs["model"] == "minilm"])
+        own = found[found["model"] == "minilm"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(alone, own)
+
+
+def test_what_a_configuration_is_called_matters_nothing():
+    runs = study(GAINS)
+    other = {"FreezeLower(4)": "Z(1)", "LayerwiseDecay(0.9)": "A(1)", "Standard": "Standard"}
+    renamed = runs.assign(configuration=runs["configuration"].map(other))
+    for frame in (ranks, aggregates, rope):
+        found, again = frame(runs), frame(renamed)
+        assert list(found["configuration"].map(other)) == list(again["configuration"])
+        columns = [c for c in found if c != "configuration"]
+        pd.testing.assert_frame_equal(found[columns], again[columns])
+
+
+def test_unequal_seeds_do_not_tilt():
+    runs = study(GAINS, sd=0.0)
+    more = pd.concat([runs, *(again(runs, "t0", "FreezeLower(4)", i) for i in range(1, 6))])
+    for frame, columns in (
+        (ranks, ["configuration", "average_rank", "group", "tasks", "n"]),
+        (aggregates, ["configuration", "mean", "median", "tasks", "n"]),
+        (rope, ["configuration", "difference", "better", "tasks", "n"]),
+    ):
+        pd.testing.assert_frame_equal(frame(more)[columns], frame(runs)[columns])
+    assert of(ranks(more), "FreezeLower(4)")["finished"] == 24 + 15
+
+
+def again(runs, task, configuration, number):
+    """The same runs of one cell with other seeds."""
+    part = runs[(runs["task"] == task) & (runs["configuration"] == configuration)].copy()
+    part[["seed", "head", "order", "noise"]] += 10 * number
+    part["key"] += f" again {number}"
+    return part
+
+
+def test_a_task_without_every_configuration_is_dropped_and_named():
+    runs = study(GAINS)
+    gone = (runs["task"] == "t3") & (runs["configuration"] == "FreezeLower(4)")
+    absent = runs[~gone]
+    missing = runs.copy()
+    missing.loc[gone, ["outcome", *NOTHING]] = ["missing", *NOTHING.values()]
+    for runs in (absent, missing):
+        test = friedman(runs).iloc[0]
+        assert (test["tasks"], test["dropped"]) == (7, 1)
+        assert test["dropped_tasks"] == "t3 (FreezeLower(4) has no score)"
+        caption = ranks_table(ranks(runs), friedman(runs)).caption
+        assert "left out: t3 (FreezeLower(4) has no score)" in caption
+        found = rope(runs)
+        assert dict(zip(found["configuration"], found["tasks"], strict=True)) == {
+            "LayerwiseDecay(0.9)": 8,  # of pairs only what both have is needed
+            "FreezeLower(4)": 7,
+            "Standard": 8,
+        }
+        assert set(aggregates(runs)["tasks"]) == {7}
+
+
+def test_failed_runs_count_at_the_floor_and_are_left_out_beside_it():
+    runs = study({"Standard": 0.0, "X(1)": 0.02, "Y(1)": -0.05}, tasks=9, seeds=4)
+    failed = (runs["configuration"] == "X(1)") & (runs["seed"] == 2)
+    runs.loc[failed, ["outcome", *NOTHING]] = ["diverged", *NOTHING.values()]
+    found, test = ranks(runs), friedman(runs)
+    assert of(found, "X(1)")["average_rank"] == 3
+    assert of(found, "X(1)")["clean_rank"] == 1
+    assert (of(found, "X(1)")["failed"], of(found, "X(1)")["n"]) == (9, 4)
+    sentence = "Without failed runs X(1), not Standard, has the best average rank."
+    assert test["sensitivity"].iloc[0] == sentence
+    table = ranks_table(found, test)
+    assert sentence in table.caption
+    assert table.body[0][0] == "Standard†"
+    row = of(aggregates(runs), "X(1)")
+    assert row["mean"] < row["clean_mean"]
+    row = of(rope(runs), "X(1)")
+    assert (row["verdict"], row["clean_verdict"]) == ("worse", "better")
+
+
+def test_all_runs_failed_somewhere_leaves_fewer_tasks_without_failed_runs():
+    runs = study(GAINS)
+    failed = (runs["configuration"] == "FreezeLower(4)") & (runs["task"] == "t1")
+    runs.loc[failed, "collapsed"] = True
+    found = ranks(runs)
+    assert set(found["tasks"]) == {8}
+    assert set(found["clean_tasks"]) == {7}
+
+
+def test_lower_is_better_turns_round():
+    runs = study(GAINS)
+    errors = runs.assign(metric="mse", higher_is_better=False)
+    errors[["dev", "test", "floor", "test_floor"]] *= -1
+    errors[["dev", "test", "floor", "test_floor"]] += 1
+    for frame in (ranks, friedman):
+        pd.testing.assert_frame_equal(frame(errors), frame(runs))
+    found, turned = aggregates(runs), aggregates(errors)
+    numbers = [c for c in found if c.split("_")[0] in ("iqm", "mean", "median", "clean")]
+    np.testing.assert_allclose(turned[numbers], found[numbers], rtol=1e-5)
+    assert set(rope(errors)["dropped_tasks"]) == {
+        "; ".join(f"t{t} (its scores are no shares)" for t in range(8))
+    }
+
+
+def test_scores_are_normalised_between_the_constant_answer_and_perfect():
+    """Floor 0.2: 0.6 is half way to 1, 0.8 three quarters."""
+    scores = {"a": [0.6, 0.6], "b": [0.8, 0.8], "c": [0.2, 0.2]}
+    row = aggregates(made(scores, types={})).iloc[0]
+    for end in ("", "_low", "_high"):
+        assert row[f"mean{end}"] == pytest.approx(1.25 / 3)
+        assert row[f"median{end}"] == pytest.approx(0.5)
+    assert row["iqm"] == pytest.approx((0 + 2 * 0.5 + 0.75) / 4)
+    table = aggregates_table(aggregates(made(scores, types={})))
+    assert "0 is the constant answer, 100 is perfect" in table.caption
+
+
+def test_a_task_without_a_floor_enters_no_aggregate():
+    runs = study(GAINS)
+    runs.loc[runs["task"] == "t2", ["floor", "test_floor"]] = np.nan
+    found = aggregates(runs)
+    assert set(found["tasks"]) == {7}
+    assert set(found["dropped_tasks"]) == {
+        "t2 (no constant answer below the perfect score is known)"
+    }
+    assert set(ranks(runs)["tasks"]) == {8}
+
+
+def test_profiles_start_with_all_runs_and_have_the_mean_as_area():
+    runs = study(GAINS, seeds=5)
+    found, mean = profiles(runs), aggregates(runs).set_index("configuration")["mean"]
+    for name, part in found.groupby("configuration"):
+        assert part["runs"].iloc[0] == part["tasks_above"].iloc[0] == 1
+        assert part["runs"].iloc[-1] == 0
+        assert part["area"].iloc[0] == pytest.approx(mean[name])
+        assert np.trapezoid(part["runs"], part["threshold"]) == pytest.approx(mean[name], abs=0.005)
+        assert ((part["runs_low"] <= part["runs"]) & (part["runs"] <= part["runs_high"])).all()
+
+
+def test_verdicts_on_equivalence():
+    found = rope(
+        study({"Standard": 0.0, "Up(1)": 0.02, "Same(1)": 0.0, "Down(1)": -0.02}, sd=0.001)
+    )
+    verdicts = dict(zip(found["configuration"], found["verdict"], strict=True))
+    assert verdicts == {
+        "Up(1)": "better",
+        "Same(1)": "practically equal",
+        "Down(1)": "worse",
+        "Standard": "baseline",
+    }
+    np.testing.assert_allclose(found[["worse", "same", "better"]].iloc[[0, 1, 2]].sum(axis=1), 1)
+
+
+def test_a_task_may_have_a_width_of_its_own():
+    runs = study({"Standard": 0.0, "Up(1)": 0.02}, sd=0.001)
+    wide = rope(runs, widths={f"t{t}": 0.05 for t in range(8)})
+    assert of(wide, "Up(1)")["verdict"] == "practically equal"
+    with pytest.raises(ValueError, match="a width must be above 0: t0: 0"):
+        rope(runs, widths={"t0": 0})
+
+
+def test_a_width_below_one_row_of_the_test_set_is_said():
+    runs = study({"Standard": 0.0, "Up(1)": 0.02}).assign(test_rows=600)
+    runs.loc[runs["task"] == "t1", "test_rows"] = 100
+    assert of(rope(runs), "Up(1)")["coarse"] == "t1"
+    assert "as much as the width on t1." in rope_table(rope(runs)).caption
+
+
+def test_few_tasks_say_so_instead_of_not_significant():
+    runs = study(GAINS, tasks=4)
+    table = ranks_table(ranks(runs), friedman(runs))
+    assert "cannot reach 5% for any of so many pairs below 7 tasks" in table.caption
+    assert not any(header.startswith("p vs") for header in table.header)
+    found = rope(runs)
+    assert set(found["reason"]) == {"n_too_small", "is_baseline"}
+    assert found[["worse", "same", "better"]].isna().all(axis=None)
+    assert rope_table(found).body[0][5] == "too few tasks"
+    seven = ranks_table(ranks(study(GAINS, tasks=7)), friedman(study(GAINS, tasks=7)))
+    assert "p vs best" in seven.header
+    assert "cannot reach" not in seven.caption
+
+
+def test_without_a_baseline_nothing_is_compared_with_it():
+    runs = study({"X(1)": 0.0, "Y(1)": 0.01})
+    assert set(rope(runs)["reason"]) == {"no_baseline"}
+    assert ranks(runs)["p_baseline"].isna().all()
+    assert "no baseline" in to_text(rope_table(rope(runs)))
+
+
+def test_techniques_and_models_are_compared_with_what_was_chosen_on_dev():
+    """Freeze(1) is better on even tasks, Freeze(2) on odd ones; dev knows, and decides alone."""
+    low, high = study({"Freeze(1)": 0.0}), study({"Freeze(2)": 0.0})
+    even = low["task"].str[1:].astype(int) % 2 == 0
+    low.loc[even, "dev"] += 0.1
+    high.loc[~even, "dev"] += 0.1
+    high["test"] += 0.02
+    runs = pd.concat([low, high, study({"Standard": 0.01})])
+    found = ranks(runs, by=("model", "technique"))
+    assert list(found["technique"]) == ["Freeze", "Standard"]
+    assert list(found["average_rank"]) == [1.5, 1.5]
+    other = runs.assign(model="other", test=runs["test"] - 0.3, key=runs["key"] + "o")
+    found = ranks(pd.concat([runs, other]), by=("model",))
+    assert list(found["model"]) == ["minilm", "other"]
+    assert list(found["average_rank"]) == [1, 2]
+    with pytest.raises(ValueError, match="must hold 'model'"):
+        ranks(runs, by=("technique",))
+
+
+TABLES = [
+    lambda runs: ranks_table(ranks(runs), friedman(runs)),
+    lambda runs: aggregates_table(aggregates(runs)),
+    lambda runs: rope_table(rope(runs)),
+]
+CASES = ["troubled", "none", "one seed", "one task", "one technique", "constant"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("case", [*CASES, "all diverged", "all missing", "no floors"])
+def test_poor_data_make_tables_in_every_format(table, case, runs):
+    if case in ("none", "one seed"):
+        runs = runs[runs["seed"] == 0] if case == "one seed" else pd.DataFrame()
+    elif case in ("one task", "one technique"):
+        column, value = ("task", "rte") if case == "one task" else ("technique", "Standard")
+        runs = runs[runs[column] == value]
+    elif case == "constant":
+        runs = runs.assign(dev=0.7, test=0.7, outcome="completed", collapsed=False)
+    elif case == "no floors":
+        runs = runs.assign(floor=np.nan, test_floor=np.nan)
+    elif case != "troubled":
+        runs = runs.assign(**NOTHING, outcome=case.removeprefix("all "))
+    found = table(runs)
+    for render in (to_text, to_markdown, to_latex, to_html):
+        assert "nan" not in render(found).lower().replace("significan", "")
+    assert ("no runs yet" in to_text(found)) == (case == "none")
+    assert all(len(line) <= 100 for line in to_text(found).splitlines())
+    assert len(to_csv(found).splitlines()) == 1 + len(found.frame)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_figures_name_whom_they_compare(count):
+    from analysis.plots.across_tasks import plot_profiles, plot_ranks
+    from analysis.plots.style import to_svg
+
+    gains = {"Standard": 0.0, **{f"X({i})": i / 100 for i in range(1, count)}}
+    runs = study(gains)
+    difference = friedman(runs)["critical_difference"].iloc[0]
+    drawn = to_svg(plot_ranks(ranks(runs), difference), "ranks")
+    assert all(name in drawn for name in gains)
+    assert ("critical difference" in drawn) == (count > 1)
+    drawn = to_svg(plot_profiles(profiles(runs)), "profiles")
+    assert "Standard" in drawn
+    assert ("4 others" in drawn) == (count == 9)
+    assert to_svg(plot_profiles(profiles(runs)), "profiles") == drawn
+    nothing = runs.assign(**NOTHING, outcome="missing")
+    assert "<svg" in to_svg(plot_ranks(ranks(nothing), np.nan), "ranks")

@@ -1,0 +1,297 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import cells, cells_table, example_runs, read_scores, write_report
+from analysis.cli import main
+from analysis.frames.columns import COLUMNS
+from analysis.frames.runs import ScoreFileError
+from analysis.report.paper_table import paper_table
+
+PLAIN = """\
+task,model,technique,seed,dev,test,metric,seconds,memory
+rte,bert,Standard,0,0.71,0.70,accuracy,30,1e9
+rte,bert,Standard,1,0.69,0.68,accuracy,31,1e9
+rte,bert,Mixout,0,0.72,0.71,accuracy,40,1e9
+rte,bert,Mixout,1,,,accuracy,,
+cola,bert,Standard,0,nan,nan,mcc,30,1e9
+"""
+AMLB = """\
+id,task,framework,constraint,fold,type,result,metric,mode,version,duration,seed,info
+openml.org/t/3913,kc2,RandomForest,1h8c,0,binary,0.8658,auc,local,1.2,3.2,2633845682,
+openml.org/t/3913,kc2,RandomForest,1h8c,1,binary,,auc,local,1.2,3.1,2633845683,Error: out of memory
+openml.org/t/3913,kc2,RandomForest,4h8c,0,binary,0.8701,auc,local,1.2,9.9,2633845684,
+openml.org/t/2079,eucalyptus,flaml,1h8c,0,multiclass,-0.702976,neg_logloss,local,2,611.0,13,
+"""
+WANDB = """\
+"Name","Agent","State","Notes","User","Tags","Created","Runtime","Sweep","lr","method","seed","acc"
+"brave-sun-1","","finished","-","","","2025-11-13T09:48:11.000Z","99","","2e-5","lora","0","0.81"
+"calm-sea-2","","crashed","-","","","2025-11-13T09:34:15.000Z","59","","2e-5","lora","1","0.42"
+"red-fog-3","","finished","-","","","2025-11-13T09:21:36.000Z","98","","3e-5","lora","0","NaN"
+"""
+TABM = """\
+task,technique,seed,metric,dev_score,test_score,seconds,parameters,device
+adult,mlp,0,accuracy,0.859665,0.855353,14.3,525602,A100
+house,mlp,0,negative_rmse,-3.1,-3.2,14.3,525602,A100
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text, name="scores.csv"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def told(path, columns=None, **more):
+    with pytest.raises(ScoreFileError) as error:
+        read_scores(path, columns, **more)
+    return error.value.mistakes
+
+
+def test_every_row_of_a_table_becomes_a_run(written):
+    runs = read_scores(written(PLAIN))
+    assert list(runs.columns) == COLUMNS
+    assert len(runs) == 5
+    first = runs[(runs["technique"] == "Mixout") & (runs["seed"] == 0)].iloc[0]
+    assert (first["dev"], first["test"], first["seconds"], first["peak_memory_bytes"]) == (
+        *(0.72, 0.71, 40.0, 1e9),
+    )
+    assert set(runs["study"]) == {"scores"}
+
+
+def test_no_score_is_missing_and_a_score_that_is_no_number_diverged(written):
+    runs = read_scores(written(PLAIN)).set_index(["task", "technique", "seed"])
+    assert runs.loc[("rte", "Mixout", 1), "outcome"] == "missing"
+    assert runs.loc[("cola", "Standard", 0), "outcome"] == "diverged"
+    for text in ("inf", "-Infinity", "NaN"):
+        changed = PLAIN.replace("0.71,0.70", f"0.71,{text}")
+        row = read_scores(written(changed)).query("task == 'rte' and technique == 'Standard'")
+        assert list(row["outcome"]) == ["diverged", "completed"]
+        assert np.isnan(row["dev"].iloc[0])
+
+
+def test_all_mistakes_are_said_at_once_by_row_and_column(written):
+    wrong = PLAIN.replace("0.69,0.68", "0.69,good").replace("rte,bert,Mixout,0", ",bert,Mixout,0.5")
+    wrong = wrong.replace("technique", "tecnique") + "rte,bert,Standard,0,0.7,0.7,accuracy,x,1\n"
+    found = "\n".join(told(written(wrong), {"metric": "metrik"}, lower_is_better=["auc"]))
+    for part in (
+        "no column 'technique'",
+        "Did you mean 'tecnique'?",
+        "no column 'metrik' for the metric",
+        "Did you mean 'metric'?",
+        "row 2, test: 'good', the test is not a number",
+        "row 3, task: '', the task is empty",
+        "row 3, seed: '0.5', is not whole",
+        "row 6, seconds: 'x', the seconds is not a number",
+        "no run has the metric 'auc'",
+    ):
+        assert part in found
+
+
+def test_a_run_that_stands_twice_is_refused(written):
+    twice = PLAIN + "rte,bert,Standard,0,0.5,0.5,accuracy,1,1\n"
+    assert told(written(twice)) == [
+        "scores.csv: rows 1, 6 are the same run: rte/bert/Standard, seed 0. What tells them apart "
+        "can be named with --configuration."
+    ]
+    # with its duration as a setting, which differs, it is a configuration of its own
+    runs = read_scores(written(twice), {"configuration": "seconds"})
+    assert "Standard(seconds=30)" in set(runs["configuration"])
+
+
+def test_without_seeds_no_two_runs_share_one(written):
+    text = "task,technique,test\nrte,A,0.5\nrte,B,0.5\nrte,A,0.6\n"
+    runs = read_scores(written(text))
+    assert sorted(runs["seed"]) == [0, 1, 2]
+    assert set(runs["model"]) == {"unnamed"}
+
+
+def test_without_dev_scores_runs_are_not_missing(written):
+    text = "task,technique,test\nrte,A,0.60\nrte,A,0.62\nrte,A,nan\nrte,A,\n"
+    row = cells(read_scores(written(text))).iloc[0]
+    assert (row["asked"], row["finished"], row["missing"], row["diverged"]) == (4, 3, 1, 1)
+    assert row["failure_rate"] == pytest.approx(1 / 3)
+
+
+def test_a_failed_run_without_a_floor_is_said_to_be_left_out(written):
+    text = "task,technique,dev,test\nrte,A,0.6,0.60\nrte,A,0.6,0.62\nrte,A,0.5,nan\n"
+    left_out = "where that is not known either, it is left out"
+    runs = read_scores(written(text))
+    found = cells(runs)
+    assert (found["finished"].item(), found["test_n"].item()) == (3, 2)
+    caption = cells_table(found).caption
+    assert f"{left_out}, as here, so that test scores rest on fewer runs than n." in caption
+    assert (
+        left_out in paper_table(read_scores(written(text)), "technique", "task", cell="n").caption
+    )
+    floored = text.replace("\n", ",0.5\n").replace("test,0.5", "test,floor")
+    found = cells(read_scores(written(floored)))
+    assert (found["test_n"].item(), found["test_mean"].item()) == (3, pytest.approx(1.72 / 3))
+    assert "as here" not in cells_table(found).caption
+
+
+def test_text_for_all_rows(written):
+    runs = read_scores(
+        written("who,acc\nA,0.5\nB,0.6\n"), {"task": "=rte", "technique": "who", "test": "acc"}
+    )
+    assert list(runs["task"]) == ["rte", "rte"]
+    assert runs["dev"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower", "higher_is_better"),
+    [
+        ("accuracy", [], True),
+        ("rmse", [], False),
+        ("Log Loss", [], False),
+        ("negative_rmse", [], True),
+        ("minutes", ["minutes"], False),
+    ],
+)
+def test_direction(metric, lower, higher_is_better, written):
+    text = f"task,technique,test,metric\nrte,A,0.5,{metric}\n"
+    runs = read_scores(written(text), lower_is_better=lower)
+    assert list(runs["higher_is_better"]) == [higher_is_better]
+
+
+def test_the_baseline_gets_the_name_that_tables_use(written):
+    text = "task,technique,test\nrte,A,0.5\nrte,B,0.5\n"
+    runs = read_scores(written(text), baseline="B")
+    assert set(runs["configuration"]) == {"A", "Standard (B)"}
+    assert set(runs["technique"]) == {"A", "Standard"}
+    assert "no run is of the baseline 'mlp'" in told(written(text), baseline="mlp")[0]
+
+
+def test_amlb(written):
+    runs = read_scores(written(AMLB, "results.csv"))
+    assert list(runs["outcome"]).count("missing") == 1
+    assert "RandomForest(constraint=1h8c)" in set(runs["configuration"])
+    row = runs[runs["task"] == "eucalyptus"].iloc[0]
+    assert (row["test"], row["higher_is_better"], row["seconds"]) == (-0.702976, True, 611.0)
+    assert sorted(runs.loc[runs["task"] == "kc2", "seed"]) == [0, 0, 1]
+
+
+def test_a_wandb_export(written):
+    columns = {"task": "=rte", "technique": "method", "test": "acc", "configuration": "lr"}
+    runs = read_scores(written(WANDB), columns).set_index(["configuration", "seed"])
+    assert runs["outcome"].to_dict() == {
+        ("lora(lr=2e-5)", 0): "completed",
+        ("lora(lr=2e-5)", 1): "missing",  # it crashed, whatever it had logged by then
+        ("lora(lr=3e-5)", 0): "diverged",
+    }
+    assert np.isnan(runs.loc[("lora(lr=2e-5)", 1), "test"])
+    assert runs.loc[("lora(lr=2e-5)", 0), "seconds"] == 99
+    assert "no column 'technique'" in "".join(told(written(WANDB), {"task": "=rte", "test": "acc"}))
+
+
+def test_tabm(written):
+    runs = read_scores(written(TABM))
+    assert runs["dev"].tolist() == [0.859665, -3.1]
+    assert runs["higher_is_better"].all()
+
+
+def peft_result(seed, status="success", **scores):
+    """The parts of a result of peft's method comparison that are read."""
+    metrics = [{"step": 250, "valid accuracy": 0.1}, {"step": 500, "valid accuracy": 0.4}]
+    return json.dumps(
+        {
+            "run_info": {
+                "experiment_name": "lora/llama-3.2-3B-rank32",
+                "train_config": {"model_id": "meta-llama/Llama-3.2-3B", "seed": seed},
+                "peft_config": {"peft_type": "LORA"},
+                "error_msg": "",
+            },
+            "train_info": {
+                "accelerator_memory_max": 21458059264,
+                "train_time": 1194.9,
+                "status": status,
+                "metrics": [*metrics, {"step": 500, "train loss": 0.6, **scores}],
+            },
+            "meta_info": {"system_info": {"accelerator": "L40S"}},
+        }
+    )
+
+
+def test_peft(written, tmp_path):
+    written(peft_result(0, **{"test accuracy": 0.34}), "MetaMathQA/results/a.json")
+    written(peft_result(1, status="failed"), "MetaMathQA/results/b.json")
+    runs = read_scores(tmp_path / "MetaMathQA" / "results").set_index("seed")
+    assert runs["outcome"].to_dict() == {0: "completed", 1: "missing"}
+    row = runs.loc[0]
+    assert (row["task"], row["technique"], row["dev"], row["test"]) == (
+        *("MetaMathQA", "LORA", 0.4, 0.34),
+    )
+    assert row["model"] == "meta-llama/Llama-3.2-3B"
+    assert row["peak_memory_bytes"] == 21458059264
+    written("{}", "MetaMathQA/results/c.json")
+    written("{", "MetaMathQA/results/d.json")
+    found = told(tmp_path / "MetaMathQA" / "results")
+    assert found[0] == "c.json is not a result of peft's method comparison."
+    assert found[1].startswith("d.json cannot be read: ")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_what_a_report_wrote_is_read_back(ending, runs, tmp_path):
+    write_report(runs, pd.DataFrame(), tmp_path)
+    again = read_scores(tmp_path / f"runs.{ending}")
+    pd.testing.assert_frame_equal(cells(again), cells(runs))
+    assert again["dirty"].tolist() == [False] * len(runs)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "cannot be read as a table"),
+        ("task,technique,test\n", "has no rows"),
+        ("a,b\n1\n2,3,4\n", ""),
+    ],
+)
+def test_what_is_no_table(text, said, written):
+    assert said in " ".join(told(written(text)))
+
+
+def test_a_file_that_is_not_there():
+    assert told("no such file.csv") == ["there is no file 'no such file.csv'."]
+
+
+def test_a_table_of_bytes(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_bytes(b"task,technique,test\n\xff\xfe,\x00,1\n")
+    assert "scores.csv cannot be read as a table" in told(path)[0]
+
+
+def test_the_example_is_as_its_readme_says():
+    runs = example_runs()
+    assert runs.groupby(["task", "model"]).size().tolist() == [20] * 84
+    assert runs["task"].nunique() == 21
+    assert (runs["outcome"] == "completed").all()
+    assert runs["seed"].is_unique  # they share none, so nothing may be paired
+
+
+def test_the_example_has_the_published_means(oracle):
+    found = cells(example_runs()).set_index(["task", "model"])
+    for inputs, check in oracle("real_model_recycling"):
+        for statistic in ("mean", "sd"):
+            for model, wanted in check.expected[statistic].items():
+                got = found.loc[(inputs["task"], model), f"test_{statistic}"]
+                np.testing.assert_allclose(got, wanted, rtol=1e-9)
+
+
+def test_the_command_writes_a_report(written, tmp_path, capsys):
+    assert main([str(written(PLAIN)), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "report.html").exists()
+    assert str(tmp_path / "out") in capsys.readouterr().out
+
+
+def test_the_command_says_what_is_wrong(written, capsys):
+    assert main([str(written(PLAIN)), "--test", "tset"]) == 2
+    error = capsys.readouterr().err
+    assert "no column 'tset' for the test" in error
+    assert "Traceback" not in error

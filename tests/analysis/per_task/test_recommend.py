@@ -1,0 +1,379 @@
+"""Frames and tables of choices: trade-offs, transfer to test, recommendations, groups."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import (
+    best_strategy,
+    best_strategy_table,
+    by_group,
+    groups_table,
+    pareto,
+    pareto_table,
+    recommend,
+    to_html,
+    to_text,
+    transfer,
+    transfer_table,
+)
+from analysis.across_tasks.groups import sentences
+from analysis.frames.runs import blocks, by_seed, checked
+from analysis.per_task.recommend import advice, confidence
+from analysis.plots.pareto import plot_plane
+from analysis.plots.style import to_svg
+from tests.analysis.conftest import EFFECTS, one_run
+
+FRAMES = [best_strategy, pareto, transfer, recommend, by_group]
+TABLES = [(pareto, pareto_table), (transfer, transfer_table), (by_group, groups_table)]
+
+
+def equal(one, other):
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def at(frame, **values):
+    for column, value in values.items():
+        frame = frame[frame[column] == value]
+    assert len(frame) == 1
+    return frame.iloc[0]
+
+
+def many(*, gains, tasks=4, models=(("bert", "BERT", 110e6),), seeds=6, noise=0.01, rng=0):
+    """Runs of several tasks and models; `gains(task number, model name)` by configuration."""
+    rng = np.random.default_rng(rng)
+    rows = []
+    for number in range(tasks):
+        for name, family, parameters in models:
+            for configuration, gain in gains(number, name).items():
+                for seed in range(seeds):
+                    dev, test = 0.8 + gain + rng.normal(0, noise, 2)
+                    run = one_run("terms", configuration, seed, dev=dev, test=test)
+                    run |= {"task": f"t{number}", "model": name, "family": family}
+                    run |= {"parameters": parameters, "train_rows": (500, 5000)[number % 2]}
+                    label = f"t{number} {name} {configuration}"
+                    rows.append(run | {"cell": label, "key": f"{label} {seed}"})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("made", FRAMES)
+def test_order_of_rows_does_not_matter(made, runs):
+    equal(made(runs), made(runs.sample(frac=1, random_state=0)))
+
+
+@pytest.mark.parametrize(
+    "case", ["one seed", "two seeds", "all diverged", "all missing", "one", "constant", "no runs"]
+)
+def test_poor_data_make_tables_not_errors(case, clean):
+    frame = clean.copy()
+    if case in ("one seed", "two seeds"):
+        frame = frame[frame["seed"] < (1 if case == "one seed" else 2)]
+    elif case == "one":
+        frame = frame[frame["configuration"] == "Mixout(0.1)"]
+    elif case == "constant":
+        frame[["dev", "test"]] = 0.8
+    elif case == "no runs":
+        frame = frame.iloc[:0]
+    else:
+        frame[["dev", "test"]] = np.nan
+        frame["outcome"] = case.removeprefix("all ")
+    for made, shown in TABLES:
+        table = shown(made(frame))
+        text = to_text(table)
+        assert "nan" not in text.lower() + to_html(table).lower()
+        assert max(map(len, text.splitlines())) <= 100
+    assert "nan" not in " ".join(advice(recommend(frame)) + sentences(by_group(frame)))
+
+
+def test_what_is_said_of_the_choice_by_hand(clean):
+    row = at(best_strategy(clean), task="terms")
+    block = clean[clean["task"] == "terms"]
+    dev, test = (block.groupby("configuration")[split].mean() for split in ("dev", "test"))
+    assert row["best_dev"] == dev.idxmax()
+    assert row["best_test"] == test.idxmax()
+    assert row["agrees"] == (dev.idxmax() == test.idxmax())
+    assert row["regret"] == pytest.approx(test.max() - test[dev.idxmax()])
+    assert row["dev_corrected"] == pytest.approx(dev.max() - row["optimism"])
+    assert row["optimism"] > 0
+    assert test.min() < row["expected_test"] <= test.max()
+    assert 1 <= row["rank_low"] <= row["rank_high"] <= row["ranked"] == 5
+    assert row["probability_best"] <= row["probability_near_best"] <= 1
+
+
+def test_of_a_metric_that_falls_the_corrected_score_is_higher(clean):
+    falls = clean.assign(metric="mse", higher_is_better=False)
+    for column in ("dev", "test", "floor", "test_floor"):
+        falls[column] = 2 - falls[column]
+    up, down = best_strategy(clean), best_strategy(falls)
+    same = ["best_dev", "best_test", "agrees", "rank_low", "rank_high", "probability_best"]
+    equal(up[same], down[same])
+    np.testing.assert_allclose(down["dev_corrected"], 2 - up["dev_corrected"])
+    np.testing.assert_allclose(down["regret"], up["regret"], atol=1e-12)
+    assert down["probability_near_best"].isna().all()  # half a point is no unit of it
+    same = ["configuration", "on_front"]
+    equal(pareto(clean)[same], pareto(falls)[same])
+    numbers = ["agreement", "level", "regret_sd", "optimism_sd"]
+    np.testing.assert_allclose(transfer(clean)[numbers], transfer(falls)[numbers], atol=1e-9)
+
+
+def test_without_a_test_score_nothing_is_said_of_agreement(clean):
+    gone = clean["configuration"].eq("Mixout(0.1)")
+    row = at(best_strategy(clean.assign(test=clean["test"].mask(gone))), task="rte")
+    assert np.isnan(row["agrees"])
+    assert set(transfer(clean.assign(test=clean["test"].mask(gone)))["without_test"]) == {1}
+
+
+def test_the_best_table_says_how_well_dev_choices_carry_over(runs):
+    found = best_strategy(runs)
+    caption = best_strategy_table(found).caption
+    assert f"test mean too in {found['agrees'].sum():.0f} of 2 rows" in caption
+    assert "16,620 published runs" in caption
+    lone = runs[runs["configuration"] == "Standard"]
+    assert "published runs" not in best_strategy_table(best_strategy(lone)).caption
+
+
+def test_scores_stand_side_by_side_by_seed(runs):
+    _, _, block = next(each for each in blocks(checked(runs)) if each[0] == "terms")
+    found = by_seed(block, "dev")
+    assert found.shape == (7, 5)
+    assert found["Standard"].iloc[3] == 0.5  # the diverged run, at its floor
+    own = runs[(runs["task"] == "terms") & (runs["configuration"] == "Mixout(0.1)")]
+    assert found["Mixout(0.1)"].tolist() == own.sort_values("seed")["dev"].tolist()
+    _, _, block = next(each for each in blocks(checked(runs)) if each[0] == "rte")
+    assert by_seed(block, "dev")["Mixout(0.1)"].isna().sum() == 2
+    twice = pd.concat([block, block.assign(key=block["key"] + "x")])
+    assert by_seed(twice, "dev").shape == (14, 5)
+
+
+def test_dev_scores_that_are_the_test_scores_always_carry_over(clean):
+    found = transfer(clean.assign(test=clean["dev"], test_floor=clean["floor"]))
+    whole = found[found["seeds"] == 7]
+    assert (whole["agreement"] == 1).all()
+    assert (whole["regret"] == 0).all()
+    assert found.groupby("task")["agreement"].is_monotonic_increasing.all()
+    assert (found["chance"] == 0.2).all()
+
+
+def test_lines_of_the_transfer_table_have_the_same_blocks(runs):
+    table = transfer_table(transfer(runs))  # five seeds in one cell, seven elsewhere
+    assert [row[:2] for row in table.body] == [
+        ("1", "2"), ("2", "2"), ("3", "2"), ("all, 5 to 7", "2")
+    ]  # fmt: skip
+
+
+def test_published_runs_carry_over_as_was_published(request):
+    """86 task splits: the dev winner is the test winner in 29 % with one seed, 35 % with all."""
+    path = request.path.parents[4] / "shared" / "runs" / "tabm.csv.gz"
+    if not path.exists():
+        pytest.skip("the published runs are not beside the repository")
+    published = pd.read_csv(path).rename(columns={"dev_score": "dev", "test_score": "test"})
+    places = [f"{i}" for i in range(len(published))]
+    frame = published.assign(
+        model="-", configuration=published["technique"], key=places, outcome="completed",
+        head=published["seed"], order=0, noise=0, higher_is_better=True,
+        cell=published["task"] + published["technique"],
+    ).reindex(columns=checked(pd.DataFrame()).columns)  # fmt: skip
+    found = transfer(frame.assign(stage="final", tried=1, search="", task_type=""))
+    means = found.groupby("seeds")[["agreement", "optimism_sd"]].mean()
+    assert means.loc[1, "agreement"] == pytest.approx(0.29, abs=0.01)
+    assert means.loc[5, "agreement"] == pytest.approx(0.34, abs=0.01)
+    assert means.loc[15, "agreement"] == pytest.approx(0.355, abs=0.01)
+    assert means.loc[15, "optimism_sd"] == pytest.approx(0, abs=1e-9)
+
+
+def test_front_by_hand(clean):
+    """Quicker, calmer and lower: on the front; slower and no better in anything: not."""
+    frame = clean[clean["task"] == "terms"].copy()
+    shape = np.tile([-0.01, 0.0, 0.01, -0.01, 0.0, 0.01, 0.0], 5)
+    means = frame["configuration"].map({"LayerwiseDecay(0.7)": 0.9, "Mixout(0.1)": 0.85})
+    frame["dev"] = means.fillna(0.8) + shape
+    found = pareto(frame).set_index("configuration")
+    assert found.loc["LayerwiseDecay(0.7)", ["on_front", "membership"]].tolist() == [1, 1]
+    assert found.loc["Mixout(0.1)", "on_front"] == 0  # 39 seconds, and lower
+    assert found.loc["FreezeLower(4)", "on_front"] == 1  # 19 seconds
+    assert found.loc["Standard", "membership"] < 0.5
+    assert set(found["goals"]) == {"mean; sd; failures; seconds; memory"}
+    assert pareto(frame)["on_front"].tolist() == [1, 1, 0, 0, 0]
+
+
+def test_a_cost_that_is_not_known_of_all_is_not_compared(clean):
+    some = clean["peak_memory_bytes"].mask(clean["configuration"] == "Standard")
+    found = pareto(clean.assign(peak_memory_bytes=some))
+    assert set(found["goals"]) == {"mean; sd; failures; seconds"}
+    assert "Not compared where it is not known of every configuration: memory." in (
+        pareto_table(found).caption
+    )
+
+
+def test_another_configuration_moves_nobody_elses_draws(clean):
+    """Membership can only fall when a rival comes in."""
+    fewer = pareto(clean[clean["configuration"] != "FreezeLower(4)"])
+    both = pareto(clean).merge(fewer, on=["task", "configuration"])
+    assert (both["membership_x"] <= both["membership_y"]).all()
+
+
+def test_a_recommendation_without_limits_is_the_best_strategy(runs):
+    best, found = best_strategy(runs), recommend(runs)
+    equal(found[best.columns], best)
+    assert found["fitting"].tolist() == [5, 5]
+    assert (found["unfitting"] == "").all()
+    for row in found.itertuples():
+        assert runs.set_index("key").at[row.key, "configuration"] == row.recommended
+        assert row.seconds == EFFECTS[row.recommended][2]
+
+
+def test_limits_leave_out_what_takes_more(runs):
+    found = recommend(runs, max_seconds=30.2)
+    assert set(found["fitting"]) == {2}
+    assert found["unfitting"].str.contains(r"Mixout\(0.1\) \(39 s\)").all()
+    assert set(found["recommended"]) <= {"Standard", "FreezeLower(4)"}
+    ran = runs["outcome"] != "missing"
+    heavy = runs.assign(peak_memory_bytes=np.where(ran & (runs["seed"] == 6), 9e9, 9e8))
+    found = recommend(heavy, max_memory=8e9)
+    assert (found["fitting"] == 0).sum() == 1  # a single run above it is enough
+    assert at(found, task="rte")["recommended"] == "Mixout(0.1)"  # whose seed 6 is missing, though
+    assert "rte" in advice(found)[0]
+    assert advice(found)[1] == "terms, minilm: nothing fits."
+
+
+def test_a_cost_that_is_not_known_breaks_its_limit(clean):
+    found = recommend(clean.assign(peak_memory_bytes=np.nan), max_memory=8e9)
+    assert (found["recommended"] == "").all()
+    assert found["unfitting"].str.contains("memory not known").all()
+    assert (recommend(clean.assign(peak_memory_bytes=np.nan))["recommended"] != "").all()
+
+
+def test_a_preference_reaches_the_tie_set(clean):
+    by = {name: recommend(clean, prefer=name) for name in ("stable", "fast", "score")}
+    assert by["score"]["recommended"].tolist() == by["score"]["best_dev"].tolist()
+    for row in by["fast"].itertuples():
+        tied = [row.recommended, *filter(None, row.tied.split("; "))]
+        assert row.seconds == min(EFFECTS[name][2] for name in tied)
+
+
+@pytest.mark.parametrize(
+    ("share", "holds", "word"),
+    [(0.95, True, "strong"), (0.94, True, "moderate"), (0.79, True, "weak")]
+    + [(1.0, False, "weak"), (np.nan, True, "weak")],
+)
+def test_confidence(share, holds, word):
+    assert confidence(share, holds=holds) == word
+
+
+TWO_SIZES = (("b", "BERT", 110e6), ("l", "BERT", 335e6))
+
+
+def helps_large(number, model):
+    gain = 0.04 if model == "l" else 0.0
+    return {"Standard": 0.0, "LayerwiseDecay(0.7)": gain, "Mixout(0.1)": -0.01}
+
+
+def test_what_helps_one_group_alone_is_advised_for_it_alone():
+    found = by_group(many(gains=helps_large, tasks=5, models=TWO_SIZES))
+    assert set(found["dimension"]) == {"all", "size", "data"}  # one family, domain and no types
+    large, base = (at(found, dimension="size", group=name) for name in ("large", "base"))
+    assert (large["technique"], large["confidence"]) == ("LayerwiseDecay", "strong")
+    assert large["tied"] == large["blocks"] == 5
+    assert large["difference"] == pytest.approx(0.04, abs=0.005)
+    assert large["low"] < large["difference"] < large["high"]
+    assert base["technique"] == ""
+    assert large["interaction_p"] == base["interaction_p"] < 0.01
+    assert at(found, dimension="data", group="fewer than 1,000")["interaction_p"] > 0.05
+    said = dict(zip(found["group"], sentences(found), strict=True))
+    assert said["large"].startswith(
+        "For models of large size use LayerwiseDecay: best or level with the best on dev in 5 of 5"
+    )
+    assert said["large"].endswith("above Standard on test (strong confidence).")
+    assert said["base"].startswith("For models of base size no single strategy; level: ")
+
+
+def test_few_blocks_are_no_group():
+    found = by_group(many(gains=helps_large, tasks=2, models=(TWO_SIZES[1],)))
+    assert set(found["reason"]) == {"fewer than 3 tasks and models"}
+    assert set(found["technique"]) == {""}
+
+
+def test_one_clear_loss_forbids_advice():
+    def gains(number, model):
+        return {"Standard": 0.0, "LayerwiseDecay(0.7)": -0.03 if number == 0 else 0.04}
+
+    frame = many(gains=gains, tasks=10, noise=0.004)
+    row = at(by_group(frame), dimension="all")
+    assert row["technique"] == ""
+    assert row["reason"] == "LayerwiseDecay loses in t0, bert" or "not supported" in row["reason"]
+    assert (row["worst_block"], row["worst"] < -0.02) == ("t0, bert", True)
+
+
+def test_without_a_baseline_no_group_is_advised():
+    frame = many(gains=helps_large, models=(TWO_SIZES[1],))
+    row = at(by_group(frame[frame["configuration"] != "Standard"]), dimension="all")
+    assert (row["technique"], row["reason"]) == ("", "Standard was not run in all of them")
+
+
+def test_nothing_is_advised_where_nothing_differs():
+    """Twenty-five studies of equal techniques whose gain differs from task to task."""
+    advised = 0
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        gains = rng.normal(0, 0.01, (6, 2))
+
+        def drawn(number, model, gains=gains):
+            names = ("LayerwiseDecay(0.7)", "Mixout(0.1)")
+            return {"Standard": 0.0, **dict(zip(names, gains[number], strict=True))}
+
+        found = by_group(many(gains=drawn, tasks=6, seeds=4, rng=seed))
+        advised += (found["technique"] != "").any()
+    assert advised / 25 <= 0.05
+
+
+def test_scores_that_are_no_shares_enter_no_group():
+    frame = many(gains=helps_large, models=(TWO_SIZES[1],))
+    rmse = frame["task"] == "t0"
+    frame.loc[rmse, ["dev", "test", "floor", "test_floor"]] *= 30
+    frame.loc[rmse, "metric"] = "rmse"
+    assert at(by_group(frame), dimension="all")["blocks"] == 3
+
+
+def test_names_decide_nothing():
+    frame = many(gains=helps_large, models=(TWO_SIZES[1],))
+    other = frame.assign(
+        technique=frame["technique"].replace("LayerwiseDecay", "Zed"),
+        configuration=frame["configuration"].replace("LayerwiseDecay(0.7)", "Zed(1)"),
+    )
+    one, two = (at(by_group(each), dimension="all") for each in (frame, other))
+    assert (one["technique"], two["technique"]) == ("LayerwiseDecay", "Zed")
+    assert one["difference"] == pytest.approx(two["difference"])
+
+
+def test_the_plane_is_drawn_and_repeats(runs):
+    front = pareto(runs)
+    own = front[front["task"] == "rte"]
+    svg = to_svg(plot_plane(own), "plane")
+    assert svg == to_svg(plot_plane(own), "plane")
+    assert "ReinitTop(2)" in svg
+    assert "1 failed" in svg
+    lone = pareto(runs[runs["seed"] == 0])
+    assert "mean dev accuracy" in to_svg(plot_plane(lone[lone["task"] == "rte"]), "plane")
+
+
+def test_a_key_is_that_of_a_run_of_its_own_task(clean):
+    found = recommend(clean)
+    task_of = clean.set_index("key")["task"]
+    assert [task_of[key] for key in found["key"]] == found["task"].tolist()
+
+
+def test_what_failed_throughout_is_not_recommended(clean):
+    failed = clean.assign(collapsed=True, collapse_rule="at_floor")
+    found = recommend(failed)
+    assert (found[["recommended", "key", "confidence", "sensitivity"]] == "").all(axis=None)
+    assert all("nothing can be recommended; all runs of " in said for said in advice(found))
+    table = best_strategy_table(best_strategy(failed))
+    entries = [dict(zip(table.header, line, strict=True)) for line in table.body]
+    assert {(each["Recommended"], each["vs Standard"], each["p"]) for each in entries} == {
+        ("–",) * 3
+    }
+    assert all(each["Not told apart from"].endswith(" failed") for each in entries)
+    assert {(each["n"], each["Failed"]) for each in entries} == {("7", "7")}
+    one = clean[clean["task"] == "rte"]
+    both = pd.concat([failed[failed["task"] == "terms"], one])
+    assert (recommend(both)["recommended"] == "").tolist() == [False, True]

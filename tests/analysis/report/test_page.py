@@ -1,0 +1,270 @@
+import html
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import answer, best_strategy, caveats, cells, stability, write_report
+from analysis.frames.runs import checked
+from analysis.plots.cells import plot_curves, plot_mean_and_sd, plot_scores
+from analysis.plots.style import to_svg
+
+NARROW = ["best_strategy", "cells", "stability", "pareto", "transfer"]  # of one task and model
+OVER_TASKS = ["ranks", "aggregates", "rope"]
+
+
+def test_the_report_needs_nothing_else(page):
+    page = page.read_text()
+    addresses = set(re.findall(r"https?://[^\s\"'<>]*", page))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names only
+    assert not re.search(r"<(link|iframe|img|script)[^>]*(src|href)=", page)
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', page))
+
+
+def test_the_report_answers_and_warns(page, runs):
+    page = page.read_text()
+    text = html.unescape(page)
+    for sentence in caveats(runs):
+        assert sentence in text
+    for sentences in answer(best_strategy(runs), stability(runs)).values():
+        for sentence in sentences:
+            assert sentence in text
+    assert page.count("<svg") == 6 + 2 + 2  # by task; fronts; ranks and profiles
+    assert "torch 2.13.0" in page
+    assert "22,713,216" in page
+
+
+def test_ids_on_the_page_are_unique(page):
+    page = page.read_text()
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]*)"', page)) <= set(ids)
+
+
+def test_the_report_is_the_same_each_time(page, runs, curves, tmp_path):
+    shuffled = runs.sample(frac=1, random_state=1)
+    assert write_report(shuffled, curves, tmp_path).read_text() == page.read_text()
+
+
+def test_tables_lie_beside_the_report(page, runs):
+    names = {path.name for path in (page.parent / "tables").iterdir()}
+    assert names == {
+        f"{name}.{ending}"
+        for name in (*NARROW, *OVER_TASKS, "suite", "by_technique", "groups", "pairs")
+        for ending in ("csv", "md", "tex")
+    }
+    for read, name in ((pd.read_csv, "runs.csv"), (pd.read_parquet, "runs.parquet")):
+        kept = read(page.parent / name)
+        assert len(kept) == len(runs)
+        assert {"task", "seed", "metric", "dev", "test", "seconds", "versions"} <= set(kept)
+    assert not (page.parent / "predictions.parquet").exists()
+
+
+def test_predictions_are_read_and_lie_beside_the_report(clean, tmp_path):
+    rte = clean[clean["task"] == "rte"]
+    about = rte[["key", "task", "model", "configuration", "stage", "seed"]].assign(split="test")
+    gold = pd.DataFrame({"id": list("abcd"), "label": ["yes", "no", "yes", "no"]})
+    predictions = about.merge(gold, how="cross")
+    side = np.random.default_rng(0).normal(np.where(predictions["label"] == "yes", 1, -1))
+    predictions = predictions.assign(logit_no=-side, logit_yes=side)
+    page = write_report(rte, pd.DataFrame(), tmp_path, predictions=predictions).read_text()
+    sections = re.findall(r'<section id="(\w+)">', page)
+    assert {"agreement", "seeds_and_examples", "ensembles", "flips"} <= set(sections)
+    assert "test examples on which every two seeds differ" in page
+    assert "data:image/png" in page  # the heat map, which the page's own policy must let through
+    assert "img-src data:" in page
+    assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == len(predictions)
+
+
+def test_crossed_seeds_show_where_the_variance_is_from(clean, tmp_path):
+    cell = clean[(clean["task"] == "rte") & (clean["configuration"] == "Standard")].head(6)
+    crossed = cell.assign(head=[0, 0, 1, 1, 2, 2], order=[0, 1] * 3, noise=0, seed=pd.NA)
+    page = write_report(crossed, pd.DataFrame(), tmp_path).read_text()
+    assert '<section id="sources">' in page
+    assert "Shares of the variance over seeds by stream" in page
+
+
+def test_many_tasks_fold_and_the_page_says_what_is_not_drawn(clean, tmp_path):
+    few = clean[(clean["task"] == "rte") & (clean["configuration"] == "Standard")]
+    many = pd.concat(
+        few.assign(task=f"t{i:02}", cell=f"t{i}", key=few["key"] + str(i)) for i in range(50)
+    )
+    page = write_report(many, pd.DataFrame(), tmp_path).read_text()
+    assert "Answers for all 50" in page
+    assert "Of 50 tasks and models, 50 have one configuration" in page
+    assert "the first 12 of 50 tasks and models" in page
+    assert page.count("<svg") == 24
+    assert page.count('class="filter" type="search" placeholder="filter 50 rows"') >= 2
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_without_dev_scores_nothing_is_recommended(clean, tmp_path):
+    page = write_report(clean.assign(dev=np.nan), pd.DataFrame(), tmp_path).read_text()
+    assert "Nothing is recommended: no run has a dev score" in page
+    assert "No dev scores at all: rte, terms" in page
+    assert page.count("<svg") == 4 + 2  # test scores and ranks are drawn all the same
+
+
+def test_wide_tables_are_there_where_there_is_something_to_compare(clean, tmp_path):
+    def found(runs):
+        path = write_report(runs, pd.DataFrame(), tmp_path)
+        return re.findall(
+            r'<section id="(\w+)">\n<h2>.*</h2>\n<div class="wide">', path.read_text()
+        )
+
+    one = clean[clean["task"] == "rte"]
+    assert found(one) == NARROW
+    other = {"model": "electra", "objective": "replaced tokens"}
+    two = pd.concat([clean, clean.assign(**other, key="x" + clean["key"])])
+    several = ["headline", "strategies", "suite", "by_technique", "pretraining", *OVER_TASKS]
+    assert found(two) == [NARROW[0], *several, *NARROW[1:], "groups"]
+    errors = two["dev"].where(two["task"] != "rte", 2 - two["dev"])  # of the one task
+    falls = two.assign(dev=errors, higher_is_better=two["task"] != "rte")
+    assert "suite" not in found(falls)
+
+
+def test_what_failed_throughout_is_not_recommended(clean):
+    failed = clean.assign(collapsed=True, collapse_rule="at_floor")
+    for sentences in answer(best_strategy(failed), stability(failed)).values():
+        assert sentences[0].startswith("Nothing here can be recommended: all runs of ")
+
+
+def test_text_from_the_study_is_escaped(runs, curves, tmp_path):
+    odd = "<script>alert(1)</script>"
+    for frame in (runs, curves):
+        frame["configuration"] = frame["configuration"].replace("Mixout(0.1)", odd)
+        frame["task"] = frame["task"].replace("rte", "<b>rte")
+    text = write_report(runs.assign(study=odd), curves, tmp_path).read_text()
+    assert "<script>alert" not in text
+    assert "<b>rte" not in text
+
+
+@pytest.mark.parametrize("case", ["no runs", "one seed", "all diverged", "all missing", "one"])
+def test_poor_data_make_a_report(case, clean, tmp_path):
+    frame = clean.copy()
+    if case == "no runs":
+        frame = pd.DataFrame()
+    elif case == "one seed":
+        frame = frame[frame["seed"] == 0]
+    elif case == "one":
+        frame = frame[(frame["configuration"] == "Mixout(0.1)") & (frame["task"] == "rte")]
+    else:
+        frame[["dev", "test"]] = np.nan
+        frame["outcome"] = case.removeprefix("all ")
+    text = write_report(frame, pd.DataFrame(), tmp_path).read_text()
+    words = re.sub(
+        r"<svg.*?</svg>|<style.*?</style>|<script.*?</script>", "", text, flags=re.DOTALL
+    )
+    assert not re.search(r"\b(nan|NaT|None)\b(?! of)", words)
+    assert 'class="caveats">\n<li>' in text
+
+
+def test_caveats_of_the_troubled_study(runs):
+    found = " ".join(caveats(runs))
+    for part in (
+        "2 of 70 runs are missing: rte/minilm/Mixout(0.1) (2).",
+        "the smallest has 5",
+        "1 run diverged: terms/minilm/Standard (1).",
+        "1 run collapsed: rte/minilm/ReinitTop(2) (1).",
+        "do not rest on the same seeds: rte/minilm (n = 5 to 7)",
+    ):
+        assert part in found
+    assert "mix" not in found
+    assert "Small" not in found
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"device": "H100"}, "mix 2 kinds of device: H100 (1 run), cpu (69 runs)"),
+        ({"versions": "torch 2.14.0"}, "mix 2 sets of versions"),
+        ({"commit": "aaaa"}, "mix 2 commits"),
+        ({"dirty": True}, "uncommitted changes"),
+        ({"test": np.nan}, "1 run completed without a test score and is left out"),
+    ],
+)
+def test_one_odd_run_is_told(change, part, clean):
+    assert part not in " ".join(caveats(clean))
+    for column, value in change.items():
+        clean.loc[0, column] = value
+    assert part in " ".join(caveats(clean))
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (
+            {"floor": np.nan, "test_floor": np.nan},
+            "What a constant answer scores is not known: rte",
+        ),
+        ({"test": np.nan}, "No test scores at all: rte, terms"),
+        ({"dev_rows": 120}, "Small dev sets: rte (120 rows), terms (120 rows)"),
+        ({"head": 0}, "hold the head seed fixed"),
+        ({"order": [seed // 2 for seed in range(7)] * 10}, "share order seeds"),
+    ],
+)
+def test_what_a_whole_study_lacks_is_told(change, part, clean):
+    assert part not in " ".join(caveats(clean))
+    assert part in " ".join(caveats(clean.assign(**change)))
+
+
+def test_few_seeds_no_baseline_one_configuration(clean):
+    assert "Fewer than 5 seeds" in " ".join(caveats(clean[clean["seed"] < 4]))
+    alone = " ".join(caveats(clean[clean["configuration"] == "Mixout(0.1)"]))
+    assert "No Standard to compare with" in alone
+    assert "Only one configuration" in alone
+    assert caveats(pd.DataFrame()) == ["There are no runs yet, so nothing can be said."]
+
+
+def test_answers_never_name_a_winner_without_its_ties(runs):
+    for sentences in answer(best_strategy(runs), stability(runs)).values():
+        assert "do not tell it apart from" in sentences[0]
+        assert any("do not support a claim about scatter" in sentence for sentence in sentences)
+        assert sentences[-1].startswith("Failed: ")
+
+
+@pytest.mark.parametrize("n", [1, 2, 25])
+def test_plots_of_few_and_many_configurations(n, clean):
+    labels = [f"Technique({i})" for i in range(n)]
+    part = clean[clean["configuration"] == "Standard"]
+    many = checked(
+        pd.concat(
+            part.assign(configuration=label, cell=label, key=part["key"] + label)
+            for label in labels
+        )
+    )
+    block = many[many["task"] == "rte"]
+    found = cells(block)
+    curves = block.assign(epoch=1, name="dev/accuracy", value=block["dev"])
+    for draw in (
+        lambda: plot_scores(block, found),
+        lambda: plot_mean_and_sd(found),
+        lambda: plot_curves(curves, found),
+    ):
+        text = to_svg(draw(), "one")
+        assert n > 2 or text == to_svg(draw(), "one")
+        assert all(label in text for label in labels)
+
+
+def test_failed_runs_are_marked(runs):
+    block = checked(runs[runs["task"] == "terms"])
+    assert "diverged" in to_svg(plot_scores(block, cells(block)), "one")
+    block = checked(runs[runs["task"] == "rte"])
+    assert "collapsed" in to_svg(plot_scores(block, cells(block)), "one")
+
+
+def test_analysis_needs_no_training_stack():
+    code = (
+        "import analysis, sys;"
+        "never = {'torch', 'ray', 'transformers', 'study', 'mlflow'};"
+        "print(*((never | {'matplotlib'}) & set(sys.modules)));"
+        "import analysis.plots;"
+        "print(*((never | {'matplotlib.pyplot'}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -1,0 +1,248 @@
+"""Which of several configurations to use, and what that choice is worth."""
+
+import numpy as np
+import pytest
+
+from analysis.statistics.common import N_BOOT
+from analysis.statistics.dev_to_test import transfer
+from analysis.statistics.pareto import on_front
+from analysis.statistics.rank_uncertainty import (
+    expected_elsewhere,
+    optimism,
+    probability_best,
+    probability_near_best,
+    rank_intervals,
+    resampled,
+)
+from analysis.statistics.tie_set import tie_set
+
+
+def test_tie_set_oracle(oracle):
+    for inputs, check in oracle("17_best_strategy"):
+        scores = {name: np.array(x) for name, x in inputs["scores"].items()}
+        found = tied(scores)
+        others = check.expected["others"]
+        assert found.best == check.expected["best"]
+        assert sorted(found.members) == sorted(check.expected["tie_set"])
+        check(p=[found.p[name] for name in others], p_holm=[found.p_holm[name] for name in others])
+
+
+def tied(scores, *, failures=None, seconds=None, prefer="stable"):
+    nothing = dict.fromkeys(scores, 0)
+    return tie_set(scores, failures=failures or nothing, seconds=seconds or nothing, prefer=prefer)
+
+
+def test_a_configuration_that_cannot_be_tested_stays_in_the_tie_set():
+    found = tied({"A": np.array([0.9, 0.91, 0.92]), "B": np.array([0.1]), "C": np.array([])})
+    assert (found.best, found.members, found.untested) == ("A", ("A", "B"), ("B",))
+    assert found.unscored == ("C",)
+
+
+def test_nothing_with_a_score_has_no_best():
+    assert tied({"A": np.array([])}).recommended == ""
+
+
+SPREAD = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])
+
+
+@pytest.mark.parametrize(
+    ("scores", "failures", "seconds", "recommended", "decided_by"),
+    [
+        ({"A": 0.9 + SPREAD, "B": 0.5 + SPREAD}, [0, 0], [1, 1], "A", "higher mean"),
+        ({"A": 0.9 + SPREAD, "B": 0.89 + SPREAD}, [1, 0], [1, 2], "B", "lower failure rate"),
+        ({"A": 0.9 + SPREAD, "B": 0.89 + SPREAD / 2}, [0, 0], [1, 2], "B", "smaller sd"),
+        ({"A": 0.9 + SPREAD, "B": 0.9 + SPREAD}, [0, 0], [2, 1], "B", "lower cost"),
+        ({"A": 0.9 + SPREAD, "B": 0.9 + SPREAD}, [0, 0], [1, 1], "A", "name"),
+    ],
+)
+def test_secondary_criteria(scores, failures, seconds, recommended, decided_by):
+    found = tied(
+        scores,
+        failures=dict(zip(scores, failures, strict=True)),
+        seconds=dict(zip(scores, seconds, strict=True)),
+    )
+    assert (found.recommended, found.decided_by) == (recommended, decided_by)
+
+
+def test_a_rate_that_differs_by_less_than_a_run_decides_nothing():
+    scores = {"A": 0.9 + np.tile(SPREAD, 2), "B": 0.9 + SPREAD}
+    assert tied(scores, failures={"A": 1, "B": 0}).decided_by == "smaller sd"
+
+
+def test_renaming_renames_and_nothing_else():
+    rng = np.random.default_rng(5)
+    gains = {"A": 0.0, "B": 0.01, "C": 0.05}
+    scores = {name: rng.normal(0.8 + gain, 0.01, 7) for name, gain in gains.items()}
+    found, renamed = tied(scores), tied({f"x{name}": x for name, x in scores.items()})
+    assert tuple(f"x{name}" for name in found.members) == renamed.members
+    assert list(found.p_holm.values()) == list(renamed.p_holm.values())
+
+
+@pytest.mark.parametrize(
+    ("prefer", "recommended", "decided_by"),
+    [
+        ("stable", "calm", "smaller sd"),
+        ("fast", "quick", "lower cost"),
+        ("score", "high", "higher mean"),
+    ],
+)
+def test_a_preference_decides_within_the_tie_set_and_never_changes_it(
+    prefer, recommended, decided_by
+):
+    scores = {"high": 0.9 + SPREAD, "calm": 0.897 + SPREAD / 2, "quick": 0.895 + SPREAD}
+    scores["low"] = 0.5 + SPREAD / 10  # calmest and quickest, and out
+    seconds = {"high": 3, "calm": 3, "quick": 2, "low": 1}
+    found = tied(scores, seconds=seconds, prefer=prefer)
+    assert (found.recommended, found.decided_by) == (recommended, decided_by)
+    assert found.members == ("high", "calm", "quick")
+
+
+def drawn(scores, seed=0):
+    return resampled(scores, np.random.default_rng(seed))
+
+
+def test_probability_best_adds_up_and_separates():
+    found = probability_best(drawn({"A": 0.9 + SPREAD, "B": 0.5 + SPREAD, "C": np.array([0.99])}))
+    assert found == {"A": 1.0, "B": 0.0}  # a single run does not take part
+    equal = probability_best(drawn({"A": SPREAD, "B": SPREAD}))
+    assert sum(equal.values()) == pytest.approx(1)
+    assert equal["A"] == pytest.approx(0.5, abs=0.03)
+    assert probability_best(drawn({})) == {}
+
+
+def test_probability_best_has_the_spread_of_the_mean():
+    """B lies one standard error of the difference below A: the normal share is 0.841."""
+    a = np.random.default_rng(1).normal(0.8, 0.01, 6)
+    b = a - a.std(ddof=1) * np.sqrt(2 / 6)
+    assert probability_best(drawn({"A": a, "B": b}))["A"] == pytest.approx(0.841, abs=0.015)
+
+
+def test_near_best_counts_what_is_less_than_the_region_below():
+    constant = {"A": np.full(4, 0.9), "B": np.full(4, 0.896), "C": np.full(4, 0.895)}
+    assert probability_near_best(drawn(constant), 0.005) == {"A": 1.0, "B": 1.0, "C": 0.0}
+    assert probability_near_best(drawn({}), 0.005) == {}
+
+
+@pytest.mark.parametrize(("count", "normals"), [(2, 0.5642), (5, 1.163), (10, 1.539), (20, 1.867)])
+def test_optimism_of_equals_is_the_expected_largest_of_as_many_normals(count, normals):
+    """Known values of E[max of K standard normals], times the standard error of a mean."""
+    x = np.random.default_rng(3).normal(0.8, 0.02, 40)
+    found = optimism(drawn({f"{i}": x for i in range(count)}))
+    assert found == pytest.approx(normals * x.std(ddof=1) / np.sqrt(40), rel=0.04)
+
+
+def test_a_clear_winner_has_no_optimism():
+    assert abs(optimism(drawn({"A": 0.9 + SPREAD, "B": 0.5 + SPREAD}))) < 4 * 0.0071 / N_BOOT**0.5
+    assert np.isnan(optimism(drawn({"A": np.array([0.9])})))
+
+
+def test_optimism_is_known_to_move_with_the_unit_and_not_with_the_origin():
+    scores = {"A": 0.9 + SPREAD, "B": 0.899 + SPREAD}
+    moved = {name: 3 + 2 * x for name, x in scores.items()}
+    assert optimism(drawn(moved)) == pytest.approx(2 * optimism(drawn(scores)))
+
+
+def test_expected_elsewhere_weighs_by_who_wins():
+    found = drawn({"A": SPREAD, "B": SPREAD})
+    share = probability_best(found)
+    wanted = 0.7 * share["A"] + 0.8 * share["B"]
+    assert expected_elsewhere(found, {"A": 0.7, "B": 0.8}) == pytest.approx(wanted)
+    assert np.isnan(expected_elsewhere(found, {"A": 0.7, "B": np.nan}))
+    clear = drawn({"A": 0.9 + SPREAD, "B": 0.5 + SPREAD})
+    assert expected_elsewhere(clear, {"A": 0.7, "B": np.nan}) == 0.7
+
+
+def test_ranks_by_hand():
+    """Far apart; level; a single run, which nothing can be told of; no run, which has no rank."""
+    scores = {"A": 0.9 + SPREAD, "B": 0.7 + SPREAD, "C": 0.7 + SPREAD, "D": np.array([0.1])}
+    found = rank_intervals({**scores, "E": np.array([])})
+    assert found == {"A": (1, 2), "B": (2, 4), "C": (2, 4), "D": (1, 4)}
+    assert rank_intervals({"A": SPREAD}) == {"A": (1, 1)}
+    assert rank_intervals({}) == {}
+
+
+def test_rank_intervals_hold_all_true_ranks():
+    """Four of six truly equal: each may have rank 2 to 5; misses stay below 5 %."""
+    rng = np.random.default_rng(0)
+    gains = {"A": 0.03, **dict.fromkeys("BCDE", 0.0), "F": -0.03}
+    missed = 0
+    for _ in range(300):
+        found = rank_intervals({name: rng.normal(gain, 0.02, 8) for name, gain in gains.items()})
+        wrong = [found["A"].low > 1, found["F"].high < 6]
+        wrong += [found[name].low > 2 or found[name].high < 5 for name in "BCDE"]
+        missed += any(wrong)
+    assert missed / 300 < 0.05 + 2 * 0.0126  # the simulation's own standard error
+
+
+def test_constant_scores_leave_all_ranks_open():
+    constant = {"A": np.full(4, 0.9), "B": np.full(4, 0.8)}
+    assert rank_intervals(constant) == {"A": (1, 2), "B": (1, 2)}
+
+
+def test_pareto_oracle(oracle):
+    for inputs, check in oracle("21_design_rules", "pareto_front"):
+        goals = np.array(inputs["objectives"])
+        goals[:, 1:] *= -1  # the first is to be high, the others low
+        check(on_front=on_front(goals))
+
+
+def test_a_difference_within_the_tolerance_is_none():
+    goals = np.array([[0.80, -10.0], [0.79, -10.1], [0.70, -5.0]])
+    assert on_front(goals).tolist() == [True, False, True]
+    assert on_front(goals, [0.02, 0.2]).tolist() == [True, True, True]  # level with the first
+    assert on_front(goals, [0.005, 0.2]).tolist() == [True, False, True]
+    barely = np.array([[0.80, -10.0], [0.70, -9.99]])
+    assert on_front(barely).tolist() == [True, True]
+    assert on_front(barely, [0.0, 0.2]).tolist() == [True, False]  # no quicker to speak of
+
+
+def test_fronts_of_many_draws_at_once():
+    goals = np.random.default_rng(0).normal(size=(7, 6, 3))
+    assert (on_front(goals) == [on_front(each) for each in goals]).all()
+    turned = np.random.default_rng(1).permutation(6)
+    assert (on_front(goals[:, turned]) == on_front(goals)[:, turned]).all()
+
+
+def test_a_circle_leaves_all_on_the_front():
+    """Each is better than the next by 2 in one goal and worse by 1 in the others."""
+    goals = np.array([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0], [1.0, 2.0, 0.0]])
+    assert on_front(goals, 1.0).all()
+
+
+def carried(dev, test, *, sizes, level=None, seed=0):
+    test = np.asarray(test, dtype=float)
+    level = np.ones(len(test), bool) if level is None else np.array(level)
+    rng = np.random.default_rng(seed)
+    return transfer(np.asarray(dev, float), test, level=level, sizes=sizes, rng=rng)
+
+
+def test_transfer_by_hand():
+    """One seed of two: the first configuration wins with seed 0, the second with seed 1."""
+    found = carried([[0.9, 0.7], [0.8, 0.8]], [0.6, 0.5], sizes=[1, 2], level=[True, False])
+    share = found.agreement[0]
+    assert share == pytest.approx(0.5, abs=0.05)
+    assert found.level[0] == pytest.approx(share)
+    assert found.regret[0] == pytest.approx(0.1 * (1 - share))
+    assert found.optimism[0] == pytest.approx(0.1 * share)
+    assert found.agreement[1] == pytest.approx(0.5)  # equal over both seeds: half each
+    assert found.regret[1] == pytest.approx(0.05)
+    assert found.optimism[1] == 0
+
+
+def test_seeds_are_drawn_for_all_configurations_together():
+    """Scores that differ by seed alone never change who wins."""
+    seeds = np.random.default_rng(0).normal(size=9)
+    found = carried([seeds + 0.01, seeds], [0.6, 0.5], sizes=[1, 4, 9])
+    assert found.agreement.tolist() == [1, 1, 1]
+    assert found.optimism[-1] == 0
+
+
+def test_absent_runs_are_stepped_over():
+    dev = np.array([[np.nan, 0.9, 0.9, np.nan], [0.8, np.nan, 0.8, 0.8]])
+    found = carried(dev, [0.6, 0.5], sizes=[1, 2])
+    assert found.agreement.tolist() == [1, 1]
+    assert found.optimism.tolist() == [0, 0]
+
+
+def test_equal_test_means_are_all_the_winner():
+    assert carried([[0.9], [0.8]], [0.5, 0.2 + 0.3], sizes=[1]).agreement.tolist() == [1]

