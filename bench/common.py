@@ -26,7 +26,7 @@ module, function, arguments, place = sys.argv[1:]
 answer = getattr(importlib.import_module(module), function)(*json.loads(arguments))
 Path(place).write_text(json.dumps(answer))
 """
-# What study.execution.runner sets for itself, before the first import of Ray; so both sides have it.
+# What the runner sets for itself before the first import of Ray, so that both sides have it.
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -2,8 +2,8 @@
 
 Ours is everything that `study run` does: checks, keys, the searcher, warm workers, spec and
 checkpoint on the worker, entry and predictions, outbox, and MLflow until the last run is in it.
-One thing is replaced: on each worker, `study.execution.worker.train` returns a ready outcome at once. For
-this the driver hands Tune a `Worker` that makes the replacement when it is set up.
+One thing is replaced: on each worker, `train` returns a ready outcome at once. For this the driver
+hands Tune a `Worker` that makes the replacement when it is set up.
 
 Plain Tune is a class Trainable whose step returns at once, over a grid of as many keys, with
 reused actors and its loggers off. It stores nothing.
@@ -188,7 +188,7 @@ def ready(
     device: "torch.device",
     checkpoints: "Checkpoints",
 ) -> tuple["Outcome", "nn.Module"]:
-    """What `study.training.train.train` returns, without training: as many numbers as after 3 epochs."""
+    """What `train` returns, without training: as many numbers as after 3 epochs."""
     import numpy as np
     from torch import nn
 

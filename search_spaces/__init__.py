@@ -1,71 +1,15 @@
-"""Published ranges of every technique and its recipe, as plain values for a study file."""
+"""Published ranges of every technique and its recipe, as plain values for a study file.
 
-from search_spaces import (
-    adapters,
-    biased_adam,
-    bitfit,
-    child_tuning_d,
-    child_tuning_f,
-    component_clip,
-    ema,
-    freelb,
-    freeze_lower,
-    gradual_unfreezing,
-    hype,
-    l2_sp,
-    layerwise_decay,
-    lnsr,
-    lora,
-    mixout,
-    noisy_tune,
-    prior_decay,
-    probe_then_tune,
-    r3f,
-    rdrop,
-    rec_adam,
-    reinit_top,
-    restarts,
-    smart,
-    standard,
-    strong_baseline,
-    supervised_contrastive,
-    swa,
-)
+A space is a file with `TECHNIQUE`, the name of its technique, and `SPACE`; it is found by itself.
+"""
+
+import importlib
+import pkgutil
+
 from search_spaces.choosing import choose
 from search_spaces.common import Draw, Space, draw, small
 
-SPACES: dict[str, Space] = {
-    "standard": standard.SPACE,
-    "strong_baseline": strong_baseline.SPACE,
-    "biased_adam": biased_adam.SPACE,
-    "rec_adam": rec_adam.SPACE,
-    "noisy_tune": noisy_tune.SPACE,
-    "reinit_top": reinit_top.SPACE,
-    "lora": lora.SPACE,
-    "adapters": adapters.SPACE,
-    "mixout": mixout.SPACE,
-    "freeze_lower_small": freeze_lower.SMALL,
-    "freeze_lower": freeze_lower.BASE,
-    "freeze_lower_large": freeze_lower.LARGE,
-    "bitfit": bitfit.SPACE,
-    "gradual_unfreezing": gradual_unfreezing.SPACE,
-    "probe_then_tune": probe_then_tune.SPACE,
-    "restarts": restarts.SPACE,
-    "layerwise_decay": layerwise_decay.SPACE,
-    "component_clip": component_clip.SPACE,
-    "child_tuning_f": child_tuning_f.SPACE,
-    "child_tuning_d": child_tuning_d.SPACE,
-    "l2_sp": l2_sp.SPACE,
-    "prior_decay": prior_decay.SPACE,
-    "rdrop": rdrop.SPACE,
-    "r3f": r3f.SPACE,
-    "smart": smart.SPACE,
-    "freelb": freelb.SPACE,
-    "supervised_contrastive": supervised_contrastive.SPACE,
-    "lnsr": lnsr.SPACE,
-    "hype": hype.SPACE,
-    "ema": ema.SPACE,
-    "swa": swa.SPACE,
-}
+_found = (importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__))
+SPACES: dict[str, Space] = {m.TECHNIQUE: m.SPACE for m in _found if hasattr(m, "TECHNIQUE")}
 
 __all__ = ["SPACES", "Draw", "Space", "choose", "draw", "small"]

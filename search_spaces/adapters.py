@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces.common import Space
 
+TECHNIQUE = "Adapters"
 SPACE = Space(
     technique={"bottleneck": CategoricalDistribution((16, 64, 256))},
     recipe={

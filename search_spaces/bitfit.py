@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces.common import Space
 
+TECHNIQUE = "BitFit"
 SPACE = Space(
     technique={},
     recipe={

@@ -7,6 +7,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "ChildTuningD"
 SPACE = Space(
     technique={"p": CategoricalDistribution((0.1, 0.2, 0.3))},
     recipe={"lr": LR},

@@ -7,6 +7,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "ChildTuningF"
 SPACE = Space(
     technique={"p": CategoricalDistribution((0.2, 0.3, 0.4))},
     recipe={"lr": LR},

@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution
 from search_spaces import standard
 from search_spaces.common import Space
 
+TECHNIQUE = "EMA"
 SPACE = Space(
     technique={"beta": CategoricalDistribution((None, 0.9, 0.99, 0.999))},
     recipe=standard.SPACE.recipe,

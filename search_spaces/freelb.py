@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from search_spaces.common import LOW_LR, Space
 
+TECHNIQUE = "FreeLB"
 SPACE = Space(
     technique={
         "steps": IntDistribution(2, 3),

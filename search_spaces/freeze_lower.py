@@ -9,7 +9,9 @@ Source: Tinn et al. 2023 freeze lower layers. Differs: the ranges are chosen her
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from search_spaces.common import Space, small
+from search_spaces.common import Space
+
+TECHNIQUE = "FreezeLower"
 
 
 def quarters(model_layers: int) -> Space:
@@ -25,6 +27,4 @@ def quarters(model_layers: int) -> Space:
     )
 
 
-SMALL = small(quarters(6))  # 0, 1, 3, 4
-BASE = quarters(12)  # 0, 3, 6, 9
-LARGE = quarters(24)  # 0, 6, 12, 18
+SPACE = quarters(12)  # 0, 3, 6, 9; for other encoders call `quarters`

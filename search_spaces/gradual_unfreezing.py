@@ -7,6 +7,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import EPOCHS, LR, Space
 
+TECHNIQUE = "GradualUnfreezing"
 SPACE = Space(
     technique={"share": CategoricalDistribution((0.1, 0.2, 1 / 3, 0.5))},
     recipe={"lr": LR, "epochs": EPOCHS},

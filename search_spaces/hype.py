@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "HyPe"
 SPACE = Space(
     technique={"epsilon": CategoricalDistribution((1e-6, 1e-5, 1e-4))},
     recipe={"lr": LR, "dropout": CategoricalDistribution((0.0, 0.1))},

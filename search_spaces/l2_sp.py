@@ -8,6 +8,7 @@ from optuna.distributions import FloatDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "L2SP"
 SPACE = Space(
     technique={"alpha": FloatDistribution(1e-4, 1e-1, log=True)},
     recipe={"lr": LR},

@@ -10,6 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces.common import Space
 
+TECHNIQUE = "LayerwiseDecay"
 SPACE = Space(
     technique={"rate": CategoricalDistribution((0.7, 0.75, 0.8, 0.85, 0.9, 0.95))},
     recipe={"lr": FloatDistribution(2e-5, 2e-4, log=True)},

@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "LNSR"
 SPACE = Space(
     technique={
         "weight": CategoricalDistribution((0.1, 1.0, 10.0)),

@@ -7,6 +7,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces.common import Space
 
+TECHNIQUE = "LoRA"
 SPACE = Space(
     technique={
         "rank": CategoricalDistribution((4, 8, 16)),

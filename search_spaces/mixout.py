@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "Mixout"
 SPACE = Space(
     technique={"p": CategoricalDistribution((0.1, 0.3, 0.5, 0.7, 0.9))},
     recipe={"lr": LR},

@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution
 from search_spaces import standard
 from search_spaces.common import Space
 
+TECHNIQUE = "NoisyTune"
 SPACE = Space(
     technique={"intensity": CategoricalDistribution((0.05, 0.1, 0.15, 0.2))},
     recipe=standard.SPACE.recipe,

@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "PriorDecay"
 SPACE = Space(
     technique={"rate": CategoricalDistribution((1e-4, 1e-3, 1e-2, 1e-1))},
     recipe={"lr": LR},

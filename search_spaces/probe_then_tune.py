@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "ProbeThenTune"
 SPACE = Space(
     technique={
         "epochs": CategoricalDistribution((1, 3, 5)),

@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "RDrop"
 SPACE = Space(
     technique={"alpha": CategoricalDistribution((0.1, 0.5, 1.0, 3.0, 5.0))},
     recipe={"lr": LR},

@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "RecAdam"
 SPACE = Space(
     technique={
         "k": CategoricalDistribution((0.05, 0.1, 0.2, 0.5, 1.0)),  # per step

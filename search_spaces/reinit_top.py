@@ -8,6 +8,7 @@ from optuna.distributions import IntDistribution
 
 from search_spaces.common import EPOCHS, LR, Space
 
+TECHNIQUE = "ReinitTop"
 SPACE = Space(
     technique={"layers": IntDistribution(1, 5)},
     recipe={"lr": LR, "epochs": EPOCHS},

@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from search_spaces import standard
 from search_spaces.common import Space
 
+TECHNIQUE = "Restarts"
 SPACE = Space(
     technique={"heads": CategoricalDistribution((3, 5, 10)), "epochs": IntDistribution(1, 2)},
     recipe=standard.SPACE.recipe,

@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import LOW_LR, Space
 
+TECHNIQUE = "SMART"
 SPACE = Space(
     technique={
         "weight": CategoricalDistribution((0.5, 1.0, 3.0)),

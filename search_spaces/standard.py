@@ -10,6 +10,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import EPOCHS, LR, Space
 
+TECHNIQUE = "Standard"
 SPACE = Space(
     technique={},
     recipe={

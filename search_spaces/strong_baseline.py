@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "StrongBaseline"
 SPACE = Space(
     technique={"epochs": CategoricalDistribution((10, 20, 40))},
     recipe={"lr": LR},

@@ -7,6 +7,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.common import LR, Space
 
+TECHNIQUE = "SupervisedContrastive"
 SPACE = Space(
     technique={
         "weight": CategoricalDistribution((0.1, 0.3, 0.5, 0.7, 0.9)),

@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution
 from search_spaces import standard
 from search_spaces.common import Space
 
+TECHNIQUE = "SWA"
 SPACE = Space(
     technique={"start": CategoricalDistribution((0.5, 0.75))},
     recipe=standard.SPACE.recipe,

@@ -1,91 +1,32 @@
 """Which way of fine-tuning can you trust? Studies over seeds, techniques, models and tasks."""
 
-from study.cli.parser import main, run
+from study import techniques
+from study.cli.run import main, run
 from study.core.recipe import Recipe
 from study.core.spec import SpecError
-from study.models.model import Model
+from study.models import Model
 from study.planning.budget import Budget
 from study.planning.search import Search, Tune
 from study.planning.study import Configuration, Seeds, Study, TaskOverrides
 from study.tasks import ByGroup, ByTime, KFold, Task
-from study.techniques import (
-    EMA,
-    L2SP,
-    LNSR,
-    R3F,
-    SMART,
-    SWA,
-    Adapters,
-    BiasedAdam,
-    BitFit,
-    ChildTuningD,
-    ChildTuningF,
-    ComponentClip,
-    FreeLB,
-    FreezeLower,
-    GradualUnfreezing,
-    HyPe,
-    LayerwiseDecay,
-    LoRA,
-    Mixout,
-    NoisyTune,
-    PriorDecay,
-    ProbeThenTune,
-    RDrop,
-    RecAdam,
-    ReinitTop,
-    Restarts,
-    Standard,
-    StrongBaseline,
-    SupervisedContrastive,
-    Technique,
-)
+from study.techniques import *
 
 __all__ = [
-    "EMA",
-    "L2SP",
-    "LNSR",
-    "R3F",
-    "SMART",
-    "SWA",
-    "Adapters",
-    "BiasedAdam",
-    "BitFit",
     "Budget",
     "ByGroup",
     "ByTime",
-    "ChildTuningD",
-    "ChildTuningF",
-    "ComponentClip",
     "Configuration",
-    "FreeLB",
-    "FreezeLower",
-    "GradualUnfreezing",
-    "HyPe",
     "KFold",
-    "LayerwiseDecay",
-    "LoRA",
-    "Mixout",
     "Model",
-    "NoisyTune",
-    "TaskOverrides",
-    "PriorDecay",
-    "ProbeThenTune",
-    "RDrop",
-    "RecAdam",
     "Recipe",
-    "ReinitTop",
-    "Restarts",
     "Search",
     "Seeds",
     "SpecError",
-    "Standard",
-    "StrongBaseline",
     "Study",
-    "SupervisedContrastive",
     "Task",
-    "Technique",
+    "TaskOverrides",
     "Tune",
     "main",
     "run",
 ]
+__all__ += techniques.__all__

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.rendering.builder import Columns, RowTuple
+from analysis.rendering.builder import NAMED, Columns, RowTuple
 from analysis.rendering.formatting import (
     DAGGER,
     ENTERS,
@@ -14,7 +14,6 @@ from analysis.rendering.formatting import (
     count_text,
     has_width,
 )
-from analysis.report.caveats import NAMED
 
 FAILED = f"A failed run {ENTERS}. 'Not failed' leaves all failed runs out."
 RUNS = "Least n is the number of seeds of the task with the fewest; runs are those of all tasks."
@@ -33,6 +32,7 @@ def name_columns(found: pd.DataFrame, doubtful: Collection[tuple[str, str]] = ()
 
 
 def count_columns() -> Columns:
+    """How much a row of a comparison over tasks rests on."""
     return {
         "Tasks": lambda r: f"{r.tasks}",
         "Least n": lambda r: f"{r.n}",
@@ -42,10 +42,12 @@ def count_columns() -> Columns:
 
 
 def decimal_text(value: float) -> str:
+    """Two decimals; a dash for NaN."""
     return "–" if np.isnan(value) else f"{value:.2f}"
 
 
 def interval_suffix(low: float, high: float, *, digits: int = 2) -> str:
+    """An interval to stand behind its estimate; empty if it has no width."""
     if not has_width(low, high):
         return ""
     return f" [{low:.{digits}f},{NBSP}{high:.{digits}f}]".replace("-", "−")

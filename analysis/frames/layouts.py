@@ -67,6 +67,7 @@ LAYOUTS = (
 
 
 def layout_of(table: pd.DataFrame, path: Path) -> Layout:
+    """The layout of a file of scores, by its ending or its columns."""
     if path.is_dir() or path.suffix == ".json":
         return PEFT
     return next((each for each in LAYOUTS if each.marks <= set(table.columns)), PLAIN)

@@ -35,6 +35,7 @@ def default_uri() -> str:
 
 
 def experiment_numbers(uri: str) -> dict[str, str]:
+    """MLflow's experiment id of every study in the store, by name."""
     if _is_database(uri):
         query = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
         found = _query(uri, query)
@@ -45,6 +46,7 @@ def experiment_numbers(uri: str) -> dict[str, str]:
 
 
 def read_experiment(study: str, uri: str) -> LongTables:
+    """All runs, tags and last metrics of one study."""
     number = experiment_number(study, uri)
     return _once(_from_database(number, uri) if _is_database(uri) else _paged(number, uri))
 
@@ -69,6 +71,11 @@ def _once(long: LongTables) -> LongTables:
 
 
 def experiment_number(study: str, uri: str) -> str:
+    """MLflow's experiment id of a study.
+
+    Raises:
+        LookupError: If the store has no such study.
+    """
     known = experiment_numbers(uri)
     if study not in known:
         near = difflib.get_close_matches(study, known, n=1)
@@ -149,6 +156,7 @@ def _each_run(experiment: str, uri: str) -> Iterable[Any]:
 
 
 def metric_history(study: str, uri: str, runs: list[str]) -> pd.DataFrame:
+    """Training loss and dev scores by epoch: columns run, name, epoch, value."""
     if _is_database(uri):
         query = (
             "SELECT t.run_uuid AS run, t.key AS name, t.step AS epoch, t.value"
@@ -190,6 +198,7 @@ def _query(uri: str, query: str, **values: Any) -> pd.DataFrame:
 
 
 def artifact_bytes(artifact: str, uri: str) -> bytes:
+    """The content of an artifact, read from disk or downloaded."""
     parsed = urlparse(artifact)
     if parsed.scheme in ("", "file"):
         return Path(unquote(parsed.path)).read_bytes()

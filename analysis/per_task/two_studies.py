@@ -48,8 +48,8 @@ def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
         NaN.
 
     Raises:
-        ScoreFileError: If either is; or with every task that they score by another metric, in another
-            direction or on another scale.
+        ScoreFileError: If either is; or with every task that they score by another metric, in
+            another direction or on another scale.
     """
     sides = [final(checked(each)) for each in (runs, others)]
     tasks = [{str(task): part for task, part in side.groupby("task")} for side in sides]

@@ -58,6 +58,7 @@ def style() -> Iterator[None]:
 
 
 def figure_height(labels: list[str]) -> float:
+    """Height in inches of a figure with a row per label."""
     return 0.9 + 0.3 * max(len(labels), 2)  # inches
 
 
@@ -70,6 +71,7 @@ def lines(labels: list[str]) -> tuple[Figure, Axes]:
 
 
 def label_rows(axes: Axes, labels: list[str]) -> None:
+    """Name the rows of a drawing, the first on top."""
     axes.set_yticks(range(len(labels)), [wrapped(label, 30) for label in labels], fontsize=8)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

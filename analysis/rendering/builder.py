@@ -21,8 +21,6 @@ RowTuple = Any  # a named tuple that pandas makes of a frame's row
 
 Columns = dict[str, Callable[[RowTuple], str]]  # header: what stands below it
 
-Columns = dict[str, Callable[[RowTuple], str]]
-
 CELL_COLUMNS: Columns = {
     "Task": lambda r: r.task,
     "Model": lambda r: r.model,
@@ -42,10 +40,12 @@ FAILED = f"{DAGGER} a run failed; it {ENTERS}."
 
 
 def points_text(value: float, low: float, high: float) -> str:
+    """A share with its interval, both in points."""
     return with_interval(score_text(value, POINTS), interval_text(low, high, scale=POINTS))
 
 
 def estimate_text(value: float, low: float, high: float) -> str:
+    """An estimate and its interval with three decimals; a dash for NaN."""
     if np.isnan(value):
         return "–"
     ends = f"[{low:.3f},{NBSP}{high:.3f}]" if has_width(low, high) else "–"
@@ -53,10 +53,12 @@ def estimate_text(value: float, low: float, high: float) -> str:
 
 
 def with_interval(value: str, ends: str) -> str:
+    """A value with its interval, or alone where there is none."""
     return value if ends == "–" else f"{value} {ends}"
 
 
 def percent_text(share: float) -> str:
+    """A share as whole percent; a dash for NaN."""
     return "–" if np.isnan(share) else f"{share:.0%}"
 
 
@@ -78,6 +80,7 @@ def tried_columns(found: pd.DataFrame) -> dict[str, Callable[[RowTuple], str]]:
 
 
 def tried_notes(found: pd.DataFrame) -> list[str]:
+    """What the column of `tried_columns` means, where there is one."""
     text = "Tried: configurations that it was chosen from on dev, on other seeds than these."
     return [text] if tried_columns(found) else []
 
@@ -198,10 +201,12 @@ def grid_table(
 
 
 def mean_and_sd_text(row: RowTuple) -> str:
+    """Test mean with its sd in brackets, marked if a run failed."""
     shown = score_text(row.test_mean, row.scale)
     sd = "" if np.isnan(row.test_sd) else f"{NBSP}({score_text(row.test_sd, row.scale)})"
     return shown + sd + failed_mark(row)
 
 
 def failed_mark(row: RowTuple) -> str:
+    """A dagger if any run of the cell failed."""
     return DAGGER if row.diverged or row.collapsed else ""

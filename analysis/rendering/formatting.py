@@ -67,14 +67,17 @@ def mean_sd_text(mean: float, sd: float, scale: float) -> str:
 
 
 def pair_text(low: float, high: float, scale: float) -> str:
+    """The two ends of an interval, without brackets."""
     return f"{score_text(low, scale)},{NBSP}{score_text(high, scale)}"
 
 
 def share_text(share: float) -> str:
+    """A share with two decimals; a dash for NaN."""
     return "–" if np.isnan(share) else f"{share:.2f}"
 
 
 def rank_range_text(low: float, high: float, count: float) -> str:
+    """The range of ranks that the data leave open, such as `1 to 3 of 5`."""
     if np.isnan(low):
         return "–"
     return f"{low:.0f} of {count:.0f}" if low == high else f"{low:.0f} to {high:.0f} of {count:.0f}"

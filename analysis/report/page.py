@@ -46,8 +46,8 @@ def write_report(
         The page, one file that needs no other. Beside it lie runs.csv and runs.parquet.
 
     Raises:
-        ScoreFileError: If runs are malformed (see `frame.checked`), or not comparable with the others
-            (see `against.against`).
+        ScoreFileError: If runs are malformed (see `frames.runs.checked`), or not comparable with
+            the others (see `per_task.two_studies.against`).
     """
     stored = pd.DataFrame() if predictions is None else predictions
     material = ReportData(runs, curves, stored, others)
@@ -65,7 +65,7 @@ def write_report(
     if len(stored):
         _plain(stored).to_parquet(folder / "predictions.parquet", index=False)
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
-        files("analysis").joinpath("report.html.j2").read_text("utf-8")
+        files("analysis.report").joinpath("report.html.j2").read_text("utf-8")
     )
     page = folder / "report.html"
     page.write_text(

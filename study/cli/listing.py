@@ -5,8 +5,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from study.cli.arguments import Commands, add_json
 from study.core.paths import default_home
 from study.tasks import Task
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `study list`."""
+    parser = commands.add("list", listing)
+    parser.add_argument("what", choices=["techniques", "tasks", "models", "spaces", "studies"])
+    add_json(parser)
 
 
 def listing(arguments: argparse.Namespace) -> int:

@@ -5,9 +5,20 @@ import sys
 from pathlib import Path
 
 from study.cli import finished
+from study.cli.arguments import Commands, add_study
 from study.cli.messages import complain
 from study.core.paths import default_home, without_password
 from study.planning.study_file import study_named
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `study sync` and `study gc`."""
+    parser = commands.add("sync", sync)
+    add_study(parser)
+    parser.add_argument("--to", required=True, metavar="URI", help="the other store")
+    parser = commands.add("gc", gc)
+    add_study(parser)
+    parser.add_argument("--yes", action="store_true", help="remove without asking")
 
 
 def sync(arguments: argparse.Namespace) -> int:

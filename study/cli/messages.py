@@ -1,6 +1,8 @@
 """What `study run` says at its end, and what to type next."""
 
 import json
+import logging
+import os
 import shlex
 import shutil
 import sys
@@ -10,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from study.cli.progress import duration, retried
+from study.core.lock import StudyLockedError
+from study.core.paths import hurry
+from study.core.spec import SpecError
+from study.execution.faults import ClusterError
 from study.execution.queue import Progress
 from study.planning.runs import Run
 
@@ -145,3 +151,33 @@ def near(path: Path) -> str:
     """A path as one would type it here."""
     path = path.resolve()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def exit_code(action: Callable[[], int]) -> int:
+    """Carry out a command; what is wrong is said in a sentence and becomes an exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ALEMBIC_LOGGING_LEVEL", "WARNING")
+    hurry()
+    try:
+        return action()
+    except SpecError as error:
+        complain(error)
+        return 2
+    except LookupError as error:
+        if isinstance(error, KeyError | IndexError):
+            raise  # a mistake of ours, not of what was asked for
+        complain(error)
+        return 2
+    except StudyLockedError as error:
+        complain(f"{error}. Wait for it, or end a driver with: study stop")
+        return 1
+    except ClusterError as error:
+        complain(error)
+        return 1
+    except KeyboardInterrupt:
+        complain("Stopped.")
+        return 130
+    except BrokenPipeError:  # `study list techniques | head`
+        sys.stderr.close()
+        return 0

@@ -5,10 +5,34 @@ import math
 from pathlib import Path
 
 from study.cli import finished
+from study.cli.arguments import Commands
 from study.cli.messages import near
 from study.core.paths import default_home
 from study.planning.runs import Run
 from study.planning.study_file import load_study, sound
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `study import-blurb`, `export` and `convert`."""
+    parser = commands.add("import-blurb", import_blurb)
+    parser.add_argument("folder", type=Path, help="the folder `data` of BLURB's data preparation")
+    parser.add_argument("--out", type=Path, required=True, help="folder for STUDY_DATA to name")
+    parser = commands.add("export", export)
+    parser.add_argument("key", help="a run's key")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the trained model")
+    parser.add_argument(
+        "--file", help="the study file; needed where the run uses your own technique or task"
+    )
+    parser = commands.add("convert", convert)
+    parser.add_argument(
+        "model", help="a name in `study list models`, a folder, a hub id, or a .gguf file"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the converted model")
+    parser.add_argument(
+        "--model-type",
+        choices=["bert", "electra"],
+        help="where the checkpoint's configuration names the wrong one of the two",
+    )
 
 
 def convert(arguments: argparse.Namespace) -> int:

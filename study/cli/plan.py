@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from study.cli import finished
+from study.cli.arguments import Commands, add_json, count, positive
 from study.cli.messages import complain, program
 from study.cli.progress import duration
 from study.core.paths import default_home
@@ -19,6 +20,27 @@ from study.planning.study_file import load_study, sound
 
 if TYPE_CHECKING:
     from study.planning.stages import Stages
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `study plan`."""
+    parser = commands.add("plan", plan)
+    parser.add_argument("file", help="a study file")
+    parser.add_argument("--workers", type=count, help="runs at once; default: all cores here")
+    parser.add_argument(
+        "--detect",
+        type=positive,
+        metavar="D",
+        help="a difference of means that must not be missed",
+    )
+    parser.add_argument("--sd", type=positive, help="sd over seeds; default: of this study's runs")
+    parser.add_argument(
+        "--ratio", type=float, metavar="R", help="a ratio of two sds that must not be missed"
+    )
+    parser.add_argument(
+        "--hourly", type=float, metavar="PRICE", help="of a GPU, or of a core for runs on CPUs"
+    )
+    add_json(parser)
 
 
 def plan(arguments: argparse.Namespace) -> int:

@@ -9,9 +9,45 @@ import subprocess
 import sys
 from typing import Any
 
+from study.cli.arguments import Commands, add_json, add_study, size
 from study.cli.messages import complain, near, program
 from study.core.paths import Home, default_home, without_password
 from study.planning.study_file import study_named
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `study report`, `table`, `recommend`, `show` and `ui`."""
+    parser = commands.add("report", report)
+    add_study(parser)
+    if commands.asked == "report":
+        from analysis.cli import report_arguments  # slow to load for other commands
+
+        report_arguments(parser)
+    parser = commands.add("table", table)
+    parser.add_argument("study", nargs="?", help="a study's name or its file; or a CSV of scores")
+    if commands.asked == "table":
+        from analysis.cli import table_arguments
+
+        table_arguments(parser)
+    parser = commands.add("recommend", recommend)
+    add_study(parser)
+    parser.add_argument(
+        "--max-memory", type=size, metavar="SIZE", help="most memory of a run, such as 8GB"
+    )
+    parser.add_argument("--max-seconds", type=float, metavar="S", help="most seconds of a run")
+    parser.add_argument(
+        "--prefer",
+        choices=["stable", "fast", "score"],
+        default="stable",
+        help="what decides among those that the runs do not tell apart; default: stable",
+    )
+    add_json(parser)
+    parser = commands.add("show", show)
+    parser.add_argument("key", help="a run's key, or its first digits")
+    add_json(parser)
+    parser = commands.add("ui", ui)
+    parser.add_argument("study", nargs="?", help="the study to open")
+    parser.add_argument("--port", type=int, default=5000, help="default: 5000")
 
 
 def report(arguments: argparse.Namespace) -> int:

@@ -1,29 +1,88 @@
-"""Running a study, and who runs it."""
+"""Running a study: `study run`, a study file as a script, and `run` in Python."""
 
 import argparse
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.cli import finished
-from study.cli.messages import Ending, complain, program, tell_next
+from study.cli.arguments import Commands, add_json, count
+from study.cli.messages import Ending, complain, exit_code
 from study.cli.progress import duration
 from study.core.paths import Home, default_home
 from study.core.spec import Invalid, did_you_mean
 from study.execution.queue import Progress
 from study.planning.runs import Run
 from study.planning.study import Study
-from study.planning.study_file import load_study, sound, study_named
+from study.planning.study_file import load_study, sound
 
 if TYPE_CHECKING:
     from study.planning.stages import Stages
 
 
-def run(arguments: argparse.Namespace) -> int:
+def add_commands(commands: Commands) -> None:
+    """Add `study run`."""
+    parser = commands.add("run", run_file)
+    parser.add_argument("file", help="a study file")
+    add_arguments(parser)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `study run` takes beside the file."""
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="KEY|NAME=VALUE",
+        help="only these runs: a key, or task=, model=, technique=, configuration=, seed=",
+    )
+    parser.add_argument("--address", help="a Ray cluster; default: the one here, or a new one")
+    parser.add_argument("--workers", type=count, help="runs at once at most; default: all that fit")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="do not pause cells that fail again and again"
+    )
+    parser.add_argument("--verbose", action="store_true", help="show Ray's own messages")
+    add_json(parser, "the result as JSON on standard output")
+
+
+def main(study: Study | Invalid) -> None:
+    """What a study file calls: `python FILE` does the same as `study run FILE`."""
+    source = os.path.abspath(sys.argv[0])
+    parser = argparse.ArgumentParser(prog=f"python {sys.argv[0]}", description=run_file.__doc__)
+    add_arguments(parser)
+    arguments = parser.parse_args()
+    sys.exit(exit_code(lambda: run_study(study, source, arguments)))
+
+
+def run(study: Study, *, workers: int | None = None) -> bool:
+    """Run what is missing of a study, from a script or a notebook.
+
+    Args:
+        study: Which.
+        workers: Runs at once at most; None uses all that fit.
+
+    Returns:
+        Whether nothing is missing afterwards.
+
+    Raises:
+        SpecError: With everything that is wrong with the study.
+        ValueError: If `workers` is no whole number above 0.
+    """
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise ValueError(f"workers={workers!r} is no whole number above 0; None uses all that fit")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = parser.parse_args([])
+    arguments.workers = workers
+    return run_study(study, os.path.abspath(sys.argv[0]), arguments) == 0
+
+
+def run_file(arguments: argparse.Namespace) -> int:
     """Run a study: only what is missing. Ctrl-C leaves it resumable; the same command resumes.
 
     Finished runs are in MLflow, each exactly once, by a key of everything that decides their
@@ -103,64 +162,6 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
     ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
     tables = partial(_tables, study.name, home)
     return ending.ended(progress, lost=len(lost) + later, waiting=len(held_up), tables=tables)
-
-
-def status(arguments: argparse.Namespace) -> int:
-    """Show a study's cells: mean, sd, interval, n, collapsed, missing."""
-    from analysis import cells, cells_table, load_runs, to_text
-    from analysis.per_task.search import progress
-
-    home = default_home()
-    name = study_named(arguments.study, home)
-    runs = load_runs(name, home.uri)
-    table = cells(runs)
-    if arguments.json:
-        print(table.to_json(orient="records"))
-        return 0
-    print(to_text(cells_table(table)))
-    if said := progress(runs):
-        print(f"\n{said}")
-    holder = home.driver(name)
-    if home.shared and not holder:
-        from study.tracking.lease import driver  # MLflow takes a second to load
-
-        holder = driver(home, name)
-    print(f"\nbeing run by {holder}" if holder else "\nnot running")
-    if not holder and (runs["outcome"] == "missing").any():
-        print(f"resume:  {program()} run FILE")
-    tell_next(name)
-    return 0
-
-
-def stop(arguments: argparse.Namespace) -> int:
-    """Ask the driver of a study to stop; it stays resumable."""
-    home = default_home()
-    name = study_named(arguments.study, home)
-    if not home.shared and name not in home.names():
-        raise LookupError(f"no study {name!r} in {home.root}. {did_you_mean(name, home.names())}")
-    holder = home.ask_to_stop(name)
-    if home.shared and not holder:
-        from analysis.frames.load import experiment_id
-        from analysis.frames.store import StoreUnreachableError
-        from study.tracking.lease import ask_to_stop
-        from study.tracking.store import TROUBLE
-
-        try:
-            with suppress(
-                StoreUnreachableError
-            ):  # what is wrong with the server is told better below
-                experiment_id(name, home.uri)
-            holder = ask_to_stop(home, name)
-        except TROUBLE as error:
-            return finished.trouble(home.uri, error)
-    if holder is None:
-        print(f"nobody runs study {name!r}")
-        return 0
-    if not holder.startswith("process"):  # a command that has no runs to stop
-        print(f"{holder} has study {name!r}, and ends by itself")
-        return 0
-    print(f"asked {holder} to stop; runs under way will be done again when the study resumes")
-    return 0
 
 
 def _tables(name: str, home: Home) -> None:

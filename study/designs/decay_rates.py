@@ -16,7 +16,7 @@ STUDY = Study(
         Standard(),  # the baseline is always in
         *[  # drawn once, then crossed with every seed
             Configuration(LayerwiseDecay(**drawn.technique), recipe=RECIPE.replace(**drawn.recipe))
-            for drawn in draw(SPACES["layerwise_decay"], n=8, seed=0)
+            for drawn in draw(SPACES["LayerwiseDecay"], n=8, seed=0)
         ],
     ],
     seeds=range(5),

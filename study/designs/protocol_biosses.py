@@ -4,6 +4,7 @@ The rows come from the folder that STUDY_DATA names; docs/tasks.md says how to g
 """
 
 from search_spaces import SPACES, small
+from search_spaces.freeze_lower import quarters
 from study import (
     FreezeLower,
     LayerwiseDecay,
@@ -25,9 +26,9 @@ STUDY = Study(
     recipe=Recipe(lr=1e-4, epochs=5, batch_size=16, max_length=128),
     techniques=[
         Standard(),  # untuned, as a control
-        Search(FreezeLower, SPACES["freeze_lower_small"]),
-        Search(LayerwiseDecay, small(SPACES["layerwise_decay"])),
-        Search(ReinitTop, small(SPACES["reinit_top"])),
+        Search(FreezeLower, small(quarters(6))),
+        Search(LayerwiseDecay, small(SPACES["LayerwiseDecay"])),
+        Search(ReinitTop, small(SPACES["ReinitTop"])),
     ],
     tune=Tune(trials=12, seeds=2, sampler="tpe"),
     seeds=range(100, 105),

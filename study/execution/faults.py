@@ -43,7 +43,8 @@ class Fault:
     """What kept a run from its outcome.
 
     Attributes:
-        cause: Decides what happens next; `unfit` is a machine that refuses runs, see `MachineRefusedError`.
+        cause: Decides what happens next; `unfit` is a machine that refuses runs, see
+            `MachineRefusedError`.
         reason: One line for people.
         trace: All that is known.
     """

@@ -261,7 +261,7 @@ class ResultCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types h
         self._progress.workers = max(self._progress.workers, busy)
         run = self._feed.runs[trial.config["key"]]
         if parcel := result.pop("parcel", None):
-            entry = entry_of(run, parcel, faults=self._feed.faults.get(run.key, {}))
+            entry = entry_of(run, parcel, faults=self._feed.faults.get(run.key, {}).items())
             self._tracking.put(entry, parcel.predictions)
             shutil.rmtree(self._shared.checkpoint(run.key), ignore_errors=True)
             if trial.config["keep"]:

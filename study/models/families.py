@@ -138,11 +138,13 @@ class Depths:
         if self.family.final_norm and lies_under(inside, [self.family.final_norm]):
             return self.layers
         raise LookupError(
-            f"parameter {name!r} has no depth; add its part to its family in study/models/model.py"
+            f"parameter {name!r} has no depth; add its part to its family in "
+            "study/models/families.py"
         )
 
 
 def lies_under(name: str, paths: Iterable[str]) -> bool:
+    """Whether a module or parameter lies in one of these modules, by its dotted name."""
     return any(name == path or name.startswith(path + ".") for path in paths)
 
 
@@ -190,8 +192,8 @@ def in_layers(model: nn.Module, depths: Depths, paths: Iterable[str]) -> list[st
         }
         if len(set(there.values())) < depths.layers:
             raise LookupError(
-                f"not every layer has a module {path!r}; say in its family in study/models/model.py "
-                "where a layer keeps it"
+                f"not every layer has a module {path!r}; say in its family in "
+                "study/models/families.py where a layer keeps it"
             )
         found += there
     return found
@@ -211,7 +213,9 @@ def longest_input(config: Any) -> int | None:
 
 
 def no_family(kind: str) -> LookupError:
+    """The error for an architecture that `FAMILIES` does not have."""
     return LookupError(
-        f"architecture {kind!r} has no depth map; add a Family to FAMILIES in study/models/model.py "
-        f"naming its body, embeddings and layers. Known: {', '.join(sorted(FAMILIES))}."
+        f"architecture {kind!r} has no depth map; add a Family to FAMILIES in "
+        "study/models/families.py naming its body, embeddings and layers. "
+        f"Known: {', '.join(sorted(FAMILIES))}."
     )

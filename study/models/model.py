@@ -99,6 +99,7 @@ def _locate(model: Model) -> Path:
 
 
 def wrong_checkpoint(model: Model, text: str) -> SpecError:
+    """The error for a checkpoint that cannot be used."""
     return SpecError(f"model {model.name!r}", [Mistake("checkpoint", text)])
 
 

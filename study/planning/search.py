@@ -37,7 +37,7 @@ class Search(Spec):
     Attributes:
         technique: The class, such as `LayerwiseDecay`.
         space: Values worth trying for its fields and the recipe's, such as
-            `SPACES["layerwise_decay"]`.
+            `SPACES["LayerwiseDecay"]`.
         recipe: Where recipes start from; None takes the study's.
     """
 

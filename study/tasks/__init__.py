@@ -1,58 +1,9 @@
 """Tasks: the class, ways of dividing rows, and the ones that the field knows."""
 
-from study.tasks.catalogue import (
-    BC2GM,
-    BC5_CHEM,
-    BC5_DISEASE,
-    BIOASQ,
-    BIOSSES,
-    BLURB,
-    CHEMPROT,
-    CIFAR10_SMALL,
-    COLA,
-    DDI,
-    EBM_PICO,
-    GAD,
-    GLUE,
-    HOC,
-    JNLPBA,
-    NCBI_DISEASE,
-    PUBMEDQA,
-    SQUAD2,
-    SST2,
-    STSB,
-    TASKS,
-    TERMS,
-)
+from study.tasks import catalogue
+from study.tasks.catalogue import *
 from study.tasks.splits import ByGroup, ByTime, KFold
 from study.tasks.task import Task, TaskData
 
-__all__ = [
-    "BC2GM",
-    "BC5_CHEM",
-    "BC5_DISEASE",
-    "BIOASQ",
-    "BIOSSES",
-    "BLURB",
-    "CHEMPROT",
-    "CIFAR10_SMALL",
-    "COLA",
-    "DDI",
-    "EBM_PICO",
-    "GAD",
-    "GLUE",
-    "HOC",
-    "JNLPBA",
-    "NCBI_DISEASE",
-    "PUBMEDQA",
-    "SQUAD2",
-    "SST2",
-    "STSB",
-    "TASKS",
-    "TERMS",
-    "ByGroup",
-    "ByTime",
-    "KFold",
-    "Task",
-    "TaskData",
-]
+__all__ = ["BLURB", "GLUE", "TASKS", "ByGroup", "ByTime", "KFold", "Task", "TaskData"]
+__all__ += [name for name, value in vars(catalogue).items() if isinstance(value, Task)]

@@ -1,11 +1,10 @@
 """The MLflow schema: names of tags, metrics, parameters and artifacts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from study.execution.faults import Cause
 from study.models.model import describe
 from study.planning.runs import Cell, Run
 from study.planning.stages import CellPlan
@@ -15,13 +14,13 @@ from study.tracking.outbox import Entry
 from study.training.result import RunResult
 
 
-def entry_of(run: Run, parcel: RunResult, faults: Mapping[Cause, int]) -> Entry:
+def entry_of(run: Run, parcel: RunResult, faults: Iterable[tuple[str, int]]) -> Entry:
     """A finished run as MLflow will get it.
 
     Args:
         run: Which.
         parcel: What its worker sent.
-        faults: How often it was lost before, by cause.
+        faults: Causes for which it was lost before, and how often.
     """
     outcome, metric = parcel.outcome, metric_named(run.cell.task.metric)
     splits = run.cell.task.load().splits
@@ -44,8 +43,8 @@ def entry_of(run: Run, parcel: RunResult, faults: Mapping[Cause, int]) -> Entry:
         **{stream: str(number) for stream, number in run.seed._asdict().items()},
         **parcel.about,
     }
-    if faults:
-        tags["retried"] = ", ".join(f"{cause} {count}" for cause, count in faults.items())
+    if retried := ", ".join(f"{cause} {count}" for cause, count in faults):
+        tags["retried"] = retried
     params = {
         "task": run.cell.task.name,
         "model": run.cell.model.name,
@@ -66,6 +65,7 @@ def entry_of(run: Run, parcel: RunResult, faults: Mapping[Cause, int]) -> Entry:
 
 
 def cell_tags(asked: CellPlan) -> dict[str, str]:
+    """The tags of a cell's parent run."""
     cell = asked.cell
     metric = cell.task.metric
     return {

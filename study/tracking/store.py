@@ -59,7 +59,8 @@ class Store:
             artifacts: Where they go, unless a server keeps them.
 
         Raises:
-            StoreGoneError: If a SQLite store has been here and is not now, or a server cannot be used.
+            StoreGoneError: If a SQLite store has been here and is not now, or a server cannot be
+                used.
         """
         hurry()
         self.uri = uri

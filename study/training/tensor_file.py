@@ -36,6 +36,12 @@ class CheckpointError(Exception):
 
 
 def write_tree(path: Path, tree: Tree) -> None:
+    """Write a tree in one step: to a partial file first, then renamed.
+
+    Raises:
+        CheckpointError: If the tree holds what cannot be written.
+        OSError: If the disk cannot take it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(uuid.uuid4().hex + PARTIAL)  # a lost worker may still write its own
     seen = hashlib.sha256()
@@ -71,6 +77,7 @@ def read_tree(path: Path) -> tuple[Tree, bytes]:
 
 
 def digest_of(tree: Tree) -> bytes:
+    """The digest that `write_tree` would end the file with."""
     seen = hashlib.sha256()
     for piece in _pieces(tree):
         seen.update(piece)

@@ -1,15 +1,24 @@
 """The import table of the house, enforced."""
 
-import ast
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from study.techniques import TECHNIQUES
+from tests.structure import (
+    PROJECTS,
+    ROOT,
+    between,
+    imports,
+    levels,
+    module_path,
+    package_of,
+    sources,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
+DESIGN = ROOT / "docs" / "design.md"
 
 
 def loaded_by(code: str, names: set[str]) -> set[str]:
@@ -60,88 +69,63 @@ print("trained")
     assert done.stdout.split() == ["trained"]
 
 
-def imports(path: Path) -> set[str]:
-    """Modules imported anywhere in a file, `from a import b` as both `a` and `a.b`."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
 def under(found: set[str], roots: set[str]) -> set[str]:
     return {name for name in found if any(name == r or name.startswith(r + ".") for r in roots)}
 
 
-CORE = [
-    "spec",
-    "seeding",
-    "batches",
-    "rows",
-    "metrics",
-    "data",
-    "models",
-    "hub",
-    "catalogue",
-    "convert",
-    "memory",
-    "checkpoint",
-    "disk",
-    "faults",
-    "watchdog",
-    "budget",
-    "notice",
-    "train",
-    "fitting",
-    "keeping",
-    "search",
-    "study",
-]
+def table() -> dict[str, tuple[set[str], set[str]]]:
+    """What each package imports and never imports, as `docs/design.md` has it."""
+    rows = re.findall(r"^\| `(.+?)/?` \| .+? \| (.*?) \| (.*?) \|$", DESIGN.read_text(), re.M)
+    assert rows
+    return {
+        row[0]: tuple(set(re.findall(r"[\w/]+", cell)) - {"none"} for cell in row[1:])
+        for row in rows
+    }
 
 
-def below_the_command_line() -> list[str]:
-    joining = ("study/cli/parser.py", "study/commands/")
-    return sorted(f for f in map(str, Path("study").rglob("*.py")) if not f.startswith(joining))
+def test_every_package_is_in_the_table():
+    packages = {package_of(path) for project in PROJECTS for path in sources(project)}
+    assert table().keys() == packages
 
 
-@pytest.mark.parametrize(
-    ("files", "never"),
-    [
-        (["study/core/spec.py"], {"torch", "study"}),
-        (
-            [f"study/{name}.py" for name in CORE]
-            + [str(p) for room in ("kinds", "tasks") for p in Path("study", room).glob("*.py")],
-            {"ray", "mlflow", "optuna", "search_spaces"},
-        ),
-        (
-            ["study/training/train.py", "study/training/fit.py"],
-            {"study.techniques.standard", "study.techniques.TECHNIQUES"},
-        ),
-        (below_the_command_line(), {"analysis"}),
-        (["study/planning/stages.py"], {"ray", "mlflow"}),
-        (["study/execution/cluster.py", "study/models/transport.py"], {"mlflow"}),
-        (sorted(map(str, Path("analysis").rglob("*.py"))), {"torch", "ray", "study"}),
-        (sorted(map(str, Path("analysis/statistics").glob("*.py"))), {"pandas", "matplotlib"}),
-        (sorted(map(str, Path("search_spaces").glob("*.py"))), {"torch", "study"}),
-        (sorted(map(str, Path("study/designs").glob("*.py"))), {"analysis", "study.designs"}),
-    ],
-)
-def test_rooms_import_only_what_they_may(files, never):
-    for file in files:
-        assert under(imports(ROOT / file), never) == set(), file
+@pytest.mark.parametrize("package", sorted(table()))
+def test_packages_import_what_the_table_says(package):
+    project = package.partition("/")[0]
+    stated = {name if name in PROJECTS else f"{project}/{name}" for name in table()[package][0]}
+    found = {there for here, there in between(project) if here == package}
+    across = {there if there.startswith(project) else there.partition("/")[0] for there in found}
+    assert across == stated
 
 
-def test_statistics_know_nothing_of_frames():
-    for file in sorted((ROOT / "analysis" / "statistics").glob("*.py")):
-        own = {name for name in imports(file) if under({name}, {"analysis"})}
-        assert own == under(own, {"analysis.statistics"}), file
+@pytest.mark.parametrize("package", sorted(table()))
+def test_packages_never_import_what_the_table_forbids(package):
+    own = [path for path in sources(package) if package_of(path) == package]
+    assert own
+    for path in own:
+        assert under(imports(path), table()[package][1]) == set(), path
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_packages_import_no_package_above_them(project):
+    assert levels(project)  # a circle raises
+
+
+def test_training_knows_no_technique_by_name():
+    names = {f"study.techniques.{name}" for name in [*TECHNIQUES, "TECHNIQUES"]}
+    modules = {technique.__module__ for technique in TECHNIQUES.values()}
+    for path in sources("study/training"):
+        assert under(imports(path), names | modules) == set(), path
 
 
 def test_no_technique_imports_another():
-    folder = ROOT / "study" / "techniques"
-    names = {technique.__module__.rpartition(".")[2] for technique in TECHNIQUES.values()}
-    for name in names:
-        others = {f"study.techniques.{other}" for other in names - {name}}
-        assert under(imports(folder / f"{name}.py"), others) == set(), name
+    modules = {technique.__module__ for technique in TECHNIQUES.values()}
+    assert len(modules) == len(TECHNIQUES)
+    for module in modules:
+        path = module_path(module)
+        assert path is not None
+        assert under(imports(path), modules - {module}) == set(), module
+
+
+def test_no_design_imports_another():
+    for path in sources("study/designs"):
+        assert under(imports(path), {"study.designs"}) == set(), path

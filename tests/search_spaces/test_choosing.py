@@ -5,7 +5,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from search_spaces import SPACES, Draw, Space, choose, draw
 
-DECAY = SPACES["layerwise_decay"]
+DECAY = SPACES["LayerwiseDecay"]
 SIX = Space({"layers": IntDistribution(1, 3)}, {"epochs": CategoricalDistribution((3, 10))})
 
 

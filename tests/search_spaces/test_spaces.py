@@ -91,8 +91,8 @@ def test_size(field, size):
 
 
 def test_the_same_recipe_field_is_paired_between_spaces():
-    standard = [d.recipe for d in draw(SPACES["standard"], 8, seed=0)]
-    reinit = [d.recipe for d in draw(SPACES["reinit_top"], 8, seed=0)]
+    standard = [d.recipe for d in draw(SPACES["Standard"], 8, seed=0)]
+    reinit = [d.recipe for d in draw(SPACES["ReinitTop"], 8, seed=0)]
     assert [{"lr": r["lr"], "epochs": r["epochs"]} for r in standard] == reinit
 
 
@@ -114,14 +114,14 @@ def test_the_global_generators_are_neither_read_nor_moved():
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         before = global_state()
-        drawn.append(draw(SPACES["standard"], 4, seed=0))
+        drawn.append(draw(SPACES["Standard"], 4, seed=0))
         assert global_state() == before
     assert drawn[0] == drawn[1]
 
 
 def test_drawing_is_quiet_and_leaves_the_logging_of_optuna_as_it_was(capfd):
     before = optuna.logging.get_verbosity()
-    draw(SPACES["standard"], 4, seed=0)
+    draw(SPACES["Standard"], 4, seed=0)
     assert optuna.logging.get_verbosity() == before
     assert capfd.readouterr() == ("", "")
 

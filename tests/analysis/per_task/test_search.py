@@ -197,7 +197,7 @@ def test_no_trials_make_empty_frames(clean):
 
 
 def test_optuna_loads_only_where_it_is_needed():
-    code = "import analysis, analysis.per_task.search, sys; print(*({'optuna', 'torch'} & set(sys.modules)))"
+    code = "import analysis, sys; print(*({'optuna', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

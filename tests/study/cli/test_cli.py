@@ -79,7 +79,7 @@ def test_json_is_all_there_is_on_standard_output(write, capsys):
 def tuned(write):
     path = Path(write())
     text = path.read_text().replace("seeds=range(2)", "seeds=[7, 8], tune=Tune(trials=12, seeds=3)")
-    search = "Search(LayerwiseDecay, SPACES['layerwise_decay']), FreezeLower"
+    search = "Search(LayerwiseDecay, SPACES['LayerwiseDecay']), FreezeLower"
     text = text.replace(" FreezeLower(", f" {search}(", 1)
     names = "from search_spaces import SPACES\nfrom study import LayerwiseDecay, Search, Tune\n"
     path.write_text(names + text)

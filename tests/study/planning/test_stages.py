@@ -26,7 +26,7 @@ from study.planning.preflight import problems
 from study.planning.stages import Stages
 from study.tasks import TERMS
 
-DECAY = Search(LayerwiseDecay, SPACES["layerwise_decay"])
+DECAY = Search(LayerwiseDecay, SPACES["LayerwiseDecay"])
 FIXED = Space({"rate": CategoricalDistribution((0.5, 0.7, 0.9))}, {})
 
 
@@ -71,7 +71,7 @@ def test_a_study_without_searches_is_what_it_was():
 
 def test_tuning_comes_first_and_is_paired_with_the_draws():
     stages = Stages(study(), {})
-    values = draw(SPACES["layerwise_decay"], 3, seed=0)
+    values = draw(SPACES["LayerwiseDecay"], 3, seed=0)
     tuning = stages.runs("tune")
     assert [run.seed.head for run in tuning] == [0, 0, 0, 1, 1, 1]
     assert [run.cell.technique.rate for run in tuning[:3]] == [v.technique["rate"] for v in values]

@@ -1,0 +1,77 @@
+"""What a study has so far and who runs it; asking it to stop."""
+
+import argparse
+from contextlib import suppress
+
+from study.cli import finished
+from study.cli.arguments import Commands, add_json, add_study
+from study.cli.messages import program, tell_next
+from study.core.paths import default_home
+from study.core.spec import did_you_mean
+from study.planning.study_file import study_named
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `study status` and `study stop`."""
+    parser = commands.add("status", status)
+    add_study(parser)
+    add_json(parser, "the cells as JSON")
+    add_study(commands.add("stop", stop))
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Show a study's cells: mean, sd, interval, n, collapsed, missing."""
+    from analysis import cells, cells_table, load_runs, to_text
+    from analysis.per_task.search import progress
+
+    home = default_home()
+    name = study_named(arguments.study, home)
+    runs = load_runs(name, home.uri)
+    table = cells(runs)
+    if arguments.json:
+        print(table.to_json(orient="records"))
+        return 0
+    print(to_text(cells_table(table)))
+    if said := progress(runs):
+        print(f"\n{said}")
+    holder = home.driver(name)
+    if home.shared and not holder:
+        from study.tracking.lease import driver  # MLflow takes a second to load
+
+        holder = driver(home, name)
+    print(f"\nbeing run by {holder}" if holder else "\nnot running")
+    if not holder and (runs["outcome"] == "missing").any():
+        print(f"resume:  {program()} run FILE")
+    tell_next(name)
+    return 0
+
+
+def stop(arguments: argparse.Namespace) -> int:
+    """Ask the driver of a study to stop; it stays resumable."""
+    home = default_home()
+    name = study_named(arguments.study, home)
+    if not home.shared and name not in home.names():
+        raise LookupError(f"no study {name!r} in {home.root}. {did_you_mean(name, home.names())}")
+    holder = home.ask_to_stop(name)
+    if home.shared and not holder:
+        from analysis.frames.load import experiment_id
+        from analysis.frames.store import StoreUnreachableError
+        from study.tracking.lease import ask_to_stop
+        from study.tracking.store import TROUBLE
+
+        try:
+            with suppress(
+                StoreUnreachableError
+            ):  # what is wrong with the server is told better below
+                experiment_id(name, home.uri)
+            holder = ask_to_stop(home, name)
+        except TROUBLE as error:
+            return finished.trouble(home.uri, error)
+    if holder is None:
+        print(f"nobody runs study {name!r}")
+        return 0
+    if not holder.startswith("process"):  # a command that has no runs to stop
+        print(f"{holder} has study {name!r}, and ends by itself")
+        return 0
+    print(f"asked {holder} to stop; runs under way will be done again when the study resumes")
+    return 0
