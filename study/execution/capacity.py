@@ -11,7 +11,6 @@ from typing import Any
 import ray
 from ray import tune
 
-from study.execution import capacity
 from study.execution.faults import ClusterError
 from study.execution.queue import Progress
 
@@ -137,7 +136,7 @@ class Capacity:
             workers: The number, where it is given; None goes by the cluster.
         """
         self._need, self._workers = need, workers
-        self._grown = capacity.room_when_grown(need)
+        self._grown = room_when_grown(need)
         self._count, self._looked = 0, -math.inf
 
     def __call__(self) -> int:
@@ -147,7 +146,7 @@ class Capacity:
         if time.monotonic() - self._looked > ROOM_SECONDS:
             self._looked = time.monotonic()
             # A few more than run at once, so that a free worker never waits for the driver.
-            self._count = 2 * max(capacity.room(self._need), self._grown) + 2
+            self._count = 2 * max(room(self._need), self._grown) + 2
         return self._count
 
 
@@ -178,9 +177,7 @@ class UnschedulableStopper(tune.Stopper):  # type: ignore[misc]  # Ray has no ty
         if now - self._looked < ROOM_SECONDS:
             return False
         self._looked = now
-        if not progress.takes or len(capacity.without_machine(progress.takes)) < len(
-            progress.takes
-        ):
+        if not progress.takes or len(without_machine(progress.takes)) < len(progress.takes):
             self._since = math.inf
             return False
         self._since = min(self._since, now)
@@ -188,7 +185,7 @@ class UnschedulableStopper(tune.Stopper):  # type: ignore[misc]  # Ray has no ty
             return now - self._since > CLOSED_SECONDS
         if now - self._since <= RETURN_SECONDS:
             return False
-        return bool(progress.alone and capacity.room(self._need))
+        return bool(progress.alone and room(self._need))
 
     def __getstate__(self) -> dict[str, object]:
         return {}
