@@ -1,6 +1,6 @@
 """The MLflow schema: names of tags, metrics, parameters and artifacts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np

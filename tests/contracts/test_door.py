@@ -468,13 +468,13 @@ def test_a_server_gives_the_same_frame_as_the_database(
     home, study, outcomes, prepared, monkeypatch
 ):
     """The client's pages, made to go round the server: both readers must agree."""
-    import analysis.frames.load
+    import analysis.frames.store
 
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
     tracking.close(20)
     direct, curves = load_runs("door", home.uri), load_curves("door", home.uri)
-    monkeypatch.setattr(analysis.load, "_is_database", lambda uri: False)
+    monkeypatch.setattr(analysis.frames.store, "_is_database", lambda uri: False)
     paged = load_runs("door", home.uri)
     assert paged.equals(direct)
     assert load_curves("door", home.uri).equals(curves)

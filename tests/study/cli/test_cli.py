@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from study.cli import parser
+from study.cli import run as run_module
 from study.cli.messages import Ending
 from study.cli.parser import run_command
 from study.core.paths import Home
@@ -262,7 +262,7 @@ def test_what_a_plan_is_to_detect_is_above_none(option, size, capsys):
 @pytest.mark.parametrize("workers", [0, -1, 1.5])
 def test_a_script_says_how_many_workers_likewise(workers):
     with pytest.raises(ValueError, match=f"workers={workers} is no whole number above 0"):
-        parser.run(None, workers=workers)
+        run_module.run(None, workers=workers)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ def test_wrong_words_end_with_two(capsys):
 
 def test_the_readmes_commands_are_real():
     """Every command that the README shows parses."""
-    from study.cli.parser import _parser
+    from study.cli.parser import parser
 
     text = (Path(__file__).resolve().parents[3] / "README.md").read_text()
     shown = [
@@ -416,7 +416,7 @@ def test_the_readmes_commands_are_real():
     assert len(shown) >= 5
     for line in shown:
         words = line.split("#")[0].split()[1:]
-        assert _parser(words[0]).parse_args(words).action
+        assert parser(words[0]).parse_args(words).action
     makefile = (Path(__file__).resolve().parents[3] / "Makefile").read_text()
     for line in text.splitlines():
         if line.startswith("make "):

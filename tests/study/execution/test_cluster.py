@@ -129,7 +129,7 @@ def test_what_grows_elsewhere_helps_no_machine_alone(mixed, monkeypatch):
 
 def test_more_runs_are_under_way_once_machines_have_come(monkeypatch):
     there = [HEAD]
-    monkeypatch.setattr(cluster, "machines", lambda: there)
+    monkeypatch.setattr(capacity, "live_nodes", lambda: there)
     monkeypatch.setattr(capacity, "room_when_grown", lambda need: 0)
     monkeypatch.setattr(capacity, "ROOM_SECONDS", 0.0)
     need = {"CPU": 1.0, "GPU": 1.0}

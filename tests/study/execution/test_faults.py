@@ -279,7 +279,9 @@ def test_the_end_is_told_whatever_came_between(tmp_path, monkeypatch, late):
         runner.execute([], tracking, progress, **there, wanted=None)
     told = json.loads((tmp_path / "told").read_text())
     assert told["event"] == "ended"
-    assert told["text"].endswith("Held: study 's' was taken over; stopped" if late else "none")
+    assert told["text"].endswith(
+        "StudyLockedError: study 's' was taken over; stopped" if late else "none"
+    )
 
 
 def test_an_address_is_told_by_post(monkeypatch):

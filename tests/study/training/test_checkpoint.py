@@ -140,7 +140,7 @@ def test_an_installed_package_counts_by_its_version_however_much_of_it_is_loaded
     def told(names: str) -> str:
         code = f"""
 import {names}, torch
-from study.training.checkpoint import surroundings
+from study.core.provenance import environment
 from study.tasks.metrics import METRICS
 print(environment(torch.device("cpu"), [METRICS["accuracy"].score]))
 """
