@@ -16,7 +16,7 @@ from analysis.rendering.builder import RowTuple as PrintedRow
 from analysis.rendering.builder import table_of
 from analysis.rendering.formatting import interval_text, p_text, score_text
 from analysis.rendering.table import Table
-from analysis.statistics.common import ALPHA, DECIMALS, LEVEL, BoolArray, FloatArray, stream
+from analysis.statistics.common import ALPHA, DECIMALS, ENDS, BoolArray, FloatArray, stream
 from analysis.statistics.location import welch
 from analysis.statistics.multiplicity import holm
 from analysis.statistics.rank_uncertainty import resample, widened
@@ -218,7 +218,7 @@ def _two_level(
     draw = 1 + rng.integers(RESAMPLES, size=(RESAMPLES, count))
     centre = gaps[:, 0].mean(axis=0)
     means = widened(gaps[which, draw].mean(axis=1), centre, count)  # (RESAMPLES, technique)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low, high = np.quantile(means, ENDS, axis=0)
     error = means.std(axis=0, ddof=1)
     t = np.divide(np.abs(centre), error, out=np.full(len(error), np.nan), where=error > 0)
     return low, high, np.asarray(2 * stats.t.sf(t, count - 1))

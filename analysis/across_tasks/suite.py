@@ -32,7 +32,7 @@ from analysis.rendering.formatting import (
     score_text,
 )
 from analysis.rendering.table import Table
-from analysis.statistics.common import DECIMALS, LEVEL, N_BOOT, FloatArray, stream
+from analysis.statistics.common import DECIMALS, ENDS, N_BOOT, FloatArray, stream
 from analysis.statistics.estimates import mean
 
 BLURB = {  # task: type; a contract test holds it against the catalogue of `study`
@@ -224,7 +224,7 @@ def _mean(draws: Draws, types: Mapping[str, str], *, name: str) -> Row:
     means = np.full(1 + N_BOOT, np.nan)
     if by_type:
         means = np.mean([np.mean(each, axis=0) for each in by_type.values()], axis=0)
-    low, high = np.quantile(means[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(means[1:], ENDS)
     return {name: float(means[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 

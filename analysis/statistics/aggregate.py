@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from analysis.statistics.common import LEVEL, FloatArray
+from analysis.statistics.common import ENDS, FloatArray
 
 Unit = Literal["cell", "seed"]
 Tasks = Literal["fixed", "resampled"]
@@ -77,7 +77,7 @@ def aggregate(
         ],
         axis=-1,
     )
-    ends = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)  # (2, 4, n_techniques)
+    ends = np.quantile(found, ENDS, axis=-1)  # (2, 4, n_techniques)
     least = runs.sizes.min(axis=0)
     few = (least < 2) | (tasks == "resampled" and runs.tasks < LEAST_TASKS)
     centre = np.where(least > 0, centre, np.nan)

@@ -12,6 +12,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 LEVEL = 0.95  # of every interval
 
+ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)  # the quantiles that it lies between
+
 ALPHA = 0.05  # of every test, two-sided
 
 POWER = 0.8  # at which a difference counts as detectable

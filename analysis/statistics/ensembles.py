@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
-from analysis.statistics.common import LEVEL, FloatArray
-from analysis.statistics.intervals import Interval, no_interval
+from analysis.statistics.common import FloatArray
+from analysis.statistics.intervals import Interval, no_interval, student_interval
 
 IntArray = npt.NDArray[np.int64]
 
@@ -86,9 +85,8 @@ def _ensemble(right: FloatArray, gain: FloatArray, members: FloatArray) -> Ensem
     over_runs = (runs - 1) / runs * ((left_out - left_out.mean()) ** 2).sum()
     over_examples = gain.mean(axis=0).var(ddof=1) / examples if examples > 1 else np.nan
     estimate = float(of_ensemble.mean())
-    half = float(stats.t.ppf((1 + LEVEL) / 2, runs - 1) * np.sqrt(over_runs + over_examples))
-    reason = "zero_variance" if half == 0 else ""
-    interval = Interval(estimate - half, estimate + half, "jackknife", reason)
+    error = float(np.sqrt(over_runs + over_examples))
+    interval = student_interval(estimate, error, df=runs - 1, method="jackknife")
     return Ensemble(float(right.mean()), estimate, interval)
 
 

@@ -1,4 +1,8 @@
-"""Scores of stored predictions: from confusion matrices, and from probabilities."""
+"""Scores of stored predictions: from confusion matrices, and from probabilities.
+
+Own code, since scikit-learn scores one run at a time and these score all runs of a cell, or all
+resamples, at once.
+"""
 
 from collections.abc import Callable
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from analysis.statistics.common import LEVEL, N_BOOT, FloatArray
+from analysis.statistics.common import ENDS, N_BOOT, FloatArray
 from analysis.statistics.resampling import resample_counts
 
 Metric = Callable[[FloatArray], FloatArray]
@@ -141,7 +141,7 @@ def _to_back(parts: FloatArray) -> FloatArray:
 
 
 def _resampled(differences: FloatArray) -> Resampled:
-    low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(differences, ENDS)
     return Resampled(
         mean=float(differences.mean()),
         sd=float(differences.std(ddof=1)),

@@ -1,12 +1,15 @@
 """P-values of several tests that are read together."""
 
 import numpy as np
+from scipy import stats
 
 from analysis.statistics.common import FloatArray
 
 
 def holm(p: FloatArray) -> FloatArray:
     """P-values adjusted so that the chance of any false alarm among them stays below alpha.
+
+    Own code, since scipy adjusts by Benjamini and Hochberg's method only.
 
     Args:
         p: Shape (m,); NaN stays NaN and is not counted in m.
@@ -31,7 +34,6 @@ def benjamini_hochberg(p: FloatArray) -> FloatArray:
     """
     p = np.asarray(p, dtype=np.float64)
     adjusted = np.full(p.shape, np.nan)
-    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))][::-1]  # falling; NaN sorts last
-    m = order.size
-    adjusted[order] = np.minimum.accumulate(p[order] * m / np.arange(m, 0, -1))
+    known = ~np.isnan(p)
+    adjusted[known] = stats.false_discovery_control(p[known])
     return adjusted

@@ -8,10 +8,10 @@ and NaN stands where a pair was not looked at.
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
-from analysis.statistics.common import LEVEL, N_BOOT, BoolArray, FloatArray
-from analysis.statistics.intervals import Interval, no_interval
+from analysis.statistics.common import ENDS, N_BOOT, BoolArray, FloatArray
+from analysis.statistics.intervals import Interval, no_interval, student_interval
 from analysis.statistics.resampling import resample_counts
 
 IntArray = npt.NDArray[np.int64]
@@ -70,6 +70,8 @@ def pairwise_disagreement(counts: IntArray) -> float:
 
 def fleiss_kappa(counts: IntArray) -> float:
     """Agreement beyond chance, where chance is the share of each class over all runs and examples.
+
+    Own code, since scikit-learn has only Cohen's kappa, of two runs.
 
     Args:
         counts: As `class_counts` gives them.
@@ -375,7 +377,7 @@ def pair_interval(distances: FloatArray, rng: np.random.Generator) -> Interval:
     weights = resample_counts(runs, N_BOOT, rng)
     pairs = ((weights @ known) * weights).sum(axis=1)
     sums = ((weights @ known_distances) * weights).sum(axis=1)
-    low, high = np.quantile(sums[pairs > 0] / pairs[pairs > 0], _ENDS)
+    low, high = np.quantile(sums[pairs > 0] / pairs[pairs > 0], ENDS)
     return Interval(float(low), float(high), "bootstrap", "zero_variance" if low == high else "")
 
 
@@ -398,12 +400,7 @@ def jackknife_interval(estimate: float, left_out: FloatArray) -> Interval:
     if not np.isfinite(estimate) or not np.isfinite(left_out).all():
         return no_interval("not_identified")
     error = np.sqrt((runs - 1) / runs * ((left_out - left_out.mean()) ** 2).sum())
-    half = float(stats.t.ppf(_ENDS[1], runs - 1) * error)
-    reason = "zero_variance" if half == 0 else ""
-    return Interval(estimate - half, estimate + half, "jackknife", reason)
-
-
-_ENDS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    return student_interval(estimate, float(error), df=runs - 1, method="jackknife")
 
 
 def _mean(values: npt.NDArray[np.generic]) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from analysis.statistics.aggregate import Numbers, Runs, resampled, task_means, task_parts
-from analysis.statistics.common import DECIMALS, LEVEL, BoolArray, FloatArray
+from analysis.statistics.common import DECIMALS, ENDS, BoolArray, FloatArray
 
 
 def run_profile(
@@ -72,6 +72,6 @@ def _of_task(runs: Runs, values: Numbers, task: int) -> FloatArray:
 
 
 def _with_band(runs: Runs, share: FloatArray, found: FloatArray) -> FloatArray:
-    band = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)
+    band = np.quantile(found, ENDS, axis=-1)
     few = runs.sizes.min(axis=0) < 2
     return np.concatenate([share[None], np.where(few[:, None], np.nan, band)])

@@ -38,14 +38,11 @@ def friedman(scores: FloatArray) -> Significance:
     t, k = scores.shape
     if t < 2 or k < 3:
         return Significance(np.nan, np.nan, "n_too_small")
-    places = ranks(scores)
-    # The spread of the places within tasks: ties have made it smaller, which corrects for them.
-    within = ((places - (k + 1) / 2) ** 2).sum() / (k - 1)
-    if within == 0:
+    rounded = np.round(scores, DECIMALS)
+    if not np.ptp(rounded, axis=1).any():
         return Significance(np.nan, np.nan, "all_tied")
-    between = ((places.sum(axis=0) - t * (k + 1) / 2) ** 2).sum()
-    chi2 = float(between / within)
-    return Significance(chi2, float(stats.chi2.sf(chi2, k - 1)), "")
+    found = stats.friedmanchisquare(*rounded.T)
+    return Significance(float(found.statistic), float(found.pvalue), "")
 
 
 def iman_davenport(chi2: float, *, tasks: int, techniques: int) -> Significance:
@@ -116,6 +113,8 @@ def nemenyi(average_ranks: FloatArray, *, tasks: int) -> FloatArray:
 def maximal_groups(average_ranks: FloatArray, difference: float) -> list[tuple[int, ...]]:
     """The bars of a critical-difference diagram: largest sets whose ranks lie close together.
 
+    Own code, since no package that is installed anyway groups ranks.
+
     Args:
         average_ranks: Shape (n_techniques,); NaN stands in no group.
         difference: The critical difference; NaN gives no groups.
@@ -152,6 +151,8 @@ def least_tasks(comparisons: int) -> int:
 
 def signed_rank_p(gaps: FloatArray) -> FloatArray:
     """Wilcoxon's signed-rank test of each column, two-sided.
+
+    Own code: scipy's `wilcoxon` takes one pair at a time, and there are hundreds.
 
     Args:
         gaps: Differences, shape (n_tasks, n_pairs), no NaN; equal to twelve decimals is equal.

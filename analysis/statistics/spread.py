@@ -1,4 +1,8 @@
-"""Do two cells scatter equally, and fail equally often?"""
+"""Do two cells scatter equally, and fail equally often?
+
+Brown and Forsythe's test is own code: a report makes it for every pair of cells, and scipy's
+`levene` takes three times as long.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from analysis.statistics.common import LEVEL, N_BOOT, BoolArray, FloatArray, constant
+from analysis.statistics.common import ENDS, N_BOOT, BoolArray, FloatArray, constant
 
 Effect = tuple[str, ...]  # the factors of a main effect or an interaction, in the order given
 RESIDUAL = "residual"
@@ -86,8 +86,8 @@ def components(
     variances = solve @ observed
     drawn = np.maximum(observed * df / rng.chisquare(df, size=(N_BOOT, df.size)) @ solve.T, 0)
     shares = _shares(drawn)
-    low, high = np.quantile(drawn, _ENDS, axis=0)
-    share_low, share_high = np.quantile(shares, _ENDS, axis=0)
+    low, high = np.quantile(drawn, ENDS, axis=0)
+    share_low, share_high = np.quantile(shares, ENDS, axis=0)
     share = _shares(np.maximum(variances, 0)[None])[0]
     raw = variances.sum()
     found = []
@@ -228,9 +228,6 @@ def one_way(groups: Iterable[FloatArray]) -> OneWay:
         p=float(stats.f.sf(f, between_df, within_df)),
         reason="",
     )
-
-
-_ENDS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
 
 
 def _mean_squares(scores: FloatArray, factors: tuple[str, ...]) -> dict[Effect, tuple[float, int]]:
