@@ -1,12 +1,17 @@
 """Frames of numbers to tables that people read: terminal, Markdown, LaTeX, HTML, CSV."""
 
 import html
+import io
 import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
+import rich.table
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
 from analysis.rendering.formatting import NBSP
 
@@ -42,40 +47,68 @@ class Table:
 
 
 def to_text(table: Table) -> str:
-    """The table for a terminal, at most 100 characters wide, with its caption below."""
+    """The table for a terminal, at most 100 characters wide, with its caption below.
+
+    Plain text whatever it is printed to. Rich draws it, in columns of given widths and lines broken
+    here: left to itself it cuts configurations in the middle of a word and intervals at their
+    no-break space while other columns have room to give.
+    """
+    caption = textwrap.wrap(table.caption, WIDTH)
+    if not table.body:
+        return "\n".join([table.title, "", *caption])
     kept = [i for i, header in enumerate(table.header) if header not in table.details]
     body = _with_bold(table, lambda text: text, "**{}**")
     rows = [[row[i] for i in kept] for row in (table.header, *body)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(kept))]
+    widths = _widths(rows)
+    drawn = rich.table.Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for header, width in zip(rows[0], widths, strict=True):
+        drawn.add_column(Text(f"{_wrapped(header, width)}\n{'─' * width}"), width=width)
+    for row in rows[1:]:
+        drawn.add_row(*(Text(_wrapped(text, w)) for text, w in zip(row, widths, strict=True)))
+    console = Console(  # all that it would otherwise take from the terminal and the environment
+        file=io.StringIO(),
+        width=max(WIDTH, _width(widths)),
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,
+        legacy_windows=False,
+    )
+    with console.capture() as captured:
+        console.print(drawn)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return "\n".join([table.title, "", *lines, "", *caption])
+
+
+def _widths(rows: list[list[str]]) -> list[int]:
+    """Widths of columns: the widest gives way first, and words break where nothing else can."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(cell_len, column)) for column in columns]
     least = [  # widths at which columns break between words, then also before settings
-        [max(len(word) for row in rows for word in re.split(at, row[i])) for i in range(len(kept))]
+        [
+            max(cell_len(word) for text in column for word in re.split(at, text))
+            for column in columns
+        ]
         for at in (" ", r" |(?=\()|(?<=-)")
     ]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+    while _width(widths) > WIDTH and max(widths) > 1:
         breakable = [
             [w if w > word else 0 for w, word in zip(widths, words, strict=True)] for words in least
         ]
-        widest = next(filter(any, breakable), widths)  # words break only where nothing else can
+        widest = next(filter(any, breakable), widths)
         widths[widest.index(max(widest))] -= 1
-    lines = [table.title, ""] if table.body else [table.title]
-    for number, row in enumerate(rows if table.body else []):
-        wrapped = [_wrapped(text, width) for text, width in zip(row, widths, strict=True)]
-        for height in range(max(map(len, wrapped))):
-            parts = [
-                (part[height] if height < len(part) else "").ljust(width)
-                for part, width in zip(wrapped, widths, strict=True)
-            ]
-            lines.append("  ".join(parts).rstrip())
-        if number == 0:
-            lines.append("  ".join("─" * width for width in widths))
-    return "\n".join([*lines, "", *textwrap.wrap(table.caption, WIDTH)])
+    return widths
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def _width(widths: list[int]) -> int:
+    """Of a table whose columns are so wide."""
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _wrapped(text: str, width: int) -> str:
     """An entry's lines; the settings of a configuration start one before a word is cut."""
-    if max(map(len, text.split(" "))) > width:
+    if max(map(cell_len, text.split(" "))) > width:
         text = text.replace("(", " (")
-    return textwrap.wrap(text, width) or [""]
+    return "\n".join(textwrap.wrap(text, width))
 
 
 def to_markdown(table: Table) -> str:

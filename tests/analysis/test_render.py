@@ -1,0 +1,72 @@
+import pandas as pd
+import pytest
+from rich.cells import cell_len
+
+from analysis import Table, cells, cells_table, to_text
+
+
+def table_of(header, *body, caption="One run each."):
+    return Table("any", "Any", caption, header, body, (), pd.DataFrame())
+
+
+def test_a_table_that_fits_by_hand():
+    table = table_of(("Task", "n"), ("terms", "5 of 7"), ("rte", "7"))
+    assert to_text(table).splitlines() == [
+        "Any",
+        "",
+        "Task   n",
+        "─────  ──────",
+        "terms  5 of 7",
+        "rte    7",
+        "",
+        "One run each.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"FORCE_COLOR": "1"},
+        {"TERM": "dumb", "FORCE_COLOR": "1"},
+        {"COLUMNS": "30"},
+        {"NO_COLOR": "1"},
+    ],
+)
+def test_a_table_is_plain_text_of_one_width_whatever_the_terminal(variables, runs, monkeypatch):
+    table = cells_table(cells(runs))
+    wanted = to_text(table)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert to_text(table) == wanted
+    assert "\x1b" not in wanted
+
+
+def test_brackets_and_colons_are_text_and_not_markup():
+    table = table_of(("A", "B"), ("[red]x[/red] [0.5]", ":smile: [/]"))
+    assert "[red]x[/red] [0.5]  :smile: [/]" in to_text(table)
+
+
+def test_columns_stand_below_each_other_after_wide_characters():
+    text = to_text(table_of(("Task", "n"), ("用語", "7"), ("terms", "5"))).splitlines()
+    assert text[4:6] == ["用語   7", "terms  5"]
+
+
+@pytest.mark.parametrize("columns", [34, 35, 80])
+def test_more_columns_than_a_terminal_has_room_for_are_still_printed(columns):
+    """From 35 columns on widths fell to 0, which no text can be wrapped to."""
+    header = tuple(f"t{i}" for i in range(columns))
+    text = to_text(table_of(header, ("81.3",) * columns)).splitlines()
+    rule = next(line for line in text if line.startswith("─"))
+    assert len(rule.split()) == columns
+    assert max(map(cell_len, text)) == max(100, 3 * columns - 2)
+
+
+def test_entries_break_between_words_before_settings_and_never_inside_an_interval():
+    interval = "−0.4 [−2.0,\u00a01.2]"
+    header = ("First", "Second", "Difference", *(f"column {i}" for i in range(7)))
+    row = ("LayerwiseDecay(0.7)", "ReinitTop(2)", interval, *("1.000",) * 7)
+    text = to_text(table_of(header, row))
+    assert "[−2.0,\u00a01.2]" in text
+    assert "LayerwiseDecay" in text.split()
+    assert "(0.7)" in text.split()
+    assert max(map(len, text.splitlines())) <= 100
