@@ -5,20 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.columns import (
-    FAILED,
-    RUNS,
-    count_columns,
-    dropped_notes,
-    interval_suffix,
-    name_columns,
-)
-from analysis.across_tasks.pools import BY, Pool, Row, View, pools, sorted_rows
+from analysis.across_tasks.columns import FAILED, RUNS, count_columns, dropped_notes, name_columns
+from analysis.across_tasks.pools import BY, Pool, View, pools, sorted_rows
+from analysis.frames.runs import Row
 from analysis.rendering.builder import Columns, RowTuple, table_of
-from analysis.rendering.formatting import (
-    interval_text,
-    score_text,
-)
+from analysis.rendering.formatting import interval_text, score_with_interval
 from analysis.rendering.table import Table
 from analysis.statistics.aggregate import Aggregate, Tasks, aggregate
 from analysis.statistics.common import N_BOOT
@@ -147,7 +138,7 @@ def aggregates_table(found: pd.DataFrame) -> Table:
 
     def text(row: RowTuple, name: str) -> str:
         value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
-        return score_text(value, 100) + interval_suffix(low * 100, high * 100, digits=1)
+        return score_with_interval(value, low, high, scale=100)
 
     columns: Columns = name_columns(found)
     columns |= {

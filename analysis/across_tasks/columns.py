@@ -3,17 +3,10 @@
 from collections.abc import Collection
 from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from analysis.rendering.builder import NAMED, Columns, RowTuple
-from analysis.rendering.formatting import (
-    DAGGER,
-    ENTERS,
-    NBSP,
-    count_text,
-    has_width,
-)
+from analysis.rendering.formatting import DAGGER, ENTERS, count_text
 
 FAILED = f"A failed run {ENTERS}. 'Not failed' leaves all failed runs out."
 RUNS = "Least n is the number of seeds of the task with the fewest; runs are those of all tasks."
@@ -39,18 +32,6 @@ def count_columns() -> Columns:
         "Runs": lambda r: count_text(r.finished, r.asked),
         "Failed": lambda r: f"{r.failed}",
     }
-
-
-def decimal_text(value: float) -> str:
-    """Two decimals; a dash for NaN."""
-    return "–" if np.isnan(value) else f"{value:.2f}"
-
-
-def interval_suffix(low: float, high: float, *, digits: int = 2) -> str:
-    """An interval to stand behind its estimate; empty if it has no width."""
-    if not has_width(low, high):
-        return ""
-    return f" [{low:.{digits}f},{NBSP}{high:.{digits}f}]".replace("-", "−")
 
 
 def dropped_notes(found: pd.DataFrame) -> list[str]:

@@ -5,27 +5,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.columns import (
-    FAILED,
-    RUNS,
-    count_columns,
-    decimal_text,
-    dropped_notes,
-    interval_suffix,
-    name_columns,
-)
-from analysis.across_tasks.pools import BY, VIEWS, Pool, Row, View, pools, sorted_rows
-from analysis.frames.runs import BASELINE
-from analysis.rendering.builder import Columns, RowTuple, table_of
-from analysis.rendering.formatting import (
-    score_text,
-)
+from analysis.across_tasks.columns import FAILED, RUNS, count_columns, dropped_notes, name_columns
+from analysis.across_tasks.pools import BY, VIEWS, Pool, View, pools, sorted_rows
+from analysis.frames.runs import BASELINE, Row
+from analysis.per_task.best_strategy import ROPE
+from analysis.rendering.builder import Columns, table_of
+from analysis.rendering.formatting import number_text, score_with_interval
 from analysis.rendering.table import Table
 from analysis.statistics.bayes import Posterior, bayes_signed_rank
 from analysis.statistics.estimates import mean
 from analysis.statistics.intervals import mean_interval
 
-ROPE = 0.005  # half a point: differences of means below it are practically none
 SURE = 0.95  # probability from which a verdict is given
 SAMPLES = 20_000  # draws from a posterior
 WHY = {"no_baseline": "no baseline", "n_too_small": "too few tasks"}
@@ -123,10 +113,12 @@ def rope_table(found: pd.DataFrame) -> Table:
     """Better, worse or practically equal, as `across.rope` gives it."""
     columns: Columns = name_columns(found)
     columns |= {
-        f"Minus {BASELINE}, 95%": _difference,
-        "P(worse)": lambda r: decimal_text(r.worse),
-        "P(equal)": lambda r: decimal_text(r.same),
-        "P(better)": lambda r: decimal_text(r.better),
+        f"Minus {BASELINE}, 95%": lambda r: score_with_interval(
+            r.difference, r.difference_low, r.difference_high, scale=100, sign="+"
+        ),
+        "P(worse)": lambda r: number_text(r.worse),
+        "P(equal)": lambda r: number_text(r.same),
+        "P(better)": lambda r: number_text(r.better),
         "Verdict": lambda r: WHY.get(r.reason, r.verdict),
         "Not failed": lambda r: r.clean_verdict,
         **count_columns(),
@@ -147,10 +139,3 @@ def rope_table(found: pd.DataFrame) -> Table:
     return table_of(
         "rope", "Better, worse or practically equal", found, columns, notes=notes, details=details
     )
-
-
-def _difference(row: RowTuple) -> str:
-    if np.isnan(row.difference):
-        return "–"
-    ends = interval_suffix(row.difference_low * 100, row.difference_high * 100, digits=1)
-    return score_text(row.difference, 100, sign="+") + ends

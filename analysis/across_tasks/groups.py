@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from analysis.across_tasks.chosen import chosen, unfit
-from analysis.frames.runs import BASELINE, blocks, checked, final, scores
+from analysis.across_tasks.pools import View
+from analysis.frames.runs import BASELINE, Row, blocks, checked, final, scores
 from analysis.per_task.best_strategy import ROPE
 from analysis.per_task.recommend import Confidence, confidence
-from analysis.rendering.builder import RowTuple as PrintedRow
-from analysis.rendering.builder import table_of
+from analysis.rendering.builder import Columns, RowTuple, table_of
 from analysis.rendering.formatting import interval_text, p_text, score_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import ALPHA, DECIMALS, ENDS, BoolArray, FloatArray, stream
@@ -25,9 +25,6 @@ from analysis.statistics.tie_set import tie_set
 ENOUGH = 3  # tasks and models below which nothing is said of a group
 SHARE = 0.8  # of them in which a technique must be level with the best
 RESAMPLES = 1_000
-
-View = Literal["all_floor", "excluded"]
-RowTuple = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -168,11 +165,9 @@ def _groups(measured: Sequence[_Block]) -> Iterator[tuple[str, str, list[int]]]:
             yield from ((dimension, group, members) for group, members in sorted(parts.items()))
 
 
-def _claims(
-    measured: Sequence[_Block], groups: Sequence[tuple[str, str, list[int]]]
-) -> list[RowTuple]:
+def _claims(measured: Sequence[_Block], groups: Sequence[tuple[str, str, list[int]]]) -> list[Row]:
     """What the rule asks, for every group and every technique that all its blocks have."""
-    rows: list[RowTuple] = []
+    rows: list[Row] = []
     for number, (dimension, group, members) in enumerate(groups):
         own = [measured[i] for i in members]
         names = sorted(set.intersection(*(set(block.techniques) for block in own)))
@@ -191,7 +186,7 @@ def _claims(
         low, high, p = _two_level(gaps, stream("groups", dimension, group))
         for j, name in enumerate(names):
             worst = int(np.argmin(gaps[:, 0, j]))
-            row: RowTuple = {"number": number, "leader": name, "rank": float(ranks[0, j])}
+            row: Row = {"number": number, "leader": name, "rank": float(ranks[0, j])}
             row |= {"tied": int(tied[j]), "often": tied[j] >= SHARE * len(own)}
             row |= {"difference": float(gaps[:, 0, j].mean()), "low": low[j], "high": high[j]}
             row |= {"p": np.nan if name == BASELINE else p[j], "lost": bool(lost[:, j].any())}
@@ -224,7 +219,7 @@ def _two_level(
     return low, high, np.asarray(2 * stats.t.sf(t, count - 1))
 
 
-def _verdict(rows: list[RowTuple], sound: list[RowTuple], count: int) -> RowTuple:
+def _verdict(rows: list[Row], sound: list[Row], count: int) -> Row:
     """What is said of one group, from the claims on it with failed runs and without."""
     if not rows:
         few = f"fewer than {ENOUGH} tasks and models"
@@ -234,7 +229,7 @@ def _verdict(rows: list[RowTuple], sound: list[RowTuple], count: int) -> RowTupl
     passing = [row for row in ranked if row["passes"]]
     best = (passing or ranked)[0]
     again = [s for s in sound if s["number"] == best["number"] and s["leader"] == best["leader"]]
-    named: RowTuple = {"technique": "", "reason": _lacking(best), "confidence": ""}
+    named: Row = {"technique": "", "reason": _lacking(best), "confidence": ""}
     if passing:
         sure: Confidence = confidence(best["top"], holds=any(s["passes"] for s in again))
         named = {"technique": best["leader"], "reason": "", "confidence": sure}
@@ -244,7 +239,7 @@ def _verdict(rows: list[RowTuple], sound: list[RowTuple], count: int) -> RowTupl
     return {**named, "level": level, **{name: best[name] for name in shown}}
 
 
-def _lacking(row: RowTuple) -> str:
+def _lacking(row: Row) -> str:
     """What keeps the leader from being advised."""
     if row["leader"] == BASELINE:
         return f"none ranks above {BASELINE}"
@@ -291,7 +286,7 @@ _WHOM: dict[str, Callable[[str], str]] = {
 }
 
 
-def _sentence(row: PrintedRow) -> str:
+def _sentence(row: RowTuple) -> str:
     whom = _WHOM[row.dimension](row.group)
     if not row.technique:
         level = f"; level: {row.level.replace('; ', ', ')}" if row.level else ""
@@ -307,7 +302,7 @@ def _sentence(row: PrintedRow) -> str:
 
 def groups_table(found: pd.DataFrame) -> Table:
     """Advice by group, as `by_group` gives it."""
-    columns: dict[str, Callable[[PrintedRow], str]] = {
+    columns: Columns = {
         "Group": lambda r: _WHOM[r.dimension](r.group),
         "Tasks and models": lambda r: f"{r.blocks}",
         "Use": lambda r: r.technique or f"no single strategy: {r.reason}",

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from analysis.across_tasks.chosen import chosen
-from analysis.frames.runs import BASELINE, baseline_of, scores, task_facts
+from analysis.frames.runs import BASELINE, Row, baseline_of, scores, task_facts
 from analysis.statistics.common import DECIMALS, FloatArray, stream
 from analysis.statistics.estimates import mean
 from analysis.statistics.summary import Scores
 
-Row = dict[str, Any]
 View = Literal["all_floor", "excluded"]  # failed runs at their floor, or left out
 
 BY = ("model", "configuration")

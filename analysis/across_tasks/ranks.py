@@ -11,30 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.columns import (
-    FAILED,
-    RUNS,
-    count_columns,
-    decimal_text,
-    interval_suffix,
-    left_out_text,
-    name_columns,
-)
-from analysis.across_tasks.pools import (
-    BY,
-    Pool,
-    Row,
-    average_ranks,
-    best_ranked,
-    pools,
-    sorted_rows,
-)
-from analysis.frames.runs import BASELINE
+from analysis.across_tasks.columns import FAILED, RUNS, count_columns, left_out_text, name_columns
+from analysis.across_tasks.pools import BY, Pool, average_ranks, best_ranked, pools, sorted_rows
+from analysis.frames.runs import BASELINE, Row
 from analysis.rendering.builder import Columns, RowTuple, table_of
-from analysis.rendering.formatting import (
-    DAGGER,
-    p_text,
-)
+from analysis.rendering.formatting import DAGGER, number_text, number_with_interval, p_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import ALPHA
 from analysis.statistics.intervals import mean_interval
@@ -164,8 +145,8 @@ def ranks_table(found: pd.DataFrame, tests: pd.DataFrame) -> Table:
     reached = not found.empty and (found["p_reason"] == "").any()
     columns: Columns = name_columns(found, doubtful)
     columns |= {
-        "Average rank, 95%": lambda r: (
-            decimal_text(r.average_rank) + interval_suffix(r.rank_low, r.rank_high)
+        "Average rank, 95%": lambda r: number_with_interval(
+            r.average_rank, r.rank_low, r.rank_high
         ),
         "Group": lambda r: r.group or "–",
     }
@@ -173,7 +154,7 @@ def ranks_table(found: pd.DataFrame, tests: pd.DataFrame) -> Table:
         columns |= {"p vs best": lambda r: p_text(r.p_best)}
         if found["p_baseline"].notna().any():
             columns |= {f"p vs {BASELINE}": lambda r: p_text(r.p_baseline)}
-    columns |= {"Not failed": lambda r: decimal_text(r.clean_rank), **count_columns()}
+    columns |= {"Not failed": lambda r: number_text(r.clean_rank), **count_columns()}
     notes = [
         "Ranks of mean test scores within each task, 1 the best, averaged over tasks, so that a "
         "task counts once however many seeds it has; t interval over tasks.",

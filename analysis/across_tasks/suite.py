@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.across_tasks.chosen import chosen, unfit
 from analysis.frames.runs import (
+    Row,
     Split,
     baseline_of,
     blocks,
@@ -17,19 +17,13 @@ from analysis.frames.runs import (
     scores,
 )
 from analysis.per_task.cells import cells
-from analysis.rendering.builder import (
-    FAILED,
-    Columns,
-    RowTuple,
-    failed_mark,
-    grid_table,
-    table_of,
-)
+from analysis.rendering.builder import FAILED, Columns, RowTuple, failed_mark, grid_table, table_of
 from analysis.rendering.formatting import (
     ENTERS,
     count_text,
     interval_text,
     score_text,
+    score_with_interval,
 )
 from analysis.rendering.table import Table
 from analysis.statistics.common import DECIMALS, ENDS, N_BOOT, FloatArray, stream
@@ -45,7 +39,6 @@ BLURB = {  # task: type; a contract test holds it against the catalogue of `stud
 }
 SETTINGS = ["whole_word_masking", "next_sentence", "objective", "vocabulary"]  # of pretraining
 
-Row = dict[str, Any]
 Draws = dict[str, FloatArray]  # by task: the mean, then one resampled mean per draw
 RESAMPLED = (
     "Intervals of means over tasks (95%) resample the seeds of all tasks at once; they know "
@@ -295,8 +288,8 @@ def headline_table(found: pd.DataFrame) -> Table:
         shown = score_text(row.test, row.scale)
         if row.part == "task":
             return shown + failed_mark(row)
-        if row.part == "suite" and np.isfinite(row.test_low):
-            shown += f" {interval_text(row.test_low, row.test_high, scale=row.scale)}"
+        if row.part == "suite":
+            shown = score_with_interval(row.test, row.test_low, row.test_high, scale=row.scale)
         rest = row.label.removeprefix(row.name).strip()
         return f"{shown}, {rest}" if len(labels[row.name]) > 1 and rest else shown
 

@@ -12,9 +12,8 @@ from scipy import special
 
 from analysis.frames.columns import IDENTITY
 from analysis.frames.runs import CELL, Split
-from analysis.statistics.common import BoolArray, FloatArray
+from analysis.statistics.common import BoolArray, FloatArray, IntArray
 
-IntArray = npt.NDArray[np.int64]
 Kind = Literal["class", "tag", "set", "text", "value"]
 
 LOGIT = "logit_"

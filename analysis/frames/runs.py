@@ -16,8 +16,7 @@ OUTCOMES = ("completed", "diverged", "missing")
 LATER: dict[str, Any] = {"stage": "final", "tried": 1, "search": "", "task_type": ""}
 
 Split = Literal["dev", "test"]
-
-Row = dict[str, Any]
+Row = dict[str, Any]  # of a frame of answers, by column
 
 
 class ScoreFileError(ValueError):

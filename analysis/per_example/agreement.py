@@ -9,24 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.frames.predictions import IntArray, Predicted, predicted
-from analysis.frames.runs import CELL, checked, final
-from analysis.rendering.builder import (
-    CELL_COLUMNS,
-    NOTHING,
-    POINTS,
-    Columns,
-    estimate_text,
-    percent_text,
-    points_text,
-    table_of,
-)
+from analysis.frames.predictions import Predicted, predicted
+from analysis.frames.runs import CELL, Row, checked, final
+from analysis.rendering.builder import CELL_COLUMNS, NOTHING, POINTS, Columns, points_text, table_of
 from analysis.rendering.formatting import (
     count_text,
+    number_with_interval,
+    percent_text,
     score_text,
 )
 from analysis.rendering.table import Table
-from analysis.statistics.common import FloatArray, stream
+from analysis.statistics.common import FloatArray, IntArray, stream
 from analysis.statistics.intervals import Interval, no_interval
 from analysis.statistics.predictions import (
     ambiguity,
@@ -49,8 +42,6 @@ from analysis.statistics.predictions import (
 )
 
 AMBIGUITY_OF = 5  # runs that ambiguity is expected over, so that cells of different size compare
-
-Row = dict[str, Any]
 
 _WITH_INTERVAL = (
     "disagreement",
@@ -305,10 +296,12 @@ def agreement_table(found: pd.DataFrame) -> Table:
         "Disagreement": lambda r: points_text(
             r.disagreement, r.disagreement_low, r.disagreement_high
         ),
-        "Fleiss' kappa": lambda r: estimate_text(r.kappa, r.kappa_low, r.kappa_high),
+        "Fleiss' kappa": lambda r: number_with_interval(
+            r.kappa, r.kappa_low, r.kappa_high, digits=3
+        ),
         "Flip rate": lambda r: points_text(r.flip_rate, r.flip_rate_low, r.flip_rate_high),
         "Ambiguity of 5": lambda r: points_text(r.ambiguity, r.ambiguity_low, r.ambiguity_high),
-        "JSD": lambda r: estimate_text(r.jsd, r.jsd_low, r.jsd_high),
+        "JSD": lambda r: number_with_interval(r.jsd, r.jsd_low, r.jsd_high, digits=3),
         "Right, mixed, wrong": lambda r: _three(r.all_right, r.mixed, r.all_wrong),
     }
     if with_runs:

@@ -5,13 +5,12 @@ All of it of tasks of classes; other kinds of answer have no rows here.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.frames.predictions import predicted
-from analysis.frames.runs import CELL
+from analysis.frames.runs import CELL, Row
 from analysis.rendering.builder import (
     CELL_COLUMNS,
     POINTS,
@@ -19,19 +18,16 @@ from analysis.rendering.builder import (
     RowTuple,
     side_by_side,
     table_of,
-    with_interval,
 )
 from analysis.rendering.formatting import (
-    interval_text,
     score_text,
+    score_with_interval,
 )
 from analysis.rendering.table import Table
 from analysis.statistics.common import stream
 from analysis.statistics.ensembles import ensemble_gains
 
 ENSEMBLES_OF = (3, 5, 10)  # of two the votes gain nothing: where they differ they are tied
-
-Row = dict[str, Any]
 
 
 def ensembles(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -108,7 +104,6 @@ def _gain(how: str, place: int) -> Callable[[RowTuple], str]:
     def text(row: RowTuple) -> str:
         names = ("gain", "low", "high")
         gain, low, high = (getattr(row, f"{how}_{name}_{place}") for name in names)
-        ends = interval_text(low, high, scale=POINTS)
-        return with_interval(score_text(gain, POINTS, sign="+"), ends)
+        return score_with_interval(gain, low, high, scale=POINTS, sign="+")
 
     return text

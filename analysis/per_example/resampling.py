@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames.predictions import Predicted, predicted
-from analysis.frames.runs import CELL, baseline_of, checked, final
-from analysis.per_example.ensembles import Row
+from analysis.frames.runs import CELL, Row, baseline_of, checked, final
 from analysis.rendering.builder import CELL_COLUMNS, POINTS, Columns, RowTuple, table_of
 from analysis.rendering.formatting import (
     interval_text,

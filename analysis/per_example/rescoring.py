@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from analysis.frames.predictions import IntArray, Predicted, predicted
+from analysis.frames.predictions import Predicted, predicted
 from analysis.frames.runs import Split
-from analysis.statistics.common import FloatArray
+from analysis.statistics.common import FloatArray, IntArray
 from analysis.statistics.metrics import OF_ANSWERS, OF_PROBABILITIES, confusion
 
 METRICS = (*OF_ANSWERS, *OF_PROBABILITIES)  # lower is better of those of probabilities

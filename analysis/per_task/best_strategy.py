@@ -1,6 +1,6 @@
 """The best configuration of each task and model, and what it is not told apart from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -20,6 +20,7 @@ from analysis.frames.runs import (
 )
 from analysis.rendering.builder import (
     SHARED_COLUMNS,
+    Columns,
     RowTuple,
     n_note,
     table_of,
@@ -32,10 +33,10 @@ from analysis.rendering.formatting import (
     count_text,
     interval_text,
     mean_sd_text,
+    number_text,
     p_text,
     rank_range_text,
     score_text,
-    share_text,
 )
 from analysis.rendering.table import Table
 from analysis.statistics.common import ALPHA, DECIMALS, FloatArray, stream
@@ -55,7 +56,7 @@ from analysis.statistics.rank_uncertainty import (
 from analysis.statistics.summary import Scores, summarise
 from analysis.statistics.tie_set import Preference, TieSet, tie_set
 
-ROPE = 0.005  # of scores that are shares: half a point, a difference too small to matter
+ROPE = 0.005  # half a point of a score that is a share: below it means are practically equal
 
 _NO_RUNS = Scores(np.empty(0), np.empty(0, bool), np.empty(0, bool), np.nan)
 _DIFFERENCE = ("difference", "difference_low", "difference_high", "p", "clean_p", "improvement")
@@ -65,7 +66,7 @@ _NO_DIFFERENCE |= {"method": "", "reason": "no_baseline"}
 
 def best_strategy_table(found: pd.DataFrame) -> Table:
     """The best strategies, as `tables.best_strategy` gives them."""
-    columns: dict[str, Callable[[RowTuple], str]] = {
+    columns: Columns = {
         **SHARED_COLUMNS,
         "Recommended": lambda r: (r.recommended or "–") + (DAGGER if r.sensitivity else ""),
         "Not told apart from": _tied,
@@ -78,8 +79,8 @@ def best_strategy_table(found: pd.DataFrame) -> Table:
         "95% of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
         f"vs {BASELINE}": versus_text,
         "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
-        "P(best)": lambda r: share_text(r.probability_best),
-        "P(near best)": lambda r: share_text(r.probability_near_best),
+        "P(best)": lambda r: number_text(r.probability_best),
+        "P(near best)": lambda r: number_text(r.probability_near_best),
         "Ranks open": lambda r: rank_range_text(r.rank_low, r.rank_high, r.ranked),
         "Highest dev mean, corrected": lambda r: score_text(r.dev_corrected, r.scale),
         "Expected test": lambda r: score_text(r.expected_test, r.scale),

@@ -1,6 +1,5 @@
 """Frames of numbers: every cell, the best strategy per task and model, scatter against baseline."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -19,6 +18,7 @@ from analysis.frames.runs import (
 )
 from analysis.rendering.builder import (
     SHARED_COLUMNS,
+    Columns,
     RowTuple,
     n_note,
     table_of,
@@ -31,6 +31,7 @@ from analysis.rendering.formatting import (
     interval_text,
     mean_sd_text,
     pair_text,
+    percent_text,
     score_text,
 )
 from analysis.rendering.table import Table
@@ -92,7 +93,7 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
 
 def cells_table(found: pd.DataFrame) -> Table:
     """The cells, as `tables.cells` gives them."""
-    columns: dict[str, Callable[[RowTuple], str]] = {
+    columns: Columns = {
         **SHARED_COLUMNS,
         "Configuration": lambda r: r.configuration,
         **tried_columns(found),
@@ -108,7 +109,7 @@ def cells_table(found: pd.DataFrame) -> Table:
         "Lowest, highest of 3": lambda r: pair_text(
             r.test_lowest_of_3, r.test_highest_of_3, r.scale
         ),
-        "CV": lambda r: "–" if np.isnan(r.test_cv) else f"{r.test_cv:.1%}",
+        "CV": lambda r: percent_text(r.test_cv, digits=1),
         "Not failed": lambda r: mean_sd_text(r.test_clean_mean, r.test_clean_sd, r.scale),
         "Dev mean ± sd": lambda r: mean_sd_text(r.dev_mean, r.dev_sd, r.scale),
         "Dev median": lambda r: score_text(r.dev_median, r.scale),

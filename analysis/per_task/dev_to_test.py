@@ -1,14 +1,19 @@
 """How well choices on dev hold on test, by the number of seeds."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from analysis.frames.runs import BLOCK, blocks, by_seed, checked, final, orientation, task_facts
-from analysis.rendering.builder import RowTuple as PrintedRow
-from analysis.rendering.builder import table_of
+from analysis.frames.runs import (
+    BLOCK,
+    Row,
+    blocks,
+    by_seed,
+    checked,
+    final,
+    orientation,
+    task_facts,
+)
+from analysis.rendering.builder import Columns, table_of
 from analysis.rendering.formatting import score_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import DECIMALS, FloatArray, stream
@@ -16,8 +21,6 @@ from analysis.statistics.dev_to_test import transfer as transferred
 from analysis.statistics.tie_set import tie_set
 
 SIZES = (1, 2, 3, 5, 10, 15, 20, 50, 100, 200)  # seeds per configuration that a choice is made with
-
-RowTuple = dict[str, Any]
 
 
 def transfer(runs: pd.DataFrame) -> pd.DataFrame:
@@ -40,14 +43,14 @@ def transfer(runs: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: If `runs` is malformed; see `frame.checked`.
     """
-    rows: list[RowTuple] = []
+    rows: list[Row] = []
     for task, model, block in blocks(final(checked(runs))):
         rows += _block(task, model, block)
     columns = ["task", "model", "seeds", "configurations", "agreement", "level", "regret"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
-def _block(task: str, model: str, block: pd.DataFrame) -> list[RowTuple]:
+def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
     sign = orientation(block)
     dev, test = (sign * by_seed(block, split).T.to_numpy("float64") for split in ("dev", "test"))
     there = (~np.isnan(dev)).any(axis=1) & (~np.isnan(test)).any(axis=1)
@@ -69,7 +72,7 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[RowTuple]:
         rng=stream(task, model, "transfer"),
     )
     top = np.round(means.max() - means, DECIMALS) == 0
-    row: RowTuple = {"task": task, "model": model, "configurations": len(test)}
+    row: Row = {"task": task, "model": model, "configurations": len(test)}
     row |= {"without_test": int((~there).sum()), "chance": float(top.mean())}
     row["scale"] = task_facts(block)["scale"]
     return [
@@ -90,7 +93,7 @@ def _in_sds(value: float, scores: FloatArray) -> float:
 
 def transfer_table(found: pd.DataFrame) -> Table:
     """A line per number of seeds, over all tasks and models; of what `transfer` gives."""
-    columns: dict[str, Callable[[PrintedRow], str]] = {
+    columns: Columns = {
         "Seeds": lambda r: r.label,
         "Tasks and models": lambda r: f"{r.blocks}",
         "Dev winner is test winner": lambda r: f"{r.agreement:.0%}",

@@ -9,13 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.frames.runs import BLOCK, blocks, checked, configurations, final, scores, task_facts
-from analysis.rendering.builder import table_of
+from analysis.frames.runs import (
+    BLOCK,
+    Row,
+    blocks,
+    checked,
+    configurations,
+    final,
+    scores,
+    task_facts,
+)
+from analysis.rendering.builder import SHARED_COLUMNS, Columns, table_of
 from analysis.rendering.formatting import (
     ENTERS,
-    NBSP,
     interval_text,
-    metric_text,
+    number_text,
+    number_with_interval,
     p_text,
     score_text,
 )
@@ -31,18 +40,16 @@ from analysis.statistics.effects import (
     probability_of_improvement,
     resampled_improvement,
 )
-from analysis.statistics.intervals import percentile_interval
+from analysis.statistics.intervals import LEAST_FOR_MEAN, LEAST_FOR_SD, percentile_interval
 from analysis.statistics.location import mann_whitney, paired_t, permutation, welch, wilcoxon
 from analysis.statistics.multiplicity import benjamini_hochberg, holm
-from analysis.statistics.resampling import IntArray, drawn
+from analysis.statistics.resampling import Positions, drawn
 from analysis.statistics.spread import brown_forsythe, sd_ratio, some_scatter
 from analysis.statistics.summary import Scores
 
 RESAMPLES = 1_000  # per cell; what they leave to chance is about a twentieth of an interval's width
 FINEST = 1 / (N_BOOT + 1)  # p of a permutation test where no drawn relabelling is as extreme
 ENOUGH_TO_RESAMPLE = 5  # runs below which a bootstrap interval is decoration
-
-Row = dict[str, Any]
 
 
 def pairs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -130,7 +137,7 @@ class _Side:
         return int(self.own.failed.sum())
 
     @cached_property
-    def positions(self) -> IntArray:
+    def positions(self) -> Positions:
         rng = stream(*self.key, "pairs")
         return drawn(self.whole.size, resamples=RESAMPLES, rng=rng)
 
@@ -199,7 +206,11 @@ def _counted(a: _Side, b: _Side) -> Row:
 def _location(a: _Side, b: _Side) -> Row:
     gap = welch(a.whole, b.whole)
     low, high, method = gap.low, gap.high, "" if gap.reason else "Welch"
-    if (a.failed or b.failed) and min(a.whole.size, b.whole.size) >= 50 and not gap.reason:
+    if (
+        (a.failed or b.failed)
+        and min(a.whole.size, b.whole.size) >= LEAST_FOR_MEAN
+        and not gap.reason
+    ):
         low, high, method, _ = percentile_interval(a.means - b.means)
     low, high = (low, high) if a.sign > 0 else (-high, -low)
     permuted = permutation(a.whole, b.whole).p if a.failed or b.failed else np.nan
@@ -272,7 +283,7 @@ def _spread(a: _Side, b: _Side) -> Row:
     low, high, method = ratio.low, ratio.high, ratio.method
     if (a.failed or b.failed) and method:
         low, high, method = np.nan, np.nan, ""
-        if min(a.whole.size, b.whole.size) >= 20:
+        if min(a.whole.size, b.whole.size) >= LEAST_FOR_SD:
             low, high, method, _ = percentile_interval(a.spreads / b.spreads)
     return {
         "ratio": ratio.estimate,
@@ -298,10 +309,8 @@ def _clean(a: _Side, b: _Side) -> Row:
 
 def pairs_table(found: pd.DataFrame) -> Table:
     """The pairs, as `pairs` gives them."""
-    columns = {
-        "Task": lambda r: r.task,
-        "Model": lambda r: r.model,
-        "Metric": lambda r: metric_text(r.metric, r.higher_is_better, scale=r.scale),
+    columns: Columns = {
+        **SHARED_COLUMNS,
         "First": lambda r: r.first,
         "Second": lambda r: r.second,
         "n": lambda r: _two(r.n_first, r.n_second),
@@ -315,24 +324,19 @@ def pairs_table(found: pd.DataFrame) -> Table:
         "p BH": lambda r: p_text(r.p_bh),
         "p ranks": lambda r: p_text(r.rank_p),
         "p by seed": lambda r: (
-            f"{p_text(r.paired_p)} ({r.common} seeds, r {_number(r.correlation)})"
+            f"{p_text(r.paired_p)} ({r.common} seeds, r {number_text(r.correlation)})"
             if r.common
             else "–"
         ),
-        "g": lambda r: _number(r.hedges_g),
+        "g": lambda r: number_text(r.hedges_g),
         "Cliff's delta": lambda r: (
-            f"{_number(r.cliffs_delta)} {r.magnitude}" if r.magnitude else "–"
+            f"{number_text(r.cliffs_delta)} {r.magnitude}" if r.magnitude else "–"
         ),
-        "P(first better)": lambda r: (
-            _number(r.improvement)
-            + (
-                f" [{r.improvement_low:.2f},{NBSP}{r.improvement_high:.2f}]"
-                if np.isfinite(r.improvement_low)
-                else ""
-            )
+        "P(first better)": lambda r: number_with_interval(
+            r.improvement, r.improvement_low, r.improvement_high
         ),
-        "ASO": lambda r: _two(_number(r.epsilon_bound), _number(r.epsilon_reverse)),
-        "sd ratio": lambda r: _number(r.ratio),
+        "ASO": lambda r: _two(number_text(r.epsilon_bound), number_text(r.epsilon_reverse)),
+        "sd ratio": lambda r: number_text(r.ratio),
         "p sd": lambda r: p_text(r.spread_p_holm),
         "First is": lambda r: r.verdict,
         "Without failed runs": lambda r: r.clean_verdict,
@@ -362,7 +366,3 @@ def pairs_table(found: pd.DataFrame) -> Table:
 
 def _two(first: object, second: object) -> str:
     return f"{first}" if first == second else f"{first}, {second}"
-
-
-def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")

@@ -1,7 +1,5 @@
 """Which configuration scatters least over seeds."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
@@ -18,8 +16,8 @@ from analysis.frames.runs import (
     task_facts,
 )
 from analysis.per_task.best_strategy import add_holm
-from analysis.rendering.builder import SHARED_COLUMNS, RowTuple, n_note, table_of
-from analysis.rendering.formatting import NBSP, p_text, ratio_text, score_text
+from analysis.rendering.builder import SHARED_COLUMNS, Columns, n_note, table_of
+from analysis.rendering.formatting import NBSP, number_with_interval, p_text, score_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import ALPHA, stream
 from analysis.statistics.estimates import sd
@@ -33,14 +31,14 @@ ENOUGH_FOR_SCATTER = 15  # seeds below which no claim about scatter is made
 
 def stability_table(found: pd.DataFrame) -> Table:
     """Scatter and failures against the baseline, as `tables.stability` gives them."""
-    columns: dict[str, Callable[[RowTuple], str]] = {
+    columns: Columns = {
         **SHARED_COLUMNS,
         "Configuration": lambda r: r.configuration,
         "n": lambda r: f"{r.n}",
         "sd": lambda r: score_text(r.sd, r.scale),
-        "sd ratio": lambda r: ratio_text(r.ratio, r.ratio_low, r.ratio_high),
+        "sd ratio": lambda r: number_with_interval(r.ratio, r.ratio_low, r.ratio_high),
         "p sd": lambda r: p_text(r.p_holm),
-        "sd ratio, not failed": lambda r: ratio_text(
+        "sd ratio, not failed": lambda r: number_with_interval(
             r.clean_ratio, r.clean_ratio_low, r.clean_ratio_high
         ),
         "p sd, not failed": lambda r: p_text(r.clean_p_holm),

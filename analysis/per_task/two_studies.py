@@ -1,12 +1,11 @@
 """Two studies side by side, or a study and published runs: the cells that both have."""
 
 import re
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.frames.runs import CELL, ScoreFileError, checked, final, scores, task_facts
+from analysis.frames.runs import CELL, Row, ScoreFileError, checked, final, scores, task_facts
 from analysis.rendering.builder import SHARED_COLUMNS, table_of
 from analysis.rendering.formatting import (
     DAGGER,
@@ -14,8 +13,8 @@ from analysis.rendering.formatting import (
     NBSP,
     interval_text,
     mean_sd_text,
+    number_with_interval,
     p_text,
-    ratio_text,
     score_text,
 )
 from analysis.rendering.table import Table
@@ -25,8 +24,6 @@ from analysis.statistics.location import mean_difference, welch
 from analysis.statistics.multiplicity import holm
 from analysis.statistics.spread import brown_forsythe, sd_ratio, sd_ratio_bootstrap
 from analysis.statistics.summary import Scores
-
-Row = dict[str, Any]
 
 
 def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
@@ -137,7 +134,7 @@ def against_table(found: pd.DataFrame, name: str, other: str) -> Table:
             f"{interval_text(r.difference_low, r.difference_high, scale=r.scale)}"
         ),
         "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
-        "sd ratio": lambda r: ratio_text(r.ratio, r.ratio_low, r.ratio_high),
+        "sd ratio": lambda r: number_with_interval(r.ratio, r.ratio_low, r.ratio_high),
         "p sd": lambda r: p_text(r.spread_p_holm),
     }
     notes = [

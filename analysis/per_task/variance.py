@@ -2,20 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.frames.columns import STREAMS
-from analysis.frames.runs import CELL, blocks, checked, configurations, final, scores, task_facts
-from analysis.rendering.builder import (
-    CELL_COLUMNS,
-    Columns,
-    RowTuple,
-    side_by_side,
-    table_of,
+from analysis.frames.runs import (
+    CELL,
+    Row,
+    blocks,
+    checked,
+    configurations,
+    final,
+    scores,
+    task_facts,
 )
+from analysis.rendering.builder import CELL_COLUMNS, Columns, RowTuple, side_by_side, table_of
 from analysis.rendering.formatting import (
     NBSP,
     count_text,
@@ -25,8 +27,6 @@ from analysis.rendering.formatting import (
 from analysis.rendering.table import Table
 from analysis.statistics.common import FloatArray, stream
 from analysis.statistics.variance_components import complete_grid, components, factor_shares
-
-Row = dict[str, Any]
 
 _NUMBERS = ["variance", "low", "high", "share", "share_low", "share_high", "raw_share", "f", "p"]
 

@@ -10,10 +10,10 @@ from analysis.rendering.formatting import (
     DAGGER,
     ENTERS,
     NBSP,
-    has_width,
     interval_text,
     metric_text,
     score_text,
+    score_with_interval,
 )
 from analysis.rendering.table import Table
 
@@ -31,7 +31,7 @@ NAMED = 8  # tasks that a caption names before it only counts
 NOTHING = "There are no runs yet."
 SHARED = ("Task", "Model", "Metric")  # said once, in the caption, where all rows agree
 
-SHARED_COLUMNS: dict[str, Callable[[RowTuple], str]] = {
+SHARED_COLUMNS: Columns = {
     "Task": lambda r: r.task,
     "Model": lambda r: r.model,
     "Metric": lambda r: metric_text(r.metric, r.higher_is_better, scale=r.scale),
@@ -41,25 +41,7 @@ FAILED = f"{DAGGER} a run failed; it {ENTERS}."
 
 def points_text(value: float, low: float, high: float) -> str:
     """A share with its interval, both in points."""
-    return with_interval(score_text(value, POINTS), interval_text(low, high, scale=POINTS))
-
-
-def estimate_text(value: float, low: float, high: float) -> str:
-    """An estimate and its interval with three decimals; a dash for NaN."""
-    if np.isnan(value):
-        return "–"
-    ends = f"[{low:.3f},{NBSP}{high:.3f}]" if has_width(low, high) else "–"
-    return with_interval(f"{value:.3f}", ends).replace("-", "−")
-
-
-def with_interval(value: str, ends: str) -> str:
-    """A value with its interval, or alone where there is none."""
-    return value if ends == "–" else f"{value} {ends}"
-
-
-def percent_text(share: float) -> str:
-    """A share as whole percent; a dash for NaN."""
-    return "–" if np.isnan(share) else f"{share:.0%}"
+    return score_with_interval(value, low, high, scale=POINTS)
 
 
 def side_by_side(
@@ -73,7 +55,7 @@ def side_by_side(
     return wide
 
 
-def tried_columns(found: pd.DataFrame) -> dict[str, Callable[[RowTuple], str]]:
+def tried_columns(found: pd.DataFrame) -> Columns:
     """A column for how many configurations a choice was made from, where there were choices."""
     searched = not found.empty and (found["tried"] > 1).any()
     return {"Tried": lambda r: f"{r.tried}"} if searched else {}
@@ -89,7 +71,7 @@ def table_of(
     name: str,
     title: str,
     found: pd.DataFrame,
-    columns: dict[str, Callable[[RowTuple], str]],
+    columns: Columns,
     *,
     notes: list[str],
     details: list[str],
@@ -182,7 +164,7 @@ def grid_table(
         lines.setdefault(key, {})[column(row)] = text(row)
     columns = list(dict.fromkeys(column(row) for row in found.itertuples()))
     if not lines:
-        return Table(*names, "There are no runs yet.", (*rows, *columns), (), (), found)
+        return Table(*names, NOTHING, (*rows, *columns), (), (), found)
     facts = dict(zip(rows, zip(*lines, strict=True), strict=True))
     shared = [h for h in rows if h in SHARED and len(set(facts[h])) == 1 and len(rows) > 1]
     caption = [f"{header} {facts.pop(header)[0]}." for header in shared]

@@ -71,11 +71,6 @@ def pair_text(low: float, high: float, scale: float) -> str:
     return f"{score_text(low, scale)},{NBSP}{score_text(high, scale)}"
 
 
-def share_text(share: float) -> str:
-    """A share with two decimals; a dash for NaN."""
-    return "–" if np.isnan(share) else f"{share:.2f}"
-
-
 def rank_range_text(low: float, high: float, count: float) -> str:
     """The range of ranks that the data leave open, such as `1 to 3 of 5`."""
     if np.isnan(low):
@@ -83,8 +78,30 @@ def rank_range_text(low: float, high: float, count: float) -> str:
     return f"{low:.0f} of {count:.0f}" if low == high else f"{low:.0f} to {high:.0f} of {count:.0f}"
 
 
-def ratio_text(ratio: float, low: float, high: float) -> str:
-    """A ratio of sds with its interval, if it has one; a dash for NaN."""
-    if np.isnan(ratio):
-        return "–"
-    return f"{ratio:.2f}" + (f" [{low:.2f},{NBSP}{high:.2f}]" if has_width(low, high) else "")
+def score_with_interval(
+    value: float, low: float, high: float, *, scale: float, sign: str = ""
+) -> str:
+    """A score or difference with its interval, if it has one; a dash for NaN."""
+    shown = score_text(value, scale, sign=sign)
+    if not np.isfinite(value) or not has_width(low, high):
+        return shown
+    return f"{shown} {interval_text(low, high, scale=scale)}"
+
+
+def number_text(value: float, *, digits: int = 2) -> str:
+    """A number without a unit, such as a probability or an effect size; a dash for NaN."""
+    return "–" if np.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def number_with_interval(value: float, low: float, high: float, *, digits: int = 2) -> str:
+    """A number without a unit and its interval, if it has one; a dash for NaN."""
+    shown = number_text(value, digits=digits)
+    if np.isnan(value) or not has_width(low, high):
+        return shown
+    ends = (number_text(end, digits=digits) for end in (low, high))
+    return f"{shown} [{f',{NBSP}'.join(ends)}]"
+
+
+def percent_text(share: float, *, digits: int = 0) -> str:
+    """A share in per cent; a dash for NaN."""
+    return "–" if np.isnan(share) else f"{share:.{digits}%}"

@@ -1,15 +1,18 @@
 """The answer of a study in sentences, each with its uncertainty."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from analysis.frames.runs import BASELINE
-from analysis.rendering.formatting import has_width, interval_text, metric_text, p_text, score_text
+from analysis.rendering.builder import RowTuple
+from analysis.rendering.formatting import (
+    interval_text,
+    metric_text,
+    p_text,
+    score_text,
+    score_with_interval,
+)
 from analysis.statistics.common import ALPHA
-
-Row = Any  # a named tuple that pandas makes of a frame's row
 
 
 def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
@@ -25,7 +28,7 @@ def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
         failed. Empty for no runs.
     """
     found = {}
-    rows: list[Row] = list(best.itertuples())
+    rows: list[RowTuple] = list(best.itertuples())
     for row in rows:
         cells = scatter[(scatter["task"] == row.task) & (scatter["model"] == row.model)]
         found[f"{row.task}, {row.model}"] = [
@@ -37,15 +40,15 @@ def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
     return found
 
 
-def _choice(row: Row) -> list[str]:
+def _choice(row: RowTuple) -> list[str]:
     changes = [row.sensitivity] if row.sensitivity else []
     if not row.best_dev:
         return ["No run has a dev score, so nothing is recommended."]
     if not row.recommended:
         return [f"Nothing here can be recommended: {row.decided_by}.", *changes]
-    score = f"{score_text(row.test_mean, row.scale)}"
-    if has_width(row.test_mean_low, row.test_mean_high):
-        score += f" {interval_text(row.test_mean_low, row.test_mean_high, scale=row.scale)}"
+    score = score_with_interval(
+        row.test_mean, row.test_mean_low, row.test_mean_high, scale=row.scale
+    )
     result = (
         f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} over "
         f"{row.n} {_seeds(row.n)} is {score}, with sd {score_text(row.test_sd, row.scale)}."
@@ -67,7 +70,7 @@ def _choice(row: Row) -> list[str]:
     return [first, result, *changes]
 
 
-def _against_baseline(row: Row) -> list[str]:
+def _against_baseline(row: RowTuple) -> list[str]:
     if not row.recommended or row.reason == "is_baseline":
         return []
     if row.reason == "no_baseline":
@@ -80,7 +83,7 @@ def _against_baseline(row: Row) -> list[str]:
     return [f"Against {BASELINE} that is {gap} {ends}, {verdict} (p = {p_text(row.p_holm)})."]
 
 
-def _calmest(cells: list[Row]) -> list[str]:
+def _calmest(cells: list[RowTuple]) -> list[str]:
     measured = [cell for cell in cells if np.isfinite(cell.sd) and cell.clean_n > 1]
     if len(measured) < 2:
         return []
@@ -89,7 +92,7 @@ def _calmest(cells: list[Row]) -> list[str]:
     return [f"{calm.configuration} scatters least (sd {spread}){_support(calm)}."]
 
 
-def _support(calm: Row) -> str:
+def _support(calm: RowTuple) -> str:
     match calm.verdict:
         case "less scatter":
             ratio = f"{calm.ratio:.2f} of {BASELINE}'s"
@@ -103,7 +106,7 @@ def _support(calm: Row) -> str:
     return f", but not demonstrably less than {BASELINE} (p = {p_text(calm.p_holm)})"
 
 
-def _failed(cells: list[Row]) -> list[str]:
+def _failed(cells: list[RowTuple]) -> list[str]:
     failed = [cell for cell in cells if cell.failed]
     finished = sum(cell.finished for cell in cells)
     if not failed:

@@ -10,6 +10,8 @@ FloatArray = npt.NDArray[np.float64]
 
 BoolArray = npt.NDArray[np.bool_]
 
+IntArray = npt.NDArray[np.int64]
+
 LEVEL = 0.95  # of every interval
 
 ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)  # the quantiles that it lies between

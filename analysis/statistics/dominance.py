@@ -7,7 +7,7 @@ import numpy as np
 from scipy import special
 
 from analysis.statistics.common import ALPHA, DECIMALS, FloatArray
-from analysis.statistics.resampling import IntArray, drawn
+from analysis.statistics.resampling import Positions, drawn
 
 
 class Order(NamedTuple):
@@ -68,7 +68,7 @@ def violation_ratios(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 @lru_cache(maxsize=64)
-def _steps(n: int, m: int) -> tuple[IntArray, IntArray, FloatArray]:
+def _steps(n: int, m: int) -> tuple[Positions, Positions, FloatArray]:
     """Where two quantile functions of n and m scores are both constant.
 
     Returns:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from analysis.statistics.common import DECIMALS, FloatArray
 from analysis.statistics.estimates import mean, sd
 from analysis.statistics.intervals import percentile_interval
-from analysis.statistics.resampling import IntArray, drawn
+from analysis.statistics.resampling import Positions, drawn
 
 
 def wins(a: FloatArray, b: FloatArray) -> float:
@@ -106,7 +106,7 @@ class Counts(NamedTuple):
     below: npt.NDArray[np.float32]
 
 
-def counts(scores: FloatArray, positions: IntArray) -> Counts:
+def counts(scores: FloatArray, positions: Positions) -> Counts:
     """Resamples as counts.
 
     Args:

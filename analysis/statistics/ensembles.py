@@ -5,12 +5,9 @@ from math import comb
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from analysis.statistics.common import FloatArray
+from analysis.statistics.common import FloatArray, IntArray
 from analysis.statistics.intervals import Interval, no_interval, student_interval
-
-IntArray = npt.NDArray[np.int64]
 
 SUBSETS = 200  # ensembles that are looked at, where there could be more
 _BLOCK = 2**21  # numbers that are held at once

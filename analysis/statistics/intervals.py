@@ -9,6 +9,9 @@ from scipy import special, stats
 from analysis.statistics.common import DECIMALS, ENDS, LEVEL, FloatArray, constant
 from analysis.statistics.estimates import mean, sd
 
+# Runs below which a bootstrap interval is too short where runs fail, of the mean and of the sd.
+LEAST_FOR_MEAN, LEAST_FOR_SD = 50, 20
+
 
 class Interval(NamedTuple):
     """A 95 % interval.

@@ -7,11 +7,8 @@ resamples, at once.
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-from analysis.statistics.common import FloatArray
-
-IntArray = npt.NDArray[np.int64]
+from analysis.statistics.common import FloatArray, IntArray
 
 BINS = 15  # of confidence
 

@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.statistics.common import ENDS, N_BOOT, BoolArray, FloatArray
+from analysis.statistics.common import ENDS, N_BOOT, BoolArray, FloatArray, IntArray
 from analysis.statistics.intervals import Interval, no_interval, student_interval
 from analysis.statistics.resampling import resample_counts
-
-IntArray = npt.NDArray[np.int64]
 
 ENOUGH_TO_RESAMPLE = 20  # runs; with fewer the bootstrap is too short, and the jackknife is not
 PAIRS = 50 * 49 // 2  # of runs; where there are more, a random subset of so many is looked at

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from analysis.statistics.common import DECIMALS, N_BOOT, FloatArray, stream
 
-IntArray = npt.NDArray[np.intp]
+Positions = npt.NDArray[np.intp]
 
 
-def drawn(n: int, *, resamples: int, rng: np.random.Generator) -> IntArray:
+def drawn(n: int, *, resamples: int, rng: np.random.Generator) -> Positions:
     """Positions drawn with replacement from n sorted scores, ascending within each resample.
 
     Sorted scores taken at these positions are the order statistics of each resample.
@@ -56,7 +56,7 @@ def _shortest(n: int) -> type[np.integer[Any]]:
 
 
 @lru_cache(maxsize=32)
-def shared(n: int) -> IntArray:
+def shared(n: int) -> Positions:
     """The N_BOOT resamples that all cells of n scores share, as `drawn` gives them."""
     return drawn(n, resamples=N_BOOT, rng=stream("resamples", str(n)))
 
@@ -118,7 +118,7 @@ def relabellings(n_a: int, n_b: int) -> Ways:
 
 
 @lru_cache(maxsize=16)
-def _shuffles(n: int) -> IntArray:
+def _shuffles(n: int) -> Positions:
     """Random orders of n scores, shape (n, N_BOOT)."""
     orders = np.tile(np.arange(n, dtype=_shortest(n)), (N_BOOT, 1))
     stream("relabellings", str(n)).permuted(orders, axis=1, out=orders)

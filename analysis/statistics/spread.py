@@ -12,7 +12,7 @@ from scipy import special, stats
 
 from analysis.statistics.common import DECIMALS, LEVEL, N_BOOT, FloatArray, Significance, constant
 from analysis.statistics.estimates import mean, median, sd
-from analysis.statistics.intervals import percentile_interval
+from analysis.statistics.intervals import LEAST_FOR_SD, percentile_interval
 from analysis.statistics.resampling import relabellings
 
 
@@ -201,7 +201,7 @@ def sd_ratio_bootstrap(a: FloatArray, b: FloatArray, *, rng: np.random.Generator
         smallest that has some.
     """
     estimate, reason = _ratio(a, b)
-    if not reason and min(a.size, b.size) < 20:
+    if not reason and min(a.size, b.size) < LEAST_FOR_SD:
         reason = "n_too_small"
     if reason:
         return Ratio(estimate, np.nan, np.nan, "", reason)

@@ -22,6 +22,8 @@ from analysis.statistics.estimates import (
     sd,
 )
 from analysis.statistics.intervals import (
+    LEAST_FOR_MEAN,
+    LEAST_FOR_SD,
     Interval,
     bca_interval,
     mean_interval,
@@ -218,11 +220,11 @@ def _view(x: FloatArray, floor: float, *, failures: bool, unknown: bool) -> View
     if x.size >= 10:
         resampled = x[shared(x.size)]  # (n, N_BOOT), ascending in each column
         bca = _bca_intervals(x, resampled)
-    if failures and x.size >= 50:
+    if failures and x.size >= LEAST_FOR_MEAN:
         by_mean = bca[0]
     if failures and not (x.size > 1 and constant(x)):
         by_sd = no_interval("n_too_small")
-        if x.size >= 20:
+        if x.size >= LEAST_FOR_SD:
             by_sd = bca_interval(sd(x), resampled.std(axis=0, ddof=1), sd_left_out(x))
     _, by_median, by_iqm, by_highest, by_lowest = bca
     minimum, q05, q25, q75, q95, maximum = map(float, quantiles(x, (0, 0.05, 0.25, 0.75, 0.95, 1)))

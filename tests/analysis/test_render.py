@@ -1,8 +1,15 @@
+import numpy as np
 import pandas as pd
 import pytest
 from rich.cells import cell_len
 
 from analysis import Table, cells, cells_table, to_text
+from analysis.rendering.formatting import (
+    number_text,
+    number_with_interval,
+    percent_text,
+    score_with_interval,
+)
 
 
 def table_of(header, *body, caption="One run each."):
@@ -70,3 +77,25 @@ def test_entries_break_between_words_before_settings_and_never_inside_an_interva
     assert "LayerwiseDecay" in text.split()
     assert "(0.7)" in text.split()
     assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (number_text(-0.345), "−0.34"),
+        (number_text(np.nan), "–"),
+        (percent_text(0.125), "12%"),
+        (percent_text(0.0213, digits=1), "2.1%"),
+        (percent_text(np.nan), "–"),
+        (number_with_interval(0.42, 0.17, 1.0), "0.42 [0.17, 1.00]"),
+        (number_with_interval(-0.1, -0.25, 0.05, digits=3), "−0.100 [−0.250, 0.050]"),
+        (number_with_interval(1.0, 1.0, 1.0), "1.00"),  # no width would pass for certainty
+        (number_with_interval(0.5, np.nan, np.nan), "0.50"),
+        (number_with_interval(np.nan, 0.1, 0.2), "–"),
+        (score_with_interval(0.025, -0.01, 0.06, scale=100, sign="+"), "+2.5 [−1.0, 6.0]"),
+        (score_with_interval(0.025, np.nan, np.nan, scale=100), "2.5"),
+        (score_with_interval(np.nan, 0.1, 0.2, scale=100), "–"),
+    ],
+)
+def test_numbers_as_printed(text, wanted):
+    assert text.replace("\u00a0", " ") == wanted
