@@ -7,7 +7,6 @@ stand here once; the bootstrap and the jackknife use the same ones.
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special
 
 from analysis.statistics.common import FloatArray, constant
 
@@ -124,21 +123,6 @@ def sd(scores: FloatArray) -> float:
     if scores.size < 2:
         return np.nan
     return 0.0 if constant(scores) else float(scores.std(ddof=1))
-
-
-def unbiased_sd(scores: FloatArray) -> float:
-    """Standard deviation without the bias of small n, 6 % at five runs; for planning.
-
-    Args:
-        scores: Shape (n,), no NaN; NaN below two.
-
-    Source: elementary; exact for normal data, sd over its expectation at a true one of 1.
-    """
-    if scores.size < 2:
-        return np.nan
-    half = (scores.size - 1) / 2
-    expected = np.exp(special.gammaln(half + 0.5) - special.gammaln(half)) / np.sqrt(half)
-    return sd(scores) / float(expected)
 
 
 def cv(scores: FloatArray) -> float:

@@ -191,31 +191,18 @@ def disagreement_by_truth(counts: IntArray, gold: IntArray) -> tuple[float, floa
     return one_right, pairwise_disagreement(counts) - one_right
 
 
-def churn(a: IntArray, b: IntArray) -> float:
-    """Share of the examples on which two models differ, of those that both answer.
-
-    Args:
-        a: Class ids, shape (n_examples,); -1 where there is none.
-        b: Likewise.
-
-    Source: Milani Fard et al. 2016.
-    """
-    both = (a >= 0) & (b >= 0)
-    return _mean(a[both] != b[both])
-
-
 def disagreement_matrix(answers: IntArray, classes: int) -> FloatArray:
-    """The churn between every two runs, shape (n_runs, n_runs).
+    """Share of the examples that two runs both answer on which they differ, for every two runs.
 
     Args:
         answers: Class ids, shape (n_runs, n_examples); -1 where there is none.
         classes: How many classes there are.
 
     Returns:
-        Symmetric, 0 on the diagonal; NaN where two runs share no example.
+        Shape (n_runs, n_runs), symmetric, 0 on the diagonal; NaN where two runs share no example.
 
-    Source: elementary. Products of 0/1 matrices, in blocks of examples, instead of a loop over
-        pairs; quadratic in the runs.
+    Source: Milani Fard et al. 2016, churn. Products of 0/1 matrices, in blocks of examples, instead
+        of a loop over pairs; quadratic in the runs.
     """
     runs, examples = answers.shape
     agree, both = np.zeros((runs, runs)), np.zeros((runs, runs))
@@ -232,7 +219,7 @@ def disagreement_matrix(answers: IntArray, classes: int) -> FloatArray:
 
 
 def discrepancy(distances: FloatArray) -> FloatArray:
-    """Largest churn between each run, taken as the reference, and any other; shape (n_runs,).
+    """Largest disagreement of each run, taken as the reference, with any other; shape (n_runs,).
 
     Args:
         distances: As `disagreement_matrix` gives them.

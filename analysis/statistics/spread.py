@@ -13,7 +13,6 @@ from scipy import special, stats
 from analysis.statistics.common import DECIMALS, LEVEL, N_BOOT, FloatArray, Significance, constant
 from analysis.statistics.estimates import mean, median, sd
 from analysis.statistics.intervals import LEAST_FOR_SD, percentile_interval
-from analysis.statistics.resampling import relabellings
 
 
 class Ratio(NamedTuple):
@@ -130,42 +129,6 @@ def pitman_morgan(a: FloatArray, b: FloatArray) -> Significance:
         return Significance(np.nan, np.nan, "zero_variance")
     found = stats.pearsonr(a + b, a - b)
     return Significance(float(found.statistic), float(found.pvalue), "")
-
-
-def spread_permutation(a: FloatArray, b: FloatArray) -> Significance:
-    """Do two cells scatter equally? Permutation test of the distances from group medians.
-
-    Args:
-        a: Scores, shape (n_a,), no NaN.
-        b: Scores, shape (n_b,), no NaN.
-
-    Returns:
-        Logarithm of the ratio of variances, and its p-value by the relabellings that all cells of
-        these sizes share; none where a side has no scatter or fewer than three scores.
-
-    Source: Good 2005, permutation of residuals. A relabelling with scatter on one side alone counts
-        as extreme.
-    """
-    reason = _ratio(a, b)[1] or ("n_too_small" if min(a.size, b.size) < 3 else "")
-    if reason:
-        return Significance(np.nan, np.nan, reason)
-    residuals = np.concatenate([a - median(a), b - median(b)])
-    ways = relabellings(a.size, b.size)
-    observed = float(_log_ratio(residuals, residuals[: a.size, None])[0])
-    with np.errstate(divide="ignore"):
-        found = _log_ratio(residuals, residuals[ways.tried])
-    return Significance(observed, ways.p(np.abs(found), abs(observed)), "")
-
-
-def _log_ratio(pooled: FloatArray, first: FloatArray) -> FloatArray:
-    """Of the variance of each column of `first` to that of all others in `pooled`."""
-    sums, squares = first.sum(axis=0), (first**2).sum(axis=0)
-    n_a, n_b = first.shape[0], pooled.size - first.shape[0]
-    one = (squares - sums**2 / n_a) / (n_a - 1)
-    rest = pooled.sum() - sums
-    other = ((pooled**2).sum() - squares - rest**2 / n_b) / (n_b - 1)
-    one, other = np.round([one, other], 2 * DECIMALS)
-    return np.asarray(np.log(one) - np.log(other))
 
 
 def sd_ratio(a: FloatArray, b: FloatArray) -> Ratio:

@@ -8,7 +8,6 @@ import pytest
 from analysis.statistics.ensembles import ensemble_gains
 from analysis.statistics.predictions import (
     ambiguity,
-    churn,
     class_counts,
     consistency,
     disagreement_by_truth,
@@ -117,7 +116,6 @@ def test_missing_answers_count_with_the_pairs_that_are_there():
     assert np.isnan(fleiss_kappa(counts))
     # Pairable 0 0 0 | 0 1: n = 5, observed 2, expected 25 - 16 - 1.
     assert krippendorff_alpha(counts) == pytest.approx(1 - 4 * 2 / 8)
-    assert churn(given[0], given[1]) == pytest.approx(0.5)
     distances = disagreement_matrix(given, 2)
     assert distances[0, 1] == pytest.approx(0.5)
     assert distances[1, 2] == 0

@@ -19,7 +19,6 @@ from analysis.statistics.estimates import (
     median_weights,
     quantiles,
     sd,
-    unbiased_sd,
 )
 from analysis.statistics.intervals import (
     bca_interval,
@@ -86,12 +85,6 @@ def test_quantiles_by_hand():
     np.testing.assert_allclose(quantiles(x, (0, 0.25, 0.75, 1)), [0, 0.75, 2.25, 3])
     assert iqr(x) == 1.5
     assert np.isnan(quantiles(np.array([]), (0.5,))).all()
-
-
-@pytest.mark.parametrize(("n", "c4"), [(2, 0.797885), (5, 0.939986), (10, 0.972659)])
-def test_unbiased_sd_divides_by_its_expectation(n, c4):
-    x = np.random.default_rng(n).normal(size=n)
-    assert unbiased_sd(x) == pytest.approx(sd(x) / c4, rel=1e-6)
 
 
 def test_variation_needs_a_scale():
