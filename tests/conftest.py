@@ -1,5 +1,7 @@
 """What most tests need: a tiny model, a tiny task, and a run of them."""
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from study.testing import tiny_model, tiny_task
 from study.training.fit import Setting
 from study.training.prepare import Prepared, prepare
 from study.training.train import Outcome, train
+from tests import needs
 
 PAIRS = Classification(("no", "yes"))
 CPU = torch.device("cpu")
@@ -33,6 +36,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end how many tests were skipped for what is lacking, and what that is."""
+    reasons = (str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    lacking = Counter(re.findall(rf"{needs.LACKING}([^'\"]+)", "\n".join(reasons)))
+    if total := lacking.total():
+        each = ", ".join(f"{what} ({n})" for what, n in sorted(lacking.items()))
+        tests = "1 test" if total == 1 else f"{total} tests"
+        line = f"{tests} skipped for what is lacking here: {each}"
+        terminalreporter.write_sep("=", line, yellow=True, bold=True)
 
 
 @pytest.fixture(scope="session")
@@ -98,8 +112,5 @@ def tiny_run(data: dict[str, Encoded], loaded: Loaded) -> Runner:
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of oracles and task data that lies beside a checkout; skips where it does not."""
-    folder = Path(__file__).resolve().parents[2] / "shared"
-    if not folder.is_dir():
-        pytest.skip("no `shared` folder beside the checkout")
-    return folder
+    """The folder of oracles and task data beside a checkout; see `needs` for where it is not."""
+    return needs.shared()

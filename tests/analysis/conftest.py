@@ -1,8 +1,6 @@
-"""What the tests of `analysis` share: a small study's frames, and the oracle cases."""
+"""What the tests of `analysis` share: a small study's frames."""
 
 import hashlib
-import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +8,6 @@ import pytest
 
 from analysis import write_report
 
-ORACLES = Path(__file__).parents[3] / "shared" / "oracles"
 EFFECTS = {  # configuration: gain in the mean, sd, seconds
     "Standard": (0.0, 0.018, 30.0),
     "LayerwiseDecay(0.7)": (0.012, 0.010, 31.0),
@@ -118,40 +115,3 @@ def curves_of(runs):
             rows.append((*own, epoch, "train/loss", 0.7 / epoch))
     names = ["key", "task", "model", "configuration", "seed", "epoch", "name", "value"]
     return pd.DataFrame(rows, columns=names)
-
-
-def numbers(value):
-    """Oracle files write NaN and infinity as strings."""
-    if isinstance(value, list):
-        return [numbers(each) for each in value]
-    return float(value) if value in ("nan", "inf", "-inf") else value
-
-
-@pytest.fixture
-def oracle():
-    """The cases of an oracle file as (id, inputs, checker of one expected value)."""
-
-    def read(family, statistic=None):
-        path = ORACLES / f"{family}.json"
-        if not path.exists():
-            pytest.skip(f"the oracle cases {family} are not beside the repository")
-        cases = json.loads(path.read_text())["cases"]
-        for case in cases:
-            if statistic in (None, case["statistic"]):
-                inputs = {name: numbers(value) for name, value in case["inputs"].items()}
-                yield inputs, _checker(case)
-
-    return read
-
-
-def _checker(case):
-    def check(**found):
-        for name, value in found.items():
-            wanted = numbers(case["expected"].get(name, "skip"))
-            if not isinstance(wanted, str) or wanted != "skip":
-                np.testing.assert_allclose(
-                    value, wanted, case["rtol"], case["atol"], err_msg=f"{case['id']}: {name}"
-                )
-
-    check.expected = case["expected"]
-    return check

@@ -22,6 +22,7 @@ from analysis.frames.runs import blocks, by_seed, checked
 from analysis.per_task.recommend import advice, confidence
 from analysis.plots.pareto import plot_plane
 from analysis.plots.style import to_svg
+from tests import needs
 from tests.analysis.conftest import EFFECTS, one_run
 
 FRAMES = [best_strategy, pareto, transfer, recommend, by_group]
@@ -161,11 +162,9 @@ def test_lines_of_the_transfer_table_have_the_same_blocks(runs):
     ]  # fmt: skip
 
 
-def test_published_runs_carry_over_as_was_published(request):
+def test_published_runs_carry_over_as_was_published():
     """86 task splits: the dev winner is the test winner in 29 % with one seed, 35 % with all."""
-    path = request.path.parents[4] / "shared" / "runs" / "tabm.csv.gz"
-    if not path.exists():
-        pytest.skip("the published runs are not beside the repository")
+    path = needs.shared("runs", "tabm.csv.gz")
     published = pd.read_csv(path).rename(columns={"dev_score": "dev", "test_score": "test"})
     places = [f"{i}" for i in range(len(published))]
     frame = published.assign(

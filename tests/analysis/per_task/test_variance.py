@@ -25,6 +25,7 @@ from analysis.statistics.variance_components import (
     one_way,
 )
 from tests.analysis.conftest import one_run
+from tests.analysis.oracles import EXACT, oracle
 
 RNG = np.random.default_rng
 
@@ -42,52 +43,51 @@ def by_factors(found):
     return {part.factors: part for part in found}
 
 
-def test_components_oracle(oracle):
-    for inputs, check in oracle("14_variance_components", "variance_components"):
-        y = np.array(inputs["y"])
-        found = by_factors(components(y, ("a", "b"), RNG(0)))
-        a, b, ab = found[("a",)], found[("b",)], found[("a", "b")]
-        check(MS_a=a.mean_square, MS_b=b.mean_square, MS_ab=ab.mean_square)
-        check(var_a=a.variance, var_b=b.variance)
-        if y.shape[-1] > 1:
-            rest = found[("residual",)]
-            check(MS_e=rest.mean_square, var_e=rest.variance, var_ab=ab.variance, F_a=a.f, p_a=a.p)
-        else:
-            check(var_res=ab.variance, icc2_identity=a.raw_share)
-            check(icc2_single_pingouin=a.raw_share)
+@oracle("variance_components")
+def test_components_oracle(inputs, check):
+    y = np.array(inputs["y"])
+    found = by_factors(components(y, ("a", "b"), RNG(0)))
+    a, b, ab = found[("a",)], found[("b",)], found[("a", "b")]
+    check(MS_a=a.mean_square, MS_b=b.mean_square, MS_ab=ab.mean_square)
+    check(var_a=a.variance, var_b=b.variance)
+    if y.shape[-1] > 1:
+        rest = found[("residual",)]
+        check(MS_e=rest.mean_square, var_e=rest.variance, var_ab=ab.variance, F_a=a.f, p_a=a.p)
+    else:
+        check(var_res=ab.variance, icc2_identity=a.raw_share)
+        check(icc2_single_pingouin=a.raw_share)
 
 
-def test_one_way_oracle(oracle):
-    for family in ("14_variance_components", "20_extra_cases"):
-        for inputs, check in oracle(family, "eta_omega_squared"):
-            levels, y = np.array(inputs["levels"]), np.array(inputs["y"])
-            found = one_way([y[levels == level] for level in np.unique(levels)])
-            check(eta2=found.eta2, omega2=found.omega2, F=found.f, p=found.p)
+@oracle("eta_omega_squared")
+def test_one_way_oracle(inputs, check):
+    levels, y = np.array(inputs["levels"]), np.array(inputs["y"])
+    found = one_way([y[levels == level] for level in np.unique(levels)])
+    check(eta2=found.eta2, omega2=found.omega2, F=found.f, p=found.p)
 
 
-def test_factor_shares_oracle(oracle):
-    for inputs, check in oracle("21_design_rules", "variance_shares"):
-        found = factor_shares({tuple(effect): v for effect, v in inputs["V"].items()})
-        for name, share in found.items():
-            check(**{f"S_{name}": share.first, f"T_{name}": share.total})
-            check(**{f"phi_{name}": share.shapley})
+@oracle("variance_shares")
+def test_factor_shares_oracle(inputs, check):
+    found = factor_shares({tuple(effect): v for effect, v in inputs["V"].items()})
+    for name, share in found.items():
+        check(**{f"S_{name}": share.first, f"T_{name}": share.total})
+        check(**{f"phi_{name}": share.shapley})
 
 
-def test_multibootstrap_oracle(oracle):
-    for inputs, check in oracle("15_multibootstrap"):
-        gold = np.array(inputs["labels"], dtype=int)
-        sides = [np.array(inputs[name], dtype=int) for name in ("pred_expt", "pred_base")]
-        ours, theirs = ((side == gold).astype(float) for side in sides)
-        settings = {"paired": bool(inputs["paired"]), "rng": RNG(0)}
-        found = multibootstrap(ours, theirs, mean_of, **settings)
-        both = found.both
-        assert found.estimate == pytest.approx(check.expected["point_delta"])
-        check(boot_mean_delta=both.mean, boot_sd_delta=both.sd, delta_lo=both.low)
-        check(delta_hi=both.high)
-        parts = [one_hot_confusion(side, gold, 2) for side in sides]
-        found = multibootstrap(*parts, accuracy, **settings)
-        assert found.estimate == pytest.approx(check.expected["point_delta"])
-        check(boot_sd_delta=found.both.sd, delta_lo=found.both.low, delta_hi=found.both.high)
+@oracle("multibootstrap")
+def test_multibootstrap_oracle(inputs, check):
+    gold = np.array(inputs["labels"], dtype=int)
+    sides = [np.array(inputs[name], dtype=int) for name in ("pred_expt", "pred_base")]
+    ours, theirs = ((side == gold).astype(float) for side in sides)
+    settings = {"paired": bool(inputs["paired"]), "rng": RNG(0)}
+    found = multibootstrap(ours, theirs, mean_of, **settings)
+    both = found.both
+    check.within(EXACT, point_delta=found.estimate)
+    check(boot_mean_delta=both.mean, boot_sd_delta=both.sd, delta_lo=both.low)
+    check(delta_hi=both.high)
+    parts = [one_hot_confusion(side, gold, 2) for side in sides]
+    found = multibootstrap(*parts, accuracy, **settings)
+    check.within(EXACT, point_delta=found.estimate)
+    check(boot_sd_delta=found.both.sd, delta_lo=found.both.low, delta_hi=found.both.high)
 
 
 def test_a_two_by_two_table_by_hand():

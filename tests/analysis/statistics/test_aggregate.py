@@ -7,6 +7,7 @@ from scipy import stats
 
 from analysis.statistics.aggregate import Runs, aggregate, resampled
 from analysis.statistics.profiles import run_profile, task_profile
+from tests.analysis.oracles import EXACT, oracle
 
 NAMES = ("mean", "median", "iqm", "optimality_gap")
 
@@ -22,20 +23,20 @@ def suite(runs=8, tasks=6, techniques=3, seed=0):
     return centres + rng.normal(0, 0.03, (runs, tasks, techniques))
 
 
-def test_stratified_bootstrap_oracle(oracle):
-    for inputs, check in oracle("19_stratified_bootstrap", "stratified_bootstrap"):
-        x = np.array(inputs["x"])[:, :, None]
-        found = found_of(x, inputs["reps"])
-        for name in NAMES:
-            estimate, low, high = getattr(found, name)[:, 0]
-            assert estimate == pytest.approx(check.expected[name], abs=1e-9)
-            check(**{f"{name}_lo": low, f"{name}_hi": high})
+@oracle("stratified_bootstrap")
+def test_stratified_bootstrap_oracle(inputs, check):
+    x = np.array(inputs["x"])[:, :, None]
+    found = found_of(x, inputs["reps"])
+    for name in NAMES:
+        estimate, low, high = getattr(found, name)[:, 0]
+        check.within(EXACT, **{name: estimate})
+        check(**{f"{name}_lo": low, f"{name}_hi": high})
 
 
-def test_suite_aggregates_oracle(oracle):
-    for inputs, check in oracle("09_effect_sizes", "suite_aggregates"):
-        found = found_of(np.array(inputs["x"])[:, :, None], 10)
-        check(**{name: getattr(found, name)[0, 0] for name in NAMES})
+@oracle("suite_aggregates")
+def test_suite_aggregates_oracle(inputs, check):
+    found = found_of(np.array(inputs["x"])[:, :, None], 10)
+    check(**{name: getattr(found, name)[0, 0] for name in NAMES})
 
 
 def test_the_middle_half_of_a_resample_is_that_of_its_runs():
@@ -158,10 +159,10 @@ def profiles_of(x, thresholds, resamples=500):
     ]
 
 
-def test_performance_profile_oracle(oracle):
-    for inputs, check in oracle("11_performance_profile"):
-        runs, tasks = profiles_of(inputs["x"], inputs["tau"])
-        check(run_profile=runs[0], task_mean_profile=tasks[0])
+@oracle("performance_profile")
+def test_performance_profile_oracle(inputs, check):
+    runs, tasks = profiles_of(inputs["x"], inputs["tau"])
+    check(run_profile=runs[0], task_mean_profile=tasks[0])
 
 
 def test_the_area_below_a_profile_is_the_mean_of_clipped_scores():

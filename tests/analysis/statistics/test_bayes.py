@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.statistics.bayes import bayes_signed_rank, correlated_t, masses
+from tests.analysis.oracles import oracle
 
 
 def drawn(differences, rope, samples=100_000):
@@ -18,20 +20,27 @@ def without_region(found, rope):
     return [found[0], *([found[1]] if rope else []), found[2]]
 
 
-def test_signed_rank_oracle(oracle):
-    for inputs, check in oracle("12_bayes", "bayes_signed_rank"):
-        z, rope = differences(inputs), inputs["rope"]
-        rng = np.random.default_rng(1)
-        mass = masses(z, rope=rope, samples=100_000, rng=rng).mean(axis=0)
-        check(probs=without_region(drawn(z, rope), rope), mean_mass_left_rope_right=mass)
+@oracle("bayes_signed_rank")
+def test_signed_rank_oracle(inputs, check):
+    z, rope = differences(inputs), inputs["rope"]
+    rng = np.random.default_rng(1)
+    mass = masses(z, rope=rope, samples=100_000, rng=rng).mean(axis=0)
+    check(probs=without_region(drawn(z, rope), rope), mean_mass_left_rope_right=mass)
 
 
-def test_correlated_t_oracle(oracle):
-    for inputs, check in oracle("12_bayes", "bayes_correlated_t"):
-        z, rope = differences(inputs), inputs["rope"]
-        folds = z.size / inputs["runs"]
-        found = correlated_t(z, rope=rope, rho=1 / folds)  # rho / (1 - rho) = 1 / (folds - 1)
-        check(probs=without_region(found, rope))
+@oracle("bayes_correlated_t")
+def test_correlated_t_oracle(inputs, check):
+    z, rope = differences(inputs), inputs["rope"]
+    folds = z.size / inputs["runs"]
+    found = correlated_t(z, rope=rope, rho=1 / folds)  # rho / (1 - rho) = 1 / (folds - 1)
+    check(probs=without_region(found, rope))
+    if "df" in check.wanted:
+        sd = np.sqrt(check.want("var"))
+        student = stats.t(check.want("df"), check.want("mean"), sd)
+        for region in (rope, sd, 3 * sd):
+            worse, _, better, _ = correlated_t(z, rope=region, rho=1 / folds)
+            wanted = student.cdf(-region), student.sf(region)
+            np.testing.assert_allclose((worse, better), wanted, rtol=1e-9)
 
 
 def test_equal_scores_are_equally_probable_without_a_region_and_the_same_with_one():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.statistics.dominance import almost_stochastic_order, violation_ratio
+from tests.analysis.oracles import EXACT, oracle
 
 
 def order(a, b, *, comparisons=1, resamples=4000, seed=0):
@@ -19,15 +20,13 @@ def on_a_grid(a, b, dt):
     return square[1:][x[1:] < y[1:]].sum() / square.sum() if square.any() else 0.5
 
 
-def test_almost_stochastic_order_oracle(oracle):
-    for inputs, check in oracle("18_aso"):
-        a, b = np.array(inputs["a"]), np.array(inputs["b"])
-        exact = check.expected["violation_ratio_exact"]
-        assert violation_ratio(a, b) == pytest.approx(exact, abs=1e-9)
-        riemann = check.expected["violation_ratio_deepsig_dt0005"]
-        assert violation_ratio(a, b) == pytest.approx(riemann, abs=0.01)
-        assert on_a_grid(a, b, 0.0005) == pytest.approx(riemann, abs=0.01)
-        check(eps_min=order(a, b, comparisons=inputs["num_comparisons"]).bound)
+@oracle("almost_stochastic_order")
+def test_almost_stochastic_order_oracle(inputs, check):
+    a, b = np.array(inputs["a"]), np.array(inputs["b"])
+    check.within(EXACT, violation_ratio_exact=violation_ratio(a, b))
+    for found in (violation_ratio(a, b), on_a_grid(a, b, 0.0005)):
+        check.within(0.01, violation_ratio_deepsig_dt0005=found)
+    check(eps_min=order(a, b, comparisons=inputs["num_comparisons"]).bound)
 
 
 def test_by_hand_with_unequal_sizes():

@@ -20,37 +20,36 @@ from analysis.statistics.power import (
     seeds_for_robust_ratio,
     t_power,
 )
+from tests.analysis.oracles import oracle
 
 
 def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def test_two_means_oracle(oracle):
-    for inputs, check in oracle("16_power", "n_per_group_two_sample_t"):
-        effect, alpha = inputs["effect_size_d"], inputs["alpha"]
-        found = crossing(lambda n, d=effect, a=alpha: t_power(n, d, alpha=a), inputs["power"])
-        check(n=found)
-        whole = seeds_for_difference(effect, 1.0, alpha=alpha, power=inputs["power"])
-        assert whole == math.ceil(found)
+@oracle("n_per_group_two_sample_t")
+def test_two_means_oracle(inputs, check):
+    effect, alpha = inputs["effect_size_d"], inputs["alpha"]
+    found = crossing(lambda n, d=effect, a=alpha: t_power(n, d, alpha=a), inputs["power"])
+    check(n=found)
+    whole = seeds_for_difference(effect, 1.0, alpha=alpha, power=inputs["power"])
+    assert whole == math.ceil(found)
 
 
-def test_paired_means_oracle(oracle):
-    for inputs, check in oracle("16_power", "n_pairs_paired_t"):
-        effect, alpha = inputs["effect_size_dz"], inputs["alpha"]
-        found = crossing(
-            lambda n, d=effect, a=alpha: paired_t_power(n, d, alpha=a), inputs["power"]
-        )
-        check(n=found)
-        whole = seeds_for_paired_difference(effect, 1.0, alpha=alpha, power=inputs["power"])
-        assert whole == math.ceil(found)
+@oracle("n_pairs_paired_t")
+def test_paired_means_oracle(inputs, check):
+    effect, alpha = inputs["effect_size_dz"], inputs["alpha"]
+    found = crossing(lambda n, d=effect, a=alpha: paired_t_power(n, d, alpha=a), inputs["power"])
+    check(n=found)
+    whole = seeds_for_paired_difference(effect, 1.0, alpha=alpha, power=inputs["power"])
+    assert whole == math.ceil(found)
 
 
-def test_two_sds_oracle(oracle):
-    for inputs, check in oracle("16_power", "n_per_group_F_sd_ratio"):
-        ratio, alpha = inputs["sd_ratio"], inputs["alpha"]
-        n = seeds_for_ratio(ratio, alpha=alpha, power=inputs["power"])
-        check(n=n, power_at_n=f_power(n, ratio, alpha=alpha))
+@oracle("n_per_group_F_sd_ratio")
+def test_two_sds_oracle(inputs, check):
+    ratio, alpha = inputs["sd_ratio"], inputs["alpha"]
+    n = seeds_for_ratio(ratio, alpha=alpha, power=inputs["power"])
+    check(n=n, power_at_n=f_power(n, ratio, alpha=alpha))
 
 
 # What the specification lists, from statsmodels and scipy.

@@ -25,6 +25,7 @@ from analysis.statistics.predictions import (
     pairwise_disagreement,
     squared_l2,
 )
+from tests.analysis.oracles import oracle
 
 RNG = np.random.default_rng
 
@@ -41,28 +42,28 @@ def probabilities(seed=0, *, runs=6, examples=30, classes=3):
     return raw / raw.sum(axis=-1, keepdims=True)
 
 
-def test_label_measures_oracle(oracle):
-    for inputs, check in oracle("13_predictions", "prediction_labels"):
-        given, classes = np.array(inputs["P"], dtype=int), int(inputs["C"])
-        counts = class_counts(given, classes)
-        check(
-            pairwise_disagreement=pairwise_disagreement(counts),
-            fleiss_kappa=fleiss_kappa(counts),
-            krippendorff_alpha=krippendorff_alpha(counts),
-            flip_rate_modal=flip_rates(counts).mean(),
-            ambiguity=ambiguity(counts, len(given)),
-        )
-        check(pairwise_disagreement=pair_mean(disagreement_matrix(given, classes))[0])
+@oracle("prediction_labels")
+def test_label_measures_oracle(inputs, check):
+    given, classes = np.array(inputs["P"], dtype=int), int(inputs["C"])
+    counts = class_counts(given, classes)
+    check(
+        pairwise_disagreement=pairwise_disagreement(counts),
+        fleiss_kappa=fleiss_kappa(counts),
+        krippendorff_alpha=krippendorff_alpha(counts),
+        flip_rate_modal=flip_rates(counts).mean(),
+        ambiguity=ambiguity(counts, len(given)),
+    )
+    check(pairwise_disagreement=pair_mean(disagreement_matrix(given, classes))[0])
 
 
-def test_probability_measures_oracle(oracle):
-    for inputs, check in oracle("13_predictions", "prediction_probabilities"):
-        given = np.array(inputs["Q"])
-        check(
-            pairwise_jsd=pair_mean(jsd_matrix(given, RNG(0)))[0],
-            generalised_jsd=generalised_jsd(given)[0],
-            pairwise_sq_l2=squared_l2(given)[0],
-        )
+@oracle("prediction_probabilities")
+def test_probability_measures_oracle(inputs, check):
+    given = np.array(inputs["Q"])
+    check(
+        pairwise_jsd=pair_mean(jsd_matrix(given, RNG(0)))[0],
+        generalised_jsd=generalised_jsd(given)[0],
+        pairwise_sq_l2=squared_l2(given)[0],
+    )
 
 
 def test_three_runs_by_hand():

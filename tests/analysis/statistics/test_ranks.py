@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -13,38 +15,53 @@ from analysis.statistics.ranks import (
     signed_rank_p,
     wilcoxon_holm,
 )
+from tests.analysis.oracles import oracle
 
 
 def table_of(inputs):
     return np.array(inputs["S"])
 
 
-def test_ranks_and_tests_over_tasks_oracle(oracle):
-    for inputs, check in oracle("10_suite_ranks"):
-        scores = table_of(inputs)
-        t, k = scores.shape
-        average = ranks(scores).mean(axis=0)
-        found = friedman(scores)
-        check(avg_ranks=average, cd_05=critical_difference(tasks=t, techniques=k))
-        check(friedman_chi2=found.statistic, friedman_p=found.p)
-        untied = 12 * t / (k * (k + 1)) * ((average**2).sum() - k * (k + 1) ** 2 / 4)
-        f = iman_davenport(untied, tasks=t, techniques=k)
-        check(chi2_uncorrected=untied, iman_davenport_uncorrected=f.statistic)
-        check(iman_davenport_uncorrected_p=f.p)
-        if "nemenyi_p" in check.expected:
-            upper = np.triu_indices(k, 1)
-            p, adjusted = wilcoxon_holm(scores)
-            check(nemenyi_p=nemenyi(average, tasks=t))
-            check(wilcoxon_p_pairs_upper=p[upper], wilcoxon_holm_pairs_upper=adjusted[upper])
+def bars(average, difference):
+    """All sets of ranks that lie within the difference and in no larger such set, best first."""
+    sets = [
+        set(chosen)
+        for size in range(1, len(average) + 1)
+        for chosen in combinations(range(len(average)), size)
+        if np.ptp(average[list(chosen)]) < difference - 1e-9
+    ]
+    largest = [each for each in sets if not any(each < other for other in sets)]
+    return sorted(largest, key=lambda chosen: average[list(chosen)].mean())
 
 
-def test_nemenyi_quantile_oracle(oracle):
-    for inputs, check in oracle("10b_nemenyi_q"):
-        found = [
-            critical_difference(tasks=1, techniques=k) / np.sqrt(k * (k + 1) / 6)
-            for k in inputs["K"]
-        ]
-        check(q=found)
+@oracle("friedman_nemenyi_wilcoxon")
+def test_ranks_and_tests_over_tasks_oracle(inputs, check):
+    scores = table_of(inputs)
+    t, k = scores.shape
+    average = ranks(scores).mean(axis=0)
+    found = friedman(scores)
+    difference = critical_difference(tasks=t, techniques=k)
+    check(avg_ranks=average, cd_05=difference, cd_autorank_05=difference)
+    assert [set(group) for group in maximal_groups(average, difference)] == bars(
+        average, difference
+    )
+    check(friedman_chi2=found.statistic, friedman_p=found.p)
+    untied = 12 * t / (k * (k + 1)) * ((average**2).sum() - k * (k + 1) ** 2 / 4)
+    f = iman_davenport(untied, tasks=t, techniques=k)
+    check(chi2_uncorrected=untied, iman_davenport_uncorrected=f.statistic)
+    check(iman_davenport_uncorrected_p=f.p)
+    upper = np.triu_indices(k, 1)
+    p, adjusted = wilcoxon_holm(scores)
+    check(nemenyi_p=nemenyi(average, tasks=t))
+    check(wilcoxon_p_pairs_upper=p[upper], wilcoxon_holm_pairs_upper=adjusted[upper])
+
+
+@oracle("nemenyi_q")
+def test_nemenyi_quantile_oracle(inputs, check):
+    found = [
+        critical_difference(tasks=1, techniques=k) / np.sqrt(k * (k + 1) / 6) for k in inputs["K"]
+    ]
+    check(q=found)
 
 
 def test_ranks_by_hand():
@@ -110,6 +127,15 @@ def test_only_the_order_of_scores_matters():
 )
 def test_bars_join_maximal_groups(average, difference, groups):
     assert maximal_groups(np.array(average), difference) == groups
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bars_follow_their_rule(seed):
+    rng = np.random.default_rng(seed)
+    average = ranks(rng.normal(0.8, 0.01, (8, 6)).round(2)).mean(axis=0)
+    for difference in (0.3, 0.75, 1.5, 9.0):
+        found = [set(group) for group in maximal_groups(average, difference)]
+        assert found == bars(average, difference)
 
 
 def test_signed_rank_p_by_hand():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.statistics.sequential import (
     better,
@@ -12,6 +13,7 @@ from analysis.statistics.sequential import (
     successive_rejects,
     two_part,
 )
+from tests.analysis.oracles import oracle
 
 LOOKS = (4, 6, 9, 13, 20)
 FLOOR = 0.527
@@ -24,35 +26,44 @@ def padded(rows, fill):
     return found
 
 
-def test_spending_oracle(oracle):
-    for inputs, check in oracle("21_design_rules", "alpha_spending"):
-        check(per_pair_level=spending(inputs["looks"], inputs["K"], alpha=inputs["alpha"]))
+@oracle("alpha_spending")
+def test_spending_oracle(inputs, check):
+    check(per_pair_level=spending(inputs["looks"], inputs["K"], alpha=inputs["alpha"]))
 
 
 def test_the_levels_add_up_to_alpha():
     assert 11 * spending(LOOKS, 12).sum() == pytest.approx(0.05)
 
 
-def test_conditional_power_oracle(oracle):
-    for inputs, check in oracle("21_design_rules", "conditional_power"):
-        z, t, count = inputs["z"], inputs["t"], inputs["K"]
-        check(cp=conditional_power(z, t, count, alpha=inputs["alpha"]))
+@oracle("conditional_power")
+def test_conditional_power_oracle(inputs, check):
+    z, t, count = inputs["z"], inputs["t"], inputs["K"]
+    check(cp=conditional_power(z, t, count, alpha=inputs["alpha"]))
+    at_zero = conditional_power(0.0, t, count, alpha=inputs["alpha"])  # Phi(-z_alpha / sqrt(1 - t))
+    check(z_alpha=-np.sqrt(1 - t) * stats.norm.ppf(at_zero))
 
 
-def test_two_part_oracle(oracle):
-    for inputs, check in oracle("21_design_rules", "two_part_statistic"):
-        scores = padded(inputs["scores"], np.nan)
-        failed = padded(inputs["failed"], 0).astype(bool)
-        found = two_part(scores, failed, inputs["floor"])
-        check(M=found.mean, V=found.variance, p=better(found)[0, 1])
-        t = (found.mean[1] - found.mean[0]) / np.sqrt(found.variance[:2].sum())
-        df = found.variance[:2].sum() ** 2 / (found.variance**2 / found.df)[:2].sum()
-        check(t_1_over_0=t, df=df)
+@oracle("two_part_statistic")
+def test_two_part_oracle(inputs, check):
+    scores = padded(inputs["scores"], np.nan)
+    failed = padded(inputs["failed"], 0).astype(bool)
+    found = two_part(scores, failed, inputs["floor"])
+    check(M=found.mean, V=found.variance, p=better(found)[0, 1])
+    t = (found.mean[1] - found.mean[0]) / np.sqrt(found.variance[:2].sum())
+    df = found.variance[:2].sum() ** 2 / (found.variance**2 / found.df)[:2].sum()
+    check(t_1_over_0=t, df=df)
+    there, k = np.isfinite(scores), failed.sum(axis=1)
+    sound = np.nanmean(np.where(failed, np.nan, scores), axis=1)
+    risk = 1 - (found.mean - inputs["floor"]) / (sound - inputs["floor"])
+    runs, prior = there.sum(axis=1), inputs["s"]
+    check(q=((risk * (runs + prior) - k) / prior)[0])  # the block's rate, drawn towards
 
 
-def test_successive_rejects_oracle(oracle):
-    for inputs, check in oracle("21_design_rules", "successive_rejects_schedule"):
-        check(n_k=successive_rejects(inputs["K"], inputs["n"]))
+@oracle("successive_rejects_schedule")
+def test_successive_rejects_oracle(inputs, check):
+    check(n_k=successive_rejects(inputs["K"], inputs["n"]))
+    many = 10**13  # so many that rounding up does not show
+    check(logbar=many / (inputs["K"] * successive_rejects(inputs["K"], many)[0]))
 
 
 def test_successive_rejects_spends_its_budget_at_most():
@@ -63,8 +74,6 @@ def test_successive_rejects_spends_its_budget_at_most():
 
 
 def test_plain_test_is_welchs():
-    from scipy import stats
-
     rng = np.random.default_rng(0)
     a, b = rng.normal(0.7, 0.01, 8), rng.normal(0.71, 0.03, 5)
     found = better(plain(padded([a, b], np.nan)))

@@ -31,6 +31,7 @@ from analysis.statistics.intervals import (
 from analysis.statistics.power import minimum_detectable_ratio
 from analysis.statistics.resampling import drawn, left_out, sd_left_out, shared
 from analysis.statistics.summary import Scores, summarise
+from tests.analysis.oracles import oracle
 
 
 def cell(values, *, diverged=(), collapsed=(), floor=0.5):
@@ -46,27 +47,27 @@ def view(scores):
     return summarise(scores).whole
 
 
-def test_location_and_spread_oracle(oracle):
-    for inputs, check in oracle("01_cell_summary"):
-        x = np.array(inputs["x"])
-        found = view(cell(x))
-        check(mean=found.mean, sd=found.sd, median=found.median, iqm=found.iqm)
-        check(min=found.minimum, max=found.maximum, mad_raw=found.mad, cv=found.cv)
-        check(mean=mean(x), sd=sd(x), median=median(x), iqm=iqm(x), cv=cv(x))
-        check(mad_raw=mad(x), mad_normal=1.482602218505602 * mad(x), iqr=iqr(x))
-        check(sd0=np.sqrt((x.size - 1) / x.size) * sd(x) if x.size > 1 else 0.0)
+@oracle("cell_summary")
+def test_location_and_spread_oracle(inputs, check):
+    x = np.array(inputs["x"])
+    found = view(cell(x))
+    check(mean=found.mean, sd=found.sd, median=found.median, iqm=found.iqm)
+    check(min=found.minimum, max=found.maximum, mad_raw=found.mad, cv=found.cv)
+    check(mean=mean(x), sd=sd(x), median=median(x), iqm=iqm(x), cv=cv(x))
+    check(mad_raw=mad(x), mad_normal=1.482602218505602 * mad(x), iqr=iqr(x))
+    check(sd0=np.sqrt((x.size - 1) / x.size) * sd(x) if x.size > 1 else 0.0)
 
 
-def test_expected_best_oracle(oracle):
-    for inputs, check in oracle("02_expected_max"):
-        x, k = np.array(inputs["x"]), inputs["k"]
-        check(E_V=expected_best_of_these(x, k))
-        if k <= x.size:
-            check(E_U=best_weights(x.size, k) @ np.sort(x))
-        if k <= x.size / 2:
-            check(E_U=expected_best(x, k))
-        else:
-            assert np.isnan(expected_best(x, k))  # too few largest scores to rest on
+@oracle("expected_max")
+def test_expected_best_oracle(inputs, check):
+    x, k = np.array(inputs["x"]), inputs["k"]
+    check(E_V=expected_best_of_these(x, k))
+    if k <= x.size:
+        check(E_U=best_weights(x.size, k) @ np.sort(x))
+    if k <= x.size / 2 or k > x.size:
+        check(E_U=expected_best(x, k))
+    else:
+        assert np.isnan(expected_best(x, k))  # too few largest scores to rest on
 
 
 def test_best_and_worst_mirror_each_other():
@@ -97,19 +98,19 @@ def test_variation_needs_a_scale():
     assert view(cell([0.4, 0.5, 0.6])).cv == pytest.approx(0.2)
 
 
-def test_parametric_intervals_oracle(oracle):
-    for inputs, check in oracle("03_ci_parametric"):
-        x = np.array(inputs["x"])
-        mean, sd = mean_interval(x), sd_interval(x)
-        check(t_lo=mean.low, t_hi=mean.high, sd_lo=sd.low, sd_hi=sd.high)
+@oracle("ci_mean_t_and_sd_chi2")
+def test_parametric_intervals_oracle(inputs, check):
+    x = np.array(inputs["x"])
+    mean, sd = mean_interval(x), sd_interval(x)
+    check(t_lo=mean.low, t_hi=mean.high, sd_lo=sd.low, sd_hi=sd.high)
 
 
-def test_wilson_oracle(oracle):
-    for inputs, check in oracle("04_failure_rate"):
-        found = wilson_interval(inputs["k"], inputs["n"])
-        check(wilson_lo=found.low, wilson_hi=found.high)
-        found = clopper_pearson_interval(inputs["k"], inputs["n"])
-        check(cp_lo=found.low, cp_hi=found.high)
+@oracle("failure_rate_ci")
+def test_wilson_oracle(inputs, check):
+    found = wilson_interval(inputs["k"], inputs["n"])
+    check(wilson_lo=found.low, wilson_hi=found.high)
+    found = clopper_pearson_interval(inputs["k"], inputs["n"])
+    check(cp_lo=found.low, cp_hi=found.high)
 
 
 def test_no_runs_leave_every_rate_possible():
@@ -132,33 +133,29 @@ def replicates_of(statistic, x, *, resamples):
     return of_all @ np.sort(x), of_all @ drawn_scores, left_out(np.sort(x), of_fewer)
 
 
-def test_bootstrap_interval_oracle(oracle):
-    for inputs, check in oracle("05_bootstrap", "bootstrap_ci"):
-        x = np.array(inputs["x"])
-        made = replicates_of(inputs["statistic"], x, resamples=inputs["n_resamples"])
-        found = bca_interval(*made)
-        check(BCa_lo=found.low, BCa_hi=found.high)
-        found = percentile_interval(made[1])
-        check(percentile_lo=found.low, percentile_hi=found.high)
-        check(basic_lo=2 * made[0] - found.high, basic_hi=2 * made[0] - found.low)
+@oracle("bootstrap_ci")
+def test_bootstrap_interval_oracle(inputs, check):
+    x = np.array(inputs["x"])
+    made = replicates_of(inputs["statistic"], x, resamples=inputs["n_resamples"])
+    found = bca_interval(*made)
+    check(BCa_lo=found.low, BCa_hi=found.high)
+    found = percentile_interval(made[1])
+    check(percentile_lo=found.low, percentile_hi=found.high)
+    check(basic_lo=2 * made[0] - found.high, basic_hi=2 * made[0] - found.low)
 
 
-@pytest.mark.parametrize("family", ["05_bootstrap", "20_extra_cases"])
-def test_resampling_oracle(oracle, family):
+@oracle("bootstrap_exact_distribution")
+def test_resampling_oracle(inputs, check):
     """Against all n ** n resamples; within four standard errors."""
     resamples = 100_000
-    for inputs, check in oracle(family, "bootstrap_exact_distribution"):
-        x = np.array(inputs["x"])
-        own, found, _ = replicates_of(inputs.get("statistic", "mean"), x, resamples=resamples)
-        want = check.expected
-        off = 4 * want["boot_sd"] / np.sqrt(resamples)
-        assert found.mean() == pytest.approx(want["boot_mean"], abs=off)
-        assert found.std() == pytest.approx(want["boot_sd"], rel=0.02)
-        gap = np.round(found - own, 12)
-        shares = {"p_below_mean": gap < 0, "p_equal_mean": gap == 0}
-        shares["p_zero"] = np.round(found, 12) == 0
-        for name in shares.keys() & want.keys():
-            assert shares[name].mean() == pytest.approx(want[name], abs=0.007)
+    x = np.array(inputs["x"])
+    own, found, _ = replicates_of(inputs.get("statistic", "mean"), x, resamples=resamples)
+    sd = check.want("boot_sd")
+    check.within(4 * sd / np.sqrt(resamples), boot_mean=found.mean())
+    check.within(0.02 * sd, boot_sd=found.std())
+    gap = np.round(found - own, 12)
+    check.within(0.007, p_below_mean=(gap < 0).mean(), p_equal_mean=(gap == 0).mean())
+    check.within(0.007, p_zero=(np.round(found, 12) == 0).mean())
 
 
 @pytest.mark.parametrize("n", [4, 5, 10, 11, 12, 13])
@@ -194,11 +191,11 @@ def test_bca_agrees_with_scipy_on_the_interquartile_mean():
     np.testing.assert_allclose(found[:2], theirs.confidence_interval, rtol=0, atol=0.06 * width)
 
 
-def test_detectable_ratio_oracle(oracle):
-    for inputs, check in oracle("16_power", "n_per_group_F_sd_ratio"):
-        n = check.expected["n"]  # the smallest n that shows the ratio
-        assert minimum_detectable_ratio(n) <= inputs["sd_ratio"]
-        assert minimum_detectable_ratio(n - 1) > inputs["sd_ratio"]
+@oracle("n_per_group_F_sd_ratio", only=["n"])
+def test_detectable_ratio_oracle(inputs, check):
+    n = check.want("n")  # the smallest n that shows the ratio
+    assert minimum_detectable_ratio(n) <= inputs["sd_ratio"]
+    assert minimum_detectable_ratio(n - 1) > inputs["sd_ratio"]
 
 
 def test_failed_runs_by_hand():

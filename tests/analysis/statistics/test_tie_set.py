@@ -15,16 +15,17 @@ from analysis.statistics.rank_uncertainty import (
     resampled,
 )
 from analysis.statistics.tie_set import tie_set
+from tests.analysis.oracles import oracle
 
 
-def test_tie_set_oracle(oracle):
-    for inputs, check in oracle("17_best_strategy"):
-        scores = {name: np.array(x) for name, x in inputs["scores"].items()}
-        found = tied(scores)
-        others = check.expected["others"]
-        assert found.best == check.expected["best"]
-        assert sorted(found.members) == sorted(check.expected["tie_set"])
-        check(p=[found.p[name] for name in others], p_holm=[found.p_holm[name] for name in others])
+@oracle("best_strategy_tie_set")
+def test_tie_set_oracle(inputs, check):
+    scores = {name: np.array(x) for name, x in inputs["scores"].items()}
+    found = tied(scores)
+    others = check.want("others")
+    check(best=found.best)
+    assert sorted(found.members) == sorted(check.want("tie_set"))
+    check(p=[found.p[name] for name in others], p_holm=[found.p_holm[name] for name in others])
 
 
 def tied(scores, *, failures=None, seconds=None, prefer="stable"):
@@ -179,11 +180,11 @@ def test_constant_scores_leave_all_ranks_open():
     assert rank_intervals(constant) == {"A": (1, 2), "B": (1, 2)}
 
 
-def test_pareto_oracle(oracle):
-    for inputs, check in oracle("21_design_rules", "pareto_front"):
-        goals = np.array(inputs["objectives"])
-        goals[:, 1:] *= -1  # the first is to be high, the others low
-        check(on_front=on_front(goals))
+@oracle("pareto_front")
+def test_pareto_oracle(inputs, check):
+    goals = np.array(inputs["objectives"])
+    goals[:, 1:] *= -1  # the first is to be high, the others low
+    check(on_front=on_front(goals))
 
 
 def test_a_difference_within_the_tolerance_is_none():

@@ -1,0 +1,161 @@
+"""The shared oracle cases: every expected value is compared, or listed as not ours with a reason.
+
+`@oracle("spread_tests")` turns a function of a case's inputs and a `Check` into one test per case
+of that statistic, whatever file it is in. The test fails if an expected value is left over.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import needs
+
+Case = dict[str, Any]
+EXACT = 1e-9  # of values that a Monte-Carlo case holds without any noise
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    """All cases of all files.
+
+    Raises:
+        LookupError: If the folder is there and holds none.
+    """
+    folder = needs.SHARED / "oracles"
+    files = sorted(folder.glob("*.json"))
+    if folder.exists() and not files:
+        raise LookupError(f"{folder} holds no oracle files")
+    return tuple(
+        case | {"file": file.stem}
+        for file in files
+        for case in json.loads(file.read_text())["cases"]
+    )
+
+
+def of(statistic: str) -> list[Case]:
+    """The cases of a statistic; empty where the folder is not there.
+
+    Raises:
+        LookupError: If no file has such a statistic.
+    """
+    found = [case for case in cases() if case["statistic"] == statistic]
+    if cases() and not found:
+        raise LookupError(f"no oracle file has the statistic {statistic!r}")
+    return found
+
+
+def inputs_of(case: Case) -> dict[str, Any]:
+    """Its arguments, by name."""
+    return {name: numbers(value) for name, value in case["inputs"].items()}
+
+
+def numbers(value: Any) -> Any:
+    """Oracle files write NaN and infinity as strings."""
+    if isinstance(value, list):
+        return [numbers(each) for each in value]
+    if isinstance(value, dict):
+        return {name: numbers(each) for name, each in value.items()}
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+class Check:
+    """Compares values with those that a case expects, and knows which are left."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        wanted = {name: value for name, value in case["expected"].items() if value != "skip"}
+        self.wanted = {name: numbers(value) for name, value in wanted.items()}
+        self.left = set(self.wanted)
+
+    def __call__(self, **found: Any) -> None:
+        """Compare by the case's own tolerance; names that it does not expect are passed over."""
+        self._compare(found, self._case["rtol"], self._case["atol"])
+
+    def within(self, tolerance: float, /, **found: Any) -> None:
+        """Compare by an absolute tolerance: tighter than the case's, or for one's own draws."""
+        self._compare(found, 0.0, tolerance)
+
+    def want(self, name: str) -> Any:
+        """What is expected, for a test that compares it in a way of its own."""
+        self.left.discard(name)
+        return self.wanted[name]
+
+    def _compare(self, found: Mapping[str, Any], rtol: float, atol: float) -> None:
+        for name in found.keys() & self.wanted.keys():
+            _same(found[name], self.want(name), rtol, atol, f"{self._case['id']}: {name}")
+
+
+def _same(found: Any, wanted: Any, rtol: float, atol: float, what: str) -> None:
+    if isinstance(wanted, dict):
+        np.testing.assert_equal(sorted(found), sorted(wanted), err_msg=what)
+        for name, value in wanted.items():
+            _same(found[name], value, rtol, atol, f"{what} {name}")
+    elif np.asarray(wanted).dtype.kind == "U":
+        np.testing.assert_equal(found, wanted, err_msg=what)
+    else:
+        np.testing.assert_allclose(found, wanted, rtol, atol, err_msg=what)
+
+
+def compare(
+    case: Case,
+    function: Callable[..., None],
+    *,
+    not_ours: Mapping[str, str],
+    only: Collection[str] = (),
+) -> None:
+    """Run a comparison on a case.
+
+    Args:
+        case: From an oracle file.
+        function: Takes the inputs and a `Check`.
+        not_ours: Expected values that the project has no counterpart of, each with the reason.
+        only: The expected values to compare; all if empty.
+
+    Raises:
+        AssertionError: If one differs, or is left over.
+    """
+    check = Check(case)
+    function(inputs_of(case), check)
+    asked = check.left & set(only) if only else check.left
+    if left := sorted(asked - not_ours.keys()):
+        raise AssertionError(f"{case['file']}, {case['id']}: {', '.join(left)} not compared")
+    if wrong := sorted(not_ours.keys() & (check.wanted.keys() - check.left)):
+        raise AssertionError(
+            f"{case['id']}: {', '.join(wrong)} compared, though listed as not ours"
+        )
+
+
+def oracle(
+    statistic: str, *, not_ours: Mapping[str, str] | None = None, only: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[[Case | None], None]]:
+    """Make a comparison the test of all cases of a statistic.
+
+    Args:
+        statistic: As the files name it.
+        not_ours: See `compare`.
+        only: See `compare`; for a second look at a statistic that another test compares whole.
+
+    Raises:
+        LookupError: If no case has the statistic, or expects what is listed.
+    """
+    found, apart = of(statistic), dict(not_ours or {})
+    known = {name for case in found for name in case["expected"]}
+    if found and (unknown := sorted({*apart, *only} - known)):
+        raise LookupError(f"no case of {statistic} expects {', '.join(unknown)}")
+
+    def decorate(function: Callable[..., None]) -> Callable[[Case | None], None]:
+        @pytest.mark.parametrize("case", found or [None], ids=lambda case: case and case["id"])
+        def test(case: Case | None) -> None:
+            if case is None:
+                needs.shared("oracles")
+            else:
+                compare(case, function, not_ours=apart, only=only)
+
+        test.__doc__ = function.__doc__
+        return test
+
+    return decorate

@@ -1,0 +1,53 @@
+"""What a test needs and a machine may lack: it is skipped, and fails in CI, where all is there."""
+
+import importlib
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+LACKING = "lacking: "  # how the reasons of these skips begin
+
+
+def shared(*parts: str) -> Path:
+    """A path in `../shared`, the folder of oracles and real data beside a checkout."""
+    path = SHARED.joinpath(*parts)
+    return path if path.exists() else lacking("/".join(("../shared", *parts)))
+
+
+def package(name: str) -> ModuleType:
+    """A package that comes with an extra which `make test` installs."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return lacking(f"package {name}")
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip the running test; fail it where the environment variable CI is set."""
+    __tracebackhide__ = True
+    if os.environ.get("CI"):
+        pytest.fail(f"{LACKING}{what}, and CI is set: nothing may be skipped for that there")
+    pytest.skip(f"{LACKING}{what}")
+
+
+def files(*patterns: str) -> list[Path]:
+    """Files of the repository, wherever the tests are started.
+
+    Args:
+        patterns: Globs from the root, such as `study/**/*.py`.
+
+    Raises:
+        LookupError: If a pattern matches no file: a test over none would pass.
+    """
+    found: set[Path] = set()
+    for pattern in patterns:
+        matches = {path for path in ROOT.glob(pattern) if path.is_file()}
+        if not matches:
+            raise LookupError(f"{pattern} matches no file of the repository")
+        found |= matches
+    return sorted(found)
