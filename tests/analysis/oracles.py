@@ -1,4 +1,4 @@
-"""The shared oracle cases: every expected value is compared, or listed as not ours with a reason.
+"""The shared oracle cases, none of whose expected values is left uncompared.
 
 `@oracle("spread_tests")` turns a function of a case's inputs and a `Check` into one test per case
 of that statistic, whatever file it is in. The test fails if an expected value is left over.
@@ -97,22 +97,16 @@ def _same(found: Any, wanted: Any, rtol: float, atol: float, what: str) -> None:
     elif np.asarray(wanted).dtype.kind == "U":
         np.testing.assert_equal(found, wanted, err_msg=what)
     else:
+        np.testing.assert_equal(np.shape(found), np.shape(wanted), err_msg=what)
         np.testing.assert_allclose(found, wanted, rtol, atol, err_msg=what)
 
 
-def compare(
-    case: Case,
-    function: Callable[..., None],
-    *,
-    not_ours: Mapping[str, str],
-    only: Collection[str] = (),
-) -> None:
+def compare(case: Case, function: Callable[..., None], *, only: Collection[str] = ()) -> None:
     """Run a comparison on a case.
 
     Args:
         case: From an oracle file.
         function: Takes the inputs and a `Check`.
-        not_ours: Expected values that the project has no counterpart of, each with the reason.
         only: The expected values to compare; all if empty.
 
     Raises:
@@ -120,31 +114,25 @@ def compare(
     """
     check = Check(case)
     function(inputs_of(case), check)
-    asked = check.left & set(only) if only else check.left
-    if left := sorted(asked - not_ours.keys()):
+    if left := sorted(check.left & set(only) if only else check.left):
         raise AssertionError(f"{case['file']}, {case['id']}: {', '.join(left)} not compared")
-    if wrong := sorted(not_ours.keys() & (check.wanted.keys() - check.left)):
-        raise AssertionError(
-            f"{case['id']}: {', '.join(wrong)} compared, though listed as not ours"
-        )
 
 
 def oracle(
-    statistic: str, *, not_ours: Mapping[str, str] | None = None, only: Collection[str] = ()
+    statistic: str, *, only: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[[Case | None], None]]:
     """Make a comparison the test of all cases of a statistic.
 
     Args:
         statistic: As the files name it.
-        not_ours: See `compare`.
         only: See `compare`; for a second look at a statistic that another test compares whole.
 
     Raises:
         LookupError: If no case has the statistic, or expects what is listed.
     """
-    found, apart = of(statistic), dict(not_ours or {})
+    found = of(statistic)
     known = {name for case in found for name in case["expected"]}
-    if found and (unknown := sorted({*apart, *only} - known)):
+    if found and (unknown := sorted(set(only) - known)):
         raise LookupError(f"no case of {statistic} expects {', '.join(unknown)}")
 
     def decorate(function: Callable[..., None]) -> Callable[[Case | None], None]:
@@ -153,7 +141,7 @@ def oracle(
             if case is None:
                 needs.shared("oracles")
             else:
-                compare(case, function, not_ours=apart, only=only)
+                compare(case, function, only=only)
 
         test.__doc__ = function.__doc__
         return test

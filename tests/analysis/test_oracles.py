@@ -50,20 +50,19 @@ def test_every_statistic_of_the_files_is_compared():
 
 
 def test_what_is_compared_whole_passes():
-    compare(CASE, whole, not_ours={})
+    compare(CASE, whole)
 
 
 def test_an_expected_name_that_nothing_compares_fails():
     with pytest.raises(AssertionError, match="invented, one: invented not compared"):
-        compare(changed(invented=1.0), whole, not_ours={})
-    compare(changed(invented=1.0), whole, not_ours={"invented": "for a reason"})
+        compare(changed(invented=1.0), whole)
 
 
 def test_a_test_that_compares_nothing_fails():
     with pytest.raises(AssertionError, match="by, mean, names, sd not compared"):
-        compare(CASE, lambda inputs, check: None, not_ours={})
+        compare(CASE, lambda inputs, check: None)
     with pytest.raises(AssertionError, match="one: sd not compared"):
-        compare(CASE, lambda inputs, check: None, not_ours={}, only=["sd"])
+        compare(CASE, lambda inputs, check: None, only=["sd"])
 
 
 @pytest.mark.parametrize(
@@ -71,20 +70,13 @@ def test_a_test_that_compares_nothing_fails():
 )
 def test_another_value_fails(expected):
     with pytest.raises(AssertionError, match="one: "):
-        compare(changed(**expected), whole, not_ours={})
+        compare(changed(**expected), whole)
 
 
-def test_what_is_compared_is_not_listed_as_not_ours():
-    with pytest.raises(AssertionError, match="sd compared, though listed as not ours"):
-        compare(CASE, whole, not_ours={"sd": "it is"})
-
-
-def test_nothing_is_listed_that_no_file_has(monkeypatch):
+def test_nothing_is_asked_for_that_no_file_has(monkeypatch):
     monkeypatch.setattr(oracles, "cases", lambda: (CASE,))
     with pytest.raises(LookupError, match="no oracle file has the statistic 'invented'"):
         oracle("invented")
-    with pytest.raises(LookupError, match="no case of mean expects invented"):
-        oracle("mean", not_ours={"invented": "for a reason"})
     with pytest.raises(LookupError, match="no case of mean expects invented"):
         oracle("mean", only=["invented"])
 

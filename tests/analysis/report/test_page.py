@@ -8,12 +8,32 @@ import pandas as pd
 import pytest
 
 from analysis import answer, best_strategy, caveats, cells, stability, write_report
-from analysis.frames.runs import checked
+from analysis.frames.runs import blocks, checked
 from analysis.plots.cells import plot_curves, plot_mean_and_sd, plot_scores
 from analysis.plots.style import to_svg
+from analysis.report.sections import PLOTTED, SECTIONS, Drawing, ReportData
 
+NOTHING = pd.DataFrame()
 NARROW = ["best_strategy", "cells", "stability", "pareto", "transfer"]  # of one task and model
 OVER_TASKS = ["ranks", "aggregates", "rope"]
+
+
+def asked_for(runs, curves=NOTHING):
+    """The kinds of drawings of which the sections yield one or more, with the names of all."""
+    material = ReportData(runs, curves, NOTHING, None)
+    parts = [part for section in SECTIONS for part in section(material)]
+    found: dict[str, set[str]] = {}
+    for part in parts:
+        if isinstance(part, Drawing):
+            found.setdefault(part.name.rstrip("0123456789"), set()).add(part.name)
+    return found
+
+
+def drawn(page):
+    """The names of the drawings on a page; every id of theirs begins with it."""
+    names = re.findall(r'<svg.*?\bid="(\w+)-figure_1"', page, flags=re.DOTALL)
+    assert page.count("<svg") == len(names) == len(set(names))
+    return set(names)
 
 
 def test_the_report_needs_nothing_else(page):
@@ -25,7 +45,7 @@ def test_the_report_needs_nothing_else(page):
     assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', page))
 
 
-def test_the_report_answers_and_warns(page, runs):
+def test_the_report_answers_and_warns(page, runs, curves):
     page = page.read_text()
     text = html.unescape(page)
     for sentence in caveats(runs):
@@ -33,7 +53,12 @@ def test_the_report_answers_and_warns(page, runs):
     for sentences in answer(best_strategy(runs), stability(runs)).values():
         for sentence in sentences:
             assert sentence in text
-    assert page.count("<svg") == 6 + 2 + 2  # by task; fronts; ranks and profiles
+    names = asked_for(runs, curves)
+    assert names.keys() == {"scores", "spread", "curves", "front", "ranks", "profiles"}
+    places = [str(number) for number, _ in enumerate(blocks(checked(runs)))]
+    for kind in ("scores", "spread", "curves", "front"):
+        assert names[kind] == {kind + place for place in places}
+    assert drawn(page) == set().union(*names.values())
     assert "torch 2.13.0" in page
     assert "22,713,216" in page
 
@@ -71,7 +96,7 @@ def test_predictions_are_read_and_lie_beside_the_report(clean, tmp_path):
     predictions = about.merge(gold, how="cross")
     side = np.random.default_rng(0).normal(np.where(predictions["label"] == "yes", 1, -1))
     predictions = predictions.assign(logit_no=-side, logit_yes=side)
-    page = write_report(rte, pd.DataFrame(), tmp_path, predictions=predictions).read_text()
+    page = write_report(rte, NOTHING, tmp_path, predictions=predictions).read_text()
     sections = re.findall(r'<section id="(\w+)">', page)
     assert {"agreement", "seeds_and_examples", "ensembles", "flips"} <= set(sections)
     assert "test examples on which every two seeds differ" in page
@@ -83,7 +108,7 @@ def test_predictions_are_read_and_lie_beside_the_report(clean, tmp_path):
 def test_crossed_seeds_show_where_the_variance_is_from(clean, tmp_path):
     cell = clean[(clean["task"] == "rte") & (clean["configuration"] == "Standard")].head(6)
     crossed = cell.assign(head=[0, 0, 1, 1, 2, 2], order=[0, 1] * 3, noise=0, seed=pd.NA)
-    page = write_report(crossed, pd.DataFrame(), tmp_path).read_text()
+    page = write_report(crossed, NOTHING, tmp_path).read_text()
     assert '<section id="sources">' in page
     assert "Shares of the variance over seeds by stream" in page
 
@@ -93,26 +118,33 @@ def test_many_tasks_fold_and_the_page_says_what_is_not_drawn(clean, tmp_path):
     many = pd.concat(
         few.assign(task=f"t{i:02}", cell=f"t{i}", key=few["key"] + str(i)) for i in range(50)
     )
-    page = write_report(many, pd.DataFrame(), tmp_path).read_text()
+    page = write_report(many, NOTHING, tmp_path).read_text()
     assert "Answers for all 50" in page
     assert "Of 50 tasks and models, 50 have one configuration" in page
-    assert "the first 12 of 50 tasks and models" in page
-    assert page.count("<svg") == 24
+    assert f"the first {PLOTTED} of 50 tasks and models" in page
+    names = asked_for(many)
+    assert {kind: len(each) for kind, each in names.items()} == dict.fromkeys(
+        ("scores", "spread"), PLOTTED
+    )
+    assert drawn(page) == set().union(*names.values())
     assert page.count('class="filter" type="search" placeholder="filter 50 rows"') >= 2
     ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
 
 
 def test_without_dev_scores_nothing_is_recommended(clean, tmp_path):
-    page = write_report(clean.assign(dev=np.nan), pd.DataFrame(), tmp_path).read_text()
+    runs = clean.assign(dev=np.nan)
+    page = write_report(runs, NOTHING, tmp_path).read_text()
     assert "Nothing is recommended: no run has a dev score" in page
     assert "No dev scores at all: rte, terms" in page
-    assert page.count("<svg") == 4 + 2  # test scores and ranks are drawn all the same
+    names = asked_for(runs)  # test scores and ranks are drawn all the same
+    assert names.keys() == {"scores", "spread", "ranks", "profiles"}
+    assert drawn(page) == set().union(*names.values())
 
 
 def test_wide_tables_are_there_where_there_is_something_to_compare(clean, tmp_path):
     def found(runs):
-        path = write_report(runs, pd.DataFrame(), tmp_path)
+        path = write_report(runs, NOTHING, tmp_path)
         return re.findall(
             r'<section id="(\w+)">\n<h2>.*</h2>\n<div class="wide">', path.read_text()
         )
@@ -156,7 +188,7 @@ def test_poor_data_make_a_report(case, clean, tmp_path):
     else:
         frame[["dev", "test"]] = np.nan
         frame["outcome"] = case.removeprefix("all ")
-    text = write_report(frame, pd.DataFrame(), tmp_path).read_text()
+    text = write_report(frame, NOTHING, tmp_path).read_text()
     words = re.sub(
         r"<svg.*?</svg>|<style.*?</style>|<script.*?</script>", "", text, flags=re.DOTALL
     )
