@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from study.training.checkpoint import _package
+
 # What moves the bits of a run.
 PACKAGES = ("finetuning-stability", "torch", "transformers", "peft", "numpy")
 
@@ -55,7 +57,7 @@ def _installed(modules: tuple[str, ...]) -> tuple[str, ...]:
 @cache  # as it was when the process imported it, more or less
 def code_of(outside: tuple[str, ...] = ()) -> str:
     """A digest of this package's sources, but for study files, and of a user's own modules."""
-    seen, package = hashlib.sha256(), Path(__file__).parent
+    seen, package = hashlib.sha256(), _package()
     sources = sorted(set(package.rglob("*.py")) - set(package.glob("designs/*.py")))
     for file in [*sources, *_own_files(outside)]:
         seen.update(hashlib.sha256(file.read_bytes()).digest())
@@ -85,7 +87,7 @@ def _is_own(file: Path) -> bool:
     """Whether it is neither installed nor part of Python or of this package."""
     if {"site-packages", "dist-packages"} & set(file.parts):
         return False
-    others = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
+    others = (_package(), Path(sysconfig.get_path("stdlib")))
     return not any(file.is_relative_to(folder) for folder in others)
 
 
