@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -108,9 +107,3 @@ def tiny_run(data: dict[str, Encoded], loaded: Loaded) -> Runner:
         return train(setting, data, loaded, CPU)[0]
 
     return run
-
-
-@pytest.fixture
-def shared() -> Path:
-    """The folder of oracles and task data beside a checkout; see `needs` for where it is not."""
-    return needs.shared()

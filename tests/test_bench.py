@@ -4,12 +4,13 @@ import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).resolve().parents[1] / "bench"
-NAMES = sorted(path.stem for path in BENCH.glob("*.py") if path.stem != "common")
+from tests.needs import ROOT, files
+
+BENCH = ROOT / "bench"
+NAMES = sorted(path.stem for path in files("bench/*.py") if path.stem != "common")
 
 
 @pytest.mark.parametrize("name", NAMES)

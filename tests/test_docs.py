@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+from tests.needs import ROOT, files
+
+PAGES = files("README.md", "CONTRIBUTING.md", "docs/**/*.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

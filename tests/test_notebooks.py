@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 from study import BiasedAdam, Recipe, Seeds, Standard, Study
 from study.core.paths import Home
 from study.training.train import train
 from tests.conftest import CPU
-
-nbformat = pytest.importorskip("nbformat")
-nbclient = pytest.importorskip("nbclient")
-FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+from tests.needs import ROOT, files
 
 
 @pytest.fixture
@@ -39,13 +38,13 @@ def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
     return home
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", files("notebooks/*.ipynb"), ids=lambda path: path.stem)
 def test_notebook_runs(path, home):
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(notebook, timeout=300).execute()
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", files("notebooks/*.ipynb"), ids=lambda path: path.stem)
 def test_notebook_is_committed_with_its_output(path):
     cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
     assert sum(bool(cell.outputs) for cell in cells) >= len(cells) - 1
@@ -55,7 +54,7 @@ def test_notebook_is_committed_with_its_output(path):
 def test_the_page_on_reading_a_study_runs(home, tmp_path, monkeypatch, capsys):
     """Its block, as it is shown."""
     monkeypatch.chdir(tmp_path)
-    page = (FOLDER.parent / "docs" / "analysis.md").read_text()
+    page = (ROOT / "docs" / "analysis.md").read_text()
     block = page.split("```python\n")[1].split("```")[0]
     exec(block, {})
     assert "Do seeds agree?" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -103,6 +104,12 @@ def test_packages_never_import_what_the_table_forbids(package):
     assert own
     for path in own:
         assert under(imports(path), table()[package][1]) == set(), path
+
+
+def test_what_the_table_forbids_exists():
+    """A misspelt or removed module would be forbidden in vain."""
+    forbidden = set().union(*(never for _, never in table().values()))
+    assert {name for name in forbidden if find_spec(name) is None} == set()
 
 
 @pytest.mark.parametrize("project", PROJECTS)

@@ -19,6 +19,7 @@ from study.core.paths import Home
 from study.execution.queue import Progress
 from study.testing import tiny_model, tiny_task
 from study.tracking.store import Store
+from tests import needs
 
 STUDY = """\
 from study import FreezeLower, Recipe, Standard, Study, Task
@@ -115,7 +116,7 @@ def test_a_server_that_does_not_answer_is_not_a_study_without_runs(
 
 
 def test_a_database_that_is_away_is_not_a_study_without_runs(write, capsys, monkeypatch):
-    pytest.importorskip("psycopg2")
+    needs.package("psycopg2")
     store = "postgresql+psycopg2://me:secret@127.0.0.1:9/mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     code, out, err = said(capsys, "run", write(), "--dry-run")

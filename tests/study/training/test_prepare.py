@@ -11,6 +11,7 @@ from study.core.spec import SpecError
 from study.tasks import BIOSSES, TERMS, Task
 from study.tasks.kinds.encoded import Encoded, collate, evaluation_batches, training_batches
 from study.training.prepare import prepare_once
+from tests import needs
 
 
 def write(folder: Path, **splits: list[object]) -> Task:
@@ -155,8 +156,8 @@ def test_too_large_a_subset_is_refused():
         TERMS.subset(100_000, seed=0).load()
 
 
-def test_real_regression_rows(shared):
-    loaded = BIOSSES.replace(folder=str(shared / "data")).load()
+def test_real_regression_rows():
+    loaded = BIOSSES.replace(folder=str(needs.shared("data"))).load()
     assert {name: len(split.ids) for name, split in loaded.splits.items()} == {
         "train": 64,
         "dev": 16,
