@@ -14,7 +14,8 @@ import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.needs import ROOT
+
 LAUNCHED = ["cluster.yaml", "clusters/local.yaml"]  # by `ray up`
 SCRIPTS = ["clusters/node.sh", "clusters/slurm.sh"]
 COMMANDS = [

@@ -11,8 +11,9 @@ import pytest
 
 from study.cli.messages import Ending
 from study.execution.queue import Progress
+from tests.needs import ROOT
 
-NODE = Path(__file__).resolve().parents[2] / "clusters" / "node.sh"
+NODE = ROOT / "clusters" / "node.sh"
 SERVES = """\
 echo $$ >>"$FOLDER/served-by-$MACHINE"
 touch "$FOLDER/answers-$MACHINE"

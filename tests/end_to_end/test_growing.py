@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import RUNS, scores
+from tests.needs import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 Start = Callable[..., str]
 # Workers on one machine have the driver's own path; so this stands for what another one has.
 ELSEWHERE = """

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import ROOT
+
 pytestmark = pytest.mark.slow
-DOC = Path(__file__).resolve().parents[2] / "docs" / "own_technique.md"
+DOC = ROOT / "docs" / "own_technique.md"
 
 BROKEN = '''
 from study import Technique

@@ -410,7 +410,7 @@ def test_the_readmes_commands_are_real():
     """Every command that the README shows parses."""
     from study.cli.parser import parser
 
-    text = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+    text = (needs.ROOT / "README.md").read_text()
     shown = [
         line.strip() for line in text.splitlines() if line.strip().startswith(".venv/bin/study ")
     ]

@@ -3,11 +3,11 @@ import importlib.util
 import json
 from collections import Counter
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.needs import ROOT
+
 FOLDER = ROOT / "study" / "bundled" / "terms"
 SPLITS = ["train", "dev", "test"]
 

@@ -23,8 +23,8 @@ from study.training.tensor_file import CheckpointError
 from study.training.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
 from tests.interrupting import Beats, Interrupted, beats_of, bits, resumed, whole
+from tests.needs import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 ABOUT = {"device": "one", "packages": "some", "code": "this"}
 TREE = {
     "numbers": [1, 0.1, math.inf, math.nan, True, None, "text"],
