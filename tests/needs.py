@@ -15,8 +15,12 @@ LACKING = "lacking: "  # how the reasons of these skips begin
 
 def shared(*parts: str) -> Path:
     """A path in `../shared`, the folder of oracles and real data beside a checkout."""
-    path = SHARED.joinpath(*parts)
-    return path if path.exists() else lacking("/".join(("../shared", *parts)))
+    path, name = SHARED, "../shared"
+    for part in ("", *parts):  # what is said to be lacking is the outermost that is
+        path, name = path / part, f"{name}/{part}".rstrip("/")
+        if not path.exists():
+            lacking(name)
+    return path
 
 
 def package(name: str) -> ModuleType:

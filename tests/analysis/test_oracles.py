@@ -113,14 +113,14 @@ def test_rest():
 def test_without_the_folder_oracles_are_skipped_loudly(project):
     done = project.runpytest_subprocess("-p", "no:cacheprovider")
     done.assert_outcomes(passed=1, skipped=1)
-    done.stdout.fnmatch_lines(["*1 test skipped for what is lacking here: ../shared/oracles (1)*"])
+    done.stdout.fnmatch_lines(["*1 test skipped for what is lacking here: ../shared (1)*"])
 
 
 def test_without_the_folder_oracles_fail_in_ci(project, monkeypatch):
     monkeypatch.setenv("CI", "true")
     done = project.runpytest_subprocess("-p", "no:cacheprovider")
     done.assert_outcomes(passed=1, failed=1)
-    done.stdout.fnmatch_lines(["*lacking: ../shared/oracles, and CI is set*"])
+    done.stdout.fnmatch_lines(["*lacking: ../shared, and CI is set*"])
 
 
 @pytest.mark.parametrize(("sd", "outcome"), [(None, "passed"), (1.0, "failed")])
