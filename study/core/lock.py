@@ -40,5 +40,5 @@ def clock(seconds: float) -> str:
 def _told(path: Path) -> str:
     try:
         return told(json.loads(path.read_text()))
-    except json.JSONDecodeError:  # the holder is just writing it
+    except json.JSONDecodeError:  # a network file system may show it late
         return "another process"

@@ -65,10 +65,7 @@ class Home:
         Returns:
             Who drives it; None where nobody does.
         """
-        holder = self.driver(name)
-        if holder is not None:
-            (self.study(name) / "stop").touch()
-        return holder
+        return self._ask(name, stop=True)
 
     def stop_asked(self, name: str) -> bool:
         """Whether the driver was asked to stop."""
@@ -76,13 +73,19 @@ class Home:
 
     def driver(self, name: str) -> str | None:
         """Who drives a study now, such as `process 4711 on host, since 14:02`."""
-        path = self.study(name) / "driver"
+        return self._ask(name)
+
+    def _ask(self, name: str, *, stop: bool = False) -> str | None:
+        folder = self.study(name)
+        path = folder / "driver"
         if not path.exists():
             return None
-        with path.open("r+") as lease:
+        with _gate(folder), path.open("r+") as lease:
             try:
                 fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
+                if stop:
+                    (folder / "stop").touch()
                 return _told(path)
         return None
 
@@ -101,16 +104,32 @@ class Home:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "driver"
         with path.open("a+") as lease:
-            try:
-                fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StudyLockedError(f"study {name!r} is being run by {_told(path)}") from error
-            lease.truncate(0)
-            json.dump(holder(command), lease)
-            lease.flush()
-            with suppress(FileNotFoundError):
-                (folder / "stop").unlink()  # meant for an earlier driver
+            with _gate(folder):
+                try:
+                    fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise StudyLockedError(
+                        f"study {name!r} is being run by {_told(path)}"
+                    ) from error
+                lease.truncate(0)
+                json.dump(holder(command), lease)
+                lease.flush()
+                with suppress(FileNotFoundError):
+                    (folder / "stop").unlink()  # meant for an earlier driver
             yield  # the lock goes with the process, even where that is killed
+
+
+@contextmanager
+def _gate(folder: Path) -> Iterator[None]:
+    """A second lock, held for a moment by whoever tries a study's lock.
+
+    The system tells whether a file is locked only to those who try to lock it, and a driver that
+    starts in that moment would find the study held by nobody. Behind the gate it waits instead.
+    Its name is written, and a request to stop an earlier driver removed, before anybody can ask.
+    """
+    with (folder / "gate").open("a") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
 
 
 def default_home() -> Home:
