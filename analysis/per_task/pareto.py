@@ -41,10 +41,11 @@ def pareto(runs: pd.DataFrame) -> pd.DataFrame:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
-        One row per cell, those on the front first, then by falling dev mean: technique, n, dev_mean
-        and dev_sd, failed, failure_high (upper end of the Wilson interval), seconds (mean of a
-        run), memory (the highest peak of a run, in bytes), on_front, membership (share of
-        resamplings of the runs in which it is on the front; time and memory stay as measured),
+        One row per cell, those on the front first, then by falling dev mean: technique, tried
+        (configurations that it was chosen from; 1 if the file states it), n, dev_mean and dev_sd,
+        failed, failure_high (upper end of the Wilson interval), seconds (mean of a run), memory
+        (the highest peak of a run, in bytes), on_front, membership (share of resamplings of the
+        runs in which it is on the front; time and memory stay as measured),
         goals (those compared, joined by "; ": one that is not known of all cells with two runs is
         left out), test_mean, test_sd, and what a task fixes. Cells below two runs are not compared:
         NaN in on_front and membership. Differences count from half a standard error of the
@@ -56,7 +57,7 @@ def pareto(runs: pd.DataFrame) -> pd.DataFrame:
     rows: list[RowTuple] = []
     for task, model, block in blocks(final(checked(runs))):
         rows += _block(task, model, block)
-    columns = [*CELL, "technique", "n", "dev_mean", "dev_sd", "on_front", "membership"]
+    columns = [*CELL, "technique", "tried", "n", "dev_mean", "dev_sd", "on_front", "membership"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
@@ -86,7 +87,8 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[RowTuple]:
     for label, cell in parts.items():
         own, test, i = dev[label], scores(cell, "test").all_floor, places.get(label)
         row: RowTuple = {"task": task, "model": model, "configuration": label}
-        row |= {"technique": cell["technique"].iloc[0], **task_facts(block)}
+        row |= {"technique": cell["technique"].iloc[0], "tried": int(cell["tried"].max())}
+        row |= task_facts(block)
         row |= {"n": own.all_floor.size, "finished": own.finished, "asked": len(cell)}
         row |= {"dev_mean": mean(own.all_floor), "dev_sd": sd(own.all_floor)}
         failed = int(own.failed.sum())

@@ -20,7 +20,6 @@ def plot_plane(front: pd.DataFrame) -> Figure:
         that one of them can lie above another; the key says in which share of resamplings each is
         on it. The diamond is the baseline. Cells below two runs have no mark.
     """
-    front = front.assign(tried=1)
     scale = float(front["scale"].iloc[0])
     shown = front[front["dev_sd"].notna()]
     baseline = baseline_of(front)

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
-from analysis import best_of_k, best_strategy, caveats, cells, importance, stability, trials
+from analysis import best_of_k, best_strategy, caveats, cells, importance, pareto, stability, trials
 from analysis.per_task.cells import cells_table
 from analysis.per_task.search import progress, protocol
+from analysis.plots.pareto import plot_plane
 from tests.analysis.conftest import one_run
 
 SPACE = {
@@ -219,6 +220,13 @@ def test_a_searched_baseline_comes_before_the_stated_one():
     alone = runs[runs["configuration"] != "Standard"]
     assert set(best_strategy(alone)["difference"]) == {best["difference"]}
     assert not any("No Standard" in said for said in caveats(alone))
+
+
+def test_the_diamond_of_the_plane_is_the_searched_baseline():
+    front = pareto(with_tuned_baseline(searched(by_rate)))
+    marks, names = plot_plane(front).axes[1].lines, list(front["configuration"])
+    diamonds = [name for name, mark in zip(names, marks, strict=True) if mark.get_marker() == "D"]
+    assert diamonds == ["Standard[lr=0.001]"]
 
 
 def test_unequal_searches_are_told():
