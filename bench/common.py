@@ -108,10 +108,10 @@ def complete(study: "Study", watch: "Watch" = lambda *_: None) -> dict[str, "Rec
     check(study)
     home, runs = default_home(), study.runs()
     with home.lease(study.name):
-        tracking = TrackingWriter(home, study, __file__)
+        tracking = TrackingWriter(home, study, Path(__file__))
         progress = Progress(total=len(runs), finished=0)
         watch(progress, tracking)
-        options = Options(source=Path(__file__), address="local", workers=WORKERS)
+        options = Options(folder=Path(__file__).parent, address="local", workers=WORKERS)
         waiting = execute(
             runs, tracking, progress, home=home, study=study, options=options, wanted=None
         )

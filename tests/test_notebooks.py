@@ -1,16 +1,44 @@
 """The notebooks run from top to bottom on studies of the names they read."""
 
+import subprocess
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
 
+from analysis import load_runs
+from analysis.frames.load import find_run
 from study import BiasedAdam, Recipe, Seeds, Standard, Study
 from study.core.paths import Home
 from study.training.train import train
 from tests.conftest import CPU
 from tests.needs import ROOT, files
+
+OWN = """
+from study.techniques.base import Technique
+
+
+class Plain(Technique):
+    \"\"\"Changes nothing. Source: none.\"\"\"
+"""
+CELL = """
+from mine import Plain
+from study import Model, Recipe, Study, Task, run
+from study.execution.cluster import own_modules
+from study.planning.study_file import folder_of, started
+
+study = Study(
+    name="noted",
+    tasks=[{task!r}],
+    models=[Model(name="tiny", checkpoint={checkpoint!r})],
+    recipe=Recipe(lr=1e-2, epochs=1, batch_size=8),
+    techniques=[Plain()],
+    seeds=[0],
+)
+assert run(study, workers=1)
+print("modules", own_modules([], folder_of(started())))
+"""
 
 
 @pytest.fixture
@@ -29,7 +57,7 @@ def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
         Study(name="quickstart", techniques=[Standard(), BiasedAdam()], seeds=range(5), **shared),
         Study(name="variance-sources", techniques=[Standard()], seeds=crossed, **shared),
     ):
-        tracking = TrackingWriter(home, study, f"{study.name}.py")
+        tracking = TrackingWriter(home, study, Path(f"{study.name}.py"))
         for run in study.runs():
             outcome, _ = train(run.setting(prepared.kind), prepared.splits, loaded, CPU)
             parcel = packed(outcome, prepared, started=0.0, ended=1.0)
@@ -59,3 +87,31 @@ def test_the_page_on_reading_a_study_runs(home, tmp_path, monkeypatch, capsys):
     exec(block, {})
     assert "Do seeds agree?" in capsys.readouterr().out
     assert Path("cells.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.slow
+def test_a_study_run_in_a_notebook_is_of_its_folder(tmp_path, monkeypatch, task, model):
+    """Commit, source and own modules were those of the kernel's launcher."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    folder = tmp_path / "analysis of mine"
+    folder.mkdir()
+    (folder / "mine.py").write_text(OWN)
+    commit = ["-c", "user.name=me", "-c", "user.email=me@host", "commit", "-qm", "mine"]
+    for words in (["init", "-q"], ["add", "mine.py"], commit):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    head = ["git", "rev-parse", "HEAD"]
+    made = subprocess.run(head, cwd=folder, check=True, capture_output=True, text=True).stdout
+    study = CELL.format(checkpoint=model.checkpoint, task=task)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(study)])
+    where = {"metadata": {"path": str(folder)}}
+    nbclient.NotebookClient(notebook, timeout=300, resources=where).execute()
+    said = "".join(output.get("text", "") for output in notebook.cells[0].outputs)
+    assert f"modules {[str(folder / 'mine.py')]}" in said
+    assert "ipykernel" not in said
+    found = load_runs("noted", f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}")
+    assert list(found["outcome"]) == ["completed"]
+    assert list(found["commit"]) == [made[:12]]
+    tags = find_run(found["key"][0], f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}")["tags"]
+    assert not any("ipykernel" in value for value in tags.values())

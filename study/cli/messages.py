@@ -18,6 +18,7 @@ from study.core.spec import SpecError
 from study.execution.faults import ClusterError
 from study.execution.queue import Progress
 from study.planning.runs import Run
+from study.planning.study_file import started
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,10 @@ def tell_next(name: str) -> None:
 
 
 def typed() -> str:
-    """The command as it was typed, to be typed again."""
+    """The command as it was typed, to be typed again; the call where none was."""
     if Path(sys.argv[0]).name == "study":
         return shlex.join([program(), *sys.argv[1:]])
-    return shlex.join(["python", *sys.argv])
+    return shlex.join(["python", *sys.argv]) if started() else "run(study)"
 
 
 def program() -> str:

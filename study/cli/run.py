@@ -18,7 +18,7 @@ from study.core.spec import Invalid, did_you_mean
 from study.execution.queue import Progress
 from study.planning.runs import Run
 from study.planning.study import Study
-from study.planning.study_file import load_study, sound
+from study.planning.study_file import folder_of, load_study, sound, started
 
 if TYPE_CHECKING:
     from study.planning.stages import Stages
@@ -52,11 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(study: Study | Invalid) -> None:
     """What a study file calls: `python FILE` does the same as `study run FILE`."""
-    source = os.path.abspath(sys.argv[0])
     parser = argparse.ArgumentParser(prog=f"python {sys.argv[0]}", description=run_file.__doc__)
     add_arguments(parser)
     arguments = parser.parse_args()
-    sys.exit(exit_code(lambda: run_study(study, source, arguments)))
+    sys.exit(exit_code(lambda: run_study(study, started(), arguments)))
 
 
 def run(study: Study, *, workers: int | None = None) -> bool:
@@ -79,7 +78,7 @@ def run(study: Study, *, workers: int | None = None) -> bool:
     add_arguments(parser)
     arguments = parser.parse_args([])
     arguments.workers = workers
-    return run_study(study, os.path.abspath(sys.argv[0]), arguments) == 0
+    return run_study(study, started(), arguments) == 0
 
 
 def run_file(arguments: argparse.Namespace) -> int:
@@ -89,15 +88,15 @@ def run_file(arguments: argparse.Namespace) -> int:
     result. Adding a seed or a technique to the file runs only what is new.
     """
     path = Path(arguments.file)
-    return run_study(load_study(path), str(path.resolve()), arguments)
+    return run_study(load_study(path), path.resolve(), arguments)
 
 
-def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace) -> int:
+def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.Namespace) -> int:
     """Run what is missing of a study.
 
     Args:
         given: As the file states it.
-        source: The file.
+        source: The file; None where there is none, as in a notebook.
         arguments: Of `study run`.
 
     Returns:
@@ -138,7 +137,7 @@ def run_study(given: Study | Invalid, source: str, arguments: argparse.Namespace
             waiting = tracking.close(0.0)
             return Ending(study.name, len(runs), as_json=arguments.json).nothing_to_run(waiting)
         options = Options(
-            source=Path(source),
+            folder=folder_of(source),
             address=arguments.address,
             workers=arguments.workers,
             keep_going=arguments.keep_going,

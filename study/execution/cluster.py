@@ -107,18 +107,18 @@ def _why_not(error: BaseException, address: str | None) -> str:
     )
 
 
-def own_modules(names: Iterable[str], source: Path) -> list[str]:
+def own_modules(names: Iterable[str], folder: Path) -> list[str]:
     """Python files and packages of the user's own that other machines need.
 
     Args:
         names: `module:Class` of every own technique, metric and the like.
-        source: The study file; what was imported from beside it goes along.
+        folder: Of the study file; what was imported from there goes along.
 
     Returns:
         Paths of single files or of package folders.
     """
     wanted = {name.partition(":")[0].partition(".")[0] for name in names}
-    beside = source.resolve().parent
+    beside = folder.resolve()
     found = {}
     for top in {name.partition(".")[0] for name in list(sys.modules)}:
         place = _place(sys.modules.get(top))

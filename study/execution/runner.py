@@ -43,14 +43,14 @@ class Options:
     """How to run, as opposed to what.
 
     Attributes:
-        source: The study file.
+        folder: Of the study file, or the working directory.
         address: A Ray cluster; None takes the one that runs here, or starts one.
         workers: Runs under way at once at most; None uses all there is.
         keep_going: Do not pause cells that fail again and again.
         verbose: Show Ray's own messages.
     """
 
-    source: Path
+    folder: Path
     address: str | None = None
     workers: int | None = None
     keep_going: bool = False
@@ -109,7 +109,7 @@ def execute(
 
         data = prepared(runs, home)
         own = {name for run in runs for name in own_code(run.spec())}
-        modules = cluster.own_modules(own, options.source)
+        modules = cluster.own_modules(own, options.folder)
         cluster.join(address, own=modules, alone=alone, verbose=options.verbose)
         try:
             shared = ray_tune.share(runs, data, study, home.study(study.name), alone=alone)

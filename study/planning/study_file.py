@@ -2,7 +2,9 @@
 
 import importlib.util
 import sys
+import sysconfig
 import traceback
+from importlib import resources
 from pathlib import Path
 
 from study.core.paths import Home
@@ -45,6 +47,33 @@ def load_study(path: Path) -> Study | Invalid:
     if wrong:
         return wrong[-1]
     raise LookupError(f"{str(path)!r} states no study: it needs `STUDY = Study(...)`")
+
+
+def started() -> Path | None:
+    """The file that was started, as `python FILE` does.
+
+    Returns:
+        None where there is none: in a notebook, at a prompt, with `python -c`, and where an
+        installed program, such as pytest, runs the code.
+    """
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if file is None or not Path(file).is_file():  # the code came by standard input: `<stdin>`
+        return None
+    real = Path(file).resolve()
+    places = [sysconfig.get_path(name) for name in ("scripts", "stdlib", "purelib", "platlib")]
+    installed = any(real.is_relative_to(Path(place).resolve()) for place in places)
+    if installed and not real.is_relative_to(str(resources.files("study"))):  # has the designs
+        return None
+    return Path(file).absolute()
+
+
+def folder_of(source: Path | None) -> Path:
+    """The folder that a study's commit and the user's own modules come from.
+
+    Args:
+        source: The study file; without one it is the working directory.
+    """
+    return Path.cwd() if source is None else source.resolve().parent
 
 
 def sound(given: Study | Invalid) -> Study:

@@ -28,6 +28,7 @@ from study.core.provenance import provenance
 from study.planning.runs import Run
 from study.planning.stages import CellPlan, Stages
 from study.planning.study import Study
+from study.planning.study_file import folder_of
 from study.tasks.metrics import metric_named
 from study.tracking.experiment import Experiment, Place, place_of
 from study.tracking.lease import Lease
@@ -47,13 +48,13 @@ OPENED = "study.opened"  # who opened the study last, with which file, and when
 class TrackingWriter:
     """One study's experiment, and the thread that writes to it."""
 
-    def __init__(self, home: Home, study: Study, source: str) -> None:
+    def __init__(self, home: Home, study: Study, source: Path | None) -> None:
         """Open the experiment, drain the outbox, and make the cells.
 
         Args:
             home: Where the outbox is.
             study: The study.
-            source: The study file, for MLflow's source column.
+            source: The study file, for MLflow's source column; None where there is none.
 
         Raises:
             StoreGoneError: If the store has vanished, or a server cannot be used.
@@ -80,7 +81,7 @@ class TrackingWriter:
             self._stuck: dict[str, str] = {}  # entries that cannot be sent, and why
             self._failure: Exception | None = None  # what ended the thread
             self._source = source
-            self._provenance = provenance(Path(source).parent)
+            self._provenance = provenance(folder_of(source))
             self._ledger = Experiment(self._store, self._experiment, self._check)
             self._tags = {place: run.data.tags for place, run in self._ledger.cells.items()}
             self._status = {place: run.info.status for place, run in self._ledger.cells.items()}
@@ -233,7 +234,8 @@ class TrackingWriter:
         gone = [place for place in self._ledger.made if place not in self._wanted]
         left = [place for place in gone if self._tags[place].get("in_study") != "false"]
         client = self._store.client
-        me: dict[str, Any] = {"who": f"{_user()} on {socket.gethostname()}", "file": self._source}
+        me: dict[str, Any] = {"who": f"{_user()} on {socket.gethostname()}"}
+        me["file"] = str(self._source or folder_of(None))
         before = _opened(client.get_experiment(self._experiment).tags.get(OPENED, "")) or me
         if left and any(before[word] != me[word] for word in me):
             log.warning(
@@ -254,7 +256,7 @@ class TrackingWriter:
             tags = {**cell_tags(asked), "in_study": "true"}
             place = asked.place
             new = place not in self._ledger.made
-            source = {"mlflow.source.name": self._source}
+            source = {"mlflow.source.name": str(self._source)} if self._source else {}
             run_id = self._ledger.cell(
                 place, tags | source, flat_parameters(asked.cell), name=asked.cell.name
             )

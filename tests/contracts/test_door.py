@@ -65,7 +65,7 @@ def entry(run, outcome, data) -> Entry:
 
 
 def opened(home: Home, study: Study) -> TrackingWriter:
-    return TrackingWriter(home, study, "door.py")
+    return TrackingWriter(home, study, Path("door.py"))
 
 
 def test_what_goes_in_comes_out(home, study, outcomes, prepared):

@@ -330,10 +330,9 @@ def test_own_code_travels_and_nothing_else(tmp_path, monkeypatch):
     import my_package  # noqa: F401
     import their_metrics  # noqa: F401
 
-    source = tmp_path / "study_file.py"
     beside = [str(tmp_path / "my_losses.py"), str(tmp_path / "my_package")]
-    assert cluster.own_modules([], source) == beside
-    named = cluster.own_modules(["their_metrics:f1"], source)
+    assert cluster.own_modules([], tmp_path) == beside
+    named = cluster.own_modules(["their_metrics:f1"], tmp_path)
     assert named == [str(elsewhere / "their_metrics.py"), *beside]
     for name in ("my_losses", "my_package", "their_metrics"):
         sys.modules.pop(name)

@@ -271,7 +271,7 @@ def test_the_end_is_told_whatever_came_between(tmp_path, monkeypatch, late):
     monkeypatch.setattr(cluster, "leave", Mock())
     monkeypatch.setattr(ray_tune, "share", Mock(side_effect=KeyboardInterrupt))
     tracking = Mock(**{"close.side_effect": late, "close.return_value": 0})
-    options = runner.Options(source=tmp_path / "study.py", address="auto")
+    options = runner.Options(folder=tmp_path, address="auto")
     home, progress = Home(tmp_path), Progress(total=1, finished=0)
     there = {"home": home, "study": SimpleNamespace(name="s", searches=[]), "options": options}
     with pytest.raises(type(late) if late else ClusterError):

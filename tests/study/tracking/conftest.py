@@ -208,7 +208,7 @@ def entry(run: Run, dev: float = 0.5) -> Entry:
 
 
 def opened(home: Home, study: Study, source: str = "door.py") -> TrackingWriter:
-    return TrackingWriter(home, study, source)
+    return TrackingWriter(home, study, Path(source))
 
 
 def put_all(tracking: TrackingWriter, study: Study) -> None:
