@@ -5,6 +5,9 @@ number of rows; a tracking server is read by its client, page by page, to the en
 """
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -25,6 +28,11 @@ from analysis.frames.columns import (
 )
 from analysis.frames.store import (
     LongTables,
+    StoreUnreachableError,
+    _client,
+    _is_database,
+    _query,
+    _shown,
     artifact_bytes,
     default_uri,
     experiment_number,
@@ -145,12 +153,13 @@ def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
     return together[IDENTITY + [name for name in together if name not in IDENTITY]]
 
 
-def find_run(key: str, uri: str | None = None) -> dict[str, Any]:
+def find_run(key: str, uri: str | None = None, study: str | None = None) -> dict[str, Any]:
     """Everything about one run.
 
     Args:
         key: The run's key, or its first digits.
         uri: As for `load_runs`.
+        study: Where to look; None looks in all studies of the store.
 
     Returns:
         `key`, `study`, `name`, `tags`, `metrics`, `artifacts` (their place), `spec` (plain data).
@@ -159,10 +168,12 @@ def find_run(key: str, uri: str | None = None) -> dict[str, Any]:
         LookupError: If no run, or more than one, has such a key.
     """
     uri = uri or default_uri()
+    if re.fullmatch("[0-9a-f]+", key) is None:  # what a pattern of SQL could be
+        raise LookupError(f"no run has the key {key!r}")
     found: dict[str, tuple[str, str, LongTables]] = {}
-    for name in studies(uri):
-        long = read_experiment(name, uri)
-        keys = long.tags[(long.tags["name"] == "key") & long.tags["value"].str.startswith(key)]
+    for name in studies(uri) if study is None else [study]:
+        long = read_experiment(name, uri, key)
+        keys = long.tags[long.tags["name"] == "key"]
         for run, full in zip(keys["run"], keys["value"], strict=True):
             found[str(full)] = (str(run), name, long)  # studies can share a run: the same bits
     if len(found) != 1:
@@ -259,3 +270,30 @@ def _typed(frame: pd.DataFrame, study: str) -> pd.DataFrame:
     frame["study"] = study
     frame["key"] = frame["key"].fillna("") if "key" in frame else ""
     return frame[COLUMNS].reset_index(drop=True)
+
+
+def _number(study: str, uri: str) -> str | None:
+    """A study's experiment, without reading the names of all others."""
+    if study == "Default":  # MLflow's own
+        return None
+    if _is_database(uri):
+        query = "SELECT experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
+        rows = _query(uri, query + " AND name = :study", study=study)
+        return None if rows.empty else str(rows["experiment_id"].iloc[0])
+    with _answering(uri):
+        found = _client(uri).get_experiment_by_name(study)
+    return found.experiment_id if found and found.lifecycle_stage == "active" else None
+
+
+@contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    """Around the first request of every reader, which tells what is wrong with a server."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        told = f"MLflow at {uri} does not answer as it should: {error}"
+        if re.search("failed with (timeout )?exception", told):  # in many words
+            told = f"no answer from MLflow at {uri}. Is it up, and MLFLOW_TRACKING_URI right?"
+        raise StoreUnreachableError(_shown(told).splitlines()[0]) from error

@@ -12,6 +12,8 @@ from urllib.parse import quote, unquote, urlparse
 import pandas as pd
 import sqlalchemy as sa
 
+from analysis.frames.load import _answering, _number
+
 
 class StoreUnreachableError(LookupError):
     """A store or its server does not answer as it should, so nobody knows what it has."""
@@ -45,10 +47,10 @@ def experiment_numbers(uri: str) -> dict[str, str]:
     return {name: number for name, number in pairs if name != "Default"}
 
 
-def read_experiment(study: str, uri: str) -> LongTables:
-    """All runs, tags and last metrics of one study."""
-    number = experiment_number(study, uri)
-    return _once(_from_database(number, uri) if _is_database(uri) else _paged(number, uri))
+def read_experiment(study: str, uri: str, key: str = "") -> LongTables:
+    """Runs, tags and last metrics of a study, or of its runs whose keys start with `key`."""
+    number, read = experiment_number(study, uri), _from_database if _is_database(uri) else _paged
+    return _once(read(number, uri, key))
 
 
 def _once(long: LongTables) -> LongTables:
@@ -76,44 +78,45 @@ def experiment_number(study: str, uri: str) -> str:
     Raises:
         LookupError: If the store has no such study.
     """
+    if (number := _number(study, uri)) is not None:
+        return number
     known = experiment_numbers(uri)
-    if study not in known:
-        near = difflib.get_close_matches(study, known, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"There: {', '.join(known) or 'none'}."
-        raise LookupError(f"no study {study!r} in {_shown(uri)}. {hint}")
-    return known[study]
+    near = difflib.get_close_matches(study, known, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"There: {', '.join(known) or 'none'}."
+    raise LookupError(f"no study {study!r} in {_shown(uri)}. {hint}")
 
 
-def _from_database(experiment: str, uri: str) -> LongTables:
-    inside = (
-        " FROM {table} t JOIN runs r ON r.run_uuid = t.run_uuid"
-        " WHERE r.experiment_id = :experiment AND r.lifecycle_stage = 'active'"
-    )
+def _from_database(experiment: str, uri: str, key: str) -> LongTables:
+    some = "r.experiment_id = :experiment AND r.lifecycle_stage = 'active'"
+    values: dict[str, Any] = {"experiment": int(experiment)}
+    if key:
+        begun = "SELECT run_uuid FROM tags WHERE key = 'key' AND value LIKE :begun"
+        some, values = f"{some} AND r.run_uuid IN ({begun})", {**values, "begun": f"{key}%"}
+    inside = f" FROM {{table}} t JOIN runs r ON r.run_uuid = t.run_uuid WHERE {some}"
     runs = _query(
         uri,
-        "SELECT run_uuid AS run, status, artifact_uri FROM runs"
-        " WHERE experiment_id = :experiment AND lifecycle_stage = 'active'"
-        " ORDER BY start_time DESC, run_uuid",  # as MLflow's client does
-        experiment=int(experiment),
+        f"SELECT r.run_uuid AS run, r.status, r.artifact_uri FROM runs r WHERE {some}"
+        " ORDER BY r.start_time DESC, r.run_uuid",  # as MLflow's client does
+        **values,
     )
     tags = _query(
         uri,
         "SELECT t.run_uuid AS run, t.key AS name, t.value" + inside.format(table="tags"),
-        experiment=int(experiment),
+        **values,
     )
     metrics = _query(
         uri,
         "SELECT t.run_uuid AS run, t.key AS name, t.value" + inside.format(table="latest_metrics"),
-        experiment=int(experiment),
+        **values,
     )
     return LongTables(runs, tags, metrics)
 
 
-def _paged(experiment: str, uri: str) -> LongTables:
+def _paged(experiment: str, uri: str, key: str) -> LongTables:
     runs: list[dict[str, Any]] = []
     tags: list[dict[str, Any]] = []
     metrics: list[dict[str, Any]] = []
-    for run in _each_run(experiment, uri):
+    for run in _each_run(experiment, uri, f"tags.`key` LIKE '{key}%'" if key else ""):
         about = {"run": run.info.run_id}
         runs.append({**about, "status": run.info.status, "artifact_uri": run.info.artifact_uri})
         tags += [{**about, "name": k, "value": v} for k, v in run.data.tags.items()]
@@ -127,28 +130,20 @@ def _paged(experiment: str, uri: str) -> LongTables:
 
 
 def _each_experiment(uri: str) -> Iterable[Any]:
-    """The experiments of a server; the first request of every reader, so trouble shows here."""
-    from mlflow.exceptions import MlflowException
-
     client, token = _client(uri), None
     while True:
-        try:
+        with _answering(uri):
             page = client.search_experiments(page_token=token)
-        except MlflowException as error:
-            told = f"MLflow at {uri} does not answer as it should: {error}"
-            if re.search("failed with (timeout )?exception", told):  # in many words
-                told = f"no answer from MLflow at {uri}. Is it up, and MLFLOW_TRACKING_URI right?"
-            raise StoreUnreachableError(_shown(told).splitlines()[0]) from error
         yield from page
         token = page.token
         if not token:
             return
 
 
-def _each_run(experiment: str, uri: str) -> Iterable[Any]:
+def _each_run(experiment: str, uri: str, some: str) -> Iterable[Any]:
     client, token = _client(uri), None
     while True:
-        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        page = client.search_runs([experiment], some, max_results=1000, page_token=token)
         yield from page
         token = page.token
         if not token:

@@ -101,14 +101,15 @@ def recommend(arguments: argparse.Namespace) -> int:
     from analysis.per_task.recommend import recommend as recommended
 
     home = default_home()
-    runs = load_runs(study_named(arguments.study, home), home.uri)
+    name = study_named(arguments.study, home)
+    runs = load_runs(name, home.uri)
     found = recommended(
         runs,
         max_memory=arguments.max_memory,
         max_seconds=arguments.max_seconds,
         prefer=arguments.prefer,
     )
-    found["paste"] = [_to_paste(key, home) for key in found["key"]]
+    found["paste"] = [_to_paste(key, name, home) for key in found["key"]]
     if arguments.json:
         print(found.to_json(orient="records"))
     else:
@@ -178,14 +179,14 @@ def ui(arguments: argparse.Namespace) -> int:
         return 0
 
 
-def _to_paste(key: str, home: Home) -> str:
+def _to_paste(key: str, study: str, home: Home) -> str:
     """The lines of a study file that state what a run trained with; empty for no key."""
     from analysis.frames.load import find_run
     from study.planning.runs import own_code, run_from
 
     if not key:
         return ""
-    spec = find_run(key, home.uri)["spec"]
+    spec = find_run(key, home.uri, study)["spec"]
     if own := own_code(spec):
         return f"# uses {', '.join(own)}: copy it from the study file"
     cell = run_from(spec).cell
