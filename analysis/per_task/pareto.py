@@ -1,13 +1,13 @@
 """Trade-offs: configurations that no other beats in score, scatter, failures, time and memory."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.frames.runs import (
     CELL,
+    Row,
     blocks,
     checked,
     configurations,
@@ -16,8 +16,7 @@ from analysis.frames.runs import (
     scores,
     task_facts,
 )
-from analysis.rendering.builder import RowTuple as PrintedRow
-from analysis.rendering.builder import n_note, table_of
+from analysis.rendering.builder import RowTuple, n_note, table_of
 from analysis.rendering.formatting import count_text, metric_text, score_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import FloatArray, stream
@@ -30,8 +29,6 @@ from analysis.statistics.summary import Scores
 GOALS = ("mean", "sd", "failures", "seconds", "memory")
 SAME_COST = 0.02  # relative difference of time or memory that counts as none
 RESAMPLES = 1_000  # that membership is counted over
-
-RowTuple = dict[str, Any]
 
 
 def pareto(runs: pd.DataFrame) -> pd.DataFrame:
@@ -54,14 +51,14 @@ def pareto(runs: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: If `runs` is malformed; see `frame.checked`.
     """
-    rows: list[RowTuple] = []
+    rows: list[Row] = []
     for task, model, block in blocks(final(checked(runs))):
         rows += _block(task, model, block)
     columns = [*CELL, "technique", "tried", "n", "dev_mean", "dev_sd", "on_front", "membership"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
-def _block(task: str, model: str, block: pd.DataFrame) -> list[RowTuple]:
+def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
     parts, sign = configurations(block), orientation(block)
     dev = {label: scores(cell, "dev") for label, cell in parts.items()}
     costs = {label: costs_of(cell) for label, cell in parts.items()}
@@ -86,7 +83,7 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[RowTuple]:
     rows = []
     for label, cell in parts.items():
         own, test, i = dev[label], scores(cell, "test").all_floor, places.get(label)
-        row: RowTuple = {"task": task, "model": model, "configuration": label}
+        row: Row = {"task": task, "model": model, "configuration": label}
         row |= {"technique": cell["technique"].iloc[0], "tried": int(cell["tried"].max())}
         row |= task_facts(block)
         row |= {"n": own.all_floor.size, "finished": own.finished, "asked": len(cell)}
@@ -136,7 +133,7 @@ def _slack(goals: FloatArray) -> FloatArray:
 
 def pareto_table(found: pd.DataFrame) -> Table:
     """The trade-offs, as `pareto` gives them."""
-    columns: dict[str, Callable[[PrintedRow], str]] = {
+    columns: dict[str, Callable[[RowTuple], str]] = {
         "Task": lambda r: r.task,
         "Model": lambda r: r.model,
         "Metric": lambda r: metric_text(r.metric, r.higher_is_better, scale=r.scale),

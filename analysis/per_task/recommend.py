@@ -1,20 +1,18 @@
 """What to use for each task and model, under limits on memory and time."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
-from analysis.frames.runs import blocks, checked, configurations, final
+from analysis.frames.runs import Row, blocks, checked, configurations, final
 from analysis.per_task.best_strategy import best_strategy
 from analysis.per_task.pareto import costs_of
-from analysis.rendering.builder import RowTuple as PrintedRow
+from analysis.rendering.builder import RowTuple
 from analysis.rendering.formatting import score_text
 from analysis.statistics.tie_set import Preference
 
 Confidence = Literal["strong", "moderate", "weak"]
 STRONG, MODERATE = 0.95, 0.80  # shares of resamplings with the same name on top
-
-RowTuple = dict[str, Any]
 
 
 def recommend(
@@ -50,7 +48,7 @@ def recommend(
     runs = final(checked(runs))
     limits = {"memory": max_memory, "seconds": max_seconds}
     fits = pd.Series(True, index=runs.index)
-    rows: list[RowTuple] = []
+    rows: list[Row] = []
     for task, model, block in blocks(runs):
         too_much = {}
         for label, cell in configurations(block).items():
@@ -64,7 +62,7 @@ def recommend(
                 too_much[label] = f"{label} ({' and '.join(broken)})"
                 fits[cell.index] = False
         fitting = block["configuration"].nunique() - len(too_much)
-        row: RowTuple = {"task": task, "model": model, "fitting": fitting}
+        row: Row = {"task": task, "model": model, "fitting": fitting}
         rows.append(row | {"unfitting": "; ".join(too_much.values())})
     best = best_strategy(runs[fits], prefer)
     if not rows:
@@ -98,7 +96,7 @@ def _broken(name: str, cost: float) -> str:
     return f"{cost / 1e9:.2f} GB" if name == "memory" else f"{cost:.3g} s"
 
 
-def _about(runs: pd.DataFrame, row: PrintedRow) -> RowTuple:
+def _about(runs: pd.DataFrame, row: RowTuple) -> Row:
     if not row.recommended:
         return {"seconds": float("nan"), "memory": float("nan"), "key": "", "confidence": ""}
     cell = runs[
@@ -111,7 +109,7 @@ def _about(runs: pd.DataFrame, row: PrintedRow) -> RowTuple:
     return {**costs_of(cell), "key": str(keys.iloc[0]), "confidence": sure}
 
 
-def _sentence(row: PrintedRow) -> str:
+def _sentence(row: RowTuple) -> str:
     place = f"{row.task}, {row.model}"
     if not row.fitting:
         return f"{place}: nothing fits."
