@@ -107,7 +107,7 @@ def complete(study: "Study", watch: "Watch" = lambda *_: None) -> dict[str, "Rec
 
     check(study)
     home, runs = default_home(), study.runs()
-    with home.lease(study.name):
+    with home.lock(study.name).held():
         tracking = TrackingWriter(home, study, Path(__file__))
         progress = Progress(total=len(runs), finished=0)
         watch(progress, tracking)

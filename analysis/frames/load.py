@@ -6,8 +6,6 @@ number of rows; a tracking server is read by its client, page by page, to the en
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -28,11 +26,6 @@ from analysis.frames.columns import (
 )
 from analysis.frames.store import (
     LongTables,
-    StoreUnreachableError,
-    _client,
-    _is_database,
-    _query,
-    _shown,
     artifact_bytes,
     default_uri,
     experiment_number,
@@ -270,30 +263,3 @@ def _typed(frame: pd.DataFrame, study: str) -> pd.DataFrame:
     frame["study"] = study
     frame["key"] = frame["key"].fillna("") if "key" in frame else ""
     return frame[COLUMNS].reset_index(drop=True)
-
-
-def _number(study: str, uri: str) -> str | None:
-    """A study's experiment, without reading the names of all others."""
-    if study == "Default":  # MLflow's own
-        return None
-    if _is_database(uri):
-        query = "SELECT experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
-        rows = _query(uri, query + " AND name = :study", study=study)
-        return None if rows.empty else str(rows["experiment_id"].iloc[0])
-    with _answering(uri):
-        found = _client(uri).get_experiment_by_name(study)
-    return found.experiment_id if found and found.lifecycle_stage == "active" else None
-
-
-@contextmanager
-def _answering(uri: str) -> Iterator[None]:
-    """Around the first request of every reader, which tells what is wrong with a server."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        told = f"MLflow at {uri} does not answer as it should: {error}"
-        if re.search("failed with (timeout )?exception", told):  # in many words
-            told = f"no answer from MLflow at {uri}. Is it up, and MLFLOW_TRACKING_URI right?"
-        raise StoreUnreachableError(_shown(told).splitlines()[0]) from error

@@ -4,15 +4,14 @@ import difflib
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlparse
 
 import pandas as pd
 import sqlalchemy as sa
-
-from analysis.frames.load import _answering, _number
 
 
 class StoreUnreachableError(LookupError):
@@ -218,3 +217,30 @@ def _is_database(uri: str) -> bool:
 def _shown(text: str) -> str:
     """A text whose addresses show neither user nor password."""
     return re.sub(r"//[^/\s]*@", "//", text)
+
+
+def _number(study: str, uri: str) -> str | None:
+    """A study's experiment, without reading the names of all others."""
+    if study == "Default":  # MLflow's own
+        return None
+    if _is_database(uri):
+        query = "SELECT experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
+        rows = _query(uri, query + " AND name = :study", study=study)
+        return None if rows.empty else str(rows["experiment_id"].iloc[0])
+    with _answering(uri):
+        found = _client(uri).get_experiment_by_name(study)
+    return found.experiment_id if found and found.lifecycle_stage == "active" else None
+
+
+@contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    """Around the first request of every reader, which tells what is wrong with a server."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        told = f"MLflow at {uri} does not answer as it should: {error}"
+        if re.search("failed with (timeout )?exception", told):  # in many words
+            told = f"no answer from MLflow at {uri}. Is it up, and MLFLOW_TRACKING_URI right?"
+        raise StoreUnreachableError(_shown(told).splitlines()[0]) from error

@@ -120,7 +120,7 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
         return ending.nothing_started(missing, later)
     with ExitStack() as held:
         try:
-            held.enter_context(home.lease(study.name))
+            held.enter_context(home.lock(study.name).held())
         except OSError as error:
             complain(f"{error}; free space, or name another folder with STUDY_HOME")
             return 1

@@ -34,7 +34,7 @@ def status(arguments: argparse.Namespace) -> int:
     print(to_text(cells_table(table)))
     if said := progress(runs):
         print(f"\n{said}")
-    holder = home.driver(name)
+    holder = home.lock(name).driver()
     if home.shared and not holder:
         from study.tracking.lease import driver  # MLflow takes a second to load
 
@@ -52,7 +52,7 @@ def stop(arguments: argparse.Namespace) -> int:
     name = study_named(arguments.study, home)
     if not home.shared and name not in home.names():
         raise LookupError(f"no study {name!r} in {home.root}. {did_you_mean(name, home.names())}")
-    holder = home.ask_to_stop(name)
+    holder = home.lock(name).request_stop()
     if home.shared and not holder:
         from analysis.frames.load import experiment_id
         from analysis.frames.store import StoreUnreachableError

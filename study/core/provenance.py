@@ -10,11 +10,10 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import torch
-
-from study.training.checkpoint import _package
 
 # What moves the bits of a run.
 PACKAGES = ("finetuning-stability", "torch", "transformers", "peft", "numpy")
@@ -142,3 +141,8 @@ def provenance(folder: Path) -> dict[str, str]:
         "dirty": str(dirty).lower(),
         "mlflow.source.git.commit": commit,
     }
+
+
+def _package() -> Path:
+    """The folder of the whole package, wherever in it this module is."""
+    return Path(str(files("study")))

@@ -257,7 +257,7 @@ def _watched(
         looked = -math.inf
         while not over.wait(STOP_SECONDS):
             try:
-                if home.stop_asked(study.name):
+                if home.lock(study.name).stop_requested():
                     interrupt()
                     return
                 if time.monotonic() - looked > LOOK_SECONDS:

@@ -17,7 +17,7 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from study.core.lock import StudyLockedError, clock, holder, told
+from study.core.lock import StudyLockedError, clock, describe_process, this_process
 from study.core.paths import Home, without_password
 from study.tracking.store import TROUBLE, Store, StoreGoneError
 
@@ -80,7 +80,7 @@ class Lease:
         self._store, self._experiment, self._study = store, experiment, study
         self._stop, self._pause = stop, beat
         self._id = uuid.uuid4().hex[:12]
-        self._me: Driver = {**holder(command), "ticket": 0, "beat": 0}
+        self._me: Driver = {**this_process(command), "ticket": 0, "beat": 0}
         self._over = threading.Event()
         try:
             self._beat()
@@ -138,15 +138,19 @@ class Lease:
                 return
             for name, other in before.items():
                 if name not in seen:
-                    log.warning("Waiting to see whether %s still lives.", told(other))
+                    log.warning("Waiting to see whether %s still lives.", describe_process(other))
                 now = time.monotonic()
                 beat, since = seen.setdefault(name, (other["beat"], now))
                 if other["beat"] != beat and other["ticket"]:
-                    raise StudyLockedError(f"study {self._study!r} is being run by {told(other)}")
+                    raise StudyLockedError(
+                        f"study {self._study!r} is being run by {describe_process(other)}"
+                    )
                 if other["beat"] != beat:  # it is just drawing its ticket
                     seen[name] = other["beat"], now
                 elif asked - since > SILENT_BEATS * self._pause:
-                    log.warning("No sign of life from %s; this driver takes over.", told(other))
+                    log.warning(
+                        "No sign of life from %s; this driver takes over.", describe_process(other)
+                    )
                     _erase(self._store, self._experiment, name)
             time.sleep(self._pause / 20)
 
@@ -163,7 +167,7 @@ class Lease:
         mine = self._me["ticket"], self._id
         others = {name: other for name, other in there.items() if name != self._id}
         if self._id not in there:
-            by = next((told(other) for other in others.values()), "another driver")
+            by = next((describe_process(other) for other in others.values()), "another driver")
             raise StudyLockedError(f"study {self._study!r} was taken over by {by}")
         return {
             name: other
@@ -178,7 +182,7 @@ class Lease:
                 for other in self._in_front(tags).values():
                     if other["ticket"]:  # taken for gone, it came back
                         raise StudyLockedError(
-                            f"study {self._study!r} was taken over by {told(other)}"
+                            f"study {self._study!r} was taken over by {describe_process(other)}"
                         )
                 self._beat()
                 if tags.get(STOP) == self._id:
@@ -215,7 +219,7 @@ def alone(home: Home, store: Store, study: str, *, command: str) -> Iterator[Cal
     Raises:
         StudyLockedError: If one is at work.
     """
-    with home.lease(study, command):
+    with home.lock(study).held(command):
         if not home.shared:
             yield lambda: None  # the lock lasts as long as this process
             return
@@ -272,7 +276,7 @@ def _first(home: Home, study: str) -> tuple[Store, str, Driver | None]:
 
 
 def _seen(driver: Driver) -> str:
-    return f"{told(driver)} (last seen {clock(driver['seen'])})"
+    return f"{describe_process(driver)} (last seen {clock(driver['seen'])})"
 
 
 def _now() -> float:

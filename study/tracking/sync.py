@@ -52,7 +52,7 @@ def sync(study: str, source: Store, target: Store, *, told: Callable[[Synced], o
     found = source.client.get_experiment_by_name(study)
     with ExitStack() as held:
         if target.file is not None:  # a driver whose own store it is has a lock there
-            held.enter_context(Home(target.file.parent).lease(study, "sync"))
+            held.enter_context(Home(target.file.parent).lock(study).held("sync"))
         experiment = target.experiment(study)
         lease = Lease(target, experiment, study, command="sync", stop=lambda: None)
         held.callback(lease.release)

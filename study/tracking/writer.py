@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ class TrackingWriter:
         self._lease = None
         if home.shared:
             name = study.name
-            stop = partial(home.ask_to_stop, name)
+            stop = home.lock(name).request_stop
             self._lease = Lease(self._store, self._experiment, name, stop=stop)
         try:
             self.outbox = Outbox(home.study(study.name) / OUTBOX)

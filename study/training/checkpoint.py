@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -167,8 +166,3 @@ def put(saved: Tree, place: Tree, device: torch.device) -> Tree:
         place[:] = both
         return place
     return saved
-
-
-def _package() -> Path:
-    """The folder of the whole package, wherever in it this module is."""
-    return Path(str(files("study")))

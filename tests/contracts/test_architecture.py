@@ -117,6 +117,12 @@ def test_packages_import_no_package_above_them(project):
     assert levels(project)  # a circle raises
 
 
+def test_no_module_imports_a_private_name_of_another():
+    for path in (path for project in PROJECTS for path in sources(project)):
+        private = {name for name in imports(path) if name.rpartition(".")[2].startswith("_")}
+        assert under(private, set(PROJECTS)) == set(), path
+
+
 def test_training_knows_no_technique_by_name():
     names = {f"study.techniques.{name}" for name in [*TECHNIQUES, "TECHNIQUES"]}
     modules = {technique.__module__ for technique in TECHNIQUES.values()}

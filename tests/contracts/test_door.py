@@ -445,13 +445,16 @@ def test_an_unknown_study_suggests_the_one_meant(home, study):
 
 
 def test_one_driver(home):
-    with home.lease("door"):
-        holder = home.driver("door")
+    with home.lock("door").held():
+        holder = home.lock("door").driver()
         assert holder is not None
         assert holder.startswith("process ")
-        with pytest.raises(StudyLockedError, match="is being run by process"), home.lease("door"):
+        with (
+            pytest.raises(StudyLockedError, match="is being run by process"),
+            home.lock("door").held(),
+        ):
             pass
-    assert home.driver("door") is None
+    assert home.lock("door").driver() is None
 
 
 @pytest.mark.parametrize(

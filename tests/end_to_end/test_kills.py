@@ -94,10 +94,10 @@ def test_second_driver_is_refused_and_stop_stops_the_first(bench, running):
     assert f"is being run by process {running.process.pid} on" in second.said()
     from study.core.paths import Home
 
-    assert "process" in (Home(running.home).ask_to_stop("kills") or "")
+    assert "process" in (Home(running.home).lock("kills").request_stop() or "")
     assert running.finish(60) == 1, running.said()
     assert "stopped:" in running.said()
-    assert Home(running.home).ask_to_stop("kills") is None
+    assert Home(running.home).lock("kills").request_stop() is None
 
 
 def test_store_moved_away_and_back(running, undisturbed):

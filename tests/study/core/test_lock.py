@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from study.core.lock import StudyLockedError, holder
+from study.core.lock import StudyLockedError, this_process
 from study.core.paths import Home
 
 STARTS = 100
@@ -48,10 +48,10 @@ def home(tmp_path) -> Home:
 
 
 def test_who_asks_who_drives_keeps_nobody_from_starting(home):
-    with asking(lambda: home.driver("asked")):
+    with asking(lambda: home.lock("asked").driver()):
         for _ in range(STARTS):
-            with home.lease("asked"):
-                assert str(home.driver("asked")).startswith("process ")
+            with home.lock("asked").held():
+                assert str(home.lock("asked").driver()).startswith("process ")
 
 
 def test_who_asks_hears_of_no_earlier_driver_and_of_none_half_written(home):
@@ -59,13 +59,13 @@ def test_who_asks_hears_of_no_earlier_driver_and_of_none_half_written(home):
 
     def ask() -> None:
         before = ended[0]
-        if (holder := home.driver("asked")) is not None:
+        if (holder := home.lock("asked").driver()) is not None:
             number = re.match(r"study start-(\d+) \(process ", holder)
             heard.append((before, int(number[1]) if number else holder))
 
     with asking(ask):
         for start in range(STARTS):
-            with home.lease("asked", f"start-{start}"):
+            with home.lock("asked").held(f"start-{start}"):
                 pass
             ended[0] = start
     assert heard
@@ -73,9 +73,9 @@ def test_who_asks_hears_of_no_earlier_driver_and_of_none_half_written(home):
 
 
 def test_who_asks_a_driver_to_stop_keeps_nobody_from_starting(home):
-    with asking(lambda: home.ask_to_stop("asked")):
+    with asking(lambda: home.lock("asked").request_stop()):
         for _ in range(STARTS):
-            with home.lease("asked"):
+            with home.lock("asked").held():
                 pass
 
 
@@ -83,34 +83,34 @@ def test_a_driver_that_just_starts_does_not_forget_a_request_to_stop(home, monke
     asked = []
 
     def slow(command: str) -> dict[str, object]:
-        asker = threading.Thread(target=lambda: named.append(home.ask_to_stop("asked")))
+        asker = threading.Thread(target=lambda: named.append(home.lock("asked").request_stop()))
         asker.start()
         asker.join(0.2)
         asked.append(asker)
-        return holder(command)
+        return this_process(command)
 
     named: list[str | None] = []
-    monkeypatch.setattr("study.core.lock.holder", slow)
-    with home.lease("asked"):
+    monkeypatch.setattr("study.core.lock.this_process", slow)
+    with home.lock("asked").held():
         asked[0].join()
         assert str(named[0]).startswith("process ")
-        assert home.stop_asked("asked")
+        assert home.lock("asked").stop_requested()
 
 
 def test_a_killed_driver_holds_nothing(home):
     code = (
         "import sys, time, pathlib; from study.core.paths import Home\n"
-        "with Home(pathlib.Path(sys.argv[1])).lease('asked'):\n"
+        "with Home(pathlib.Path(sys.argv[1])).lock('asked').held():\n"
         "    print('held', flush=True); time.sleep(600)"
     )
     words = [sys.executable, "-c", code, str(home.root)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        assert f"process {other.pid} " in str(home.driver("asked"))
+        assert f"process {other.pid} " in str(home.lock("asked").driver())
         with pytest.raises(StudyLockedError, match=f"is being run by process {other.pid} "):
-            home.lease("asked").__enter__()
+            home.lock("asked").held().__enter__()
         os.kill(other.pid, signal.SIGKILL)
-    assert home.driver("asked") is None
-    with home.lease("asked"):
-        assert f"process {os.getpid()} " in str(home.driver("asked"))
+    assert home.lock("asked").driver() is None
+    with home.lock("asked").held():
+        assert f"process {os.getpid()} " in str(home.lock("asked").driver())

@@ -11,7 +11,7 @@ import pytest
 from analysis import load_runs
 from study import Standard
 from study.cli.parser import run_command
-from study.core.lock import StudyLockedError, holder
+from study.core.lock import StudyLockedError, this_process
 from study.tracking.cleanup import Left, remove
 from study.tracking.experiment import Experiment
 from study.tracking.lease import DRIVER, alone
@@ -125,7 +125,7 @@ def test_what_waits_in_the_outbox_is_not_cut_short(home, study, monkeypatch, cap
 
 def test_a_driver_is_not_disturbed(home, study, monkeypatch, capsys):
     monkeypatch.setenv("STUDY_HOME", str(home.root))
-    with home.lease(study.name):
+    with home.lock(study.name).held():
         opened(home, study).close(5)
         assert run_command(["gc", study.name, "--yes"]) == 1
     assert "is being run by process" in capsys.readouterr().err
@@ -173,7 +173,7 @@ def test_a_run_that_finishes_while_gc_waits_stays(home_of, study, monkeypatch, c
     tracking.close(60)
     store = Store(home.uri, home.artifacts)
     experiment, tag = store.experiment(study.name), DRIVER + "0"
-    other = {**holder("run"), "ticket": 1, "beat": 1, "seen": time.time()}
+    other = {**this_process("run"), "ticket": 1, "beat": 1, "seen": time.time()}
     store.client.set_experiment_tag(experiment, tag, json.dumps(other))
     tidying = threading.Thread(target=run_command, args=(["gc", study.name, "--yes"],))
     tidying.start()

@@ -151,7 +151,7 @@ def test_stop_and_status_from_a_machine_with_no_files_of_the_study(
     home_of, study, server, monkeypatch, capsys
 ):
     home = home_of("cluster")
-    with home.lease(study.name):
+    with home.lock(study.name).held():
         tracking = opened(home, study)
         monkeypatch.setenv("STUDY_HOME", str(home_of("laptop").root))
         assert run_command(["status", study.name]) == 0
@@ -159,9 +159,9 @@ def test_stop_and_status_from_a_machine_with_no_files_of_the_study(
         assert run_command(["stop", study.name]) == 0
         assert "asked process" in capsys.readouterr().out
         until = time.monotonic() + 30
-        while not home.stop_asked(study.name) and time.monotonic() < until:
+        while not home.lock(study.name).stop_requested() and time.monotonic() < until:
             time.sleep(0.1)
-        assert home.stop_asked(study.name)
+        assert home.lock(study.name).stop_requested()
         tracking.close(10)
     assert run_command(["stop", study.name]) == 0
     assert "nobody runs" in capsys.readouterr().out

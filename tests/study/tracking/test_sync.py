@@ -124,7 +124,7 @@ def test_a_run_that_finishes_during_the_copy_comes_along(home, study, server, li
 
 def test_a_driver_whose_own_store_is_the_target_is_not_disturbed(filled, study, tmp_path):
     other = Home(tmp_path / "other")
-    with other.lease(study.name):
+    with other.lock(study.name).held():
         target = Store(f"sqlite:///{other.root / 'mlflow.db'}", other.artifacts)
         with pytest.raises(StudyLockedError, match="is being run by process"):
             sync(study.name, Store(filled, other.artifacts), target, told=lambda _: None)
