@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,31 +15,52 @@ from analysis.report.page import write_report
 from analysis.report.paper_table import CELLS, FORMATS
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None, program: str = "python -m analysis") -> int:
     """Write report.html and its tables.
 
     Args:
         words: The command line without the program's name; None takes the process's own.
+        program: What was typed before them.
 
     Returns:
         The exit code: 2 if what was asked for is wrong.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis",
-        description="A report on the scores in a file, or on a study in the store.",
-    )
-    parser.add_argument("study", metavar="FILE", help="a CSV of scores; or a study's name")
+    parser = _parser(program, "A report on the scores in a file, or on a study in the store.")
     report_arguments(parser)
     arguments = parser.parse_args(words)
-    try:
+
+    def write() -> None:
         page = report(arguments.study, arguments, folder=default_folder(arguments.study))
+        print(f"report: {page}")
+        print(f"tables: {page.parent / 'tables'}")
+
+    return _guarded(write)
+
+
+def print_table(words: Sequence[str], program: str) -> int:
+    """Print a table for a paper; arguments and exit code as for `main`."""
+    parser = _parser(program, "A table for a paper, of the scores in a file or of a study.")
+    table_arguments(parser)
+    arguments = parser.parse_args(words)
+    return _guarded(lambda: print(table(arguments.study, arguments)))
+
+
+def _parser(program: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("study", metavar="FILE", help="a CSV of scores; or a study's name")
+    return parser
+
+
+def _guarded(action: Callable[[], None]) -> int:
+    try:
+        action()
     except (ScoreFileError, LookupError) as error:
         if isinstance(error, KeyError | IndexError):
             raise  # a mistake of ours
         print(error, file=sys.stderr)
         return 2
-    print(f"report: {page}")
-    print(f"tables: {page.parent / 'tables'}")
+    except BrokenPipeError:  # `study table scores.csv | head`
+        sys.stderr.close()
     return 0
 
 

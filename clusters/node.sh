@@ -50,7 +50,7 @@ install() {
   # A Python of its own, because Ray wants the same one on all nodes.
   "$uv" venv --quiet --allow-existing --python 3.11.14 "$project/.venv"
   "$uv" pip install --quiet --python "$project/.venv" --constraint "$project/constraints.txt" \
-    --editable "$project[minilm,hub,postgres,aws]"
+    --editable "$project[study,minilm,hub,postgres,aws]"
 }
 
 answers() {

@@ -197,17 +197,13 @@ def artifact_bytes(artifact: str, uri: str) -> bytes:
     if parsed.scheme in ("", "file"):
         return Path(unquote(parsed.path)).read_bytes()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one for each run
-    import mlflow
-
     with tempfile.TemporaryDirectory(prefix="study-") as folder:
         place = {"artifact_uri": artifact, "dst_path": folder, "tracking_uri": uri}
-        return Path(mlflow.artifacts.download_artifacts(**place)).read_bytes()
+        return Path(_mlflow().artifacts.download_artifacts(**place)).read_bytes()
 
 
 def _client(uri: str) -> Any:
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
+    return _mlflow().MlflowClient(tracking_uri=uri)
 
 
 def _is_database(uri: str) -> bool:
@@ -235,12 +231,24 @@ def _number(study: str, uri: str) -> str | None:
 @contextmanager
 def _answering(uri: str) -> Iterator[None]:
     """Around the first request of every reader, which tells what is wrong with a server."""
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except MlflowException as error:
+    except _mlflow().MlflowException as error:
         told = f"MLflow at {uri} does not answer as it should: {error}"
         if re.search("failed with (timeout )?exception", told):  # in many words
             told = f"no answer from MLflow at {uri}. Is it up, and MLFLOW_TRACKING_URI right?"
         raise StoreUnreachableError(_shown(told).splitlines()[0]) from error
+
+
+def _mlflow() -> Any:
+    """MLflow, which only stores and artifacts on a server need; it takes a second to load.
+
+    Raises:
+        LookupError: If it is not installed.
+    """
+    try:
+        import mlflow
+    except ModuleNotFoundError as error:
+        install = "pip install 'finetuning-stability[mlflow]'"
+        raise LookupError(f"a store on a server is read through MLflow: {install}") from error
+    return mlflow

@@ -136,7 +136,7 @@ def tell_next(name: str) -> None:
 
 def typed() -> str:
     """The command as it was typed, to be typed again; the call where none was."""
-    if Path(sys.argv[0]).name == "study":
+    if Path(sys.argv[0]).name in ("study", "__main__.py"):  # or `python -m study`
         return shlex.join([program(), *sys.argv[1:]])
     return shlex.join(["python", *sys.argv]) if started() else "run(study)"
 

@@ -1,7 +1,6 @@
 """The command line `study`: which commands there are. Each adds its own arguments."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from study.cli import listing, maintenance, models, plan, results, run, status
@@ -16,11 +15,6 @@ EPILOG = """first steps:
   study ui                                  browse every run in MLflow
 
 exit codes: 0 done, 1 runs are missing or something failed, 2 the input is wrong"""
-
-
-def command() -> None:
-    """What `study` on the command line calls."""
-    sys.exit(run_command(sys.argv[1:]))
 
 
 def run_command(words: Sequence[str]) -> int:

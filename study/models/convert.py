@@ -129,7 +129,7 @@ def _from_gguf(file: Path, folder: Path) -> dict[str, Tensor]:
             file.parent, gguf_file=file.name, dtype=torch.float32
         )
     except ImportError as error:
-        text = "reading GGUF needs more packages: pip install '.[gguf]' in this project's folder"
+        text = "reading GGUF needs more packages: pip install 'finetuning-stability[gguf]'"
         raise LookupError(text) from error
     except (ValueError, struct.error) as error:
         raise LookupError(f"{str(file)!r} cannot be read as GGUF ({error})") from error

@@ -180,7 +180,7 @@ def _hub_rows(source: str) -> list[dict[str, Any]]:
     try:
         import datasets
     except ImportError as error:
-        text = "needs the `datasets` package: pip install '.[hub]' in this project's folder."
+        text = "needs the `datasets` package: pip install 'finetuning-stability[hub]'"
         raise SpecError("data", [Mistake(source, text)]) from error
     if not hub.offline() and not hub.answers():
         text = (

@@ -336,7 +336,7 @@ def test_the_ui_is_one_server_that_ends_with_it_and_shows_no_password(
     home = Home(tmp_path / "50%25 #1?a=b")
     monkeypatch.setenv("STUDY_HOME", str(home.root))
     Store(home.uri, home.artifacts).experiment("typed")
-    command = [sys.executable, "-c", "from study.cli.parser import command; command()"]
+    command = [sys.executable, "-m", "study"]
     ui = subprocess.Popen([*command, "ui", "typed", "--port", str(port)], stdout=subprocess.PIPE)
     assert f":{port}/#/experiments/" in ui.stdout.readline().decode()
     until_answers(f"http://127.0.0.1:{port}/health")
