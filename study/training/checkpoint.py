@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from study.core.atomic import PARTIAL
 from study.techniques.state import still
 from study.training.tensor_file import (
-    PARTIAL,
     CheckpointError,
     Tree,
     digest_of,
