@@ -57,7 +57,7 @@ class LNSR(Technique):
         layer = layers_of(state.model, state.depths.family)[self.layer - 1]
         handle = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] + noise, *inputs[1:]))
         try:
-            with state.repeated():
+            with state.replayed_rng():
                 noisy = state.forward(batch).hidden_states
         finally:
             handle.remove()

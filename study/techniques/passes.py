@@ -36,7 +36,7 @@ def another(
         The model's outputs.
     """
     hook = nullcontext() if shift is None else _added(shift, state)
-    with hook, state.repeated() if masks == "shared" else nullcontext():
+    with hook, state.replayed_rng() if masks == "shared" else nullcontext():
         return state.forward(batch, weights=weights)
 
 

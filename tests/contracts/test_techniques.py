@@ -144,7 +144,7 @@ def test_the_average_that_did_best_on_dev_is_what_remains(technique, data, loade
     fit.final()
     for name, parameter in fit.state.model.named_parameters():
         assert torch.equal(parameter, seen[best][name]), name
-    assert np.array_equal(predict(fit.state, data["dev"]), fit.kept.logits)
+    assert np.array_equal(predict(fit.state, data["dev"]), fit.selected.logits)
 
 
 REPLACING = [RDrop(), FreeLB(), SupervisedContrastive(), RDrop() + SupervisedContrastive()]

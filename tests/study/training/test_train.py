@@ -103,7 +103,7 @@ def test_evaluating_does_not_disturb_training(tiny_run, monkeypatch):
     first = tiny_run()
     once = study.training.fit.predict
     monkeypatch.setattr(
-        study.fitting, "predict", lambda state, data: (once(state, data), once(state, data))[1]
+        study.training.fit, "predict", lambda state, data: (once(state, data), once(state, data))[1]
     )
     assert tiny_run().curves == first.curves
 
@@ -137,7 +137,7 @@ def test_the_test_split_is_read_once_and_last(data, loaded, monkeypatch):
         read.append("test" if rows is data["test"] else "dev")
         return once(state, rows)
 
-    monkeypatch.setattr(study.fitting, "predict", watched)
+    monkeypatch.setattr(study.training.fit, "predict", watched)
     recipe = RECIPE.replace(epochs=3, checkpoint="best_dev")
     train(Setting(recipe, Standard(), Seed(0, 0, 0), METRICS["accuracy"], PAIRS), data, loaded, CPU)
     assert read == ["dev", "dev", "dev", "test"]
