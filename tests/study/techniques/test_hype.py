@@ -7,7 +7,7 @@ import torch
 
 from study.models.families import layers_of
 from study.techniques import HyPe
-from study.techniques.passes import another
+from study.techniques.passes import extra_forward
 from tests.heads import batch_of, state_of
 
 
@@ -70,12 +70,12 @@ def test_a_pass_that_repeats_the_dropout_repeats_the_noise():
     HyPe(epsilon=0.1).prepare(state)
     state.reseed()
     first = state.forward(batch).logits
-    assert torch.equal(another(batch, state, masks="shared").logits, first)
-    fresh = another(batch, state, masks="fresh").logits
+    assert torch.equal(extra_forward(batch, state, masks="shared").logits, first)
+    fresh = extra_forward(batch, state, masks="fresh").logits
     assert not torch.equal(fresh, first)
     state.reseed()
     state.forward(batch)  # where the shared pass was left out, the fresh one is the same
-    assert torch.equal(another(batch, state, masks="fresh").logits, fresh)
+    assert torch.equal(extra_forward(batch, state, masks="fresh").logits, fresh)
 
 
 def test_the_model_goes_with_its_state():

@@ -56,4 +56,4 @@ def test_decoders_are_read_at_the_last_token(family, last):
 @pytest.mark.parametrize("kind", ["regression", "multilabel", "tagging", "span"])
 def test_only_for_one_class_per_example(kind, tiny_state):
     refused = SupervisedContrastive().objection(tiny_state.depths, kind)
-    assert refused == f"it needs one class per example, which {kind} has not"
+    assert refused == f"it needs one class per example, which {kind} does not have"
