@@ -145,7 +145,15 @@ class TrainState:
             self.model.get_parameter(name).requires_grad_(False)
 
     def rng(self, stream: Stream, *purpose: str | int) -> torch.Generator:
-        """A new CPU generator of a stream; `purpose` begins with the technique's name."""
+        """A new CPU generator of a stream.
+
+        Generators are not saved: one that is used during training has `step` in its purpose, so
+        that a resumed run derives it again.
+
+        Args:
+            stream: The stream to draw from.
+            *purpose: The technique's name, then what else tells its draws apart.
+        """
         return torch_rng(self.seed, stream, *purpose)
 
     def device_rng(self, stream: Stream, *purpose: str | int) -> torch.Generator:

@@ -8,7 +8,7 @@ from study.techniques.passes import extra_forward, token_mask
 from tests.heads import batch_of, state_of
 
 
-def test_one_step_from_nowhere_changes_nothing(tiny_run):
+def test_one_step_from_a_zero_perturbation_changes_nothing(tiny_run):
     plain, one = tiny_run(), tiny_run(FreeLB(steps=1, magnitude=0.0))
     assert one.curves == plain.curves
     assert np.array_equal(one.logits["test"], plain.logits["test"])
@@ -33,7 +33,7 @@ def test_the_gradient_is_the_mean_over_the_steps(family):
         (uphill,) = torch.autograd.grad(loss, shift)
         shift = shift + 0.05 * uphill / lengths(uphill)
         shift = shift * torch.where(lengths(shift) > 0.06, 0.06 / lengths(shift), 1.0)
-    assert losses[0] < losses[1] < losses[2]  # it climbs
+    assert losses[0] < losses[1] < losses[2]  # the loss rises
     loss = technique.loss(outputs.loss, outputs, batch, state)
     assert loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
     loss.backward()
@@ -41,7 +41,7 @@ def test_the_gradient_is_the_mean_over_the_steps(family):
         assert torch.allclose(weight.grad, sum(separate) / 3, atol=1e-6)
 
 
-def test_other_terms_of_the_loss_stay():
+def test_other_terms_of_the_loss_are_kept():
     state, batch = state_of("bert"), batch_of("bert")
     outputs = state.forward(batch)
     alone = FreeLB().loss(outputs.loss, outputs, batch, state)
@@ -60,8 +60,8 @@ def test_a_scaled_loss_has_scaled_gradients():
     assert torch.allclose(half, one * 0.5)
 
 
-def test_the_first_shift_by_hand():
-    """Uniform in [-m, m] / sqrt(tokens * dim) on each text's own tokens, nothing on padding."""
+def test_the_initial_perturbation_by_hand():
+    """Uniform in [-m, m] / sqrt(tokens * dim) on each text's own tokens, zero on padding."""
     state, batch = state_of("bert"), batch_of("bert")
     shift = FreeLB(magnitude=0.5)._initial_shift(batch, state)  # rows of 5 and 7 tokens, 16 wide
     largest = shift.abs().amax((1, 2))

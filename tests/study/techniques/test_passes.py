@@ -1,4 +1,4 @@
-"""Further passes, and the techniques made of them, on every family."""
+"""Extra forward passes, and the techniques that use them, on every family."""
 
 import math
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ MINE = ["RDrop", "R3F", "SMART", "FreeLB", "SupervisedContrastive", "LNSR", "HyP
 
 
 @pytest.mark.parametrize("family", ALL)
-def test_the_first_pass_can_be_had_again_bit_for_bit(family):
+def test_a_pass_with_shared_masks_repeats_the_first_bit_for_bit(family):
     state, batch = state_of(family), batch_of(family)
     first = state.forward(batch)
     torch.rand(1)  # the generator is somewhere else now, and stays there
@@ -34,7 +34,7 @@ def test_the_first_pass_can_be_had_again_bit_for_bit(family):
 
 
 @pytest.mark.parametrize("family", ALL)
-def test_a_shift_reaches_the_answers_and_its_gradient_comes_back(family):
+def test_a_shift_changes_the_outputs_and_gets_a_gradient(family):
     state, batch = state_of(family), batch_of(family)
     shift = torch.full_like(input_embeddings(batch, state), 0.1)
     shift[..., 0] = -0.1  # a constant over all units is taken out by the first norm
@@ -47,7 +47,7 @@ def test_a_shift_reaches_the_answers_and_its_gradient_comes_back(family):
     assert (gradient * (1 - real)).abs().sum() == 0  # padding leads nowhere
 
 
-def test_the_hook_is_gone_after_the_pass_even_where_that_fails():
+def test_the_hook_is_removed_even_after_an_error():
     state, batch = state_of("bert"), batch_of("bert")
     state.model.eval()
     plain = state.forward(batch).logits
@@ -71,7 +71,7 @@ def test_a_small_shift_survives_bfloat16(family):
     assert (seen[0] != seen[1])[:, 1:].float().mean() > 0.9  # an image's first token is no patch
 
 
-def test_other_weights_stand_in_for_one_pass():
+def test_other_weights_replace_the_models_own_in_one_pass():
     state, batch = state_of("bert", dropout=0.0), batch_of("bert")
     plain = state.forward(batch).logits
     bias = state.model.get_parameter("classifier.bias")
@@ -92,7 +92,7 @@ def test_divergence_by_hand(tiny_state):
     assert symmetric_divergence(*twice, {}, tiny_state).item() == pytest.approx(math.log(3) / 4)
 
 
-def test_divergence_of_values_is_the_squared_difference_both_ways(tiny_state):
+def test_divergence_in_regression_is_the_squared_difference_both_ways(tiny_state):
     tiny_state.kind = Regression(())
     p, q = (SimpleNamespace(logits=torch.tensor([[a], [b]])) for a, b in ((1.0, 2.0), (1.0, 5.0)))
     assert symmetric_divergence(p, q, {}, tiny_state).item() == 2 * (0 + 9) / 2
@@ -137,7 +137,7 @@ def test_every_kind_of_task_learns_with_it_or_is_refused(name, kind, family):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", MINE)
-def test_on_a_gpu_too(name):
+def test_on_a_gpu(name):
     state = state_of("bert", device=torch.device("cuda"))
     batch = {key: value.cuda() for key, value in batch_of("bert").items()}
     first = state.forward(batch)

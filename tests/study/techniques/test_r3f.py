@@ -39,7 +39,7 @@ def test_formula_against_torch(noise):
 
 
 def test_regression_is_not_dropped_silently():
-    """The reference criterion leaves the penalty out, so that R3F is plain fine-tuning."""
+    """The reference code omits the penalty, so that its R3F is standard fine-tuning."""
     state = state_of("bert", "regression", dropout=0.0)
     batch = batch_of("bert", "regression")
     rng = state.device_rng("noise", "R3F", 0)
@@ -50,12 +50,12 @@ def test_regression_is_not_dropped_silently():
     assert penalty(R3F(epsilon=0.5), state, batch) == pytest.approx(expected, rel=1e-3)
 
 
-def test_fresh_masks_are_what_the_published_penalty_is_made_of():
+def test_the_published_penalty_consists_of_fresh_masks():
     state, batch = state_of("bert"), batch_of("bert")
     assert penalty(R3F(masks="shared"), state, batch) < 1e-6 < penalty(R3F(), state, batch)
 
 
-def test_word_embeddings_get_the_gradient_of_the_disturbed_pass():
+def test_word_embeddings_get_the_gradient_of_the_noisy_pass():
     state, batch = state_of("bert", dropout=0.0), batch_of("bert")
     words = state.model.get_input_embeddings().weight
     outputs = state.forward(batch)

@@ -25,7 +25,7 @@ def start(state, batch, sigma):
 
 
 def test_one_step_by_hand():
-    """The largest part of each token's gradient moves by the step size, from the noise."""
+    """The largest component of each token's gradient moves by the step size."""
     state, batch = state_of("bert", dropout=0.0), batch_of("bert")
     technique = SMART(step_size=0.01, sigma=0.1, epsilon=9.0)
     outputs, first = state.forward(batch), start(state, batch, 0.1)
@@ -34,7 +34,7 @@ def test_one_step_by_hand():
     assert torch.allclose(moved, 0.01 * real, atol=1e-6)
 
 
-def test_it_climbs_and_stays_in_bounds():
+def test_the_ascent_raises_the_divergence_within_its_bound():
     state, batch = state_of("bert"), batch_of("bert")
     technique = SMART(step_size=0.02, sigma=0.01, epsilon=0.025, masks="shared")
     outputs, first = state.forward(batch), start(state, batch, 0.01)
@@ -55,10 +55,10 @@ def test_the_inner_gradient_does_not_reach_the_weights():
     shift = SMART()._adversarial_shift(outputs, batch, state)
     assert not shift.requires_grad
     assert all(p.grad is None for p in state.model.parameters())
-    outputs.loss.backward()  # the first pass's graph is still whole
+    outputs.loss.backward()  # the first pass's graph is still intact
 
 
-def test_a_gradient_that_is_not_finite_leaves_the_noise_as_it_is():
+def test_a_gradient_that_is_not_finite_keeps_the_initial_noise():
     state, batch = state_of("bert", dropout=0.0), batch_of("bert")
     with torch.no_grad():
         state.model.get_parameter("classifier.weight").fill_(float("nan"))
@@ -83,7 +83,7 @@ def test_past_weights_by_hand():
     assert past[name].tolist() == pytest.approx([0.01 + 0.001 * 0.99] * 2)
 
 
-def test_the_proximal_term_is_the_drift_of_the_answers():
+def test_the_proximal_term_is_the_drift_of_the_outputs():
     state, batch = state_of("bert"), batch_of("bert")
     technique = SMART(weight=0.0, proximal=2.0, masks="shared")
     technique.prepare(state)
@@ -98,7 +98,7 @@ def test_the_proximal_term_is_the_drift_of_the_answers():
     assert (loss - drifted.loss).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_without_the_proximal_term_no_weights_are_kept():
+def test_without_the_proximal_term_no_weights_are_stored():
     state = state_of("bert")
     SMART(proximal=0.0).prepare(state)
     assert state.memo == {}
