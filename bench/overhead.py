@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from study import Study
     from study.models.loading import Loaded
     from study.tasks.kinds.encoded import Encoded
-    from study.training.checkpoint import Checkpoints
+    from study.training.checkpoint import ResumableCheckpoint
     from study.training.fit import Setting
     from study.training.train import Outcome
 
@@ -186,7 +186,7 @@ def ready(
     data: Mapping[str, "Encoded"],
     loaded: "Loaded",
     device: "torch.device",
-    checkpoints: "Checkpoints",
+    checkpoint: "ResumableCheckpoint",
 ) -> tuple["Outcome", "nn.Module"]:
     """What `train` returns, without training: as many numbers as after 3 epochs."""
     import numpy as np

@@ -1,4 +1,4 @@
-"""Adapters: the width of the bottleneck, at learning rates far above those of full fine-tuning.
+"""Adapters: bottleneck width, at learning rates far above those of full fine-tuning.
 
 Source: Houlsby et al. 2019 compare widths 8, 64 and 256 on GLUE. Differs: 16 instead of 8; the
     ranges of the recipe are chosen here.

@@ -1,4 +1,4 @@
-"""BitFit: learning rates ten times those of full fine-tuning and more, and time to use them.
+"""BitFit: learning rates ten and more times those of full fine-tuning, and more epochs.
 
 Source: Ben Zaken et al. 2022 find that biases need higher rates. Differs: the ranges are chosen
     here.

@@ -1,4 +1,4 @@
-"""Task-driven child-tuning: the share of weights that learns.
+"""Task-driven child-tuning: share of the trained weights.
 
 Source: Xu et al. 2021. Differs: the learning rate is that of standard fine-tuning.
 """

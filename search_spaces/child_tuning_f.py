@@ -1,4 +1,4 @@
-"""Task-free child-tuning: the share of gradients that is kept.
+"""Task-free child-tuning: share of the kept gradients.
 
 Source: Xu et al. 2021. Differs: the learning rate is that of standard fine-tuning.
 """

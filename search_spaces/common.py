@@ -1,4 +1,4 @@
-"""What a search space is, how configurations are drawn from it, and ranges that spaces share."""
+"""Search spaces, random draws from them, and ranges that several spaces share."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -19,22 +19,32 @@ from optuna.distributions import (
 
 @dataclass(frozen=True)
 class Space:
-    """The values worth trying.
+    """The search space of a technique and its recipe.
 
     Attributes:
         technique: Distribution per field of the technique.
-        recipe: Distribution per field of the recipe; other fields stay as the study has them.
+        recipe: Distribution per field of the recipe; other fields are those of the study.
+
+    Example:
+        >>> from optuna.distributions import CategoricalDistribution, IntDistribution
+        >>> from search_spaces import Space
+        >>> epochs = CategoricalDistribution((3, 10))
+        >>> space = Space(technique={"layers": IntDistribution(1, 3)}, recipe={"epochs": epochs})
+        >>> space.size()
+        6
+        >>> space.grid()[0]
+        Draw(technique={'layers': 1}, recipe={'epochs': 3})
     """
 
     technique: Mapping[str, BaseDistribution]
     recipe: Mapping[str, BaseDistribution]
 
     def size(self) -> float:
-        """How many distinct values it holds; infinite with a continuous field."""
+        """Number of distinct values; infinite with a continuous field."""
         return prod(map(_count, [*self.technique.values(), *self.recipe.values()]))
 
     def grid(self) -> "list[Draw]":
-        """Every combination; a continuous field at its ends and its middle (on its own scale)."""
+        """Every combination; a continuous field at its ends and its middle, on its own scale."""
         parts = [
             [
                 dict(zip(fields, values, strict=True))
@@ -42,16 +52,22 @@ class Space:
             ]
             for fields in (self.technique, self.recipe)
         ]
-        return [Draw(dict(one), dict(other)) for one, other in product(*parts)]
+        return [Draw(dict(technique), dict(recipe)) for technique, recipe in product(*parts)]
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One value of a space, as keyword arguments.
+    """One configuration of a space, as keyword arguments.
 
     Attributes:
         technique: Value per field of the technique.
         recipe: Value per field of the recipe.
+
+    Example:
+        >>> from search_spaces import Draw
+        >>> from study import LayerwiseDecay
+        >>> LayerwiseDecay(**Draw(technique={"rate": 0.9}, recipe={}).technique).label
+        'LayerwiseDecay(0.9)'
     """
 
     technique: dict[str, Any]
@@ -65,7 +81,7 @@ LR_SMALL = FloatDistribution(3e-5, 3e-4, log=True)
 # Source: Gu et al. 2021 (PubMedBERT and BLURB): lr 1e-5, 3e-5 or 5e-5. Differs: the whole interval.
 LR = FloatDistribution(1e-5, 5e-5, log=True)
 
-# For losses that disturb the input. Source: Aghajanyan et al. 2021 and Zhu et al. 2020 run 1e-5.
+# For losses with perturbed inputs. Source: Aghajanyan et al. 2021 and Zhu et al. 2020 run 1e-5.
 # Differs: up to 3e-5, chosen here.
 LOW_LR = FloatDistribution(1e-5, 3e-5, log=True)
 
@@ -74,28 +90,39 @@ EPOCHS = CategoricalDistribution((3, 10, 20))
 
 
 def small(space: Space) -> Space:
-    """The space for models smaller than base: higher learning rates, all else as it is.
+    """The space for models smaller than base: the same with higher learning rates.
 
     Args:
-        space: Of a technique that trains all weights.
+        space: The space of a technique that trains all weights.
+
+    Example:
+        >>> from search_spaces import SPACES, small
+        >>> small(SPACES["Standard"]).recipe["lr"].high
+        0.0003
     """
     return Space(technique=space.technique, recipe={**space.recipe, "lr": LR_SMALL})
 
 
 def draw(space: Space, n: int, *, seed: int) -> list[Draw]:
-    """Draw distinct values at random; the first ones stay the same when more are asked for.
+    """Draw distinct configurations at random; a larger `n` begins with the same ones.
 
-    Every field has a stream of its own. Two spaces that share a recipe field therefore get the
-    same values of it from the same seed, or the same quantiles where their ranges differ, so
-    that techniques are compared on paired recipes.
+    Every field has its own random stream. Two spaces that share a recipe field therefore get the
+    same values of it from the same seed, or the same quantiles where their ranges differ, so that
+    techniques are compared on paired recipes.
 
     Args:
-        space: Where to draw from.
-        n: How many.
-        seed: Seeds all streams; the global generators are neither read nor moved.
+        space: The search space.
+        n: Number of configurations.
+        seed: Seeds all streams; the global generators are neither read nor changed.
 
     Raises:
         ValueError: If the space holds fewer than `n` distinct values.
+
+    Example:
+        >>> from search_spaces import SPACES, draw
+        >>> first = draw(SPACES["LayerwiseDecay"], 2, seed=0)
+        >>> draw(SPACES["LayerwiseDecay"], 5, seed=0)[:2] == first
+        True
 
     Source: random search with equal numbers of configurations, Bergstra & Bengio 2012.
     """
@@ -116,14 +143,14 @@ def draw(space: Space, n: int, *, seed: int) -> list[Draw]:
     return draws
 
 
-def number(seed: int, purpose: str) -> int:
-    """A 32-bit seed that depends on the seed and on what it is for."""
+def derive_seed(seed: int, purpose: str) -> int:
+    """A 32-bit seed for one purpose, derived by hashing."""
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:4], "big")
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without the log line with which Optuna greets a new study."""
+def quiet_optuna() -> Iterator[None]:
+    """Suppress the log line that Optuna prints for every new study."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -133,9 +160,9 @@ def quiet() -> Iterator[None]:
 
 
 def _stream(seed: int, name: str) -> optuna.Study:
-    """An in-memory Optuna study that samples at random."""
-    sampler = optuna.samplers.RandomSampler(seed=number(seed, name))
-    with quiet():
+    """An in-memory Optuna study with random sampling."""
+    sampler = optuna.samplers.RandomSampler(seed=derive_seed(seed, name))
+    with quiet_optuna():
         return optuna.create_study(sampler=sampler)
 
 
@@ -146,7 +173,7 @@ def _points(distribution: BaseDistribution) -> tuple[Any, ...]:
     low, high = distribution.low, distribution.high
     if isinstance(distribution, IntDistribution):
         return tuple(range(low, high + 1, distribution.step))
-    if distribution.step is not None:  # as Optuna's samplers round to it
+    if distribution.step is not None:  # the values to which Optuna's samplers round
         steps = range(int(_count(distribution)))
         return tuple(min(low + i * distribution.step, high) for i in steps)
     if distribution.single():

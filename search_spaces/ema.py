@@ -1,7 +1,7 @@
-"""EMA: how far back the average reaches.
+"""EMA: decay of the average.
 
 Source: chosen here. None is the default, which follows the length of the run; the other values
-    reach back over about 10, 100 and 1000 steps.
+    average over about 10, 100 and 1000 steps.
 """
 
 from optuna.distributions import CategoricalDistribution

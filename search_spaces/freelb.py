@@ -1,8 +1,8 @@
-"""FreeLB: how many steps uphill, how long, from where, and how far.
+"""FreeLB: number and length of the ascent steps, initial perturbation, and bound.
 
-Source: the commands of Zhu et al. 2020 for RoBERTa-large and ALBERT have 3 steps of 0.04 to 0.2, a
-    first shift of 0.08 to 1 and a bound of 0.14 to 0.7; 2 steps and a first shift of 0 are in the
-    paper's ranges. Differs: the set of combinations is chosen here.
+Source: the commands of Zhu et al. 2020 for RoBERTa-large and ALBERT have 3 steps of 0.04 to 0.2, an
+    initial perturbation of 0.08 to 1 and a bound of 0.14 to 0.7; 2 steps and an initial
+    perturbation of 0 are in the paper's ranges. Differs: the combinations are chosen here.
 """
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

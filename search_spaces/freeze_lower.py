@@ -1,10 +1,10 @@
 """Freezing the lower layers: none, a quarter, half or three quarters of the encoder.
 
-The embeddings are frozen with every choice; with 0 layers they are all that is.
+The embeddings are always frozen; with 0 layers nothing else is.
 
 Source: Tinn et al. 2023 freeze lower layers. Differs: the ranges are chosen here, because the
     paper's grid is not known to us; the learning rate may be higher than in standard fine-tuning,
-    because fewer weights move.
+    because fewer weights are trained.
 """
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution

@@ -1,6 +1,6 @@
-"""Gradual unfreezing: how much of training it takes until everything learns.
+"""Gradual unfreezing: share of training after which everything is trained.
 
-Source: Howard & Ruder 2018 thaw a layer per epoch. Differs: the shares are chosen here.
+Source: Howard & Ruder 2018 unfreeze a layer per epoch. Differs: the shares are chosen here.
 """
 
 from optuna.distributions import CategoricalDistribution

@@ -1,4 +1,4 @@
-"""HyPe: how large the noise between the layers is, with and without dropout.
+"""HyPe: size of the noise between layers, with and without dropout.
 
 Source: the command of Yuan et al. 2023 has noise up to 1e-5 and no dropout. Differs: the values
     around them are chosen here.

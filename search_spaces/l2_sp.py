@@ -1,7 +1,7 @@
-"""L2-SP: the strength of the pull below the head; the head's own stays at its default.
+"""L2-SP: strength of the penalty below the head; that of the head stays at its default.
 
 Source: Li et al. 2018 for the technique. Differs: the range is chosen here, to span those that are
-    known for its decoupled kind.
+    known for its decoupled form.
 """
 
 from optuna.distributions import FloatDistribution

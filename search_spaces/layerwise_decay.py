@@ -1,9 +1,9 @@
-"""Layerwise learning-rate decay: the stronger the decay, the higher the rate at the top.
+"""Layerwise learning-rate decay: decay per layer, and learning rate of the head.
 
 Source: rates 0.8 (base, lr 1e-4) and 0.9 (large, lr 5e-5) are those of the ELECTRA code, 0.95 that
     of the code of Zhang et al. 2021 and of Du & Nguyen 2023. Differs: the ranges around them are
     chosen here, because the grid of Tinn et al. 2023 is not known to us. The learning rate reaches
-    above that of standard fine-tuning, as a small rate leaves the lowest layers almost still.
+    above that of standard fine-tuning, because with strong decay the lowest layers hardly train.
 """
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution

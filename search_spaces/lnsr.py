@@ -1,7 +1,7 @@
-"""Layerwise noise stability: how strong the penalty is, how large the noise, and where it enters.
+"""Layerwise noise stability: weight of the penalty, size of the noise, and its layer.
 
-Source: Hua et al. 2021 disturb one layer and penalise those above. Differs: the ranges are chosen
-    here, because the paper's grid is not known to us; the layers fit an encoder of 12.
+Source: Hua et al. 2021 add noise to one layer and penalise those above. Differs: the ranges are
+    chosen here, because the paper's grid is not known to us; the layers fit an encoder of 12.
 """
 
 from optuna.distributions import CategoricalDistribution

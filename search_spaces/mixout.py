@@ -1,4 +1,4 @@
-"""Mixout: from hardly any weights to nearly all of them, at the rates of standard fine-tuning.
+"""Mixout: probability of replacement, at the learning rates of standard fine-tuning.
 
 Source: Lee et al. 2020 report p from 0.1 to 0.9, the code of Zhang et al. 2021 and of Du & Nguyen
     2023 runs 0.1. Differs: the five values are chosen here, to cover that range evenly.

@@ -1,4 +1,4 @@
-"""NoisyTune: a twentieth to a fifth of a standard deviation.
+"""NoisyTune: noise of 0.05 to 0.2 standard deviations.
 
 Source: 0.15 in public copies of the code of Wu et al. 2022. Differs: the range around it is chosen
     here; the recipe is that of standard fine-tuning.

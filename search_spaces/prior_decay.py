@@ -1,7 +1,7 @@
-"""Prior decay: the pull in powers of ten around the rates that published code runs.
+"""Prior decay: powers of ten around the rates of published code.
 
-Source: 1e-3 is what the code of Zhang et al. 2021 runs, 1e-2 that of Du & Nguyen 2023. Differs:
-    one power more on either side is chosen here.
+Source: 1e-3 is the rate in the code of Zhang et al. 2021, 1e-2 in that of Du & Nguyen 2023.
+    Differs: one power more on either side is chosen here.
 """
 
 from optuna.distributions import CategoricalDistribution

@@ -1,7 +1,7 @@
-"""Probing, then tuning: how long the head learns alone, and at which rate.
+"""Linear probing, then fine-tuning: epochs and learning rate of probing.
 
 Source: Kumar et al. 2022 for the technique. Differs: the ranges are chosen here; runs are of ten
-    epochs or more, because the probing counts among them.
+    epochs or more, because they include the probing.
 """
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution

@@ -1,4 +1,4 @@
-"""R3F: how strong the penalty is, and how large the noise.
+"""R3F: weight of the penalty, and size of the noise.
 
 Source: Aghajanyan et al. 2021, whose code has weight 1 and noise up to 1e-5, and weight 0.7 in its
     command for RTE. Differs: the values around them are chosen here.

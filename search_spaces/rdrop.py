@@ -1,4 +1,4 @@
-"""R-Drop: how hard the two passes are pulled together.
+"""R-Drop: weight of the divergence.
 
 Source: Liang et al. 2021 use alpha 0.1, 0.5 and 1 on GLUE, and up to 5 on other tasks. Differs:
     theirs multiplies a sum over the batch's examples in the published sample, ours a mean.

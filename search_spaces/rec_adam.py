@@ -1,4 +1,4 @@
-"""RecAdam: when, how steeply and from how strong a pull the task takes over.
+"""RecAdam: midpoint and slope of the annealing, and strength of the pull.
 
 Source: Chen et al. 2020 for the values of k and for gamma 5,000. Differs: t0 is a share of the
     steps, since their 100 to 1,000 steps are more than a short task has; a weaker gamma is tried

@@ -1,4 +1,4 @@
-"""SMART: how strong the smoothness penalty is, and how far the ascent goes.
+"""SMART: weight of the smoothness penalty, and size of the ascent.
 
 Source: Jiang et al. 2020 have step size 1e-3 and bound 1e-5. Differs: the values around them are
     chosen here; the weight of the proximal term stays at the published 1.

@@ -1,4 +1,4 @@
-"""Standard fine-tuning: the recipe is all there is to search.
+"""Standard fine-tuning: the recipe only.
 
 Source: Gu et al. 2021 (PubMedBERT and BLURB) for batch sizes, dropout 0.1 and a tenth of the steps
     as warm-up; Mosbach et al. 2021 for weight decay 0.01; the BioLinkBERT commands (Yasunaga et

@@ -1,4 +1,4 @@
-"""The strong baseline: how long, at the learning rates of standard fine-tuning.
+"""The strong baseline: number of epochs, at the learning rates of standard fine-tuning.
 
 Source: Mosbach et al. 2021 train for 20 epochs and choose the rate from 1e-5 to 3e-5. Differs: half
     and twice as long as well, and the rates of the other spaces, so that draws are paired.

@@ -1,6 +1,6 @@
-"""Supervised contrastive learning: its share of the loss, and its temperature.
+"""Supervised contrastive learning: its weight in the loss, and its temperature.
 
-Source: the grid of Gunel et al. 2021. Differs: without the share 1, which trains no task head.
+Source: the grid of Gunel et al. 2021. Differs: without the weight 1, which trains no task head.
 """
 
 from optuna.distributions import CategoricalDistribution

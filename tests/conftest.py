@@ -84,8 +84,8 @@ def tiny_state(loaded: Loaded) -> TrainState:
 RATES: list[float] = []
 
 
-class Watching(Technique):
-    """Writes down the head's learning rate of every step; clear `RATES` before."""
+class RateRecorder(Technique):
+    """Records the head's learning rate of every step in `RATES`; clear that before."""
 
     def after_step(self, state: TrainState) -> None:
         RATES.append(state.rates["classifier.weight"])

@@ -1,4 +1,4 @@
-"""Each technique at settings that a tiny model of two layers can show."""
+"""An example of each technique, with an effect on a tiny model of two layers."""
 
 from study.techniques import (
     EMA,

@@ -1,4 +1,4 @@
-"""A tiny model of every family with every kind of head, ready to train, and a padded batch."""
+"""Tiny models of every family and kind of task, ready to train, and a padded batch."""
 
 import torch
 import transformers
@@ -26,21 +26,21 @@ KINDS: dict[str, Kind] = {
 def state_of(
     family: str, kind: str = "", *, dropout: float = 0.1, device: torch.device = CPU
 ) -> TrainState:
-    """In training mode, dropout wherever the family has one; 3 layers, 16 wide, 10 steps to go.
+    """A state in training mode: 3 layers, width 16, dropout where the family has it, 10 steps.
 
     Args:
         family: One of `families.ALL`.
-        kind: One of `KINDS`; empty is one class per text or image.
-        dropout: Its probability.
-        device: Where the model is.
+        kind: One of `KINDS`; empty for classification of texts or images.
+        dropout: Dropout probability.
+        device: The model's device.
     """
     task = KINDS[kind or ("image" if family == "vit" else "classification")]
-    made = config(family, 3)
-    made.num_labels, made.problem_type = task.outputs, task.problem
+    settings = config(family, 3)
+    settings.num_labels, settings.problem_type = task.outputs, task.problem
     if family == "llama":
-        made.pad_token_id = 0
+        settings.pad_token_id = 0
     torch.manual_seed(0)
-    model = getattr(transformers, task.auto).from_config(made)
+    model = getattr(transformers, task.auto).from_config(settings)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = dropout

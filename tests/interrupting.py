@@ -1,4 +1,4 @@
-"""Runs that are cut short and go on, each time as in another process."""
+"""Interrupting and resuming a run, as if each part ran in another process."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -11,7 +11,7 @@ from torch import nn
 from study.models.loading import Loaded
 from study.models.model import Model
 from study.tasks.kinds.encoded import Encoded
-from study.training.checkpoint import Checkpoints
+from study.training.checkpoint import ResumableCheckpoint
 from study.training.fit import Setting
 from study.training.tensor_file import Tree
 from study.training.train import Outcome, train
@@ -19,11 +19,11 @@ from tests.conftest import CPU
 
 
 class Interrupted(Exception):
-    """The process is gone, as far as a test can tell."""
+    """Stands for the death of the process."""
 
 
-class Beats:
-    """Counts how often a run moved, and cuts it short."""
+class Heartbeats:
+    """Counts the heartbeats of a run, and interrupts it after `last` of them."""
 
     def __init__(self, last: float = float("inf")) -> None:
         self.count, self.last = 0, last
@@ -34,26 +34,28 @@ class Beats:
         self.count += 1
 
 
-class Counting(Checkpoints):
-    """Counts its saves: with one after every step, the steps of a process."""
+class CountingCheckpoint(ResumableCheckpoint):
+    """Counts its saves; with a save after every step these are the steps of a process."""
 
     saves = 0
 
-    def save(self, place: Callable[[], Tree]) -> None:
-        super().save(place)
+    def save(self, state: Callable[[], Tree]) -> None:
+        super().save(state)
         self.saves += 1
 
 
-def whole(setting: Setting, data: dict[str, Encoded], model: Model) -> tuple[Outcome, nn.Module]:
+def uninterrupted(
+    setting: Setting, data: dict[str, Encoded], model: Model
+) -> tuple[Outcome, nn.Module]:
     """The run without interruption."""
     return train(setting, data, Loaded(model, setting.kind), CPU)
 
 
-def beats_of(setting: Setting, data: dict[str, Encoded], model: Model, folder: Path) -> int:
-    """How often the run moves, from its start to its end."""
-    beats = Beats()
-    nowhere = Checkpoints(folder, float("inf"), "key", beat=beats)
-    train(setting, data, Loaded(model, setting.kind), CPU, nowhere)
+def count_heartbeats(setting: Setting, data: dict[str, Encoded], model: Model, folder: Path) -> int:
+    """The number of heartbeats of the whole run."""
+    beats = Heartbeats()
+    unsaved = ResumableCheckpoint(folder, float("inf"), "key", heartbeat=beats)
+    train(setting, data, Loaded(model, setting.kind), CPU, unsaved)
     return beats.count
 
 
@@ -66,24 +68,21 @@ def resumed(
     stops: Iterable[int],
     device: torch.device = CPU,
 ) -> tuple[Outcome, nn.Module, int]:
-    """The run, cut short after so many beats of each process; saved after every step.
+    """The run, saved after every step and interrupted after so many heartbeats of each process.
 
     Returns:
-        Outcome, model, and the steps of the last process.
+        Outcome, model, and the number of steps of the last process.
     """
     for last in [*stops, float("inf")]:
-        torch.manual_seed(last if isinstance(last, int) else 0)  # nothing global may matter
-        beats = Beats(last)
-        checkpoints = Counting(folder, 0.0, "key", beat=beats)
+        torch.manual_seed(last if isinstance(last, int) else 0)  # global draws must not matter
+        checkpoint = CountingCheckpoint(folder, 0.0, "key", heartbeat=Heartbeats(last))
         with suppress(Interrupted):
-            outcome, trained = train(
-                setting, data, Loaded(model, setting.kind), device, checkpoints
-            )
-    return outcome, trained, checkpoints.saves
+            outcome, trained = train(setting, data, Loaded(model, setting.kind), device, checkpoint)
+    return outcome, trained, checkpoint.saves
 
 
 def bits(outcome: Outcome, trained: nn.Module) -> dict[str, object]:
-    """All that a run leaves, as bytes; without what a clock or the machine's memory says."""
+    """Everything a run returns, as bytes, except its times and its memory."""
     counted = {name: outcome.facts[name] for name in ("steps", "trained_fraction")}
     logits = {split: array.tobytes() for split, array in outcome.logits.items()}
     weights = {name: p.detach().numpy().tobytes() for name, p in trained.named_parameters()}

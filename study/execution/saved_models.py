@@ -1,7 +1,6 @@
 """The trained models of a study: saved by workers, all of them or the best of each cell."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from study.core.atomic import atomic
 from study.core.paths import Home
 from study.core.spec import Mistake, SpecError
 from study.models.loading import Loaded
@@ -45,19 +45,17 @@ def save(
     if labels := loaded.kind.labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: number for number, name in enumerate(labels)}
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
     about = {"key": key, "dev": outcome.dev, **run.spec()}
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(partial)  # type: ignore[operator]
-        loaded.processor.save_pretrained(partial)
-        (partial / "run.json").write_text(json.dumps(about, indent=1) + "\n")
-        (partial / "README.md").write_text(_card(run, outcome, key))
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+        with atomic(folder) as partial:
+            partial.mkdir()
+            model.save_pretrained(partial)  # type: ignore[operator]
+            loaded.processor.save_pretrained(partial)
+            (partial / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+            (partial / "README.md").write_text(_card(run, outcome, key))
+            if folder.exists():
+                shutil.rmtree(folder)
     except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
         if "(os error " in str(error):  # safetensors and tokenizers, in Rust, have no OSError
             raise OSError(str(error)) from error
         raise

@@ -27,7 +27,7 @@ from study.models.model import Model
 from study.models.transport import unpacked
 from study.planning.runs import Run, run_from
 from study.tasks.kinds import Kind
-from study.training.checkpoint import Checkpoints
+from study.training.checkpoint import ResumableCheckpoint
 from study.training.prepare import Prepared
 from study.training.result import packed
 from study.training.train import Outcome, train
@@ -153,11 +153,11 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             raise OSError(f"{socket.gethostname()} does not share {self._shared.folder}")
         save(model, loaded, run, outcome, folder, key=folder.name)
 
-    def _checkpoints(self, watchdog: Watchdog) -> Checkpoints:
+    def _checkpoints(self, watchdog: Watchdog) -> ResumableCheckpoint:
         """Where the run is saved on the way; the driver clears it when the outcome is safe."""
         key, shared = self._config["key"], self._shared
         every = shared.checkpoint_seconds if shared.folder.is_dir() else math.inf
-        return Checkpoints(shared.checkpoint(key), every, key, beat=watchdog.beat)
+        return ResumableCheckpoint(shared.checkpoint(key), every, key, heartbeat=watchdog.beat)
 
     def _prepared(self, run: Run) -> Prepared:
         if run.data_key not in self._data:

@@ -1,7 +1,6 @@
 """Checkpoints on their way to machines that lack them."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from study.core.atomic import atomic
 from study.models.model import DECIDING, Model
 
 Files = dict[str, npt.NDArray[np.uint8]]  # content by name
@@ -37,12 +37,12 @@ def unpacked(model: Model, files: Mapping[str, Any], identity: str) -> Model:
     mine = f"study-checkpoints-{os.getuid()}"  # a machine may have several users
     place = Path(tempfile.gettempdir(), mine, identity)
     if not place.is_dir():
-        partial = place.with_name(f".{identity}.{os.getpid()}")
-        partial.mkdir(parents=True, exist_ok=True)  # a worker of this number was killed here
-        for name, content in files.items():
-            content.tofile(partial / name)
         try:
-            partial.rename(place)
-        except OSError:  # another worker was faster
-            shutil.rmtree(partial)
+            with atomic(place) as partial:
+                partial.mkdir()
+                for name, content in files.items():
+                    content.tofile(partial / name)
+        except OSError:
+            if not place.is_dir():  # else another worker was faster
+                raise
     return model.replace(checkpoint=str(place))

@@ -207,7 +207,11 @@ class Stages:
         return metric_named(cell.task.metric).oriented(mean)
 
     def _batch(self, searching: _Searching, scores: list[float]) -> list[CellPlan]:
-        from search_spaces.choosing import choose, described, flat  # optuna loads where it is used
+        from search_spaces.choosing import (
+            choose,
+            describe,
+            flatten,
+        )  # optuna loads where it is used
 
         study, search, tune = self._study, searching.search, self._study.tune
         assert tune is not None  # a study with searches has it
@@ -224,7 +228,7 @@ class Stages:
         cells = self._cells_of(searching, [value for _, value in new])
         found = []
         for (trial, value), cell in zip(new, cells, strict=True):
-            about = {"trial": trial, "values": flat(value), "space": described(search.space)}
+            about = {"trial": trial, "values": flatten(value), "space": describe(search.space)}
             text = json.dumps({**protocol, **about})
             searching.tried.append(cell)
             found.append(

@@ -1,4 +1,12 @@
-"""All techniques, each registered here once, in the order in which combined ones act."""
+"""The registry of techniques, in the order in which the parts of a combination act.
+
+A technique is registered by its import and by its name in `__all__`.
+
+Example:
+    >>> from study import TECHNIQUES
+    >>> TECHNIQUES["FreezeLower"](layers=6).label
+    'FreezeLower(6)'
+"""
 
 from study.techniques.adapters import Adapters
 from study.techniques.base import Combined, Technique
@@ -31,7 +39,6 @@ from study.techniques.strong_baseline import StrongBaseline
 from study.techniques.supervised_contrastive import SupervisedContrastive
 from study.techniques.swa import SWA
 
-# A technique is registered by its import and its line here. Combined techniques act in this order.
 __all__ = [
     "Standard",
     "StrongBaseline",
@@ -51,7 +58,7 @@ __all__ = [
     "ComponentClip",
     "ChildTuningF",
     "ChildTuningD",
-    # What replaces the task's part of the loss goes before what adds to it.
+    # Techniques that replace the task's part of the loss come before those that add to it.
     "RDrop",
     "FreeLB",
     "SupervisedContrastive",

@@ -1,4 +1,4 @@
-"""Adapters: small new bottlenecks inside frozen layers."""
+"""Adapters: trainable bottlenecks inside frozen layers."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -13,34 +13,40 @@ from study.models.families import in_layers, in_norm
 from study.techniques.base import Technique
 from study.techniques.state import TrainState
 
-DEVIATION = 1e-2  # of the initial matrices, cut at two of it
+STD = 1e-2  # of the initial matrices, truncated at two standard deviations
 
 
 class Adapters(Technique):
-    """Freeze the model and learn a bottleneck after each attention and each feed-forward block.
+    """Freeze the model and train a bottleneck after each attention and each feed-forward block.
 
-    h becomes h + up(gelu(down(h))) on the last map of the block, before its residual connection.
-    The adapters, all norms and the task head train. Matrices start small, so training starts next
-    to the pretrained model. Layers that share their weights (ALBERT) share their adapters.
+    h becomes h + up(gelu(down(h))) after the last linear map of the block, before its residual
+    connection. The adapters, all norms and the task head are trained. The initial matrices are
+    small, so training starts near the pretrained model. Layers that share weights (ALBERT) share
+    adapters.
 
     Attributes:
-        bottleneck: Width inside the adapter.
+        bottleneck: Hidden width of the adapter.
+
+    Example:
+        >>> from study import Adapters
+        >>> Adapters(bottleneck=16).label
+        'Adapters(16)'
 
     Source: Houlsby et al. 2019, section 2.1; width 64 as in their fixed-size results. Differs: it
         acts before the block's dropout instead of after it, because not all families have one.
     """
 
     clashes: ClassVar[Mapping[str, str]] = {
-        "ReinitTop": "the matrices drawn anew would never be trained",
+        "ReinitTop": "the re-initialised matrices would never be trained",
     }
     no_export: ClassVar[str | None] = (
-        "its adapters are not linear, so no weights of a plain model can hold them"
+        "its adapters are not linear and cannot be merged into the weights of a plain model"
     )
 
     bottleneck: int = Field(default=64, gt=0)
 
     def prepare(self, state: TrainState) -> None:
-        """Hang an adapter behind each block, drawn from `head`, and freeze the pretrained maps."""
+        """Freeze the pretrained weights and insert adapters, drawn from the `head` stream."""
         state.freeze(
             name
             for name, _ in state.model.named_parameters()
@@ -52,7 +58,7 @@ class Adapters(Technique):
             for matrix in ("down", "up"):
                 adapter.draw(matrix, state.rng("head", "Adapters", name, matrix))
             block_end.add_module("adapter", adapter.to(state.device))
-            block_end.register_forward_hook(_adapt)  # wrapping it would rename its parameters
+            block_end.register_forward_hook(_adapt)  # wrapping would rename its parameters
 
 
 class Bottleneck(nn.Module):
@@ -60,23 +66,23 @@ class Bottleneck(nn.Module):
 
     def __init__(self, width: int, bottleneck: int) -> None:
         super().__init__()
-        # Its values come from `draw`, and nothing from the global generator.
+        # Without initial values: `draw` sets them, and nothing is drawn from the global generator.
         self.down = skip_init(nn.Linear, width, bottleneck)  # type: ignore[no-untyped-call]
         self.up = skip_init(nn.Linear, bottleneck, width)  # type: ignore[no-untyped-call]
 
     def draw(self, matrix: str, rng: torch.Generator) -> None:
-        """Give a map its first values: a narrow normal distribution, cut off, and no bias."""
+        """Initialise a linear map: truncated normal weights, zero bias."""
         linear = self.get_submodule(matrix)
-        limit = 2 * DEVIATION
+        limit = 2 * STD
         nn.init.trunc_normal_(
-            linear.get_parameter("weight"), std=DEVIATION, a=-limit, b=limit, generator=rng
+            linear.get_parameter("weight"), std=STD, a=-limit, b=limit, generator=rng
         )
         nn.init.zeros_(linear.get_parameter("bias"))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Shape in, shape out: (..., width)."""
-        inside: Tensor = self.up(functional.gelu(self.down(hidden)))
-        return hidden + inside
+        """From shape (..., width) to the same shape."""
+        update: Tensor = self.up(functional.gelu(self.down(hidden)))
+        return hidden + update
 
 
 def _adapt(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""What a technique is: a frozen value with optional hooks into one run.
+"""Base class of techniques: a frozen value with optional hooks into a training run.
 
-The base class passes everything through; a technique overrides only what differs. Hooks run in
-the order in which they stand here, and for combined techniques in the order of `TECHNIQUES`.
+The default hooks change nothing; a technique overrides only what differs. Hooks run in the order in
+which they are defined here, and those of combined techniques in the order of `TECHNIQUES`.
 """
 
 import importlib
@@ -23,22 +23,30 @@ from study.models.families import Depths
 from study.techniques.state import Group, Names, Phase, Starts, TrainState
 
 
-def _methods(kind: type) -> set[str]:
-    """The public methods that a class defines itself."""
-    return {name for name, part in vars(kind).items() if name[0] != "_" and isfunction(part)}
+def _methods(cls: type) -> set[str]:
+    """Names of the public methods that a class defines itself."""
+    return {name for name, part in vars(cls).items() if name[0] != "_" and isfunction(part)}
 
 
 class Technique(Spec):
-    """A way of fine-tuning. Subclass it once, never a subclass of it.
+    """A fine-tuning technique. Subclass it directly, never one of its subclasses.
 
     Attributes:
-        clashes: Techniques, by name, with which this one has no meaning, and why; one of the two
+        clashes: Names of techniques with which this one cannot be combined, and why; one of the two
             says so.
-        no_export: Why a model it trained is no plain `transformers` model, and cannot be made one
+        no_export: Why a trained model cannot be exported as a plain `transformers` model, not even
             by `merge`; None where it can.
-        needs_dropout: Whether it has no meaning where a batch's passes are all the same.
-        acts_as_dropout: Whether it tells the passes apart itself; in a combination, the `recipe`
-            hook of what needs dropout is then not asked.
+        needs_dropout: Whether it has no effect unless the passes of a batch differ.
+        acts_as_dropout: Whether it makes passes differ itself; a combination then skips the
+            `recipe` hook of a technique that needs dropout.
+
+    Example:
+        >>> from study import Recipe, Technique
+        >>> class HalfRate(Technique):
+        ...     def recipe(self, recipe):
+        ...         return recipe.replace(lr=recipe.lr / 2)
+        >>> HalfRate().recipe(Recipe(lr=2e-5)).lr
+        1e-05
     """
 
     clashes: ClassVar[Mapping[str, str]] = {}
@@ -48,32 +56,34 @@ class Technique(Spec):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Refuse what hides a hook or misspells one, and values of its own beside the fields."""
+        """Refuse fields that hide a hook, misspelt hooks, and private attributes."""
         if hidden := set(cls.model_fields) & {n for n in vars(Technique) if not n.startswith("_")}:
             raise TypeError(f"{cls.__name__}: field {min(hidden)!r} is the name of a hook")
         if own := cls.__private_attributes__:
-            text = "what changes in a run belongs in `state.memo`, or is lost where a run resumes"
+            text = "what changes in a run belongs in `state.memo`, else it is lost on resuming"
             raise TypeError(f"{cls.__name__}: {min(own)!r}: {text}")
         hooks, methods = _methods(Technique), _methods(cls)
-        for name in sorted(methods - hooks):  # nobody would call it, and the baseline would train
+        for name in sorted(
+            methods - hooks
+        ):  # a misspelt hook is never called, so the baseline would train
             if near := get_close_matches(name, hooks, n=1, cutoff=0.8):
                 text = f"no such hook: {name!r}. Did you mean {near[0]!r}?"
                 raise TypeError(f"{cls.__name__}: {text}")
 
     @classmethod
     def name(cls) -> str:
-        """The class name; a user's own technique is `module:Class`, so that it can be found."""
-        own = cls.__module__.startswith("study.")
-        return cls.__name__ if own else f"{cls.__module__}:{cls.__name__}"
+        """The class name; `module:Class` for a user's technique, so that it can be imported."""
+        built_in = cls.__module__.startswith("study.")
+        return cls.__name__ if built_in else f"{cls.__module__}:{cls.__name__}"
 
     @property
     def title(self) -> str:
-        """The technique without its values: `LayerwiseDecay`."""
+        """The technique without its values, such as `LayerwiseDecay`."""
         return type(self).__name__
 
     @property
     def label(self) -> str:
-        """As people read it: the class and the values that are set, `LayerwiseDecay(0.7)`."""
+        """The class and the values that are not at their default, such as `LayerwiseDecay(0.7)`."""
         values = self.canonical()
         values.pop("technique")
         if not values:
@@ -91,8 +101,9 @@ class Technique(Spec):
         if isinstance(other, Invalid):
             return NotImplemented
         both = [self, other]
-        adding = [t for t in both if t.name() != "Standard"] or both  # the baseline adds no key
-        parts = tuple(part for technique in adding for part in parts_of(technique))
+        # The baseline drops out, so that a sum with it has the key of the other alone.
+        effective = [t for t in both if t.name() != "Standard"] or both
+        parts = tuple(part for technique in effective for part in parts_of(technique))
         return Combined(parts=parts) if len(parts) > 1 else parts[0]
 
     # --- before training ---
@@ -102,11 +113,11 @@ class Technique(Spec):
         return None
 
     def redrawn(self, depths: Depths) -> Collection[int]:
-        """The depths that `weights` gives random values; those must train."""
+        """Depths that `weights` re-initialises; they must be trained."""
         return ()
 
     def frozen(self, depths: Depths) -> Collection[int]:
-        """The depths that never train, where that is known before a model is loaded."""
+        """Depths that are never trained, as far as known before a model is loaded."""
         return ()
 
     def recipe(self, recipe: Recipe) -> Recipe:
@@ -114,36 +125,36 @@ class Technique(Spec):
         return recipe
 
     def starts(self, seed: Seed) -> Starts:
-        """Begin several times and go on with the best; once by default."""
+        """Start several times and continue with the best; once by default."""
         return Starts((seed,))
 
     def weights(self, state: TrainState) -> None:
-        """Change values only; after it `state.start` is fixed."""
+        """Change values of weights, nothing else; after it `state.start` is fixed."""
 
     def prepare(self, state: TrainState) -> None:
-        """Freeze, insert, wrap. Runs on every start, and again where a run resumes."""
+        """Freeze, insert or wrap modules. Runs at every start, and again when a run resumes."""
 
     def phases(self, phases: list[Phase], state: TrainState) -> list[Phase]:
-        """Split training into stretches."""
+        """Split training into phases."""
         return phases
 
-    # --- per phase, and again where a run resumes inside it ---
+    # --- per phase, and again when a run resumes inside it ---
 
     def groups(self, groups: list[Group], state: TrainState) -> list[Group]:
-        """Rearrange the groups; every trainable parameter stays in exactly one."""
+        """Change the parameter groups; every trainable parameter must be in exactly one."""
         return groups
 
     def optimizer(self, groups: list[Group], state: TrainState) -> torch.optim.Optimizer | None:
-        """Another optimizer than AdamW; None keeps it.
+        """An optimizer instead of AdamW; None keeps AdamW.
 
-        What it changes must be in its `state_dict`, and come back by `load_state_dict`.
+        All its state must be in `state_dict` and be restored by `load_state_dict`.
         """
         return None
 
     # --- per step ---
 
     def active(self, names: Names, state: TrainState) -> Names:
-        """Which of the phase's parameters learn in this step."""
+        """Which of the phase's parameters are trained in this step."""
         return names
 
     def before_step(self, state: TrainState) -> None:
@@ -152,35 +163,48 @@ class Technique(Spec):
     def loss(
         self, loss: Tensor, outputs: Any, batch: Mapping[str, Tensor], state: TrainState
     ) -> Tensor:
-        """Change the loss, a scalar; `outputs` is the first pass, `state.forward` runs another.
+        """Change the loss, a scalar.
 
-        In `TECHNIQUES`, what replaces the task's part comes before what adds to it.
+        Techniques that replace the task's part of the loss come before those that add to it.
+
+        Args:
+            loss: The task's loss, after the hooks of earlier techniques.
+            outputs: The model's outputs in the step's first pass; `state.forward` runs another.
+            batch: The model's inputs.
+            state: The run.
         """
         return loss
 
     def after_backward(self, state: TrainState) -> None:
-        """Act on gradients, which are whole and clipped."""
+        """Act on the gradients, after clipping."""
 
     def after_step(self, state: TrainState) -> None:
-        """Act once the optimizer has moved."""
+        """Act after the optimizer's step."""
 
     # --- evaluation ---
 
     def evaluated(self, weights: dict[str, Tensor], state: TrainState) -> dict[str, Tensor]:
-        """The weights that evaluations and exports read, by parameter name."""
+        """The weights that evaluation and export use, by parameter name."""
         return weights
 
     def merge(self, model: nn.Module) -> None:
-        """Fold what `prepare` inserted into the model's own weights, once it is trained."""
+        """Merge what `prepare` inserted into the weights of the trained model, for export."""
 
 
 class Combined(Technique):
-    """Several techniques at once; `A + B` makes it, in the order of `TECHNIQUES`.
+    """A combination of techniques, written `A + B`; its parts act in the order of `TECHNIQUES`.
 
     Attributes:
-        parts: The techniques, in whatever order they are given; none twice, at most one of them
-            overriding each of `starts`, `phases`, `optimizer` and `evaluated`, and none clashing
-            with another.
+        parts: The techniques, given in any order. None may be in it twice or clash with another,
+            and at most one may override each of `starts`, `phases`, `optimizer` and `evaluated`.
+
+    Example:
+        >>> from study import EMA, LoRA
+        >>> combined = EMA() + LoRA(rank=4)
+        >>> combined.label
+        'LoRA(4) + EMA'
+        >>> combined == LoRA(rank=4) + EMA()
+        True
     """
 
     parts: tuple[Technique, ...]
@@ -191,7 +215,7 @@ class Combined(Technique):
         return tuple(sorted(parts, key=_rank))
 
     def model_post_init(self, context: Any, /) -> None:
-        """Refuse combinations without meaning."""
+        """Refuse repeated techniques, clashes, and hooks that only one part may set."""
         names = [part.name() for part in self.parts]
         for name in names:
             if names.count(name) > 1:
@@ -201,13 +225,13 @@ class Combined(Technique):
                 text = f"{part.name()} has no meaning with {other}: {part.clashes[other]}."
                 raise SpecError(" + ".join(names), [Mistake("", text)])
         for hook in ("starts", "phases", "optimizer", "evaluated"):
-            having = [
+            setters = [
                 p.name()
                 for p in self.parts
                 if getattr(type(p), hook) is not getattr(Technique, hook)
             ]
-            if len(having) > 1:
-                text = f"{' and '.join(having)} both set the {hook}; only one can."
+            if len(setters) > 1:
+                text = f"{' and '.join(setters)} both set the {hook}; only one can."
                 raise SpecError(" + ".join(names), [Mistake("", text)])
 
     @property
@@ -225,11 +249,11 @@ class Combined(Technique):
         return {"technique": [part.canonical() for part in self.parts]}
 
     def objection(self, depths: Depths, kind: str) -> str | None:
-        """The first objection of any part, or that one freezes what another draws anew."""
-        own = next((o for part in self.parts if (o := part.objection(depths, kind))), None)
-        return own or self._stuck(depths)
+        """The first objection of any part, or that one freezes what another re-initialises."""
+        first = next((o for part in self.parts if (o := part.objection(depths, kind))), None)
+        return first or self._frozen_at_random(depths)
 
-    def _stuck(self, depths: Depths) -> str | None:
+    def _frozen_at_random(self, depths: Depths) -> str | None:
         for drawing, freezing in permutations(self.parts, 2):
             if both := set(drawing.redrawn(depths)) & set(freezing.frozen(depths)):
                 what = f"layer {max(both)}" if max(both) > 0 else "the embeddings"
@@ -237,15 +261,18 @@ class Combined(Technique):
         return None
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """Fold over the parts that have something to say; dropout of 0 may be another's choice."""
-        instead = any(part.acts_as_dropout for part in self.parts)
-        asked = [part for part in self.parts if not (part.needs_dropout and instead)]
-        return reduce(lambda recipe, part: part.recipe(recipe), asked, recipe)
+        """Fold over the parts.
+
+        Where a part acts as dropout, those that need dropout may not refuse a dropout of 0.
+        """
+        replaced = any(part.acts_as_dropout for part in self.parts)
+        parts = [part for part in self.parts if not (part.needs_dropout and replaced)]
+        return reduce(lambda recipe, part: part.recipe(recipe), parts, recipe)
 
     def starts(self, seed: Seed) -> Starts:
-        """The one part's that has its own."""
-        each = (part.starts(seed) for part in self.parts)
-        return next((starts for starts in each if starts.epochs), Starts((seed,)))
+        """Those of the one part that sets them."""
+        of_parts = (part.starts(seed) for part in self.parts)
+        return next((starts for starts in of_parts if starts.epochs), Starts((seed,)))
 
     def weights(self, state: TrainState) -> None:
         """Each part in turn."""
@@ -266,9 +293,9 @@ class Combined(Technique):
         return reduce(lambda groups, part: part.groups(groups, state), self.parts, groups)
 
     def optimizer(self, groups: list[Group], state: TrainState) -> torch.optim.Optimizer | None:
-        """The one part's that has its own."""
-        made = (part.optimizer(groups, state) for part in self.parts)
-        return next((optimizer for optimizer in made if optimizer is not None), None)
+        """That of the one part that sets it."""
+        of_parts = (part.optimizer(groups, state) for part in self.parts)
+        return next((optimizer for optimizer in of_parts if optimizer is not None), None)
 
     def active(self, names: Names, state: TrainState) -> Names:
         """Fold over the parts."""
@@ -300,17 +327,17 @@ class Combined(Technique):
         return reduce(lambda weights, part: part.evaluated(weights, state), self.parts, weights)
 
     def merge(self, model: nn.Module) -> None:
-        """Each part in turn, the last inserted first."""
+        """Each part in turn, in reverse order of insertion."""
         for part in reversed(self.parts):
             part.merge(model)
 
 
 def technique_from(data: Mapping[str, Any], known: Mapping[str, type[Technique]]) -> Technique:
-    """The technique that `canonical()` wrote.
+    """The technique whose `canonical()` this is.
 
     Args:
-        data: Its fields and its name under `technique`.
-        known: The techniques that may be named without a module.
+        data: Its fields, with its name under `technique`.
+        known: Built-in techniques, by name.
 
     Raises:
         LookupError: If there is no such technique.
@@ -320,28 +347,30 @@ def technique_from(data: Mapping[str, Any], known: Mapping[str, type[Technique]]
         return Combined(parts=tuple(technique_from(part, known) for part in name))
     if ":" in name:
         module, _, attribute = name.partition(":")
-        kind = getattr(importlib.import_module(module), attribute)
+        technique = getattr(importlib.import_module(module), attribute)
     elif name in known:
-        kind = known[name]
+        technique = known[name]
     else:
         raise LookupError(f"{name!r} is not a technique. {did_you_mean(name, known)}")
-    if not (isinstance(kind, type) and issubclass(kind, Technique)):
+    if not (isinstance(technique, type) and issubclass(technique, Technique)):
         raise LookupError(f"{name!r} is not a technique")
-    return kind(**{key: value for key, value in data.items() if key != "technique"})
+    return technique(**{key: value for key, value in data.items() if key != "technique"})
 
 
 def parts_of(technique: Technique) -> Sequence[Technique]:
-    """The techniques that a combined one is made of; of any other, itself."""
+    """The parts of a combined technique; any other technique alone."""
     return technique.parts if isinstance(technique, Combined) else [technique]
 
 
 def not_exportable(technique: Technique) -> str | None:
-    """Why `transformers` has no plain model of what this technique trains; None where it has."""
+    """Why a trained model cannot be exported as a plain `transformers` model; None where it can."""
     return next((part.no_export for part in parts_of(technique) if part.no_export), None)
 
 
 def _rank(technique: Technique) -> tuple[int, str]:
-    from study.techniques import TECHNIQUES  # the dict imports the classes, which import this file
+    from study.techniques import (
+        TECHNIQUES,
+    )  # here, because the registry imports the techniques, which import this module
 
     order = list(TECHNIQUES)
     name = technique.name()
@@ -349,5 +378,5 @@ def _rank(technique: Technique) -> tuple[int, str]:
 
 
 def short(value: object) -> str:
-    """A value as it stands in a label."""
+    """A value as shown in labels."""
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Adam as the original BERT code had it: without bias correction, and here without warm-up."""
+"""Adam without bias correction, as in the original BERT code, and without warm-up."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +13,16 @@ from study.techniques.state import Group, TrainState
 class BiasedAdam(Technique):
     """Leave out Adam's bias correction and the warm-up; the literature's known-bad baseline.
 
-    The first moments are used as they are, so early steps are larger than the rate says: by
+    The moments are used uncorrected, so early steps are larger than the learning rate implies: by
     (1 - beta1^t) / sqrt(1 - beta2^t), which is 3.2 at the first step and 6.5 near the tenth.
 
+    Example:
+        >>> from study import BiasedAdam, Recipe
+        >>> BiasedAdam().recipe(Recipe(warmup=0.1)).warmup
+        0.0
+
     Source: Zhang et al. 2021, BERTAdam; Mosbach et al. 2021. Differs: they keep the warm-up;
-        here it goes too, which is the setting in which most failed runs were seen.
+        here it is left out too, the setting in which most failed runs were seen.
     """
 
     def recipe(self, recipe: Recipe) -> Recipe:
@@ -25,7 +30,7 @@ class BiasedAdam(Technique):
         return recipe.replace(warmup=0.0)
 
     def optimizer(self, groups: list[Group], state: TrainState) -> torch.optim.Optimizer:
-        """AdamW on uncorrected moments."""
+        """AdamW with uncorrected moments."""
         return UncorrectedAdamW(
             [state.parameters(group) for group in groups],
             betas=state.recipe.betas,
@@ -43,7 +48,7 @@ class UncorrectedAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             if not weights:

@@ -1,4 +1,4 @@
-"""BitFit: only the biases and the head learn."""
+"""BitFit: train the biases and the head only."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -9,9 +9,14 @@ from study.techniques.state import TrainState
 
 
 class BitFit(Technique):
-    """Train the biases, those of norms included, and the task head; freeze all else.
+    """Train the biases, including those of norms, and the task head; freeze everything else.
 
     It needs a learning rate about ten times higher than `Standard` does.
+
+    Example:
+        >>> from study import BitFit
+        >>> BitFit().clashes["LoRA"]
+        'each freezes what the other trains'
 
     Source: Ben Zaken et al. 2022, BitFit with all bias terms.
     """
@@ -19,7 +24,7 @@ class BitFit(Technique):
     clashes: ClassVar[Mapping[str, str]] = {
         "LoRA": "each freezes what the other trains",
         "Adapters": "each freezes what the other trains",
-        "ReinitTop": "the matrices drawn anew would never be trained",
+        "ReinitTop": "the re-initialised matrices would never be trained",
     }
 
     def objection(self, depths: Depths, kind: str) -> str | None:
@@ -27,7 +32,7 @@ class BitFit(Technique):
         return None if depths.family.biases else "its layers have no biases to train"
 
     def prepare(self, state: TrainState) -> None:
-        """Freeze what is neither bias nor head."""
+        """Freeze everything but biases and head."""
         state.freeze(
             name
             for name, _ in state.model.named_parameters()

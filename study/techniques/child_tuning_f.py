@@ -1,4 +1,4 @@
-"""Task-free child-tuning: every step teaches a random part of the weights."""
+"""Task-free child-tuning: update a random part of the weights in every step."""
 
 import torch
 from pydantic import Field
@@ -10,11 +10,16 @@ from study.techniques.state import TrainState
 class ChildTuningF(Technique):
     """Drop random gradients in every step and scale up the rest.
 
-    Below the head each gradient is kept with probability p and divided by p, so its expectation
-    stays. A weight whose gradient is dropped still moves by momentum and weight decay.
+    Below the head each gradient is kept with probability p and divided by p, so its expectation is
+    unchanged. A weight whose gradient is dropped still moves by momentum and weight decay.
 
     Attributes:
         p: Share of the gradients that are kept, in (0, 1]; 1 changes nothing.
+
+    Example:
+        >>> from study import ChildTuningF
+        >>> ChildTuningF(p=0.4).label
+        'ChildTuningF(0.4)'
 
     Source: Xu et al. 2021, Child-Tuning-F; p is the middle of their grid. Differs: their code
         drops gradients of the new head too.
@@ -24,9 +29,8 @@ class ChildTuningF(Technique):
 
     @torch.no_grad()
     def after_backward(self, state: TrainState) -> None:
-        """Mask gradients, which are clipped before, as in the published code."""
-        # Drawn where the gradients are: moving a mask of the model's size at every step costs more
-        # than the step.
+        """Mask the gradients, after clipping as in the published code."""
+        # On the gradients' device: copying a mask of the model's size costs more than the step.
         rng = state.device_rng("noise", "ChildTuningF", state.step)
         for name, weight in state.model.named_parameters():
             if weight.grad is not None and state.depths.of(name) < state.depths.head:

@@ -1,4 +1,4 @@
-"""Component-wise clipping: each part's gradient is kept to a norm of its own."""
+"""Component-wise gradient clipping: clip each module's gradient by its own norm."""
 
 import torch
 from pydantic import Field
@@ -10,16 +10,21 @@ from study.techniques.state import TrainState
 
 
 class ComponentClip(Technique):
-    """Clip the gradient of each component by itself instead of that of the whole model.
+    """Clip the gradient of each component separately instead of that of the whole model.
 
-    A component is a module with weights of its own in one layer: a map to queries, an output map,
-    a norm, an embedding table; its weight and bias are clipped together. One that has exploding
-    gradients then no longer shrinks the steps of all others.
+    A component is a module with weights of its own, such as a query projection, an output
+    projection, a norm or an embedding table; its weight and bias are clipped together. One with
+    exploding gradients then no longer shrinks the steps of all others.
 
     Attributes:
         max_norm: Largest gradient norm of a component.
 
-    Source: Yang & Ma 2022, component-wise gradient norm clipping. Differs: they may draw components
+    Example:
+        >>> from study import ComponentClip, Recipe
+        >>> ComponentClip(max_norm=0.5).recipe(Recipe()).clip_norm is None
+        True
+
+    Source: Yang & Ma 2022, component-wise gradient norm clipping. Differs: their components may be
         wider than a layer; the default is chosen here.
     """
 
@@ -30,16 +35,16 @@ class ComponentClip(Technique):
         return recipe.replace(clip_norm=None)
 
     def after_backward(self, state: TrainState) -> None:
-        """Scale the gradients of components that are above the norm."""
+        """Scale down the gradients of components whose norm is too large."""
         gradients: list[Tensor] = []
-        places: dict[str, int] = {}
-        owners: list[int] = []
+        components: dict[str, int] = {}  # index by module name
+        owners: list[int] = []  # index of the component, by gradient
         for name, parameter in state.model.named_parameters():
             if parameter.grad is not None:
                 gradients.append(parameter.grad)
-                owners.append(places.setdefault(name.rpartition(".")[0], len(places)))
+                owners.append(components.setdefault(name.rpartition(".")[0], len(components)))
         index = torch.tensor(owners, device=state.device)
         squares = torch.stack(torch._foreach_norm(gradients)).square()
-        norms = squares.new_zeros(len(places)).index_add_(0, index, squares).sqrt()
+        norms = squares.new_zeros(len(components)).index_add_(0, index, squares).sqrt()
         scales = (self.max_norm / norms).clamp(max=1.0)[index]
         torch._foreach_mul_(gradients, list(scales.unbind()))

@@ -9,31 +9,36 @@ from study.techniques.state import TrainState
 
 
 class EMA(Technique):
-    """Average the weights over the last steps, the latest most, and let the average count.
+    """Evaluate an exponential moving average of the weights instead of the last ones.
 
     After step t the average is sum_i beta^(t-i) (1 - beta) theta_i / (1 - beta^t), over the steps
     i = 1 to t: the pretrained weights are not part of it, as in Adam's bias correction. Training
-    itself is untouched. Averages are float32, as the weights are. With `LoRA` the two factors are
+    itself is unchanged. Averages are float32, as the weights are. With `LoRA` the two factors are
     averaged, not their product.
 
     Attributes:
-        beta: Decay per step; 0 changes nothing. None takes 1 - 10 / steps of the run, so that the
-            average spans about the last tenth of it.
+        beta: Decay per step; 0 changes nothing. None is 1 - 10 / (steps of the run), so that the
+            average spans about its last tenth.
+
+    Example:
+        >>> from study import EMA, LoRA
+        >>> (EMA(beta=0.99) + LoRA(rank=4)).label
+        'LoRA(4) + EMA(0.99)'
 
     Source: Polyak & Juditsky 1992 for averaging; the correction is that of Kingma & Ba 2015. Fixed
-        betas of 0.99 to 0.9999 are made for longer runs than most fine-tuning, hence the default.
+        betas of 0.99 to 0.9999 suit longer runs than most fine-tuning, hence the default.
     """
 
     beta: float | None = Field(default=None, ge=0.0, lt=1.0)
 
     def prepare(self, state: TrainState) -> None:
-        """Average what trains at any time; what is frozen for good equals its average."""
+        """Average every parameter that is ever trained; a frozen one equals its average."""
         named = state.model.named_parameters()
         state.memo["EMA"] = {name: p.detach().clone() for name, p in named if p.requires_grad}
 
     @torch.no_grad()
     def after_step(self, state: TrainState) -> None:
-        """Move the average towards the weights, by 1 at the first step."""
+        """Move the average towards the weights; the first step replaces it."""
         averages: dict[str, Tensor] = state.memo["EMA"]
         weights: list[Tensor] = [state.model.get_parameter(name) for name in averages]
         beta = max(0.0, 1 - 10 / state.steps) if self.beta is None else self.beta

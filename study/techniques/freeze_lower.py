@@ -1,4 +1,4 @@
-"""Freezing: the lower layers keep their pretrained weights."""
+"""Freezing the embeddings and the lower layers."""
 
 from pydantic import Field
 
@@ -8,12 +8,17 @@ from study.techniques.state import TrainState
 
 
 class FreezeLower(Technique):
-    """Do not train the embeddings and the lowest layers.
+    """Freeze the embeddings and the lowest layers.
 
-    Dropout inside frozen layers stays on, so that runs differ from the baseline in nothing else.
+    Dropout inside frozen layers stays on, so that nothing else differs from the baseline.
 
     Attributes:
-        layers: Layers to freeze, from the bottom; 0 freezes the embeddings alone.
+        layers: Number of layers to freeze, from the bottom; 0 freezes the embeddings alone.
+
+    Example:
+        >>> from study import FreezeLower
+        >>> FreezeLower(layers=6).label
+        'FreezeLower(6)'
 
     Source: Lee et al. 2019; Tinn et al. 2023, who find it helps BERT-base models.
     """
@@ -21,7 +26,7 @@ class FreezeLower(Technique):
     layers: int = Field(ge=0)
 
     def objection(self, depths: Depths, kind: str) -> str | None:
-        """The model must have layers left, and layers of their own."""
+        """Some layer must remain to be trained, and layers must not share weights."""
         if depths.family.shared_layers and self.layers > 0:
             return "its layers share one set of weights; only layers=0 can be frozen"
         if self.layers >= depths.layers:

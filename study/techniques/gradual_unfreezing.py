@@ -1,4 +1,4 @@
-"""Gradual unfreezing: the head learns first, then one layer more at a time, downwards."""
+"""Gradual unfreezing: train the head first, then unfreeze layers from the top down."""
 
 import math
 
@@ -9,25 +9,30 @@ from study.techniques.state import Names, TrainState
 
 
 class GradualUnfreezing(Technique):
-    """Train the head alone at first, and thaw the layers below it one by one, at equal distances.
+    """Train the head alone at first, then unfreeze the layers below one by one, at equal intervals.
 
-    What is frozen keeps its dropout. A thawed layer's Adam moments start with it, corrected for
-    their own age.
+    Dropout of frozen layers stays on. Adam's moments of a layer start when it is unfrozen, with a
+    bias correction that counts from there.
 
     Attributes:
-        share: Share of all steps after which everything trains; 0 changes nothing.
+        share: Share of all steps after which everything is trained; 0 changes nothing.
 
-    Source: Howard & Ruder 2018, section 3.3. Differs: they thaw a layer per epoch, which in few
-        epochs leaves the lowest ones no time; here all are thawed after a third of the steps
-        (chosen here). Their discriminative rates are `LayerwiseDecay`.
+    Example:
+        >>> from study import GradualUnfreezing
+        >>> GradualUnfreezing(share=0.5).label
+        'GradualUnfreezing(0.5)'
+
+    Source: Howard & Ruder 2018, section 3.3. Differs: they unfreeze a layer per epoch, which
+        with few epochs leaves no time for the lowest ones; here all are unfrozen after a third of
+        the steps (chosen here). Their discriminative rates are `LayerwiseDecay`.
     """
 
     share: float = Field(default=1 / 3, ge=0.0, le=1.0)
 
     def active(self, names: Names, state: TrainState) -> Names:
-        """The parts thawed by now, the embeddings last."""
-        last = self.share * state.steps
-        if state.step >= last:
+        """The parameters unfrozen by now; the embeddings come last."""
+        end, head = self.share * state.steps, state.depths.head
+        if state.step >= end:
             return names
-        below = math.floor(state.step * state.depths.head / last)  # of `head` parts under the head
-        return tuple(n for n in names if state.depths.of(n) >= state.depths.head - below)
+        unfrozen = math.floor(state.step * head / end)  # of the `head` blocks below the head
+        return tuple(n for n in names if state.depths.of(n) >= head - unfrozen)

@@ -1,4 +1,4 @@
-"""L2-SP: a penalty on the distance to the start, as part of the loss."""
+"""L2-SP: an L2 penalty on the distance to the starting point, as part of the loss."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,13 +15,18 @@ from study.techniques.state import TrainState
 class L2SP(Technique):
     """Penalise the squared distance to the starting weights in the loss.
 
-    loss + alpha / 2 * |w - w0|^2 + beta / 2 * |new|^2, over what learns in the step; new are the
-    head and what another technique inserted. The penalty's gradient is clipped with the task's, and
-    passes through Adam's moments; `PriorDecay` is the decoupled kind.
+    loss + alpha / 2 * |w - w0|^2 + beta / 2 * |new|^2, over the parameters trained in the step; new
+    are the head and what another technique inserted. The penalty's gradient is clipped with the
+    task's and enters Adam's moments; `PriorDecay` is the decoupled form.
 
     Attributes:
-        alpha: Strength below the head, towards the weights that training found.
-        beta: Strength of what is new, towards zero; there LoRA's updates and adapters do nothing.
+        alpha: Strength below the head, towards the weights before training.
+        beta: Strength for new parameters, towards zero, where LoRA updates and adapters do nothing.
+
+    Example:
+        >>> from study import L2SP
+        >>> L2SP(alpha=0.1).label
+        'L2SP(0.1)'
 
     Source: Li et al. 2018, L2-SP; both strengths as in the Transfer-Learning-Library (Jiang et al.
         2020). Differs: a pretrained pooler belongs to the head; ordinary weight decay stays on,
@@ -35,14 +40,15 @@ class L2SP(Technique):
         self, loss: Tensor, outputs: Any, batch: Mapping[str, Tensor], state: TrainState
     ) -> Tensor:
         """Add both penalties."""
-        start = state.start  # asked for now, even where a first phase trains the head alone
+        # Read in the first step, also where a first phase trains the head alone.
+        start = state.start
         penalties = []
         for name, weight in state.model.named_parameters():
             if not weight.requires_grad:
                 continue
             if state.depths.of(name) == state.depths.head or name not in start:
                 penalties.append(self.beta / 2 * weight.square().sum())
-            else:  # mse_loss keeps no copy of the difference for the backward pass
+            else:  # mse_loss stores no difference for the backward pass
                 distance = functional.mse_loss(weight, start[name], reduction="sum")
                 penalties.append(self.alpha / 2 * distance)
         return loss + torch.stack(penalties).sum()

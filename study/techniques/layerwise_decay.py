@@ -1,4 +1,4 @@
-"""Layerwise learning-rate decay: the further below the head, the smaller the step."""
+"""Layerwise learning-rate decay: smaller learning rates further below the head."""
 
 from dataclasses import replace
 
@@ -16,6 +16,11 @@ class LayerwiseDecay(Technique):
     Attributes:
         rate: Factor per block, unitless, in (0, 1]; 1.0 changes nothing.
 
+    Example:
+        >>> from study import LayerwiseDecay
+        >>> LayerwiseDecay(rate=0.9).label
+        'LayerwiseDecay(0.9)'
+
     Source: Howard & Ruder 2018, discriminative fine-tuning; Zhang et al. 2021. Differs: the
         head keeps the full rate; the embeddings are one more block, below the first layer.
     """
@@ -23,6 +28,6 @@ class LayerwiseDecay(Technique):
     rate: float = Field(gt=0.0, le=1.0)
 
     def groups(self, groups: list[Group], state: TrainState) -> list[Group]:
-        """Rescale each group; membership and weight decay stay as they were."""
+        """Scale the learning rate of each group; its members and weight decay are unchanged."""
         top = state.depths.head
         return [replace(g, lr=g.lr * self.rate ** (top - g.depth)) for g in groups]

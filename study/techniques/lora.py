@@ -1,4 +1,4 @@
-"""LoRA: low-rank updates beside frozen weights."""
+"""LoRA: trainable low-rank updates of frozen weights."""
 
 import math
 from collections.abc import Mapping
@@ -14,25 +14,30 @@ from study.techniques.state import TrainState
 
 
 class LoRA(Technique):
-    """Freeze the encoder and learn a low-rank update of its attention; the head trains as usual.
+    """Freeze the encoder and train low-rank updates of its attention; the head is trained as usual.
 
     W x becomes W x + scale * B A dropout(x). B starts at zero, so training starts at the pretrained
-    model; an exported model has scale * B A added to W, and is a plain one again.
+    model. An exported model has scale * B A merged into W and is a plain one again.
 
     Attributes:
         rank: Rows of A, columns of B.
         scale: Factor of the update; alpha / rank in the paper.
         dropout: Probability of dropping an input of A.
-        targets: The maps to queries and values, or every linear map of the layers.
+        targets: The query and value projections, or every linear map of the layers.
+
+    Example:
+        >>> from study import LoRA
+        >>> LoRA(rank=4, targets="linear").label
+        'LoRA(rank=4, targets=linear)'
 
     Source: Hu et al. 2022, section 4: rank 8 on queries and values. Differs: alpha is twice the
         rank and the dropout 0.1 (chosen here); A is drawn uniformly, as in their code. Where one
-        map makes queries, keys and values (ModernBERT), its update covers the keys too.
+        map computes queries, keys and values (ModernBERT), its update covers the keys too.
     """
 
     clashes: ClassVar[Mapping[str, str]] = {
         "Adapters": "each freezes what the other inserts",
-        "ReinitTop": "the matrices drawn anew would never be trained themselves",
+        "ReinitTop": "the re-initialised matrices would never be trained themselves",
     }
 
     acts_as_dropout: ClassVar[bool] = True
@@ -43,10 +48,10 @@ class LoRA(Technique):
     targets: Literal["query_value", "linear"] = "query_value"
 
     def prepare(self, state: TrainState) -> None:
-        """Wrap the targets; what is inserted trains, and the head goes on to."""
-        from peft import LoraConfig, inject_adapter_in_model  # takes seconds
+        """Insert the updates into the target modules; they and the head are trained."""
+        from peft import LoraConfig, inject_adapter_in_model  # here, because it takes seconds
 
-        trained = {n for n in state.trainable if state.depths.of(n) == state.depths.head}
+        head = {n for n in state.trainable if state.depths.of(n) == state.depths.head}
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.scale * self.rank,
@@ -55,7 +60,7 @@ class LoRA(Technique):
         )
         inject_adapter_in_model(config, state.model)  # keeps names, freezes the head, draws A
         for name, parameter in state.model.named_parameters():
-            if name in trained:
+            if name in head:
                 parameter.requires_grad_()
             if ".lora_A." in name:
                 bound = 1 / math.sqrt(parameter.shape[1])
@@ -64,7 +69,7 @@ class LoRA(Technique):
                 parameter.data.copy_(drawn)
 
     def merge(self, model: nn.Module) -> None:
-        """Add each update to the weight beside it, and leave that alone in its place."""
+        """Add each update to its weight and put the plain module back."""
         from peft.tuners.lora import LoraLayer
 
         for name, module in list(model.named_modules()):

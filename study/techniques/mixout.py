@@ -1,4 +1,4 @@
-"""Mixout: dropout whose dropped weights fall back to their start instead of to zero."""
+"""Mixout: dropout that replaces weights by their pretrained values instead of zero."""
 
 from typing import ClassVar, Literal
 
@@ -13,26 +13,31 @@ from study.techniques.state import TrainState
 
 
 class Mixout(Technique):
-    """Swap random weights for their pretrained values in every training pass.
+    """Replace random weights by their pretrained values in every training pass.
 
     Each pass of a linear layer below the head uses (M W + (1 - M) W0 - p W0) / (1 - p), where M
-    keeps a weight with probability 1 - p and W0 is where training started. Its expectation is W,
-    and evaluation uses W itself.
+    keeps a weight with probability 1 - p and W0 is the weight before training. Its expectation is
+    W, and evaluation uses W itself.
 
     Attributes:
-        p: Probability of a swap, in [0, 1); 0 swaps nothing.
-        mask: Draw M for each `element`, or for each `column`, which swaps whole input features.
-        keep_dropout: Leave the recipe's dropout on; otherwise mixout replaces it everywhere,
-            attention included.
+        p: Probability of a replacement, in [0, 1); 0 replaces nothing.
+        mask: Draw M per `element`, or per `column`, which replaces whole input features.
+        keep_dropout: Keep the recipe's dropout; otherwise mixout replaces it everywhere, attention
+            included.
+
+    Example:
+        >>> from study import Mixout, Recipe
+        >>> Mixout(p=0.5).recipe(Recipe(dropout=0.1)).dropout
+        0.0
 
     Source: Lee et al. 2020; p as in the scripts of Zhang et al. 2021 and of Du & Nguyen 2023.
-        Differs: the widely copied code swaps columns alone, leaves 1 / (1 - p) out of the
-        gradient, mixes the new head with its random start, and keeps the dropout that fused
-        attention is given as a number.
+        Differs: the widely copied code replaces only columns, omits 1 / (1 - p) from the
+        gradient, mixes the new head with its random initial values, and does not turn off the
+        dropout of fused attention, which is an argument and not a module.
     """
 
     clashes = dict.fromkeys(
-        ("Adapters", "BitFit", "LoRA"), "it freezes the weights that mixout swaps"
+        ("Adapters", "BitFit", "LoRA"), "it freezes the weights that mixout mixes"
     )
 
     acts_as_dropout: ClassVar[bool] = True
@@ -42,13 +47,13 @@ class Mixout(Technique):
     keep_dropout: bool = False
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """No other dropout, unless it is kept."""
+        """Turn off other dropout unless `keep_dropout`."""
         return recipe if self.keep_dropout else recipe.replace(dropout=0.0)
 
     def prepare(self, state: TrainState) -> None:
-        """Replace the linear layers below the head; their parameters and names stay."""
+        """Replace the linear layers below the head; parameters and their names stay the same."""
         if self.p == 0.0:
-            return  # adding and subtracting the start would round
+            return  # adding and subtracting the start would change bits by rounding
         for path, module in list(state.model.named_modules()):
             name = f"{path}.weight"
             if isinstance(module, nn.Linear) and state.depths.of(name) < state.depths.head:
@@ -57,34 +62,34 @@ class Mixout(Technique):
 
 
 class MixedLinear(nn.Linear):
-    """A linear layer that mixes its weight with a fixed one while it trains."""
+    """A linear layer that mixes its weight with a fixed one in training mode."""
 
     def __init__(
         self, plain: nn.Linear, start: Tensor, p: float, mask: Literal["element", "column"]
     ) -> None:
-        """Take over a layer's parameters.
+        """Use the parameters of a linear layer.
 
         Args:
-            plain: The layer to stand in for.
-            start: Shape (out, in), the other weight.
-            p: Probability of the other weight.
-            mask: Per element, or one draw per input feature.
+            plain: The layer to replace.
+            start: The fixed weight, shape (out, in).
+            p: Probability of the fixed weight.
+            mask: One draw per element, or per input feature.
         """
         super().__init__(plain.in_features, plain.out_features, device="meta")
         self.weight, self.bias = plain.weight, plain.bias
-        self.start = start  # no buffer: nothing changes it, so nothing saves it
+        self.start = start  # no buffer: it never changes, so it need not be saved
         self.p = p
         self.mask = mask
 
     def forward(self, input: Tensor) -> Tensor:
-        """Shape (..., in) to (..., out)."""
+        """From shape (..., in) to (..., out)."""
         if not self.training:
             return super().forward(input)
-        # Rearranged, mixout is the usual dropout of what was learnt, and drawn like any other:
-        # from the global generator, so that a technique which repeats a pass repeats the mask.
-        learnt = self.weight - self.start  # (out, in)
+        # Rearranged, mixout is ordinary dropout of W - W0. It draws from the global generator like
+        # any dropout, so that a technique that replays a pass replays the mask.
+        delta = self.weight - self.start  # (out, in)
         if self.mask == "element":
-            learnt = functional.dropout(learnt, self.p)
+            delta = functional.dropout(delta, self.p)
         else:
-            learnt = learnt * functional.dropout(torch.ones_like(learnt[:1]), self.p)
-        return functional.linear(input, self.start + learnt, self.bias)
+            delta = delta * functional.dropout(torch.ones_like(delta[:1]), self.p)
+        return functional.linear(input, self.start + delta, self.bias)

@@ -1,4 +1,4 @@
-"""Further forward passes within a step, for techniques that compare a model with itself."""
+"""Helpers for the forward passes of techniques: extra passes, noise, masks, hidden states."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from study.techniques.state import TrainState
 
 Masks = Literal["fresh", "shared"]
+Noise = Literal["uniform", "normal"]
 
 
-def another(
+def extra_forward(
     batch: Mapping[str, Tensor],
     state: TrainState,
     *,
@@ -20,28 +21,28 @@ def another(
     shift: Tensor | None = None,
     weights: Mapping[str, Tensor] | None = None,
 ) -> Any:
-    """One more forward pass.
+    """Run one more forward pass.
 
     Args:
         batch: The model's inputs.
         state: The run.
-        masks: Whether dropout, and what else every pass draws, is that of the step's first pass,
-            or drawn anew.
-        shift: Added to the input embeddings in float32 under every precision; shape as `embedded`.
-            In bfloat16 the sum is exact, but the first matrix product rounds its inputs, and what
-            comes out of a shift smaller than that is rounding.
-        weights: Parameters, by name, that stand in for the model's own.
+        masks: Whether dropout and other noise of a pass is that of the step's first pass (`shared`)
+            or drawn anew (`fresh`).
+        shift: Added to the input embeddings, in float32 under every precision; its shape is that of
+            `input_embeddings`. In bfloat16 the sum is exact, but the first matrix product rounds
+            its inputs, and the effect of a shift below that rounding is noise.
+        weights: Parameters, by name, that replace the model's own.
 
     Returns:
         The model's outputs.
     """
-    hook = nullcontext() if shift is None else _added(shift, state)
-    with hook, state.repeated() if masks == "shared" else nullcontext():
+    hook = nullcontext() if shift is None else _shifted_embeddings(shift, state)
+    with hook, state.replayed_rng() if masks == "shared" else nullcontext():
         return state.forward(batch, weights=weights)
 
 
-def embedded(batch: Mapping[str, Tensor], state: TrainState) -> Tensor:
-    """The input embeddings of a batch without a graph: of its tokens, or of its image patches.
+def input_embeddings(batch: Mapping[str, Tensor], state: TrainState) -> Tensor:
+    """The input embeddings of a batch, of tokens or image patches, without a graph.
 
     Returns:
         Shape (batch, tokens, dim), before positions are added.
@@ -52,7 +53,7 @@ def embedded(batch: Mapping[str, Tensor], state: TrainState) -> Tensor:
     return embeddings
 
 
-def real_tokens(batch: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
+def token_mask(batch: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
     """1 for tokens and 0 for padding, shape (batch, tokens, 1); images have no padding.
 
     Args:
@@ -64,14 +65,38 @@ def real_tokens(batch: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
     return mask[..., None].to(hidden.dtype)
 
 
-def symmetric(p: Any, q: Any, batch: Mapping[str, Tensor], state: TrainState) -> Tensor:
+def symmetric_divergence(p: Any, q: Any, batch: Mapping[str, Tensor], state: TrainState) -> Tensor:
     """KL(p || q) + KL(q || p), mean over examples, in nats; for values twice the squared error."""
     divergence = state.kind.divergence
     return divergence(p, q, batch) + divergence(q, p, batch)
 
 
+def noise_like(tensor: Tensor, scale: float, noise: Noise, rng: torch.Generator) -> Tensor:
+    """Float32 noise in the shape of a tensor.
+
+    Args:
+        tensor: Gives shape and device.
+        scale: Largest absolute value of uniform noise, standard deviation of normal noise.
+        noise: Its distribution, with mean 0.
+        rng: On the tensor's device.
+    """
+    drawn = torch.empty_like(tensor, dtype=torch.float32)
+    if noise == "normal":
+        return drawn.normal_(0.0, scale, generator=rng)
+    return drawn.uniform_(-scale, scale, generator=rng)
+
+
+def return_hidden_states(model: nn.Module, *, enabled: bool) -> None:
+    """Set whether the model's outputs have `hidden_states`.
+
+    A technique that reads them enables this in `prepare` and disables it in `merge`, so that an
+    exported model returns no more than others do.
+    """
+    model.config.output_hidden_states = enabled  # type: ignore[union-attr]
+
+
 @contextmanager
-def _added(shift: Tensor, state: TrainState) -> Iterator[None]:
+def _shifted_embeddings(shift: Tensor, state: TrainState) -> Iterator[None]:
     def add(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         return output.float() + shift
 

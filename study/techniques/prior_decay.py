@@ -1,4 +1,4 @@
-"""Prior decay: weight decay towards the start."""
+"""Prior decay: decoupled weight decay towards the pretrained weights."""
 
 import torch
 from pydantic import Field
@@ -8,25 +8,30 @@ from study.techniques.state import TrainState
 
 
 class PriorDecay(Technique):
-    """Pull the weights a little towards their start after every step.
+    """Decay the weights towards their pretrained values after every step.
 
-    w -= lr * rate * (w - w0) for every matrix below the head, with the learning rate of the step;
-    the head's matrices, and those that another technique inserted, are pulled to zero. Biases and
-    norms are left alone.
+    w -= lr * rate * (w - w0) for every matrix below the head, with the learning rate of the step.
+    The head's matrices, and those that another technique inserted, decay to zero. Biases and norms
+    do not decay.
 
     Attributes:
-        rate: Share of the distance that is undone per unit of learning rate; 0 changes nothing.
+        rate: Share of the distance removed per unit of learning rate; 0 changes nothing.
 
-    Source: Wiese et al. 2017, pretrained weight decay; the rate, the targets and the place after
+    Example:
+        >>> from study import PriorDecay
+        >>> PriorDecay(rate=0.1).label
+        'PriorDecay(0.1)'
+
+    Source: Wiese et al. 2017, pretrained weight decay; the rate, the targets and the decay after
         the step as in the code of Du & Nguyen 2023. Differs: ordinary weight decay stays as the
-        recipe has it. The code of Zhang et al. 2021 sets it to zero, pulls before the step, and
-        means to spare the head but pulls it to its random start.
+        recipe has it. The code of Zhang et al. 2021 sets it to zero, decays before the step, and
+        is meant to spare the head but pulls it to its random initial values.
     """
 
     rate: float = Field(default=0.01, ge=0.0)
 
     def prepare(self, state: TrainState) -> None:
-        """Note where each matrix that may learn is pulled to."""
+        """Store the target of each trainable matrix."""
 
         def pretrained(name: str) -> bool:
             return name in state.start and state.depths.of(name) < state.depths.head
@@ -39,7 +44,7 @@ class PriorDecay(Technique):
 
     @torch.no_grad()
     def after_step(self, state: TrainState) -> None:
-        """Pull what has just learnt."""
+        """Decay the matrices that were trained in this step."""
         targets = state.fixed["PriorDecay"]
         pulled = [name for name in state.trainable if name in targets]
         torch._foreach_lerp_(

@@ -1,4 +1,4 @@
-"""Linear probing, then fine-tuning: the new head learns on frozen features first."""
+"""Linear probing, then fine-tuning (LP-FT): train the head on frozen features first."""
 
 from pydantic import Field
 
@@ -12,16 +12,20 @@ class ProbeThenTune(Technique):
     """Train the head alone for some epochs, then everything from there.
 
     A random head sends gradients that distort the features; a fitted one does not. While probing,
-    the encoder's dropout is off, so that its features stay the same; the head's own is on. Each
-    phase has an optimizer, a warm-up and a schedule of its own.
+    the encoder's dropout is off, so that its features are fixed; the head's own dropout is on. Each
+    phase has its own optimizer, warm-up and schedule.
 
-    The recipe's epochs are those of both phases: tuning gets what probing leaves of them. A
-    probing epoch costs less than a tuning one, as no gradient passes through the encoder, so the
-    budget is counted in favour of the other techniques.
+    The recipe's epochs cover both phases. A probing epoch costs less than a tuning epoch, because
+    no gradient passes through the encoder, so equal epochs favour the other techniques.
 
     Attributes:
         epochs: Epochs of probing, fewer than the recipe's.
-        lr: Peak learning rate while probing.
+        lr: Peak learning rate of probing.
+
+    Example:
+        >>> from study import ProbeThenTune
+        >>> ProbeThenTune(epochs=2).label
+        'ProbeThenTune(2)'
 
     Source: Kumar et al. 2022, LP-FT. Differs: probing lasts a fixed number of epochs instead of
         to convergence; both defaults are chosen here.
@@ -31,14 +35,14 @@ class ProbeThenTune(Technique):
     lr: float = Field(default=1e-3, gt=0.0)
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """Unchanged, and long enough for both phases."""
+        """Refuse a recipe that is too short for both phases."""
         if self.epochs >= recipe.epochs:
             text = f"{self.epochs} epochs of probing leave none of the recipe's {recipe.epochs}."
             raise SpecError("ProbeThenTune", [Mistake("epochs", text)])
         return recipe
 
     def phases(self, phases: list[Phase], state: TrainState) -> list[Phase]:
-        """The head, then what would have been trained."""
+        """The head, then everything that would be trained without probing."""
         (whole,) = phases
         head = tuple(n for n in whole.names if state.depths.of(n) == state.depths.head)
         probing = Phase(whole.recipe.replace(epochs=self.epochs, lr=self.lr), head)
@@ -46,6 +50,6 @@ class ProbeThenTune(Technique):
         return [probing, Phase(whole.recipe.replace(epochs=left), whole.names)]
 
     def before_step(self, state: TrainState) -> None:
-        """Keep the encoder's dropout off while probing; the loop turns it on every epoch."""
+        """Turn off the encoder's dropout while probing; the loop turns it on in every epoch."""
         if state.phase == 0:
             state.model.get_submodule(state.depths.family.body).eval()

@@ -1,4 +1,4 @@
-"""RecAdam: recall the pretrained weights first, learn the task later."""
+"""RecAdam: anneal from recalling the pretrained weights to learning the task."""
 
 from collections.abc import Callable, Mapping
 from math import sqrt, tanh
@@ -15,16 +15,21 @@ from study.techniques.state import Group, TrainState
 
 
 class RecAdam(Technique):
-    """Anneal from a strong pull to the pretrained weights to the task's own steps.
+    """Anneal from a strong pull towards the pretrained weights to the task's own updates.
 
     lam(t) = 1 / (1 + exp(-k (t - t0))) rises from 0 to 1. Below the head, Adam's step is scaled by
-    lam, and after it w -= lr * (1 - lam) * gamma * (w - w0). What has no pretrained weights, the
-    head and what another technique inserted, has plain AdamW.
+    lam, and after it w -= lr * (1 - lam) * gamma * (w - w0). Parameters that were not pretrained,
+    in the head or inserted by another technique, use plain AdamW.
 
     Attributes:
-        k: How steeply lam rises, per optimizer step.
-        t0: Where lam is a half, as a share of the run's steps.
+        k: Slope of the sigmoid, per optimizer step.
+        t0: Where lam is 0.5, as a share of the run's steps.
         gamma: Strength of the pull; lr * gamma must stay below 2, or the pull overshoots and grows.
+
+    Example:
+        >>> from study import RecAdam
+        >>> RecAdam(gamma=1000.0).label
+        'RecAdam(1000)'
 
     Source: Chen et al. 2020 for the update and gamma; k is the middle of their grid. Differs: they
         give t0 in steps (100 to 1,000 of some 10,000), which short tasks do not have, so the share
@@ -42,12 +47,12 @@ class RecAdam(Technique):
         return recipe
 
     def optimizer(self, groups: list[Group], state: TrainState) -> torch.optim.Optimizer:
-        """Anchored below the head."""
-        start = state.start  # asked for now, even where a first phase trains the head alone
+        """AdamW with anchors below the head."""
+        start = state.start  # read at the start, even where a first phase trains the head alone
         anchors: dict[Tensor, Tensor] = {}
         for group in groups:
             if group.depth < state.depths.head:
-                self._check(group.lr)  # a phase or another technique may have raised it
+                self._check(group.lr)  # a phase or another technique may have raised the rate
                 pulled = [name for name in group.names if name in start]
                 anchors.update({state.model.get_parameter(name): start[name] for name in pulled})
         return RecallingAdamW(
@@ -66,12 +71,12 @@ class RecAdam(Technique):
 
 
 def annealed(t: float, *, k: float, t0: float) -> float:
-    """1 / (1 + exp(-k (t - t0))), without its overflow far below t0."""
+    """1 / (1 + exp(-k (t - t0))), by tanh, which does not overflow far below t0."""
     return 0.5 + 0.5 * tanh(k * (t - t0) / 2)
 
 
 class RecallingAdamW(torch.optim.Optimizer):
-    """AdamW that shares its steps with a pull towards anchors, where a parameter has one."""
+    """AdamW whose update is mixed with a pull towards an anchor, for parameters that have one."""
 
     def __init__(
         self,
@@ -83,15 +88,15 @@ class RecallingAdamW(torch.optim.Optimizer):
         gamma: float,
         share: Callable[[], float],
     ) -> None:
-        """Make it.
+        """Create the optimizer.
 
         Args:
-            groups: As torch has them.
-            anchors: Where parameters are pulled to; beside the groups, as nothing changes them.
+            groups: Parameter groups in torch's format.
+            anchors: Target of each pulled parameter; not in `state_dict`, as they never change.
             betas: Decay of Adam's two moments.
             eps: Adam's denominator.
             gamma: Strength of the pull.
-            share: Called at every step: the task's share, in [0, 1].
+            share: Returns the task's share in this step, in [0, 1].
         """
         super().__init__(groups, {"betas": betas, "eps": eps})
         self._anchors = anchors
@@ -100,7 +105,7 @@ class RecallingAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         share = self._share()
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]

@@ -1,4 +1,4 @@
-"""Re-initialising: the top layers forget their pretraining."""
+"""Re-initialising the top layers and the pooler."""
 
 from pydantic import Field
 
@@ -7,14 +7,19 @@ from study.models.loading import initialise
 from study.techniques.base import Technique
 from study.techniques.state import TrainState
 
-WITHOUT_POOLER = ("tagging", "span")  # their models are built without one, in every family
+WITHOUT_POOLER = ("tagging", "span")  # in every family their models have no pooler
 
 
 class ReinitTop(Technique):
-    """Draw the highest layers and the pooler anew before training.
+    """Re-initialise the highest layers and the pooler before training.
 
     Attributes:
-        layers: Layers to re-initialise, from the top; 0 re-initialises the pooler alone.
+        layers: Number of layers, from the top; 0 re-initialises the pooler alone.
+
+    Example:
+        >>> from study import ReinitTop
+        >>> ReinitTop(layers=2).label
+        'ReinitTop(2)'
 
     Source: Zhang et al. 2021, re-init; Tinn et al. 2023, who find it best for small
         text-similarity tasks.
@@ -23,7 +28,7 @@ class ReinitTop(Technique):
     layers: int = Field(ge=0)
 
     def objection(self, depths: Depths, kind: str) -> str | None:
-        """The model must have that many layers, each with weights of its own, or a pooler."""
+        """The model must have that many layers with weights of their own, or a pooler."""
         pooler = depths.family.head and kind not in WITHOUT_POOLER
         if self.layers == 0 and not pooler:
             return "layers=0 re-initialises the pooler alone, and it has none"
@@ -34,11 +39,11 @@ class ReinitTop(Technique):
         return None
 
     def redrawn(self, depths: Depths) -> range:
-        """The top layers; the pooler is at the head's depth."""
+        """The top layers, and the pooler, whose depth is that of the head."""
         return range(depths.head - self.layers, depths.head + 1)
 
     def weights(self, state: TrainState) -> None:
-        """Normal matrices, zero biases, unit norms, from the `head` stream."""
+        """Draw normal matrices, zero biases and unit norms, from the `head` stream."""
         drawn = self.redrawn(state.depths)
         body = state.depths.family.body + "."
         names = [

@@ -1,4 +1,4 @@
-"""What techniques see of a run: names, groups, phases, state."""
+"""The state of a run that technique hooks see: parameter groups, phases, starts, `TrainState`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,17 +17,17 @@ from study.tasks.kinds import Kind
 Names = tuple[str, ...]
 
 
-def still() -> None:
-    """Nobody watches."""
+def no_heartbeat() -> None:
+    """No-op heartbeat."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with its own recipe, schedule and trainable parameters.
+    """A part of training with its own recipe, schedule and trainable parameters.
 
     Attributes:
-        recipe: Its epochs, learning rate, schedule and warm-up count for this phase alone.
-        names: Parameters that train in it.
+        recipe: Its epochs, learning rate, schedule and warm-up apply to this phase alone.
+        names: Trainable parameters.
     """
 
     recipe: Recipe
@@ -36,13 +36,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that share a learning rate and a weight decay.
+    """A parameter group: one learning rate and one weight decay.
 
     Attributes:
-        names: Parameters, by name.
-        depth: Their depth, as in `models.Depths`.
+        names: Parameter names.
+        depth: Their depth, as in `Depths`.
         lr: Peak learning rate.
-        weight_decay: Decoupled.
+        weight_decay: Decoupled weight decay.
     """
 
     names: Names
@@ -53,44 +53,44 @@ class Group:
 
 @dataclass(frozen=True)
 class Starts:
-    """Where a run starts: once, or several times, of which the best on dev goes on.
+    """The starts of a run: one, or several of which the best on dev continues.
 
     Attributes:
-        seeds: The seeds of each start.
-        epochs: After how many the starts are compared.
+        seeds: Seeds of each start.
+        epochs: Number of epochs after which the starts are compared.
     """
 
     seeds: tuple[Seed, ...]
     epochs: int = 0
 
 
-@dataclass(slots=True)  # an attribute of a technique's own would be lost where a run resumes
+@dataclass(slots=True)  # slots: an attribute set by a technique would be lost on resuming
 class TrainState:
     """What hooks see of one run.
 
-    A run may stop after any optimizer step and go on in another process: `weights`, `prepare` and
-    `phases` run again, and of the phase that trains `groups` and `optimizer`; then parameters,
-    buffers, the optimizer's `state_dict` and `memo` become what they were. So what a technique
-    changes while it trains belongs in one of those places.
+    A run may stop after any optimizer step and continue in another process. There `weights`,
+    `prepare` and `phases` run again, and for the current phase `groups` and `optimizer`; then
+    parameters, buffers, the optimizer's `state_dict` and `memo` are restored. So whatever a
+    technique changes during training must be in one of these four.
 
     Attributes:
         model: The task model.
-        recipe: The run's recipe, after the `recipe` hook; in a phase, that phase's.
+        recipe: The run's recipe after the `recipe` hook; within a phase, that phase's.
         seed: The run's seeds.
         depths: The depth of every parameter.
         device: Where the model is.
-        kind: The kind of task: what the model's outputs mean.
-        batches: Called, the training rows batch by batch, in an order that is always the same.
+        kind: The kind of task, which defines what the model's outputs mean.
+        batches: Returns an iterator over the training rows in batches, always in the same order.
         step: Optimizer steps done, over all phases.
         steps: Optimizer steps of the whole run; 0 until the phases are known.
-        rates: The learning rate of every trainable parameter in this step, by name.
-        memo: What changes during a run, under the technique's name: numbers, texts and tensors, in
-            lists, tuples and dicts.
-        fixed: What `prepare` makes and nothing changes, under the technique's name; of the same
-            kinds. A checkpoint leaves it out, as it does `start`.
-        phase: Which phase trains, from 0.
-        beat: Called at every step and every batch of an evaluation; call it in long work of one's
-            own, so that a run is not taken for one that hangs.
+        rates: Learning rate of every trainable parameter in this step, by name.
+        memo: State that changes during a run, under the technique's name: numbers, strings and
+            tensors, in lists, tuples and dicts.
+        fixed: State that `prepare` computes and nothing changes, under the technique's name; of the
+            same types. A resumable checkpoint leaves it out, as it does `start`.
+        phase: Index of the current phase, from 0.
+        heartbeat: Called at every step and every batch of an evaluation. A technique calls it in
+            long work of its own, so that the run does not count as hanging.
     """
 
     model: nn.Module
@@ -106,14 +106,15 @@ class TrainState:
     memo: dict[str, Any] = field(default_factory=dict)
     fixed: dict[str, Any] = field(default_factory=dict)
     phase: int = 0
-    beat: Callable[[], None] = still
+    heartbeat: Callable[[], None] = no_heartbeat
     _start: dict[str, Tensor] | None = field(default=None, init=False, repr=False)
-    _own: frozenset[int] = field(init=False, repr=False)
-    _drawn_from: dict[str, torch.Generator] = field(default_factory=dict, init=False, repr=False)
+    _original: frozenset[int] = field(init=False, repr=False)
+    _pass_rngs: dict[str, torch.Generator] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Note which parameters are the model's own, before `prepare` inserts any or renames."""
-        self._own = frozenset(id(parameter) for parameter in self.model.parameters())
+        """Record the model's original parameters, before `prepare` inserts or renames any."""
+        # By id, because `prepare` may rename parameters by wrapping their module.
+        self._original = frozenset(id(parameter) for parameter in self.model.parameters())
 
     @property
     def trainable(self) -> Names:
@@ -122,20 +123,20 @@ class TrainState:
 
     @property
     def start(self) -> dict[str, Tensor]:
-        """The weights that others pull towards: as training found them, after `weights`.
+        """A copy of the weights before training, after the `weights` hooks; w0 in penalties.
 
-        What `prepare` inserted has no start: its first values are no pretraining.
+        Parameters that `prepare` inserted are not in it, since they were not pretrained.
         """
         if self._start is None:
             if self.step > 0:
                 raise RuntimeError("`start` is read for the first time after training has begun")
             named = self.model.named_parameters()
-            self._start = {name: p.detach().clone() for name, p in named if id(p) in self._own}
+            self._start = {name: p.detach().clone() for name, p in named if id(p) in self._original}
         return self._start
 
     @property
     def start_read(self) -> bool:
-        """Whether any technique has asked for `start`; it takes a copy of the weights."""
+        """Whether any technique has read `start`, which costs a copy of the weights."""
         return self._start is not None
 
     def freeze(self, names: Iterable[str]) -> None:
@@ -144,51 +145,65 @@ class TrainState:
             self.model.get_parameter(name).requires_grad_(False)
 
     def rng(self, stream: Stream, *purpose: str | int) -> torch.Generator:
-        """A generator of the caller's own; name the technique first in `purpose`."""
+        """A new CPU generator of a stream.
+
+        Generators are not saved: one that is used during training has `step` in its purpose, so
+        that a resumed run derives it again.
+
+        Args:
+            stream: The stream to draw from.
+            *purpose: The technique's name, then what else tells its draws apart.
+        """
         return torch_rng(self.seed, stream, *purpose)
 
     def device_rng(self, stream: Stream, *purpose: str | int) -> torch.Generator:
-        """As `rng`, but on the device: for what is drawn in every step, too slow on a CPU."""
+        """As `rng`, but on the device: for draws in every step, which are too slow on a CPU."""
         return torch.Generator(self.device).manual_seed(derive(self.seed, stream, *purpose))
 
     def pass_rng(self, name: str) -> torch.Generator:
-        """A generator for what every pass draws, as dropout does from the global ones.
+        """A generator for draws in every forward pass, like those of dropout.
 
-        It starts anew in each step, and `repeated` repeats it.
+        It is reseeded in each step, and `replayed_rng` replays it.
 
         Args:
-            name: The technique's.
+            name: The technique's name.
         """
-        rng = self._drawn_from[name] = self.device_rng("noise", name, self.step)
+        rng = self._pass_rngs[name] = self.device_rng("noise", name, self.step)
         return rng
 
     def reseed(self) -> None:
-        """Put all generators that passes draw from where they start in this step."""
+        """Reseed all generators that forward passes draw from, for this step.
+
+        Seeds are derived from the step number, so no generator state has to be saved.
+        """
         seed_global(derive(self.seed, "noise", self.step))
-        for name, rng in self._drawn_from.items():
+        for name, rng in self._pass_rngs.items():
             rng.manual_seed(derive(self.seed, "noise", name, self.step))
 
     @contextmanager
-    def repeated(self) -> Iterator[None]:
-        """Inside, passes draw what the step's first ones drew; what comes after is not moved."""
+    def replayed_rng(self) -> Iterator[None]:
+        """Within it, passes repeat the draws of the step's first pass, such as its dropout masks.
+
+        Generators are put back at the end, so that later draws do not depend on it.
+        """
         devices = range(torch.cuda.device_count()) if self.device.type == "cuda" else ()
-        places = [(rng, rng.get_state()) for rng in self._drawn_from.values()]
+        saved = [(rng, rng.get_state()) for rng in self._pass_rngs.values()]
         with torch.random.fork_rng(devices):
             self.reseed()
             try:
                 yield
             finally:
-                for rng, place in places:
-                    rng.set_state(place)
+                for rng, rng_state in saved:
+                    rng.set_state(rng_state)
 
     def forward(
         self, batch: Mapping[str, Tensor], *, weights: Mapping[str, Tensor] | None = None
     ) -> Any:
-        """The model's outputs for a batch, `loss` among them where the batch has labels.
+        """The model's outputs for a batch, with `loss` where the batch has labels.
 
         Args:
             batch: The model's inputs.
-            weights: Parameters, by name, that stand in for the model's own in this pass.
+            weights: Parameters, by name, that replace the model's own in this pass.
         """
         bf16 = self.recipe.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
@@ -197,13 +212,13 @@ class TrainState:
             return functional_call(self.model, dict(weights), kwargs=dict(batch))
 
     def parameters(self, group: Group) -> dict[str, Any]:
-        """A group as torch's optimizers take it."""
+        """A group in the format of torch's optimizers."""
         tensors = [self.model.get_parameter(name) for name in group.names]
         return {"params": tensors, "lr": group.lr, "weight_decay": group.weight_decay}
 
 
 def plain_groups(state: TrainState) -> list[Group]:
-    """The groups before any technique: by depth, norms and biases without weight decay."""
+    """The default groups: by depth, with norms and biases apart, which have no weight decay."""
     members: dict[tuple[int, bool], list[str]] = {}
     for name in state.trainable:
         members.setdefault((state.depths.of(name), _decays(state.model, name)), []).append(name)

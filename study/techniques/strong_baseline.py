@@ -1,4 +1,4 @@
-"""The strong baseline: train longer, with the schedule stretched over all of it."""
+"""The strong baseline: train longer, with the schedule stretched over all epochs."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -10,25 +10,29 @@ from study.techniques.base import Technique
 
 
 class StrongBaseline(Technique):
-    """Train for many epochs with corrected Adam, a tenth of them warm-up, then linear decay.
+    """Train for many epochs with bias-corrected Adam, 10 % warm-up and linear decay.
 
-    Longer training means more steps at rates that matter: the schedule is that of all the epochs,
-    not that of a short run with a tail at rate 0. The rest of the recipe is the study's, so that
-    at equal epochs it is `Standard`.
+    The schedule covers all epochs; it is not that of a short run followed by epochs at rate 0. The
+    rest of the recipe is the study's, so that at equal epochs it is `Standard`.
 
     Attributes:
         epochs: Passes over the training data, instead of the recipe's.
+
+    Example:
+        >>> from study import Recipe, StrongBaseline
+        >>> StrongBaseline(epochs=10).recipe(Recipe(epochs=3)).epochs
+        10
 
     Source: Mosbach et al. 2021, section 6: 20 epochs, bias correction, warm-up over the first 10 %
         of the steps. Differs: the learning rate is the study's (theirs is 2e-5).
     """
 
     clashes: ClassVar[Mapping[str, str]] = {
-        "BiasedAdam": "it corrects Adam's bias and warms up, and the other undoes both"
+        "BiasedAdam": "it uses bias correction and warm-up, and the other removes both"
     }
 
     epochs: int = Field(default=20, gt=0)
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """More epochs; warm-up and decay are shares of the steps, so they stretch with them."""
+        """Set the epochs; warm-up and decay are shares of the steps, so they stretch along."""
         return recipe.replace(epochs=self.epochs, warmup=0.1, schedule="linear")

@@ -1,4 +1,4 @@
-"""Supervised contrastive learning: examples of a class lie together, of other classes apart."""
+"""Supervised contrastive learning: pull examples of a class together, push others apart."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,21 +10,27 @@ from torch.nn import functional
 
 from study.models.families import Depths
 from study.techniques.base import Technique
+from study.techniques.passes import return_hidden_states
 from study.techniques.state import TrainState
 
 
 class SupervisedContrastive(Technique):
-    """Add a contrastive loss over the labels of a batch to the cross-entropy.
+    """Mix the cross-entropy with a contrastive loss over the labels of a batch.
 
-    loss = (1 - weight) * CE + weight * SupCon, on the first token's last hidden state, normalised;
-    in a decoder, whose first token sees no other, on the last token's. With `RDrop` or `FreeLB`, CE
-    is the loss that they make of it; penalties of other techniques are not scaled.
+    loss = (1 - weight) * CE + weight * SupCon, on the normalised last hidden state of the first
+    token; in a decoder, whose first token attends to no other, of the last token. With `RDrop` or
+    `FreeLB`, CE is their loss; penalties of other techniques are not scaled.
 
     Attributes:
         weight: The paper's lambda; 0 changes nothing.
         temperature: Divides the cosine similarities.
 
-    Source: Gunel et al. 2021, equations 1 to 3; the defaults are the pair that it finds best most
+    Example:
+        >>> from study import SupervisedContrastive
+        >>> SupervisedContrastive(weight=0.5).label
+        'SupervisedContrastive(0.5)'
+
+    Source: Gunel et al. 2021, equations 1 to 3; the defaults are the pair that is best there most
         often. Differs: the contrastive loss is a mean over the batch, as cross-entropy is, where
         the paper sums it; an example without another of its class adds 0 to it.
     """
@@ -35,12 +41,12 @@ class SupervisedContrastive(Technique):
     def objection(self, depths: Depths, kind: str) -> str | None:
         """Examples must have one class each."""
         if kind not in ("classification", "image"):
-            return f"it needs one class per example, which {kind} has not"
+            return f"it needs one class per example, which {kind} does not have"
         return None
 
     def prepare(self, state: TrainState) -> None:
-        """Have the model return its hidden states."""
-        state.model.config.output_hidden_states = True  # type: ignore[union-attr]
+        """Request the hidden states."""
+        return_hidden_states(state.model, enabled=True)
 
     def loss(
         self, loss: Tensor, outputs: Any, batch: Mapping[str, Tensor], state: TrainState
@@ -57,26 +63,26 @@ class SupervisedContrastive(Technique):
         return (1 - self.weight) * loss + self.weight * contrast
 
     def merge(self, model: nn.Module) -> None:
-        """What is saved returns no more than a model that others trained."""
-        model.config.output_hidden_states = False  # type: ignore[union-attr]
+        """Stop returning hidden states."""
+        return_hidden_states(model, enabled=False)
 
 
 def supervised_contrast(summaries: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """How far examples are from those of their class, compared with all others.
+    """The supervised contrastive loss of a batch.
 
     Args:
-        summaries: Shape (batch, dim), of any length.
+        summaries: Shape (batch, dim); they need not be normalised.
         labels: Class ids, shape (batch,).
         temperature: Divides the cosine similarities.
 
     Returns:
-        Mean over examples of -log softmax, itself a mean over the others of the class; in nats,
-        and 0 for a batch in which no two examples share a class.
+        Mean over examples of -log softmax, which is averaged over the other examples of the class;
+        in nats, and 0 for a batch in which no two examples share a class.
     """
     unit = functional.normalize(summaries.float(), dim=-1)
-    same = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    similarity = (unit @ unit.T / temperature).masked_fill(same, torch.finfo(unit.dtype).min)
+    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    similarity = (unit @ unit.T / temperature).masked_fill(itself, torch.finfo(unit.dtype).min)
     log_share = similarity.log_softmax(-1)  # of every other example; finite for a batch of one
-    partner = (labels[:, None] == labels) & ~same
-    found = log_share.masked_fill(~partner, 0.0).sum(-1) / partner.sum(-1).clamp(min=1)
-    return -found.mean()
+    partner = (labels[:, None] == labels) & ~itself
+    mean_log_share = log_share.masked_fill(~partner, 0.0).sum(-1) / partner.sum(-1).clamp(min=1)
+    return -mean_log_share.mean()

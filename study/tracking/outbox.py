@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.core.atomic import sync_folder
+from study.core.atomic import PARTIAL, atomic
 from study.tracking.summary import Record, record_of
 
 RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"  # a run's artifacts
@@ -76,7 +76,7 @@ class Outbox:
         """Open it, and clear what an interrupted write or removal left."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for left in [*folder.glob(".*.new"), *folder.glob(".*.sent")]:
+        for left in [*folder.glob(f".*{PARTIAL}"), *folder.glob(".*.sent")]:
             shutil.rmtree(left)
 
     def put(self, entry: Entry, predictions: bytes) -> None:
@@ -89,23 +89,16 @@ class Outbox:
         Raises:
             OSError: If the disk is full, for instance; nothing of the entry is left then.
         """
-        made = self.folder / f".{entry.key}.new"
-        spec = json.dumps(entry.spec, indent=1, sort_keys=True)
-        try:
-            (made / "artifacts").mkdir(parents=True)
-            _write(made / "artifacts" / RUN_JSON, spec.encode())
-            if predictions:
-                _write(made / "artifacts" / PREDICTIONS, predictions)
-            _write(made / "entry.json", entry.to_json().encode())
-        except OSError:
-            shutil.rmtree(made, ignore_errors=True)
-            raise
-        place = self.folder / entry.key
-        if place.exists():  # the same run, twice: the results are the same bits
-            shutil.rmtree(made)
+        target = self.folder / entry.key
+        if target.exists():  # the same run, twice: the results are the same bits
             return
-        made.rename(place)
-        sync_folder(self.folder)
+        spec = json.dumps(entry.spec, indent=1, sort_keys=True)
+        with atomic(target, sync=True) as partial:
+            (partial / "artifacts").mkdir(parents=True)
+            (partial / "artifacts" / RUN_JSON).write_text(spec)
+            if predictions:
+                (partial / "artifacts" / PREDICTIONS).write_bytes(predictions)
+            (partial / "entry.json").write_text(entry.to_json())
 
     def keys(self) -> list[str]:
         """The entries that wait, oldest first; a file in between is somebody else's."""
@@ -161,10 +154,3 @@ def waiting(folder: Path) -> list[Entry]:
         with suppress(FileNotFoundError, ValueError):  # just sent, or damaged
             found.append(Entry.from_json(path.read_text()))
     return found
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,7 +1,7 @@
-"""A run's place on disk, from which it goes on bit for bit.
+"""Resumable checkpoint: the file from which an interrupted run goes on bit for bit.
 
-One safetensors file: numbers and structure are JSON in its header, tensors follow by number, and
-the last tensor is the SHA-256 of all before it. It is written beside its place and renamed into it.
+It is one safetensors file: numbers and structure are JSON in its header, tensors follow by number,
+and the last tensor is the SHA-256 of all before it. Every save replaces the file atomically.
 """
 
 import logging
@@ -14,80 +14,75 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from study.techniques.state import still
-from study.training.tensor_file import (
-    PARTIAL,
-    CheckpointError,
-    Tree,
-    digest_of,
-    read_tree,
-    write_tree,
-)
+from study.core.atomic import PARTIAL
+from study.techniques.state import no_heartbeat
+from study.training.tensor_file import CheckpointError, Tree, digest_of, read_tree, write_tree
 
 FILE = "checkpoint.safetensors"
 
 log = logging.getLogger(__name__)
 
 
-class Checkpoints:
-    """Where a run saves its place and when, and who is told that it moves.
+class ResumableCheckpoint:
+    """A run's resume file: when it is saved, and whether it may be used.
 
-    What goes wrong here costs the checkpoint, never the run: it is told as a warning.
+    An error here costs the checkpoint, never the run; it is logged as a warning.
 
     Attributes:
-        beat: Called at every optimizer step and every batch of an evaluation.
-        resumed: Whether the run went on from a place that was saved.
+        heartbeat: Called at every optimizer step and every batch of an evaluation.
+        resumed: Whether the run went on from the file.
     """
 
     def __init__(
-        self, folder: Path, every: float, key: str, *, beat: Callable[[], None] = still
+        self, folder: Path, every: float, key: str, *, heartbeat: Callable[[], None] = no_heartbeat
     ) -> None:
-        """One run's.
+        """Nothing is read or written yet.
 
         Args:
             folder: The run's own; on a cluster one that all machines share.
-            every: Seconds from one save to the next; a shorter run leaves none.
-            key: The run's.
-            beat: See above.
+            every: Seconds between saves; a shorter run leaves no file.
+            key: The run's key.
+            heartbeat: See above.
         """
-        self.beat, self.resumed = beat, False
+        self.heartbeat, self.resumed = heartbeat, False
         self._path = folder / FILE
         self._every = every
-        self._of: dict[str, str] = {"run": key}
-        self._saved = time.monotonic()
-        self._read = b""
+        self._identity: dict[str, str] = {"run": key}
+        self._saved_at = time.monotonic()
+        self._digest = b""  # of the file that was loaded
 
     @property
     def due(self) -> bool:
         """Whether it is time to save."""
-        return time.monotonic() - self._saved >= self._every
+        return time.monotonic() - self._saved_at >= self._every
 
-    def save(self, place: Callable[[], Tree]) -> None:
-        """Replace what is saved by what `place` gives; the old one stands until that is whole."""
+    def save(self, state: Callable[[], Tree]) -> None:
+        """Replace the file by what `state` returns; the old file stays until the new is whole."""
         try:
-            write_tree(self._path, {"of": self._of, "place": place()})
+            write_tree(self._path, {"of": self._identity, "state": state()})
         except OSError as error:
             log.warning("%s could not be written, the run goes on: %s", self._path, error)
         except CheckpointError as error:
             log.warning("this run leaves no checkpoints, and goes on: %s", error)
             self._every = float("inf")
-        self._saved = time.monotonic()
+        self._saved_at = time.monotonic()
 
     def load(self, environment: dict[str, str]) -> Tree | None:
-        """The saved place, on the CPU; None where there is none that can be trusted.
+        """The saved state, on the CPU; None where there is none that can be trusted.
 
         Args:
-            environment: What else moves bits; a place saved under others is not read.
+            environment: What else moves bits; a file saved in another environment is not used.
         """
-        self._of.update(environment)
+        self._identity.update(environment)
         try:
             for partial in self._path.parent.glob(f"*{PARTIAL}"):  # of a save that was cut short
                 partial.unlink(missing_ok=True)
             if not self._path.exists():
                 return None
-            saved, self._read = read_tree(self._path)
-            if others := [name for name, value in self._of.items() if saved["of"][name] != value]:
-                raise CheckpointError(f"it was saved under another {' and '.join(others)}")
+            saved, self._digest = read_tree(self._path)
+            if differing := [n for n, value in self._identity.items() if saved["of"][n] != value]:
+                raise CheckpointError(f"it was saved under another {' and '.join(differing)}")
+            return saved["state"]
         except (
             OSError,
             SafetensorError,
@@ -98,28 +93,27 @@ class Checkpoints:
         ) as error:
             self.refuse(str(error))
             return None
-        return saved["place"]
 
-    def check(self, place: Tree) -> None:
-        """See that a run put where it was would write what was read, to the last bit.
+    def check(self, state: Tree) -> None:
+        """Compare the state after loading with the file, to the last bit.
 
-        This finds what a technique changes and does not keep where it is saved.
+        This finds a technique that changes something which is neither saved nor rebuilt at a start.
 
         Raises:
-            CheckpointError: If not.
+            CheckpointError: If they differ.
         """
-        if digest_of({"of": self._of, "place": place}) != self._read:
+        if digest_of({"of": self._identity, "state": state}) != self._digest:
             raise CheckpointError(
-                "what is made again at a start is not what it was when this was saved"
+                "what is rebuilt at a start differs from what it was when this was saved"
             )
         self.resumed = True
 
     def refuse(self, reason: str) -> None:
-        """Say why a checkpoint is not used."""
+        """Log why the file is not used."""
         log.warning("%s is not used, the run starts anew: %s", self._path, reason)
 
     def clear(self) -> None:
-        """Remove what was saved; for the end of the run. What cannot be removed stays."""
+        """Remove the file at the end of a run; what cannot be removed stays."""
         with suppress(OSError):
             for file in [self._path, *self._path.parent.glob(f"*{PARTIAL}")]:
                 file.unlink(missing_ok=True)
@@ -127,42 +121,44 @@ class Checkpoints:
 
 
 def digest(tree: Tree) -> str:
-    """The SHA-256 of what a tree holds.
+    """The SHA-256 of a tree's content.
 
     Raises:
-        CheckpointError: If it holds what a checkpoint cannot.
+        CheckpointError: If the tree holds what a checkpoint cannot.
     """
     return digest_of(tree).hex()
 
 
 @torch.no_grad()
-def put(saved: Tree, place: Tree, device: torch.device) -> Tree:
-    """What was saved, in the tensors and containers of `place` as far as it has them.
+def restore(saved: Tree, target: Tree, device: torch.device) -> Tree:
+    """Copy saved values into the existing tensors and containers as far as they match.
 
-    Hooks that hold on to those then see it.
+    In place, because hooks of a technique may hold references to them.
 
     Args:
-        saved: From `Checkpoints.load`.
-        place: What a start made of the same; changed.
-        device: Of tensors that `place` does not have.
+        saved: From `ResumableCheckpoint.load`.
+        target: The same part of a run that has just started; changed.
+        device: For tensors that `target` lacks.
     """
     if isinstance(saved, Tensor):
-        if isinstance(place, Tensor) and (place.shape, place.dtype) == (saved.shape, saved.dtype):
-            return place.copy_(saved)
-        return saved.to(device)
+        same = isinstance(target, Tensor) and (target.shape, target.dtype) == (
+            saved.shape,
+            saved.dtype,
+        )
+        return target.copy_(saved) if same else saved.to(device)
     if isinstance(saved, dict):
-        place = place if isinstance(place, dict) else {}
-        values = {name: put(value, place.get(name), device) for name, value in saved.items()}
-        place.clear()
-        place.update(values)
-        return place
+        target = target if isinstance(target, dict) else {}
+        values = {name: restore(value, target.get(name), device) for name, value in saved.items()}
+        target.clear()
+        target.update(values)
+        return target
     if isinstance(saved, list | tuple):
-        before = list(place) if isinstance(place, list | tuple) else []
-        before += [None] * (len(saved) - len(before))
-        both = [put(value, old, device) for value, old in zip(saved, before, strict=False)]
+        old = list(target) if isinstance(target, list | tuple) else []
+        old += [None] * (len(saved) - len(old))
+        new = [restore(value, o, device) for value, o in zip(saved, old, strict=False)]
         if isinstance(saved, tuple):
-            return tuple(both)
-        place = place if isinstance(place, list) else []
-        place[:] = both
-        return place
+            return tuple(new)
+        target = target if isinstance(target, list) else []
+        target[:] = new
+        return target
     return saved

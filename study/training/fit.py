@@ -1,4 +1,4 @@
-"""A model in training: phases, epochs, steps, and what dev says after each epoch."""
+"""The training loop of one start: phases, epochs, steps, and the dev score after each epoch."""
 
 import math
 import time
@@ -19,21 +19,21 @@ from study.tasks import metrics
 from study.tasks.kinds import Kind, Outputs
 from study.tasks.kinds.encoded import TARGETS, Encoded, evaluation_batches, training_batches
 from study.techniques.base import Technique
-from study.techniques.state import Group, Phase, TrainState, plain_groups, still
-from study.training.checkpoint import digest, put
+from study.techniques.state import Group, Phase, TrainState, no_heartbeat, plain_groups
+from study.training.checkpoint import digest, restore
 from study.training.tensor_file import CheckpointError, Tree
 
-EVALUATION_BATCH = {"cpu": 16, "cuda": 128}  # by kind of device; rows rarely fill a CPU's caches
+EVALUATION_BATCH = {"cpu": 16, "cuda": 128}  # small on CPUs, whose caches larger ones overflow
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One run as the training core needs it, free of files and names.
+    """What the training core needs to know of a run; it has no files and no names.
 
     Attributes:
         recipe: The configuration's recipe, before the technique's `recipe` hook.
-        technique: What to do.
-        seed: The three streams' seeds.
+        technique: The technique.
+        seed: Seeds of the three streams.
         metric: The deciding metric.
         kind: What the model's outputs mean.
     """
@@ -45,13 +45,13 @@ class Setting:
     kind: Kind
 
 
-class Kept(NamedTuple):
-    """The epoch that counts so far.
+class SelectedEpoch(NamedTuple):
+    """The epoch whose weights count so far: the last one, or the best on dev.
 
     Attributes:
         logits: Its dev outputs.
         oriented: Its dev score, higher is better.
-        weights: Its weights; None where they are the model's own.
+        weights: Its weights; None where the model still has them.
     """
 
     logits: Outputs
@@ -63,10 +63,10 @@ def _optimizer(
     technique: Technique, state: TrainState
 ) -> tuple[torch.optim.Optimizer, list[Group]]:
     groups: list[Group] = technique.groups(plain_groups(state), state)
-    placed = [name for group in groups for name in group.names]
+    grouped = [name for group in groups for name in group.names]
     for name in state.trainable:
-        if placed.count(name) != 1:
-            where = "no group" if name not in placed else "several groups"
+        if grouped.count(name) != 1:
+            where = "no group" if name not in grouped else "several groups"
             raise ValueError(
                 f"{name!r} is in {where}; groups() must name every parameter trainable in this "
                 "phase exactly once"
@@ -82,20 +82,20 @@ def _optimizer(
 
 @dataclass
 class Fit:
-    """One start of a run, and how far it is.
+    """One start of a run and its progress.
 
     Attributes:
         setting: What to train.
         data: The task's splits.
-        state: The model with all that its training needs.
-        phases: The stretches of training.
+        state: The model and what hooks see of its training.
+        phases: The phases of training, in order.
         losses: `train/loss` per epoch so far.
         scores: The dev score per epoch so far.
-        totals: Over the rows of the epoch so far, the sum of what is minimised and of the task's
-            own loss; shape (2,).
-        kept: The epoch that counts so far; None before the first, and once the run has diverged.
-        plain_loss: The task's own mean loss over the last epoch.
-        stepping: Seconds spent in training steps.
+        totals: Sums over the rows of the current epoch of the minimised loss and of the task's own
+            loss; shape (2,).
+        selected: The epoch whose weights count so far; None before the first, and after divergence.
+        task_loss: The task's own mean loss over the last epoch.
+        step_seconds: Time spent in training steps.
     """
 
     setting: Setting
@@ -105,109 +105,117 @@ class Fit:
     totals: Tensor
     losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
-    kept: Kept | None = None
-    plain_loss: float = math.nan
-    stepping: float = 0.0
+    selected: SelectedEpoch | None = None
+    task_loss: float = math.nan
+    step_seconds: float = 0.0
     _groups: list[Group] = field(default_factory=list, init=False)
     _optimizer: torch.optim.Optimizer | None = field(default=None, init=False)  # of the phase
 
     @property
-    def standing(self) -> tuple[float, float]:
-        """What starts are compared by: the last dev score, then the last training loss.
+    def order_key(self) -> tuple[float, float]:
+        """What starts are compared by: the last dev score, then the negated last training loss.
 
         Small dev sets often tie. Higher is better; -inf where undefined or diverged.
         """
-        if self.kept is None or not np.isfinite(self.scores[-1]):
+        if self.selected is None or not np.isfinite(self.scores[-1]):
             return -math.inf, -math.inf
         return self.setting.metric.oriented(self.scores[-1]), -self.losses[-1]
 
     @property
-    def over(self) -> bool:
-        """Whether no epoch is left, or the last one diverged."""
-        diverged = bool(self.losses) and self.kept is None
+    def finished(self) -> bool:
+        """Whether no epoch is left or the last one diverged."""
+        diverged = bool(self.losses) and self.selected is None
         return diverged or len(self.losses) == self._epochs_before(len(self.phases))
 
-    def epochs(self, stepped: Callable[[], None] = still) -> Iterator[None]:
-        """Train on; stops after every epoch, and for good where a loss or output is not finite.
+    def epochs(self, after_step: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Train, yielding after every epoch; ends early where a loss or output is not finite.
 
         Args:
-            stepped: Called after every optimizer step, where the fit can be saved.
+            after_step: Called after every optimizer step; the state can be saved there.
         """
-        while not self.over:
+        while not self.finished:
             if len(self.losses) == self._epochs_before(self.state.phase + 1):
                 self.state.phase += 1
                 self._optimizer = None
-            self._epoch(self._optimizer or self._enter(), stepped)
-            with _evaluated(self.setting.technique, self.state):
+            self._train_epoch(self._optimizer or self._start_phase(), after_step)
+            with _evaluation_weights(self.setting.technique, self.state):
                 self._evaluate()
-            if self.kept is None:
+            if self.selected is None:
                 return
             yield
 
     def _epochs_before(self, phase: int) -> int:
         return sum(phase.recipe.epochs for phase in self.phases[:phase])
 
-    def _enter(self) -> torch.optim.Optimizer:
-        """Begin the phase, or come back to it."""
+    def _start_phase(self) -> torch.optim.Optimizer:
+        """Set up the current phase, at its start or after resuming inside it."""
         state, phase = self.state, self.phases[self.state.phase]
         state.recipe = phase.recipe
-        _learn(state, phase.names)
+        _set_trainable(state, phase.names)
         self._optimizer, self._groups = _optimizer(self.setting.technique, state)
         return self._optimizer
 
-    def _epoch(self, optimizer: torch.optim.Optimizer, stepped: Callable[[], None]) -> None:
-        """All batches of an epoch, or those that are left of it."""
+    def _train_epoch(
+        self, optimizer: torch.optim.Optimizer, after_step: Callable[[], None]
+    ) -> None:
+        """Train on all batches of an epoch, or after resuming on the remaining ones."""
         state, train, phase = self.state, self.data["train"], self.phases[self.state.phase]
         before = sum(_steps(earlier.recipe, train) for earlier in self.phases[: state.phase])
         epochs = len(self.losses) - self._epochs_before(state.phase)
-        begun = before + epochs * _batches_of(phase.recipe, train)
+        begun = before + epochs * _batches_per_epoch(phase.recipe, train)
         steps = _steps(phase.recipe, train)
         started = time.perf_counter()
         state.model.train()
+        # The order of batches is derived from seed and epoch, so a resumed run skips those that are
+        # done and gets the same ones as before.
         for batch in _batches(train, state, epoch=len(self.losses), skip=state.step - begun):
             factor = schedule(phase.recipe, state.step - before, steps)
-            for mine, group in zip(optimizer.param_groups, self._groups, strict=True):
-                mine["lr"] = group.lr * factor
+            for own, group in zip(optimizer.param_groups, self._groups, strict=True):
+                own["lr"] = group.lr * factor
             state.rates = {name: g.lr * factor for g in self._groups for name in g.names}
             losses = _step(self.setting.technique, state, phase, optimizer, batch)
             self.totals += torch.stack(losses) * len(next(iter(batch.values())))
-            self.stepping += time.perf_counter() - started
-            state.beat()
-            stepped()
+            self.step_seconds += time.perf_counter() - started
+            state.heartbeat()
+            after_step()
             started = time.perf_counter()
-        minimised, self.plain_loss = (self.totals / train.rows).tolist()
+        minimised, self.task_loss = (self.totals / train.rows).tolist()
         self.totals.zero_()
         self.losses.append(minimised)
-        self.stepping += time.perf_counter() - started
+        self.step_seconds += time.perf_counter() - started
 
     def _evaluate(self) -> None:
         outputs = predict(self.state, self.data["dev"])
         if not (np.isfinite(self.losses[-1]) and np.isfinite(outputs).all()):
-            self.kept = None
+            self.selected = None
             return
         self.scores.append(score(self.setting, outputs, self.data["dev"]))
-        self.kept = _keep(self.kept, outputs, self.scores[-1], self.setting, self.state)
+        self.selected = _select(self.selected, outputs, self.scores[-1], self.setting, self.state)
 
     def final(self) -> Outputs | None:
-        """Give the model the weights that count, and read test once; None where it diverged."""
-        if self.kept is None:
+        """Load the weights that count and read test, once.
+
+        Returns:
+            The test outputs; None where the run diverged.
+        """
+        if self.selected is None:
             return None
-        counted = self.kept.weights
-        if counted is None:
+        evaluated = self.selected.weights
+        if evaluated is None:
             own: dict[str, Tensor] = dict(self.state.model.named_parameters())
-            counted = self.setting.technique.evaluated(own, self.state)
+            evaluated = self.setting.technique.evaluated(own, self.state)
         for name, parameter in self.state.model.named_parameters():
-            parameter.data = counted[name].detach()
+            parameter.data = evaluated[name].detach()
         outputs = predict(self.state, self.data["test"])
         return outputs if np.isfinite(outputs).all() else None
 
-    def place(self) -> dict[str, Tree]:
-        """All of a fit between two steps that `begin` does not make again."""
+    def state_dict(self) -> dict[str, Tree]:
+        """The state between two steps, without what `begin` rebuilds."""
         state, model = self.state, self.state.model
-        learning = {name for phase in self.phases for name in phase.names}
-        weights = {name: p for name, p in model.named_parameters() if name in learning}
-        frozen = {name: p for name, p in model.named_parameters() if name not in learning}
-        kept = self.kept
+        trained = {name for phase in self.phases for name in phase.names}
+        weights = {name: p for name, p in model.named_parameters() if name in trained}
+        frozen = {name: p for name, p in model.named_parameters() if name not in trained}
+        selected = self.selected
         return {
             "seed": list(self.setting.seed),
             "step": state.step,
@@ -215,48 +223,50 @@ class Fit:
             "losses": self.losses,
             "scores": self.scores,
             "totals": self.totals,
-            "plain_loss": self.plain_loss,
-            "stepping": self.stepping,
-            "kept": [torch.from_numpy(kept.logits), *kept[1:]] if kept else None,
+            "task_loss": self.task_loss,
+            "step_seconds": self.step_seconds,
+            "selected": [torch.from_numpy(selected.logits), *selected[1:]] if selected else None,
             "groups": [list(astuple(group)) for group in self._groups],
             "optimizer": self._optimizer.state_dict() if self._optimizer else None,
             "weights": weights,
             "buffers": dict(model.named_buffers()),
             "memo": state.memo,
             "start": state.start_read,
-            # Not written: it is made again. But it must then be the same.
-            "rest": digest([frozen, state.fixed, state.start if state.start_read else None]),
+            # Rebuilt instead of saved; the digest shows whether it came out the same.
+            "rebuilt": digest([frozen, state.fixed, state.start if state.start_read else None]),
         }
 
-    def put(self, place: dict[str, Tree]) -> None:
-        """Go to where another process was; for a fit that has just begun.
+    def load_state_dict(self, saved: dict[str, Tree]) -> None:
+        """Continue from the state of another process; call it on a fit that has just begun.
 
         Raises:
-            CheckpointError: If this fit is not like the other.
+            CheckpointError: If the optimizer is not of the saved structure.
         """
         state = self.state
-        if place["start"]:
-            _ = state.start  # while the weights are still those of the start
-        put(place["memo"], state.memo, state.device)
-        put(place["totals"], self.totals, state.device)
-        self.losses, self.scores = place["losses"], place["scores"]
-        self.plain_loss, self.stepping = place["plain_loss"], place["stepping"]
-        if place["kept"]:
-            logits, oriented, weights = place["kept"]
-            self.kept = Kept(logits.numpy(), oriented, put(weights, None, state.device))
-        put(place["weights"], dict(state.model.named_parameters()), state.device)
-        put(place["buffers"], dict(state.model.named_buffers()), state.device)
-        state.step, state.phase = place["step"], place["phase"]
+        if saved["start"]:
+            _ = state.start  # copies the weights, which are still those of the start
+        restore(saved["memo"], state.memo, state.device)
+        restore(saved["totals"], self.totals, state.device)
+        self.losses, self.scores = saved["losses"], saved["scores"]
+        self.task_loss, self.step_seconds = saved["task_loss"], saved["step_seconds"]
+        if saved["selected"]:
+            logits, oriented, weights = saved["selected"]
+            self.selected = SelectedEpoch(
+                logits.numpy(), oriented, restore(weights, None, state.device)
+            )
+        restore(saved["weights"], dict(state.model.named_parameters()), state.device)
+        restore(saved["buffers"], dict(state.model.named_buffers()), state.device)
+        state.step, state.phase = saved["step"], saved["phase"]
         try:
-            self._enter().load_state_dict(place["optimizer"])
+            self._start_phase().load_state_dict(saved["optimizer"])
         except ValueError as error:
-            raise CheckpointError(f"its optimizer is another: {error}") from error
+            raise CheckpointError(f"its optimizer differs: {error}") from error
 
     @property
     def trained_fraction(self) -> float:
-        """Share of the model's parameters that any phase gives to an optimizer.
+        """Share of the model's parameters that an optimizer gets in any phase.
 
-        Child-tuning masks inside them, and its masked weights count.
+        Weights that child-tuning masks count as trained.
         """
         names = {name for phase in self.phases for name in phase.names}
         sizes = {name: p.numel() for name, p in self.state.model.named_parameters()}
@@ -269,20 +279,28 @@ def begin(
     loaded: Loaded,
     device: torch.device,
     *,
-    beat: Callable[[], None] = still,
+    heartbeat: Callable[[], None] = no_heartbeat,
 ) -> Fit:
-    """A fit before its first epoch; `beat` is called wherever it moves."""
-    state = _prepared(setting, data["train"], loaded, device, beat=beat)
+    """Prepare a fit up to its first epoch.
+
+    Args:
+        setting: What to train.
+        data: The task's splits.
+        loaded: The pretrained checkpoint.
+        device: Where to train.
+        heartbeat: Called at every step and every batch that is read.
+    """
+    state = _prepare(setting, data["train"], loaded, device, heartbeat=heartbeat)
     phases = setting.technique.phases([Phase(state.recipe, state.trainable)], state)
     state.steps = sum(_steps(phase.recipe, data["train"]) for phase in phases)
     return Fit(setting, data, state, phases, torch.zeros(2, device=device))
 
 
 def schedule(recipe: Recipe, step: int, steps: int) -> float:
-    """The learning rate's factor, a pure function of the step in its phase.
+    """The learning rate's factor: warm-up, then linear decay or constant.
 
     Args:
-        recipe: Gives shape, warm-up and where the rate is held.
+        recipe: Its schedule, `warmup` and `hold`.
         step: Optimizer steps done in the phase, from 0.
         steps: Steps of the whole phase.
 
@@ -299,7 +317,7 @@ def schedule(recipe: Recipe, step: int, steps: int) -> float:
 
 
 def predict(state: TrainState, data: Encoded) -> Outputs:
-    """Outputs for every unit, in the order of the rows.
+    """The model's outputs for every unit, in the order of the rows.
 
     Returns:
         Shape (n_units, n_outputs).
@@ -308,12 +326,12 @@ def predict(state: TrainState, data: Encoded) -> Outputs:
     state.model.eval()
     with torch.inference_mode():
         for rows, batch in evaluation_batches(data, EVALUATION_BATCH[state.device.type]):
-            batch = _to(batch, state.device)
+            batch = _to_device(batch, state.device)
             inputs = {name: t for name, t in batch.items() if name not in TARGETS}  # no loss
             units = state.kind.units(state.forward(inputs), batch)
-            places = [np.arange(data.units[row], data.units[row + 1]) for row in rows]
-            outputs[np.concatenate(places)] = units.float().cpu().numpy()
-            state.beat()
+            indices = [np.arange(data.units[row], data.units[row + 1]) for row in rows]
+            outputs[np.concatenate(indices)] = units.float().cpu().numpy()
+            state.heartbeat()
     return outputs
 
 
@@ -322,13 +340,13 @@ def score(setting: Setting, outputs: Outputs, data: Encoded) -> float:
     return setting.metric(data.gold, setting.kind.answers(outputs, data))
 
 
-def _prepared(
+def _prepare(
     setting: Setting,
     train: Encoded,
     loaded: Loaded,
     device: torch.device,
     *,
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
 ) -> TrainState:
     recipe = setting.technique.recipe(setting.recipe)
     torch.set_num_threads(recipe.threads)
@@ -336,21 +354,21 @@ def _prepared(
 
     def batches() -> Iterator[dict[str, Tensor]]:
         for _, batch in evaluation_batches(train, recipe.batch_size):
-            beat()
-            yield _to(batch, device)
+            heartbeat()
+            yield _to_device(batch, device)
 
     depths = depths_of(model)
     state = TrainState(
-        model, recipe, setting.seed, depths, device, setting.kind, batches, beat=beat
+        model, recipe, setting.seed, depths, device, setting.kind, batches, heartbeat=heartbeat
     )
-    # A module that a technique makes draws its values globally.
+    # A module that a technique creates draws its values from the global generator.
     seed_global(derive(setting.seed, "head", "prepare"))
     setting.technique.weights(state)
     setting.technique.prepare(state)
     return state
 
 
-def _learn(state: TrainState, names: tuple[str, ...]) -> None:
+def _set_trainable(state: TrainState, names: tuple[str, ...]) -> None:
     chosen = set(names)
     for name, parameter in state.model.named_parameters():
         if parameter.requires_grad != (name in chosen):
@@ -370,7 +388,7 @@ def _batches(
         epoch=epoch,
         skip=skip,
     ):
-        yield _to(batch, state.device)
+        yield _to_device(batch, state.device)
 
 
 def _step(
@@ -380,10 +398,14 @@ def _step(
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """One optimizer step: the loss that was minimised, and the task's own."""
-    state.reseed()
+    """One optimizer step.
+
+    Returns:
+        The minimised loss and the task's own, detached.
+    """
+    state.reseed()  # noise depends on the seed and the step alone, so a resumed run repeats it
     if type(technique).active is not Technique.active:
-        _learn(state, technique.active(phase.names, state))
+        _set_trainable(state, technique.active(phase.names, state))
     technique.before_step(state)
     outputs = state.forward(batch)
     plain = outputs.loss.detach()
@@ -400,10 +422,11 @@ def _step(
 
 
 @contextmanager
-def _evaluated(technique: Technique, state: TrainState) -> Iterator[None]:
+def _evaluation_weights(technique: Technique, state: TrainState) -> Iterator[None]:
     own = dict(state.model.named_parameters())
-    counted = technique.evaluated(dict(own), state)
-    swapped = {n: (own[n].data, t) for n, t in counted.items() if t is not own[n]}
+    evaluated = technique.evaluated(dict(own), state)
+    # Swaps the tensors inside the parameters, so that the optimizer keeps its references.
+    swapped = {n: (own[n].data, t) for n, t in evaluated.items() if t is not own[n]}
     for name, (_, tensor) in swapped.items():
         own[name].data = tensor
     try:
@@ -413,27 +436,27 @@ def _evaluated(technique: Technique, state: TrainState) -> Iterator[None]:
             own[name].data = tensor
 
 
-def _keep(
-    kept: Kept | None, logits: Outputs, dev: float, setting: Setting, state: TrainState
-) -> Kept:
-    """What counts so far: the last epoch, or the one with the best dev score."""
+def _select(
+    selected: SelectedEpoch | None, logits: Outputs, dev: float, setting: Setting, state: TrainState
+) -> SelectedEpoch:
+    """The epoch whose weights count: the last one, or the first with the best dev score."""
     if state.recipe.checkpoint == "last":
-        return Kept(logits, dev, None)
+        return SelectedEpoch(logits, dev, None)
     oriented = setting.metric.oriented(dev)
     oriented = oriented if np.isfinite(oriented) else -np.inf
-    if kept is not None and oriented <= kept.oriented:
-        return kept
+    if selected is not None and oriented <= selected.oriented:
+        return selected
     weights = {name: p.detach().clone() for name, p in state.model.named_parameters()}
-    return Kept(logits, oriented, weights)
+    return SelectedEpoch(logits, oriented, weights)
 
 
 def _steps(recipe: Recipe, train: Encoded) -> int:
-    return recipe.epochs * _batches_of(recipe, train)
+    return recipe.epochs * _batches_per_epoch(recipe, train)
 
 
-def _batches_of(recipe: Recipe, train: Encoded) -> int:
+def _batches_per_epoch(recipe: Recipe, train: Encoded) -> int:
     return -(-train.rows // recipe.batch_size)
 
 
-def _to(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+def _to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

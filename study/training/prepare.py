@@ -1,59 +1,59 @@
-"""A task's data as training takes it, encoded once for each checkpoint and kept on disk."""
+"""Encoding a task's data for a checkpoint, with a cache on disk."""
 
 import importlib.metadata
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from study.core.atomic import atomic
 from study.core.spec import digest
-from study.models.loading import processor
+from study.models.loading import processor as processor_of
 from study.models.model import Model
 from study.tasks import TaskData
 from study.tasks.kinds import Kind, Split
 from study.tasks.kinds.encoded import Encoded
 
 ENCODERS = ("tokenizers", "transformers", "pillow")
-FORMAT = 1  # of the files below; a change of `kinds` that changes what is encoded raises it
+FORMAT = 1  # of the cache; raise it with every change of `kinds` that changes encoded data
 
 
 class Prepared(NamedTuple):
-    """A task's data as training takes it.
+    """A task's encoded data.
 
     Attributes:
         splits: `train`, `dev` and `test`, encoded.
-        kind: What a model's outputs for it mean.
+        kind: What the outputs of a model for it mean.
     """
 
     splits: dict[str, Encoded]
     kind: Kind
 
 
-def prepare(data: TaskData, read: Any, max_length: int) -> Prepared:
+def prepare(data: TaskData, processor: Any, max_length: int) -> Prepared:
     """Encode all splits.
 
     Args:
         data: The task's rows.
-        read: The checkpoint's tokenizer or image processor, as `models.processor` gives it.
+        processor: The checkpoint's tokenizer or image processor, from `models.loading`.
         max_length: Tokens per row at most.
     """
     splits = {
-        name: data.kind.encode(split, read, max_length=max_length, truncate=data.truncate)
+        name: data.kind.encode(split, processor, max_length=max_length, truncate=data.truncate)
         for name, split in data.splits.items()
     }
     return Prepared(splits, data.kind)
 
 
 def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path) -> Prepared:
-    """The same, from the folder where these rows were encoded for this checkpoint before.
+    """Encode all splits, or read them where they were encoded for this checkpoint before.
 
     Args:
         data: The task's rows.
         model: The checkpoint.
         max_length: Tokens per row at most.
-        folder: Holds one file per combination of rows, checkpoint and length; made if absent.
+        folder: Has one file per combination of rows, checkpoint and length; created if absent.
     """
     name = digest(
         {
@@ -71,31 +71,31 @@ def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path) ->
         with np.load(file, allow_pickle=False) as opened:
             stored = dict(opened)
         splits = {
-            part: _restored(stored, f"{part}/", split, data.kind)
+            part: _unflatten(stored, f"{part}/", split, data.kind)
             for part, split in data.splits.items()
         }
         return Prepared(splits, data.kind)
-    made = prepare(data, processor(model, type(data.kind)), max_length)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    with partial.open("wb") as stream:
-        np.savez(stream, **{k: v for part in made.splits for k, v in _flat(part, made).items()})
-    partial.replace(file)
-    return made
+    prepared = prepare(data, processor_of(model, type(data.kind)), max_length)
+    with atomic(file) as partial, partial.open("wb") as stream:
+        np.savez(stream, **_flatten(prepared.splits))
+    return prepared
 
 
-def _flat(part: str, made: Prepared) -> dict[str, Any]:
-    encoded = made.splits[part]
-    arrays = {"starts": encoded.starts, "units": encoded.units}
-    for group in ("columns", "arrays", "aside"):
-        arrays |= {f"{group}/{name}": array for name, array in getattr(encoded, group).items()}
-    arrays |= {f"pad/{name}": np.array(value) for name, value in encoded.pad.items()}
-    if encoded.pixels is not None:
-        arrays["pixels"] = np.array(encoded.pixels)
-    return {f"{part}/{name}": array for name, array in arrays.items()}
+def _flatten(splits: Mapping[str, Encoded]) -> dict[str, Any]:
+    """The arrays of all splits, by names such as `train/columns/input_ids`."""
+    arrays: dict[str, Any] = {}
+    for part, encoded in splits.items():
+        arrays |= {f"{part}/starts": encoded.starts, f"{part}/units": encoded.units}
+        for group in ("columns", "arrays", "aside"):
+            named = getattr(encoded, group).items()
+            arrays |= {f"{part}/{group}/{name}": array for name, array in named}
+        arrays |= {f"{part}/pad/{name}": np.array(value) for name, value in encoded.pad.items()}
+        if encoded.pixels is not None:
+            arrays[f"{part}/pixels"] = np.array(encoded.pixels)
+    return arrays
 
 
-def _restored(stored: Mapping[str, Any], prefix: str, split: Split, kind: Kind) -> Encoded:
+def _unflatten(stored: Mapping[str, Any], prefix: str, split: Split, kind: Kind) -> Encoded:
     own = {
         name.removeprefix(prefix): array
         for name, array in stored.items()

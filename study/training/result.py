@@ -1,4 +1,4 @@
-"""What a worker sends of a finished run, and the entry that the driver makes of it."""
+"""The result of a finished run, as a worker sends it to the driver."""
 
 import io
 import socket
@@ -41,7 +41,7 @@ def packed(
     resumed: bool = False,
     not_kept: str = "",
 ) -> RunResult:
-    """Pack what a run left, on the worker that ran it, or its last part."""
+    """Pack an outcome on the worker that ran the run, or the last part of a resumed one."""
     about = {
         "device": device_name(outcome.device),
         "host": socket.gethostname(),
@@ -49,12 +49,12 @@ def packed(
         **({"resumed": "true"} if resumed else {}),
         **({"not_kept": not_kept} if not_kept else {}),
     }
-    bare = replace(outcome, logits={})
-    return RunResult(bare, predictions_of(outcome, data), started, ended, about)
+    without_logits = replace(outcome, logits={})
+    return RunResult(without_logits, predictions_of(outcome, data), started, ended, about)
 
 
 def predictions_of(outcome: Outcome, data: Prepared) -> bytes:
-    """Predictions as Parquet: `split`, `id`, `label`, and columns as the kind's `table` has them.
+    """Predictions as Parquet: `split`, `id`, `label`, and the columns of the kind's `table`.
 
     Returns:
         One row per example, or per word for tagging; empty bytes where the run diverged.

@@ -1,9 +1,7 @@
-"""One safetensors file for a tree of numbers, texts and tensors, with its digest."""
+"""Nested numbers, strings and tensors as one safetensors file that ends with its SHA-256."""
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from study.core.atomic import sync_folder
+from study.core.atomic import atomic
 
-Tree = Any  # None, numbers, texts and tensors, in lists, tuples and dicts
-PARTIAL = ".partial"
+Tree = Any  # None, numbers, strings and tensors, in lists, tuples and dicts
 DIGEST = "sha256"
 DTYPES = {
     torch.float64: "F64",
@@ -32,64 +29,65 @@ DTYPES = {
 
 
 class CheckpointError(Exception):
-    """What cannot be saved, or does not fit where it is to go on; says why."""
+    """A state that cannot be saved, or a file that cannot be resumed from; says why."""
 
 
 def write_tree(path: Path, tree: Tree) -> None:
-    """Write a tree in one step: to a partial file first, then renamed.
+    """Write a tree atomically; it is on disk when this returns.
 
     Raises:
-        CheckpointError: If the tree holds what cannot be written.
-        OSError: If the disk cannot take it.
+        CheckpointError: If the tree holds a type that cannot be written.
+        OSError: If it cannot be written, as on a full disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(uuid.uuid4().hex + PARTIAL)  # a lost worker may still write its own
-    seen = hashlib.sha256()
-    try:
-        with partial.open("wb") as file:
-            for piece in _pieces(tree):
-                file.write(piece)
-                seen.update(piece)
-            file.write(seen.digest())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sha256 = hashlib.sha256()
+    with atomic(path, sync=True) as partial, partial.open("wb") as file:
+        for piece in _pieces(tree):
+            file.write(piece)
+            sha256.update(piece)
+        file.write(sha256.digest())
 
 
 def read_tree(path: Path) -> tuple[Tree, bytes]:
-    """A tree, and the digest that was found and is right."""
-    seen, left = hashlib.sha256(), path.stat().st_size - hashlib.sha256().digest_size
+    """Read a tree and verify its digest.
+
+    Returns:
+        The tree, on the CPU, and the digest.
+
+    Raises:
+        CheckpointError: If the digest is wrong.
+    """
+    sha256, left = hashlib.sha256(), path.stat().st_size - hashlib.sha256().digest_size
     with path.open("rb") as file:
         while left > 0 and (piece := file.read(min(left, 1 << 20))):
-            seen.update(piece)
+            sha256.update(piece)
             left -= len(piece)
-        if file.read() != seen.digest():
+        if file.read() != sha256.digest():
             raise CheckpointError("it is damaged")
     with safe_open(path, framework="pt") as file:
         shape = json.loads(file.metadata()["tree"])
         names = set(file.keys()) - {DIGEST}
-        # Copies, which do not depend on the file.
+        # `safe_open` maps the file into memory; copies survive its replacement by the next save.
         tensors = [file.get_tensor(str(number)).clone() for number in range(len(names))]
-    return _grown(shape, tensors), seen.digest()
+    return _unflatten(shape, tensors), sha256.digest()
 
 
 def digest_of(tree: Tree) -> bytes:
-    """The digest that `write_tree` would end the file with."""
-    seen = hashlib.sha256()
+    """The digest with which `write_tree` would end the file."""
+    sha256 = hashlib.sha256()
     for piece in _pieces(tree):
-        seen.update(piece)
-    return seen.digest()
+        sha256.update(piece)
+    return sha256.digest()
 
 
 def _pieces(tree: Tree) -> Iterator[bytes | memoryview]:
-    """A safetensors file but for its last 32 bytes, so that no copy of all tensors is needed."""
+    """A safetensors file without its last 32 bytes, the digest.
+
+    Written here, because the format's own library would need a copy of all tensors in memory.
+    """
     tensors: list[Tensor] = []
-    shape = _flat(tree, tensors, "")
+    shape = _flatten(tree, tensors, "")
     header: dict[str, Any] = {"__metadata__": {"tree": json.dumps(shape)}}
-    # As the format's own library has it: wide types first, so that each lies where it may.
+    # As in the format's own library: wide types first, so that every tensor is aligned.
     order = sorted(range(len(tensors)), key=lambda n: (-tensors[n].element_size(), n))
     end = 0
     for number in order:
@@ -111,36 +109,36 @@ def _pieces(tree: Tree) -> Iterator[bytes | memoryview]:
         yield flat.view(torch.uint8).numpy().data
 
 
-def _flat(tree: Tree, tensors: list[Tensor], path: str) -> Any:
-    """A tree as JSON, in which tensors are numbers; they are appended to `tensors`."""
+def _flatten(tree: Tree, tensors: list[Tensor], path: str) -> Any:
+    """A tree as JSON. Tensors are appended to `tensors` and replaced by their index."""
     if tree is None or type(tree) in (bool, int, float, str):
         return tree
     if isinstance(tree, Tensor) and tree.dtype in DTYPES and tree.layout == torch.strided:
         tensors.append(tree)
         return {"tensor": len(tensors) - 1, "device": tree.device.type}
     if type(tree) in (list, tuple):
-        parts = [_flat(part, tensors, f"{path}/{n}") for n, part in enumerate(tree)]
+        parts = [_flatten(part, tensors, f"{path}/{n}") for n, part in enumerate(tree)]
         return {type(tree).__name__: parts}
     if type(tree) is dict:
-        if strange := [key for key in tree if type(key) not in (bool, int, float, str)]:
+        if invalid := [key for key in tree if type(key) not in (bool, int, float, str)]:
             raise CheckpointError(
-                f"{path} has the key {strange[0]!r}; keys must be texts or numbers"
+                f"{path} has the key {invalid[0]!r}; keys must be strings or numbers"
             )
-        return {"dict": [[k, _flat(v, tensors, f"{path}/{k}")] for k, v in tree.items()]}
+        return {"dict": [[k, _flatten(v, tensors, f"{path}/{k}")] for k, v in tree.items()]}
     raise CheckpointError(
-        f"{path} is a {type(tree).__name__}; a checkpoint holds numbers, texts and tensors, in "
+        f"{path} is a {type(tree).__name__}; a checkpoint holds numbers, strings and tensors, in "
         "lists, tuples and dicts"
     )
 
 
-def _grown(shape: Any, tensors: list[Tensor]) -> Tree:
-    """The tree that `_flat` took apart."""
+def _unflatten(shape: Any, tensors: list[Tensor]) -> Tree:
+    """The inverse of `_flatten`."""
     if not isinstance(shape, dict):
         return shape
     if "tensor" in shape:
         return tensors[shape["tensor"]]
     if "dict" in shape:
-        return {key: _grown(part, tensors) for key, part in shape["dict"]}
+        return {key: _unflatten(part, tensors) for key, part in shape["dict"]}
     if "tuple" in shape:
-        return tuple(_grown(part, tensors) for part in shape["tuple"])
-    return [_grown(part, tensors) for part in shape["list"]]
+        return tuple(_unflatten(part, tensors) for part in shape["tuple"])
+    return [_unflatten(part, tensors) for part in shape["list"]]

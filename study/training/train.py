@@ -1,4 +1,4 @@
-"""One run, from pretrained weights to its outcome."""
+"""Training one run, from pretrained weights to its outcome."""
 
 import time
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from study.tasks import collapse
 from study.tasks.kinds import Outputs
 from study.tasks.kinds.encoded import Encoded
 from study.techniques.base import parts_of
-from study.techniques.state import still
-from study.training.checkpoint import Checkpoints
+from study.techniques.state import no_heartbeat
+from study.training.checkpoint import ResumableCheckpoint
 from study.training.fit import Fit, Setting, begin, score
 from study.training.memory import peak_memory, reset_peak_memory
 from study.training.tensor_file import CheckpointError, Tree
@@ -25,13 +25,13 @@ from study.training.tensor_file import CheckpointError, Tree
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves.
+    """The outcome of a run.
 
     Attributes:
         outcome: `diverged` where a loss or an output was not finite; scores are then NaN.
-        collapsed: Why the run counts as no better than a constant answer; empty where it does not.
-        dev: Deciding metric of the weights that count, on dev.
-        test: The same on test, read once, after every choice is made.
+        collapsed: Rules by which the run is no better than the constant predictor.
+        dev: Deciding metric on dev, of the weights that count.
+        test: The same on test, which is read once, after every choice.
         dev_floor: The constant predictor's score on dev.
         test_floor: The same on test.
         curves: One value per epoch: `train/loss` (mean over the epoch) and `dev/<metric>`.
@@ -57,33 +57,32 @@ def train(
     data: Mapping[str, Encoded],
     loaded: Loaded,
     device: torch.device,
-    checkpoints: Checkpoints | None = None,
+    checkpoint: ResumableCheckpoint | None = None,
 ) -> tuple[Outcome, nn.Module]:
     """Fine-tune once.
 
     Args:
         setting: What to train.
-        data: The task's splits, encoded for this checkpoint.
-        loaded: The checkpoint.
+        data: The task's splits, encoded for this model.
+        loaded: The pretrained model.
         device: Where to train.
-        checkpoints: Where the run was saved, if it was, and saves its place on the way; the caller
-            clears them.
+        checkpoint: The run's resume file; the caller clears it.
 
     Returns:
-        The outcome, the same bits for the same setting on one kind of device, however often the run
-        was interrupted; and the model with the weights that count.
+        The outcome, and the model with the weights that count. On one kind of device the same
+        setting gives the same bits, however often the run was interrupted.
     """
     reset_peak_memory(device)
-    course = MultiStartRun(setting, data, loaded, device, checkpoints)
-    if checkpoints is not None:
-        course = _resumed(course, checkpoints)
-    fit = course.run()
+    run = MultiStartRun(setting, data, loaded, device, checkpoint)
+    if checkpoint is not None:
+        run = _resume(run, checkpoint)
+    fit = run.run()
     test = fit.final()
     facts = {
-        "seconds": course.seconds,
-        "steps": float(course.steps),
-        "steps_per_second": course.steps / course.stepping,
-        "peak_memory_bytes": float(course.peak),
+        "seconds": run.seconds,
+        "steps": float(run.steps),
+        "steps_per_second": run.steps / run.step_seconds,
+        "peak_memory_bytes": float(run.peak),
         "trained_fraction": fit.trained_fraction,
     }
     outcome = Outcome(
@@ -94,131 +93,136 @@ def train(
         facts=facts,
         device=device.type,
     )
-    if fit.kept is not None and test is not None:
-        outputs = {"dev": fit.kept.logits, "test": test}
-        outcome = _completed(outcome, setting, data, outputs, fit.plain_loss)
+    if fit.selected is not None and test is not None:
+        outputs = {"dev": fit.selected.logits, "test": test}
+        outcome = _completed(outcome, setting, data, outputs, fit.task_loss)
     return outcome, fit.state.model
 
 
 @dataclass
 class MultiStartRun:
-    """A run under way: every start for a while, then the one that is best on dev to its end.
+    """A run in progress: every start for some epochs, then the best on dev to its end.
 
     Attributes:
         setting: What to train.
         data: The task's splits.
-        loaded: The checkpoint.
+        loaded: The pretrained model.
         device: Where to train.
-        checkpoints: Where its place is saved.
-        begun: Starts that are compared.
-        fit: The start that trains; None between two.
+        checkpoint: The run's resume file.
+        compared: Number of starts that have been compared.
+        fit: The start in training; None between two.
         best: The best of those compared.
-        steps: Optimizer steps of the starts that are over.
-        stepping: The seconds that those took.
-        earlier: Seconds and peak memory before the run was interrupted.
-        began: By the process's clock.
+        steps: Optimizer steps of finished starts.
+        step_seconds: Time that those took.
+        before: Seconds and peak memory up to the last interruption.
+        started_at: When this process began, by `time.perf_counter`.
     """
 
     setting: Setting
     data: Mapping[str, Encoded]
     loaded: Loaded
     device: torch.device
-    checkpoints: Checkpoints | None
-    begun: int = 0
+    checkpoint: ResumableCheckpoint | None
+    compared: int = 0
     fit: Fit | None = None
     best: Fit | None = None
     steps: int = 0
-    stepping: float = 0.0
-    earlier: tuple[float, int] = (0.0, 0)
-    began: float = field(default_factory=time.perf_counter)
+    step_seconds: float = 0.0
+    before: tuple[float, int] = (0.0, 0)
+    started_at: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:
-        """Spent so far."""
-        return self.earlier[0] + time.perf_counter() - self.began
+        """Training time of all processes so far."""
+        return self.before[0] + time.perf_counter() - self.started_at
 
     @property
     def peak(self) -> int:
-        """The most memory so far."""
-        return max(self.earlier[1], peak_memory(self.device))
+        """Peak memory of all processes so far, in bytes."""
+        return max(self.before[1], peak_memory(self.device))
 
     def run(self) -> Fit:
-        """Train on to the end; the fit that counts."""
+        """Train to the end.
+
+        Returns:
+            The start that counts.
+        """
         starts = self.setting.technique.starts(self.setting.seed)
-        trial = starts.epochs if len(starts.seeds) > 1 else 0
-        for seed in starts.seeds[self.begun :]:
+        trial_epochs = starts.epochs if len(starts.seeds) > 1 else 0
+        for seed in starts.seeds[self.compared :]:
             self.fit = fit = self.fit or self.begin(seed)
-            epochs = fit.epochs(self._stepped)
-            while len(fit.losses) < trial and not fit.over:
+            epochs = fit.epochs(self._save_if_due)
+            while len(fit.losses) < trial_epochs and not fit.finished:
                 next(epochs, None)
-            worse: Fit | None = fit
-            if self.best is None or fit.standing > self.best.standing:  # the first of equals
-                worse, self.best = self.best, fit
-            self._count(worse)
-            self.fit, self.begun = None, self.begun + 1
+            dropped: Fit | None = fit
+            if self.best is None or fit.order_key > self.best.order_key:  # the first of equals
+                dropped, self.best = self.best, fit
+            self._add_cost(dropped)
+            self.fit, self.compared = None, self.compared + 1
         self.fit, self.best = self.best or self.fit, None
         assert self.fit is not None
-        for _ in self.fit.epochs(self._stepped):
+        for _ in self.fit.epochs(self._save_if_due):
             pass
-        self._count(self.fit)
+        self._add_cost(self.fit)
         return self.fit
 
     def begin(self, seed: Seed) -> Fit:
-        """One start."""
+        """Prepare one start."""
         setting = replace(self.setting, seed=seed)
-        beat = self.checkpoints.beat if self.checkpoints else still
-        return begin(setting, self.data, self.loaded, self.device, beat=beat)
+        heartbeat = self.checkpoint.heartbeat if self.checkpoint else no_heartbeat
+        return begin(setting, self.data, self.loaded, self.device, heartbeat=heartbeat)
 
-    def place(self, earlier: tuple[float, int]) -> dict[str, Tree]:
-        """All that a checkpoint of it holds, with the seconds and the peak memory so far."""
+    def state_dict(self, before: tuple[float, int]) -> dict[str, Tree]:
+        """What a resumable checkpoint holds, with these seconds and this peak memory."""
         return {
-            "earlier": list(earlier),
-            "begun": self.begun,
+            "before": list(before),
+            "compared": self.compared,
             "steps": self.steps,
-            "stepping": self.stepping,
-            "fit": self.fit and self.fit.place(),
-            "best": self.best and self.best.place(),
+            "step_seconds": self.step_seconds,
+            "fit": self.fit and self.fit.state_dict(),
+            "best": self.best and self.best.state_dict(),
         }
 
-    def put(self, place: dict[str, Tree]) -> None:
-        """Go to where another process was.
+    def load_state_dict(self, saved: dict[str, Tree]) -> None:
+        """Continue from the state of another process.
 
         Raises:
-            CheckpointError: If what is made again is not what it was.
+            CheckpointError: If an optimizer is not of the saved structure.
         """
-        seconds, peak = place["earlier"]
-        self.earlier = seconds, peak
-        self.begun, self.steps, self.stepping = place["begun"], place["steps"], place["stepping"]
+        seconds, peak = saved["before"]
+        self.before = seconds, peak
+        self.compared, self.steps = saved["compared"], saved["steps"]
+        self.step_seconds = saved["step_seconds"]
         for name in ("best", "fit"):
-            if (saved := place[name]) is not None:
-                fit = self.begin(Seed(*saved["seed"]))
+            if (start := saved[name]) is not None:
+                fit = self.begin(Seed(*start["seed"]))
                 setattr(self, name, fit)
-                fit.put(saved)
+                fit.load_state_dict(start)
 
-    def _count(self, fit: Fit | None) -> None:
+    def _add_cost(self, fit: Fit | None) -> None:
         if fit is not None:
             self.steps += fit.state.step
-            self.stepping += fit.stepping
+            self.step_seconds += fit.step_seconds
 
-    def _stepped(self) -> None:
-        if self.checkpoints and self.checkpoints.due:
-            self.checkpoints.save(lambda: self.place((self.seconds, self.peak)))
+    def _save_if_due(self) -> None:
+        if self.checkpoint and self.checkpoint.due:
+            self.checkpoint.save(lambda: self.state_dict((self.seconds, self.peak)))
 
 
-def _resumed(course: MultiStartRun, checkpoints: Checkpoints) -> MultiStartRun:
-    """The run where it was; as it is where nothing was saved that can be trusted."""
-    setting = course.setting
-    own = [*map(type, parts_of(setting.technique)), setting.metric.score]
-    saved = checkpoints.load(environment(course.device, own))
+def _resume(run: MultiStartRun, checkpoint: ResumableCheckpoint) -> MultiStartRun:
+    """The run in its saved state; unchanged where there is none that can be trusted."""
+    setting = run.setting
+    user_code = [*map(type, parts_of(setting.technique)), setting.metric.score]
+    saved = checkpoint.load(environment(run.device, user_code))
     if saved is None:
-        return course
-    resumed = replace(course)
+        return run
+    resumed = replace(run)  # a copy, so that a failed attempt leaves `run` as it is
     try:
-        resumed.put(saved)
-        checkpoints.check(resumed.place(resumed.earlier))
+        resumed.load_state_dict(saved)
+        checkpoint.check(resumed.state_dict(resumed.before))
     except CheckpointError as error:
-        checkpoints.refuse(str(error))
-        return course
+        checkpoint.refuse(str(error))
+        return run
     return resumed
 
 

@@ -212,7 +212,7 @@ def test_an_outbox_is_drained_at_the_next_start(home, study, outcomes, prepared)
     run, outcome = next(iter(outcomes.items()))
     box = Outbox(home.study("door") / "outbox")
     box.put(entry(run, outcome, prepared), b"")
-    (box.folder / ".half.new").mkdir()
+    (box.folder / ".half.partial").mkdir()
     tracking = opened(home, study)
     assert run.key in tracking.records
     assert tracking.close(5) == 0

@@ -1,7 +1,7 @@
-"""Every technique on every family: it runs, always the same, or says why it cannot.
+"""Every technique on every family is deterministic, or refused with a reason.
 
-A cover runs with the fast tests: each technique once, each family with the baseline and three more.
-The rest of the product is marked `slow`.
+The fast tests cover each technique once, and each family with the baseline and three more. The rest
+of the product is marked `slow`.
 """
 
 import shutil
@@ -53,7 +53,7 @@ CASES = [
 
 
 class Bench:
-    """A family's checkpoint, and data as it takes them."""
+    """A family's checkpoint, and data encoded for it."""
 
     def __init__(self, model: Model, task: Task) -> None:
         rows = task.load()
@@ -67,20 +67,20 @@ class Bench:
 
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory):
-    made: dict[str, Bench] = {}
+    benches: dict[str, Bench] = {}
 
     def of(family: str) -> Bench:
-        if family not in made:
+        if family not in benches:
             folder = tmp_path_factory.mktemp(family)
             task = (image_task if family == "vit" else tiny_task)(folder / "task", rows=16)
-            made[family] = Bench(family_model(family, folder / "model"), task)
-        return made[family]
+            benches[family] = Bench(family_model(family, folder / "model"), task)
+        return benches[family]
 
     return of
 
 
 @pytest.mark.parametrize(("technique", "family"), CASES)
-def test_it_runs_the_same_each_time_or_says_why_not(technique, family, bench):
+def test_a_technique_is_deterministic_or_refused(technique, family, bench):
     here = bench(family)
     setting, fresh = here.setting(technique), here.loaded.fresh(SEED, None)
     depths = depths_of(fresh)
@@ -107,7 +107,7 @@ def test_it_runs_the_same_each_time_or_says_why_not(technique, family, bench):
 def _started(
     setting: Setting, data: dict[str, Encoded], model: torch.nn.Module, kind: Kind
 ) -> TrainState:
-    """The state before the first step, as `train` has it."""
+    """The state before the first step, as in `train`."""
     recipe = setting.technique.recipe(setting.recipe)
     batch = collate(data["train"], np.arange(8))
     state = TrainState(
@@ -121,7 +121,7 @@ def _started(
 
 @pytest.mark.parametrize("family", TEXT)
 def test_padding_does_not_change_a_rows_outputs(family, bench):
-    """A decoder pools the last token: of the row, not of the batch."""
+    """A decoder pools the last token of the row, not of the batch."""
     here = bench(family)
     data, model = here.data["test"], here.loaded.fresh(SEED, None).eval()
     shortest, longest = int(data.lengths.argmin()), int(data.lengths.argmax())
@@ -141,8 +141,8 @@ def test_padding_does_not_change_a_rows_outputs(family, bench):
     assert not torch.allclose(alone, outputs(longest)[0], rtol=1e-2, atol=1e-2)
 
 
-def test_the_two_texts_of_a_pair_do_not_run_together(bench):
-    """Llama's tokenizers put nothing between them: "w1 w2" + "w3" would be "w1" + "w2 w3"."""
+def test_the_two_texts_of_a_pair_are_separated(bench):
+    """Llama's tokenizers insert nothing between them: "w1 w2" + "w3" would be "w1" + "w2 w3"."""
     for family in TEXT:
         tokenizer = bench(family).loaded.processor
         one, two = tokenizer("w1 w2", "w3"), tokenizer("w1", "w2 w3")
@@ -151,7 +151,7 @@ def test_the_two_texts_of_a_pair_do_not_run_together(bench):
 
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("family", CONFIGS)
-def test_weights_are_float32_whatever_is_stored(family, stored, bench, tmp_path):
+def test_weights_are_float32_whatever_the_stored_precision(family, stored, bench, tmp_path):
     here = bench(family)
     folder = tmp_path / "half"
     shutil.copytree(here.model.checkpoint, folder)

@@ -1,4 +1,4 @@
-"""A run that was interrupted has the bits of one that was not, whatever the technique."""
+"""Interrupted runs are bit-identical to uninterrupted ones, whatever the technique."""
 
 import random
 
@@ -10,7 +10,7 @@ from study.techniques import TECHNIQUES, Technique
 from study.training.fit import Setting
 from tests.conftest import PAIRS, RECIPE
 from tests.examples import EXAMPLES as E
-from tests.interrupting import beats_of, bits, resumed, whole
+from tests.interrupting import bits, count_heartbeats, resumed, uninterrupted
 
 LAST, BEST = RECIPE, RECIPE.replace(epochs=3, checkpoint="best_dev", lr=0.03)
 COMBINED = [
@@ -29,26 +29,26 @@ CASES = [(E[name], LAST) for name in sorted(TECHNIQUES)] + [(sum_, BEST) for sum
     ("technique", "recipe"), CASES, ids=lambda value: getattr(value, "title", "")
 )
 def test_an_interrupted_run_has_the_same_bits(technique, recipe, data, model, tmp_path, caplog):
-    """Cut short twice, at random: in an epoch, at its end, while dev is read, in a later start."""
+    """Interrupted twice at random: in an epoch, at its end, in an evaluation, in a later start."""
     setting = Setting(recipe, technique, Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
-    beats = beats_of(setting, data, model, tmp_path)
+    beats = count_heartbeats(setting, data, model, tmp_path)
     drawn = random.Random(technique.title)
     stops = [drawn.randrange(beats // 3, 2 * beats // 3), drawn.randrange(1, beats // 4)]
     outcome, trained, steps = resumed(setting, data, model, tmp_path, stops=stops)
-    assert bits(outcome, trained) == bits(*whole(setting, data, model))
-    assert steps < outcome.facts["steps"]  # else it had started anew
+    assert bits(outcome, trained) == bits(*uninterrupted(setting, data, model))
+    assert steps < outcome.facts["steps"]  # else it started from scratch
     assert not caplog.records
 
 
-class Growing(Technique):
-    """A hook of its own counts the passes, in `memo` or where no checkpoint looks."""
+class CountsPasses(Technique):
+    """Registers a hook that counts passes, in `memo` or where they are not saved."""
 
     kept: bool
 
     def prepare(self, state):  # type: ignore[no-untyped-def]
         past = {"passes": 0}
         if self.kept:
-            state.memo["Growing"] = past
+            state.memo["CountsPasses"] = past
 
         def grow(module, _, output):  # type: ignore[no-untyped-def]
             past["passes"] += module.training
@@ -58,8 +58,8 @@ class Growing(Technique):
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_what_a_hook_holds_on_to_goes_on_from_memo_alone(kept, data, model, tmp_path):
-    """So this contract finds a technique that keeps its state elsewhere."""
-    setting = Setting(LAST, Growing(kept=kept), Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
+def test_state_of_a_hook_survives_in_memo_alone(kept, data, model, tmp_path):
+    """So this contract detects a technique that keeps state elsewhere."""
+    setting = Setting(LAST, CountsPasses(kept=kept), Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
     outcome, trained, _ = resumed(setting, data, model, tmp_path, stops=[4])
-    assert (bits(outcome, trained) == bits(*whole(setting, data, model))) == kept
+    assert (bits(outcome, trained) == bits(*uninterrupted(setting, data, model))) == kept

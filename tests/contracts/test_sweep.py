@@ -1,4 +1,4 @@
-"""One step of every technique on a model of each kind: it learns, and always to the same bits."""
+"""One step of every technique on a model of each kind: it trains, deterministically."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from study.training.fit import _step
 from tests.examples import EXAMPLES
 from tests.heads import batch_of, state_of
 
-PLACES = [
+CASES = [
     ("llama", "classification", "float32"),
     ("vit", "image", "float32"),
     ("bert", "span", "float32"),
@@ -50,9 +50,9 @@ def stepped(technique: Technique, family: str, kind: str, precision: str):
     return before, {n: p.detach().clone() for n, p in state.model.named_parameters()}
 
 
-@pytest.mark.parametrize(("family", "kind", "precision"), PLACES)
+@pytest.mark.parametrize(("family", "kind", "precision"), CASES)
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
-def test_a_step_learns_and_repeats_its_bits(name, family, kind, precision):
+def test_a_step_trains_and_is_deterministic(name, family, kind, precision):
     technique = EXAMPLES[name]
     refused = technique.objection(state_of(family, kind).depths, kind) is not None
     assert refused == (name in REFUSED.get((family, kind), ()))

@@ -1,4 +1,4 @@
-"""What every technique must keep; a new one is found through the dict."""
+"""The contract of every technique in `TECHNIQUES`, alone and in pairs."""
 
 from itertools import combinations
 
@@ -35,12 +35,8 @@ from tests.heads import batch_of, state_of
 
 
 def result(outcome):
-    """All of a run: an average of the weights shows in the outputs, not in the losses."""
+    """Curves and outputs: an average of weights changes the outputs, not the losses."""
     return outcome.curves, outcome.logits["test"].tolist()
-
-
-def test_every_technique_has_an_example():
-    assert set(EXAMPLES) == set(TECHNIQUES)
 
 
 @pytest.fixture
@@ -63,7 +59,7 @@ def test_each_trainable_parameter_is_grouped_once(name, prepared_state):
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
 def test_the_same_run_has_the_same_bits(name, tiny_run):
     first = tiny_run(EXAMPLES[name])
-    tiny_run(Standard(), Seed(7, 7, 7))  # what ran before must not matter
+    tiny_run(Standard(), Seed(7, 7, 7))  # an earlier run must not matter
     again = tiny_run(EXAMPLES[name])
     assert np.array_equal(first.logits["test"], again.logits["test"])
     assert first.curves == again.curves
@@ -75,7 +71,7 @@ def test_it_differs_from_the_baseline(name, tiny_run):
 
 
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
-def test_it_trains_only_what_it_says(name, data, loaded):
+def test_it_changes_only_trainable_parameters(name, data, loaded):
     technique = EXAMPLES[name]
     setting = Setting(RECIPE, technique, Seed(0, 0, 0), METRICS["accuracy"], KIND)
     outcome, trained = train(setting, data, loaded, CPU)
@@ -92,7 +88,7 @@ def test_it_trains_only_what_it_says(name, data, loaded):
 
 
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
-def test_it_survives_its_canonical_form(name):
+def test_its_canonical_form_gives_it_back(name):
     technique = EXAMPLES[name]
     assert technique_from(technique.canonical(), TECHNIQUES) == technique
 
@@ -106,15 +102,15 @@ PAIRS = list(combinations(sorted(TECHNIQUES), 2))
 
 
 @pytest.fixture(scope="session")
-def alone() -> dict[str, object]:
-    """What each technique gives by itself, once."""
+def single_results() -> dict[str, object]:
+    """The result of each technique by itself, computed once."""
     return {}
 
 
 @pytest.mark.parametrize(("one", "two"), PAIRS)
-def test_every_pair_repeats_its_bits_and_shows_each_part(one, two, tiny_run, alone):
+def test_every_pair_is_deterministic_and_differs_from_its_parts(one, two, tiny_run, single_results):
     left, right = EXAMPLES[one] + EXAMPLES[two], EXAMPLES[two] + EXAMPLES[one]
-    if isinstance(left, Invalid):  # a pair without meaning says why, either way round
+    if isinstance(left, Invalid):  # a refused pair gives the same reason in both orders
         assert str(left.error) == str(right.error)
         return
     assert left.canonical() == right.canonical()
@@ -122,29 +118,29 @@ def test_every_pair_repeats_its_bits_and_shows_each_part(one, two, tiny_run, alo
         assert left in (EXAMPLES[one], EXAMPLES[two])  # also by key
         return
     both = result(tiny_run(left))
-    assert result(tiny_run(right)) == both  # also when it is started again
+    assert result(tiny_run(right)) == both  # and a second run repeats it
     for part in (one, two):
-        if part not in alone:
-            alone[part] = result(tiny_run(EXAMPLES[part]))
-        assert both != alone[part], part
+        if part not in single_results:
+            single_results[part] = result(tiny_run(EXAMPLES[part]))
+        assert both != single_results[part], part
 
 
 @pytest.mark.parametrize("technique", [EMA(), EMA(beta=0.9), SWA(start=0.5)])
-def test_the_average_that_did_best_on_dev_is_what_remains(technique, data, loaded):
-    """Not the last average, and not the weights that were averaged."""
+def test_best_dev_keeps_the_best_average(technique, data, loaded):
+    """Neither the last average nor the weights that were averaged."""
     recipe = RECIPE.replace(epochs=6, checkpoint="best_dev", lr=0.03)
     setting = Setting(recipe, technique, Seed(0, 0, 0), METRICS["accuracy"], KIND)
     fit = begin(setting, data, loaded, CPU)
-    seen = []
+    averages = []
     for _ in fit.epochs():
         weights = technique.evaluated(dict(fit.state.model.named_parameters()), fit.state)
-        seen.append({name: p.detach().clone() for name, p in weights.items()})
+        averages.append({name: p.detach().clone() for name, p in weights.items()})
     best = int(np.argmax(fit.scores))
-    assert best < len(seen) - 1  # else the last would do as well
+    assert best < len(averages) - 1  # else the last would do as well
     fit.final()
     for name, parameter in fit.state.model.named_parameters():
-        assert torch.equal(parameter, seen[best][name]), name
-    assert np.array_equal(predict(fit.state, data["dev"]), fit.kept.logits)
+        assert torch.equal(parameter, averages[best][name]), name
+    assert np.array_equal(predict(fit.state, data["dev"]), fit.selected.logits)
 
 
 REPLACING = [RDrop(), FreeLB(), SupervisedContrastive(), RDrop() + SupervisedContrastive()]
@@ -172,8 +168,8 @@ def loss_of(technique: Technique) -> float:
 
 @pytest.mark.parametrize("other", REPLACING + ADDING, ids=lambda technique: technique.title)
 @pytest.mark.parametrize("adding", ADDING, ids=lambda technique: technique.title)
-def test_a_penalty_weighs_the_same_alone_and_in_company(adding, other):
-    """Seen: a mixture of two losses scaled down what others had added before."""
+def test_a_penalty_has_the_same_weight_alone_and_in_a_combination(adding, other):
+    """Once a mixture of two losses scaled down the penalties added before it."""
     if adding == other:
         return
     penalty = loss_of(adding) - loss_of(Standard())
@@ -182,5 +178,5 @@ def test_a_penalty_weighs_the_same_alone_and_in_company(adding, other):
 
 
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
-def test_twice_the_same_is_refused(name):
+def test_a_technique_added_to_itself_is_refused(name):
     assert isinstance(EXAMPLES[name] + EXAMPLES[name], Invalid)

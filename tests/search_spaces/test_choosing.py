@@ -9,12 +9,12 @@ DECAY = SPACES["LayerwiseDecay"]
 SIX = Space({"layers": IntDistribution(1, 3)}, {"epochs": CategoricalDistribution((3, 10))})
 
 
-def slope(value: Draw) -> float:
+def smooth_score(value: Draw) -> float:
     return value.technique["rate"] - abs(value.recipe["lr"] - 1e-4) * 1e4
 
 
-def grown(trials, score, seed=0, space=DECAY):
-    """A whole TPE search, batch by batch; also how many were known before each batch."""
+def full_search(trials, score, seed=0, space=DECAY):
+    """A TPE search, batch by batch, and the number of configurations known after each call."""
     scores, sizes = [], []
     while len(scores) < trials:
         values = choose(space, sampler="tpe", trials=trials, seed=seed, scores=scores)
@@ -23,46 +23,46 @@ def grown(trials, score, seed=0, space=DECAY):
     return values, sizes
 
 
-def test_tpe_draws_ten_and_then_learns_in_batches_of_four():
-    values, sizes = grown(20, slope)
+def test_tpe_draws_ten_then_proposes_batches_of_four():
+    values, sizes = full_search(20, smooth_score)
     assert sizes == [10, 14, 18, 20]
     assert (
         values[:10]
         == draw(DECAY, 10, seed=0)
         == choose(DECAY, sampler="random", trials=10, seed=0, scores=[])
     )
-    other, _ = grown(20, lambda value: -slope(value))
+    other, _ = full_search(20, lambda value: -smooth_score(value))
     assert values[:10] == other[:10]
     assert values[10:] != other[10:]
 
 
 def test_a_batch_waits_for_every_score_before_it():
-    scores = [slope(value) for value in draw(DECAY, 10, seed=0)]
+    scores = [smooth_score(value) for value in draw(DECAY, 10, seed=0)]
     for known in (0, 1, 9):
         found = choose(DECAY, sampler="tpe", trials=20, seed=0, scores=scores[:known])
         assert found == draw(DECAY, 10, seed=0)
 
 
-def test_choices_are_replayed_and_more_trials_begin_with_the_same():
-    values, _ = grown(20, slope)
+def test_choices_are_repeatable_and_more_trials_begin_with_the_same():
+    values, _ = full_search(20, smooth_score)
     random.seed(1)
-    assert grown(20, slope)[0] == values
-    assert grown(17, slope)[0] == values[:17]
-    assert grown(20, slope, seed=1)[0] != values
+    assert full_search(20, smooth_score)[0] == values
+    assert full_search(17, smooth_score)[0] == values[:17]
+    assert full_search(20, smooth_score, seed=1)[0] != values
 
 
 def test_tpe_tries_nothing_twice_and_exhausts_a_finite_space():
     twelve = Space(
         {"layers": IntDistribution(1, 4)}, {"epochs": CategoricalDistribution((3, 5, 9))}
     )
-    values, _ = grown(12, lambda value: value.technique["layers"], space=twelve)
+    values, _ = full_search(12, lambda value: value.technique["layers"], space=twelve)
     assert sorted((v.technique["layers"], v.recipe["epochs"]) for v in values) == [
         (layers, epochs) for layers in (1, 2, 3, 4) for epochs in (3, 5, 9)
     ]
 
 
-def test_a_score_may_be_the_worst_there_is():
-    values, _ = grown(20, lambda value: float("-inf"))
+def test_scores_may_be_minus_infinity():
+    values, _ = full_search(20, lambda value: float("-inf"))
     assert len(values) == 20
 
 
@@ -77,7 +77,7 @@ def test_the_grid_by_hand():
     assert {v.recipe["c"] for v in space.grid()} == {1, 3, 5}
 
 
-def test_the_grid_is_shuffled_and_holds_what_it_holds():
+def test_the_grid_is_shuffled_and_complete():
     whole = choose(SIX, sampler="grid", trials=6, seed=0, scores=[])
     assert whole != SIX.grid()
     assert len(whole) == len([v for v in SIX.grid() if v in whole]) == 6

@@ -30,7 +30,7 @@ def test_draws_lie_in_the_space_and_name_its_fields(name):
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))
-def test_the_same_seed_draws_the_same_and_another_seed_does_not(name):
+def test_draws_depend_on_the_seed_alone(name):
     assert draw(SPACES[name], 8, seed=0) == draw(SPACES[name], 8, seed=0)
     assert draw(SPACES[name], 8, seed=0) != draw(SPACES[name], 8, seed=1)
 
@@ -62,7 +62,7 @@ def test_more_than_a_finite_space_holds_is_refused():
 
 
 def test_a_range_in_steps_is_exhausted_and_its_grid_holds_the_same():
-    """It once counted as endless, and drawing more than it holds never ended."""
+    """It once counted as infinite, and drawing more than it holds never ended."""
     steps = Space({"rate": FloatDistribution(0.1, 1.0, step=0.3)}, {})
     with pytest.raises(ValueError, match="n: 5 is more than the 4 distinct values"):
         draw(steps, 5, seed=0)
@@ -108,7 +108,7 @@ def global_state():
     return random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
 
 
-def test_the_global_generators_are_neither_read_nor_moved():
+def test_the_global_generators_are_neither_read_nor_changed():
     drawn = []
     for seed in (0, 1):
         random.seed(seed)
@@ -119,7 +119,7 @@ def test_the_global_generators_are_neither_read_nor_moved():
     assert drawn[0] == drawn[1]
 
 
-def test_drawing_is_quiet_and_leaves_the_logging_of_optuna_as_it_was(capfd):
+def test_drawing_logs_nothing_and_restores_the_logging_of_optuna(capfd):
     before = optuna.logging.get_verbosity()
     draw(SPACES["Standard"], 4, seed=0)
     assert optuna.logging.get_verbosity() == before

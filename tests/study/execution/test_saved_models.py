@@ -2,13 +2,13 @@
 
 import itertools
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from study import Adapters, Study
+from study.core.atomic import PARTIAL
 from study.execution.saved_models import ModelStore, save
 from study.planning.preflight import problems
 from study.planning.runs import Run
@@ -78,12 +78,22 @@ def test_a_saved_model_takes_the_place_of_what_was_there(tmp_path, runs, data, l
     assert "left over" not in stored(folder)
 
 
-def test_a_model_that_cannot_be_written_leaves_what_was_there(tmp_path, runs, data, loaded):
+def test_a_model_that_cannot_be_written_leaves_what_was_there(
+    tmp_path, runs, data, loaded, monkeypatch
+):
     outcome, model = train(runs[0].setting(PAIRS), data, loaded, CPU)
     folder = tmp_path / runs[0].key
     save(model, loaded, runs[0], outcome, folder, key=runs[0].key)
+    mkdir = Path.mkdir
     for name in ("model.safetensors", "tokenizer.json", "run.json"):  # by who writes it
-        (tmp_path / f".{runs[0].key}.{os.getpid()}" / name).mkdir(parents=True)  # is in the way
+
+        def blocked(folder: Path, *args: object, name: str = name, **kwargs: object) -> None:
+            """A folder with the name of the file is in the way."""
+            mkdir(folder, *args, **kwargs)  # type: ignore[arg-type]
+            if folder.suffix == PARTIAL:
+                mkdir(folder / name)
+
+        monkeypatch.setattr(Path, "mkdir", blocked)
         with pytest.raises(OSError, match="os error|Errno"):
             save(model, loaded, runs[0], outcome, folder, key=runs[0].key)
         assert stored(tmp_path) == {runs[0].key}, name

@@ -37,7 +37,7 @@ def test_a_run_whose_model_cannot_be_written_keeps_its_outcome(runs, come, tmp_p
     (tmp_path / "models").touch()  # no folder can be made there
     parcel = come(runs[0], tmp_path)[1]["parcel"]
     assert parcel.outcome.outcome == "completed"
-    assert parcel.about["not_kept"].startswith("NotADirectoryError: ")
+    assert parcel.about["not_kept"].startswith("FileExistsError: ")
 
 
 def test_a_late_machine_that_lacks_the_folder_keeps_the_outcome(runs, come, tmp_path):

@@ -1,4 +1,4 @@
-"""Adapters by hand, near the identity at first, and in use in every family."""
+"""Adapters: worked by hand, close to the identity at first, and effective in every family."""
 
 import pytest
 import torch
@@ -76,4 +76,5 @@ def test_values_come_from_the_head_stream_alone():
     assert not torch.equal(drawn(Seed(1, 0, 0)), first)
     assert torch.equal(torch.get_rng_state(), outside)
     assert first.abs().max() <= 0.02
-    assert first.std().item() == pytest.approx(0.0088, rel=0.05)  # 0.01, cut at two deviations
+    # A normal distribution of 0.01, truncated at two standard deviations.
+    assert first.std().item() == pytest.approx(0.0088, rel=0.05)

@@ -1,4 +1,4 @@
-"""BitFit trains biases and the head, and says where there are no biases."""
+"""BitFit trains biases and head, and refuses models without biases."""
 
 import pytest
 
@@ -45,5 +45,5 @@ def test_it_objects_exactly_where_the_layers_have_no_biases(kind):
 
 
 @pytest.mark.parametrize("other", [LoRA(), Adapters(), ReinitTop(layers=1)])
-def test_combinations_that_would_freeze_the_other_are_refused(other):
+def test_combinations_that_freeze_each_other_are_refused(other):
     assert isinstance(BitFit() + other, Invalid)

@@ -1,4 +1,4 @@
-"""Child-tuning: masks by hand, and what must keep its bits."""
+"""Child-tuning: masks worked by hand, and weights that must stay bit-identical."""
 
 import pytest
 import torch
@@ -84,7 +84,7 @@ def test_the_mask_holds_the_largest_squares_over_all_layers(tiny_state, data):
         assert torch.equal(masks[name], square >= smallest), name
 
 
-def test_preparing_leaves_no_gradients(tiny_state, data):
+def test_prepare_leaves_no_gradients(tiny_state, data):
     tiny_state.batches = lambda: (batch for _, batch in evaluation_batches(data["train"], 8))
     ChildTuningD(p=0.2).prepare(tiny_state)
     assert all(p.grad is None for p in tiny_state.model.parameters())
@@ -94,8 +94,8 @@ def test_preparing_leaves_no_gradients(tiny_state, data):
     "technique",
     [ChildTuningD(p=0.2), ChildTuningD(p=0.2) + BiasedAdam(), ChildTuningD(p=0.2) + PriorDecay()],
 )
-def test_what_does_not_learn_keeps_its_bits(technique, data, loaded):
-    """In published code weight decay shrinks it."""
+def test_untrained_weights_stay_bit_identical(technique, data, loaded):
+    """In published code weight decay shrinks them."""
     start = layers(loaded.fresh(Seed(0, 0, 0), None))
     moved = {n: p != start[n] for n, p in layers(trained(technique, data, loaded)).items()}
     share = sum(m.sum().item() for m in moved.values()) / sum(m.numel() for m in moved.values())

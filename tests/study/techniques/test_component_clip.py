@@ -1,4 +1,4 @@
-"""Component-wise clipping against torch's own, one component at a time."""
+"""Component-wise clipping against torch's clipping of one component at a time."""
 
 import pytest
 import torch
@@ -49,12 +49,12 @@ def test_global_clipping_is_off():
     assert ComponentClip().recipe(Recipe(lr=1e-3)) == Recipe(lr=1e-3, clip_norm=None)
 
 
-def test_a_norm_that_nothing_reaches_is_no_clipping(tiny_run):
+def test_a_norm_above_all_gradients_clips_nothing(tiny_run):
     huge = tiny_run(ComponentClip(max_norm=1e9))
     assert huge.curves == tiny_run(clip_norm=None).curves
 
 
-def test_frozen_and_still_components_are_no_trouble(tiny_state):
+def test_frozen_components_and_zero_gradients_are_handled(tiny_state):
     state = with_gradients(tiny_state)
     state.model.bert.pooler.dense.weight.grad = None
     state.model.classifier.weight.grad.zero_()

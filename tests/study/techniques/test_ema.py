@@ -1,4 +1,4 @@
-"""The moving average by its closed form, and what it must leave alone."""
+"""EMA against its closed form, and without effect on training."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ NAME = "classifier.bias"
 
 
 def average(technique, state, values):
-    """What counts after the classifier's bias took these values, one per step."""
+    """The evaluated classifier bias after it took these values, one per step."""
     technique.prepare(state)
     for value in values:
         with torch.no_grad():
@@ -29,8 +29,8 @@ def test_the_closed_form(tiny_state):
     assert average(EMA(beta=beta), tiny_state, values) == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_short_run_is_not_dragged_to_its_start(tiny_state):
-    """Seen elsewhere: at beta 0.999, 10 steps leave 99 % of the initial weights."""
+def test_the_average_of_a_short_run_excludes_the_start(tiny_state):
+    """A fault of other code: at beta 0.999, 10 steps leave 99 % of the initial weights."""
     tiny_state.steps = 10
     with torch.no_grad():
         tiny_state.model.get_parameter(NAME).fill_(100.0)
@@ -49,13 +49,13 @@ def test_beta_0_changes_nothing(technique, tiny_run):
     assert np.array_equal(tiny_run(technique).logits["test"], tiny_run().logits["test"])
 
 
-def test_training_does_not_feel_it(tiny_run):
+def test_training_is_unchanged(tiny_run):
     averaged, plain = tiny_run(EMA(beta=0.9), epochs=4), tiny_run(epochs=4)
     assert averaged.curves["train/loss"] == plain.curves["train/loss"]
     assert not np.array_equal(averaged.logits["dev"], plain.logits["dev"])
 
 
-def test_only_what_trains_is_averaged(tiny_state):
+def test_only_trained_parameters_are_averaged(tiny_state):
     FreezeLower(layers=2).prepare(tiny_state)
     EMA().prepare(tiny_state)
     assert tuple(tiny_state.memo["EMA"]) == tiny_state.trainable

@@ -1,4 +1,4 @@
-"""Gradual unfreezing thaws from the head downwards, at equal distances."""
+"""Gradual unfreezing unfreezes from the head down, at equal intervals."""
 
 import pytest
 import torch
@@ -7,14 +7,14 @@ from study.techniques import GradualUnfreezing
 from study.techniques.base import Technique
 
 
-def depths_that_learn(technique, state, step):
+def trained_depths(technique, state, step):
     state.step = step
     return sorted({state.depths.of(n) for n in technique.active(state.trainable, state)})
 
 
-def test_what_learns_when_by_hand(tiny_state):  # embeddings 0, layers 1 and 2, head 3
+def test_the_schedule_by_hand(tiny_state):  # embeddings 0, layers 1 and 2, head 3
     tiny_state.steps = 12
-    found = [depths_that_learn(GradualUnfreezing(share=0.5), tiny_state, s) for s in range(12)]
+    found = [trained_depths(GradualUnfreezing(share=0.5), tiny_state, s) for s in range(12)]
     assert found == [
         *[[3]] * 2,
         *[[2, 3]] * 2,
@@ -24,12 +24,12 @@ def test_what_learns_when_by_hand(tiny_state):  # embeddings 0, layers 1 and 2, 
 
 
 @pytest.mark.parametrize("steps", [1, 4, 31, 1000])
-def test_by_default_all_is_thawed_after_a_third(tiny_state, steps):
-    """Seen elsewhere: the lowest layers thaw when the rate has reached 0, or never."""
+def test_by_default_everything_is_trained_after_a_third(tiny_state, steps):
+    """A fault of other code: the lowest layers unfreeze when the rate is 0, or never."""
     tiny_state.steps = steps
     whole = [0, 1, 2, 3]
-    assert depths_that_learn(GradualUnfreezing(), tiny_state, -(-steps // 3)) == whole
-    assert depths_that_learn(GradualUnfreezing(), tiny_state, 0) == [3]
+    assert trained_depths(GradualUnfreezing(), tiny_state, -(-steps // 3)) == whole
+    assert trained_depths(GradualUnfreezing(), tiny_state, 0) == [3]
 
 
 def test_share_0_changes_nothing(tiny_run):
@@ -39,15 +39,15 @@ def test_share_0_changes_nothing(tiny_run):
 MOVED: list[list[int]] = []
 
 
-class Watching(Technique):
-    """Writes down at which depths weights moved in each step."""
+class DepthRecorder(Technique):
+    """Records the depths whose weights changed in each step."""
 
     def before_step(self, state):  # type: ignore[no-untyped-def]
         named = state.model.named_parameters()
-        state.memo["Watching"] = {n: p.detach().clone() for n, p in named}
+        state.memo["DepthRecorder"] = {n: p.detach().clone() for n, p in named}
 
     def after_step(self, state):  # type: ignore[no-untyped-def]
-        before = state.memo["Watching"]
+        before = state.memo["DepthRecorder"]
         moved = {
             state.depths.of(n)
             for n, p in state.model.named_parameters()
@@ -56,7 +56,7 @@ class Watching(Technique):
         MOVED.append(sorted(moved))
 
 
-def test_what_is_not_thawed_keeps_its_bits_under_weight_decay(tiny_run):
+def test_frozen_layers_stay_bit_identical_under_weight_decay(tiny_run):
     MOVED.clear()
-    tiny_run(GradualUnfreezing(share=0.75) + Watching(), weight_decay=0.5)  # 8 steps
+    tiny_run(GradualUnfreezing(share=0.75) + DepthRecorder(), weight_decay=0.5)  # 8 steps
     assert MOVED == [[3], [3], [2, 3], [2, 3], [1, 2, 3], [1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]

@@ -1,4 +1,4 @@
-"""L2-SP by hand."""
+"""L2-SP worked by hand."""
 
 import pytest
 import torch
@@ -32,11 +32,11 @@ def test_penalty_and_gradient_by_hand(tiny_state):
         assert torch.allclose(parameter.grad, wanted), name
 
 
-def test_no_strength_changes_nothing(tiny_run):
+def test_zero_strength_changes_nothing(tiny_run):
     assert tiny_run(L2SP(alpha=0.0, beta=0.0)).curves == tiny_run(Standard()).curves
 
 
-def test_what_does_not_learn_is_not_penalised(tiny_state):
+def test_frozen_parameters_are_not_penalised(tiny_state):
     tiny_state.freeze(n for n, _ in tiny_state.model.named_parameters() if n != "classifier.bias")
     shifted(tiny_state, 1.0)
     loss = L2SP(alpha=0.5, beta=0.5).loss(torch.tensor(0.0), None, {}, tiny_state)
@@ -44,14 +44,14 @@ def test_what_does_not_learn_is_not_penalised(tiny_state):
 
 
 def test_re_initialised_layers_are_pulled_to_their_new_values(tiny_state):
-    """A snapshot from before would pull back to what was thrown away."""
+    """Not to the pretrained values that were discarded."""
     both = ReinitTop(layers=1) + L2SP(alpha=1.0, beta=0.0)
     both.weights(tiny_state)
     both.prepare(tiny_state)
     assert both.loss(torch.tensor(0.0), None, {}, tiny_state).item() == 0.0
 
 
-def test_the_start_is_known_even_where_the_head_learns_first(tiny_state):
+def test_the_start_is_stored_even_where_a_first_phase_trains_the_head_alone(tiny_state):
     tiny_state.freeze(n for n, _ in tiny_state.model.named_parameters() if "classifier" not in n)
     L2SP().loss(torch.tensor(0.0), None, {}, tiny_state)
     tiny_state.step = 1

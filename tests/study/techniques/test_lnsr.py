@@ -21,19 +21,19 @@ def penalty(technique, state, batch):
     return (technique.loss(outputs.loss, outputs, batch, state) - outputs.loss).item()
 
 
-class Same(BertLayer):
-    """A layer that passes its input on."""
+class IdentityLayer(BertLayer):
+    """A layer that returns its input."""
 
     def forward(self, hidden, *others, **named):
         return hidden
 
 
 @pytest.mark.parametrize(("layer", "above"), [(1, 3), (2, 2), (3, 1)])
-def test_layers_that_pass_on_their_input_by_hand(layer, above):
+def test_identity_layers_by_hand(layer, above):
     """Noise e arrives unchanged at each layer from its own upwards: above * mean |e|^2."""
     state, batch = state_of("bert"), batch_of("bert")
     for index in range(3):
-        state.model.bert.encoder.layer[index] = Same(state.model.config)
+        state.model.bert.encoder.layer[index] = IdentityLayer(state.model.config)
     rng = state.device_rng("noise", "LNSR", 0)
     noise = torch.empty(4, 7, 16).normal_(0.0, 0.5, generator=rng)
     real = batch["attention_mask"].bool()
@@ -42,14 +42,14 @@ def test_layers_that_pass_on_their_input_by_hand(layer, above):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_it_grows_with_the_square_of_the_noise_and_dropout_plays_no_part():
-    """A pass with other masks would differ however small the noise."""
+def test_it_grows_with_the_square_of_the_noise_whatever_the_dropout():
+    """With other dropout masks the passes would differ however small the noise."""
     state, batch = state_of("bert"), batch_of("bert")
     small, double = (penalty(LNSR(sigma=sigma), state, batch) for sigma in (0.004, 0.008))
     assert double / small == pytest.approx(4.0, rel=0.05)
 
 
-def test_the_layer_must_be_there():
+def test_the_layer_must_exist():
     assert LNSR(layer=2).objection(Depths(FAMILIES["bert"], 2), "regression") is None
     above = LNSR(layer=3).objection(Depths(FAMILIES["bert"], 2), "regression")
     assert above == "layer=3 is above its 2 layers"

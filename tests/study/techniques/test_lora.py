@@ -1,4 +1,4 @@
-"""LoRA's update by hand, in every family, and its way back into a plain model."""
+"""LoRA's update worked by hand, in every family, and merged into a plain model."""
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ QUERY = "bert.encoder.layer.0.attention.self.query"
 STILL = LoRA(rank=4, scale=0.5, dropout=0.0)
 
 
-def wake(state):
-    """Give every B values, as training would."""
+def fill_b(state):
+    """Set every B to non-zero values, as training does."""
     rng = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in state.model.named_parameters():
@@ -24,7 +24,7 @@ def wake(state):
 
 def test_the_update_by_hand(tiny_state):
     STILL.prepare(tiny_state)
-    wake(tiny_state)
+    fill_b(tiny_state)
     a = tiny_state.model.get_parameter(f"{QUERY}.lora_A.default.weight")
     b = tiny_state.model.get_parameter(f"{QUERY}.lora_B.default.weight")
     w = tiny_state.model.get_parameter(f"{QUERY}.base_layer.weight")
@@ -44,7 +44,7 @@ def test_it_starts_at_the_pretrained_model_and_merges_back(kind, targets):
     technique = STILL.replace(targets=targets)
     technique.prepare(state)
     assert torch.equal(logits_of(state, kind), plain)
-    wake(state)
+    fill_b(state)
     woken = logits_of(state, kind)
     assert not torch.allclose(woken, plain, atol=1e-4)
     technique.merge(state.model)
@@ -59,7 +59,7 @@ TARGETS |= dict.fromkeys(["llama", "vit"], ["q_proj", "v_proj"])
 
 @pytest.mark.parametrize("kind", ALL)
 def test_targets_in_every_family(kind):
-    """peft has no targets for some families, and guesses for others."""
+    """peft knows no targets for some families and guesses those of others."""
     state = state_of(kind)
     LoRA().prepare(state)
     found = [n.partition(".lora_A.")[0] for n in state.trainable if ".lora_A." in n]
@@ -92,7 +92,7 @@ def test_a_comes_from_the_head_stream_alone():
     assert 0.2 < first.abs().max() <= 0.25  # U(-1/sqrt(16), 1/sqrt(16))
 
 
-def test_a_layer_without_the_targets_says_what_to_supply(tiny_state):
+def test_a_family_without_targets_says_what_to_add(tiny_state):
     tiny_state.depths = Depths(FAMILIES["bert"], 3)
     with pytest.raises(LookupError, match=r"not every layer has a module 'attention\.self\.query'"):
         LoRA().prepare(tiny_state)

@@ -1,4 +1,4 @@
-"""Mixout against its formula, its expectation, finite differences, and the quirks of its copies."""
+"""Mixout against its formula, its expectation, finite differences, and faults of other code."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ MASKS = ["element", "column"]
 
 
 def layer(mask: str, p: float = P) -> MixedLinear:
-    """Six inputs, four outputs, in double precision; its weight is away from its start."""
+    """Six inputs, four outputs, in double precision; its weight differs from the fixed one."""
     torch.manual_seed(0)
     plain = nn.Linear(6, 4, dtype=torch.float64)
     return MixedLinear(plain, torch.randn(4, 6, dtype=torch.float64), p, mask)
@@ -26,7 +26,7 @@ def mixed(module: MixedLinear, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_each_weight_is_as_the_formula_has_it(mask):
+def test_each_weight_follows_the_formula(mask):
     """(M W + (1 - M) W0 - p W0) / (1 - p) with M in {0, 1}."""
     module = layer(mask)
     weight, start = module.weight, module.start
@@ -52,7 +52,7 @@ def test_the_expectation_is_the_weight(mask):
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_the_gradient_is_exact(mask):
-    """Widely copied code leaves 1 / (1 - p) out of it."""
+    """Widely copied code omits 1 / (1 - p) from it."""
     module = layer(mask)
     inputs = torch.randn(3, 6, dtype=torch.float64)
 
@@ -63,19 +63,19 @@ def test_the_gradient_is_exact(mask):
     assert torch.autograd.gradcheck(output, module.weight)
 
 
-def test_evaluation_uses_the_weights_as_they_are():
+def test_evaluation_uses_the_plain_weights():
     module = layer("element").eval()
     inputs = torch.randn(3, 6, dtype=torch.float64)
     plain = nn.functional.linear(inputs, module.weight, module.bias)
     assert torch.equal(module(inputs), plain)
 
 
-def test_nothing_swapped_is_the_baseline_bit_for_bit(tiny_run):
+def test_p_0_is_the_baseline_bit_for_bit(tiny_run):
     assert tiny_run(Mixout(p=0.0, keep_dropout=True)).curves == tiny_run(Standard()).curves
     assert tiny_run(Mixout(p=0.0)).curves == tiny_run(Standard(), dropout=0.0).curves
 
 
-def test_masks_are_of_the_noise_stream(tiny_run):
+def test_masks_come_from_the_noise_stream(tiny_run):
     """Dropout is off, so that nothing else can differ."""
     from study.core.seeding import Seed
 
@@ -83,7 +83,7 @@ def test_masks_are_of_the_noise_stream(tiny_run):
     assert not np.array_equal(*runs)
 
 
-def test_names_and_values_stay(tiny_state):
+def test_names_and_values_of_parameters_stay(tiny_state):
     before = {n: p.detach().clone() for n, p in tiny_state.model.named_parameters()}
     saved = list(tiny_state.model.state_dict())
     Mixout(p=0.5).prepare(tiny_state)

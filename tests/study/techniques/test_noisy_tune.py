@@ -1,4 +1,4 @@
-"""NoisyTune's noise is uniform, in proportion to each tensor's spread, and never NaN."""
+"""NoisyTune: uniform noise, in proportion to the standard deviation of each tensor, never NaN."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def copies(state):
 
 
 def test_the_noise_by_its_moments(tiny_state):
-    """A uniform variable of width w has deviation w / sqrt(12) and ends at w / 2."""
+    """A uniform variable of width w has standard deviation w / sqrt(12) and maximum w / 2."""
     before = copies(tiny_state)
     NoisyTune(intensity=0.3).weights(tiny_state)
     noise = (tiny_state.model.get_parameter(BIG) - before[BIG]) / before[BIG].std()
@@ -31,14 +31,14 @@ def test_intensity_0_changes_nothing(tiny_state):
 
 
 def test_a_single_element_does_not_become_nan(tiny_state):
-    """Seen in public copies: the deviation of one number is NaN."""
+    """A fault of public copies: the standard deviation of one number is NaN."""
     tiny_state.model.bert.embeddings.register_parameter("gain", nn.Parameter(torch.ones(1)))
     NoisyTune().weights(tiny_state)
     assert tiny_state.model.bert.embeddings.gain.item() == 1.0
     assert all(p.isfinite().all() for p in tiny_state.model.parameters())
 
 
-def test_the_head_and_fresh_norms_stay(tiny_state):
+def test_the_head_and_new_norms_are_unchanged(tiny_state):
     before = copies(tiny_state)
     NoisyTune().weights(tiny_state)
     for name, parameter in tiny_state.model.named_parameters():
@@ -46,7 +46,7 @@ def test_the_head_and_fresh_norms_stay(tiny_state):
         assert torch.equal(before[name], parameter) == bool(constant), name
 
 
-def test_it_draws_from_head_alone(tiny_state, loaded):
+def test_it_draws_from_the_head_stream_alone(tiny_state, loaded):
     outside = torch.get_rng_state()
     NoisyTune().weights(tiny_state)
     first = copies(tiny_state)[BIG]

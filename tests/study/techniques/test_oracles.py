@@ -1,4 +1,4 @@
-"""Each technique against a closed form or a hand-worked case."""
+"""Techniques against a closed form or a case worked by hand."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_rate_one_changes_nothing(tiny_state):
     assert LayerwiseDecay(rate=1.0).groups(plain, tiny_state) == plain
 
 
-def test_decay_keeps_weight_decay_as_it_was(tiny_state):
+def test_layerwise_decay_keeps_weight_decay(tiny_state):
     plain = plain_groups(tiny_state)
     groups = LayerwiseDecay(rate=0.5).groups(plain, tiny_state)
     assert [g.weight_decay for g in groups] == [g.weight_decay for g in plain]
@@ -103,7 +103,7 @@ def test_freezing_leaves_something_to_train():
     )
 
 
-def test_reinit_draws_the_top_and_leaves_the_rest(tiny_state):
+def test_reinit_draws_the_top_layers_and_keeps_the_rest(tiny_state):
     before = {n: p.detach().clone() for n, p in tiny_state.model.named_parameters()}
     ReinitTop(layers=1).weights(tiny_state)
     for name, parameter in tiny_state.model.named_parameters():
@@ -115,15 +115,15 @@ def test_reinit_draws_the_top_and_leaves_the_rest(tiny_state):
     assert drawn.std().item() == pytest.approx(0.02, rel=0.15)
 
 
-def test_reinit_does_not_move_the_head(tiny_state):
-    """Techniques are compared over the same new heads."""
+def test_reinit_does_not_change_the_head(tiny_state):
+    """Techniques are compared on the same new heads."""
     before = tiny_state.model.get_parameter("classifier.weight").detach().clone()
     ReinitTop(layers=2).weights(tiny_state)
     assert torch.equal(tiny_state.model.get_parameter("classifier.weight"), before)
 
 
-def test_start_is_what_re_initialising_left(tiny_state):
-    """A snapshot from before it would pull back to what was thrown away."""
+def test_the_start_has_the_re_initialised_values(tiny_state):
+    """Else penalties would pull back to the pretrained values that were discarded."""
     ReinitTop(layers=1).weights(tiny_state)
     name = "bert.encoder.layer.1.output.dense.weight"
     assert torch.equal(tiny_state.start[name], tiny_state.model.get_parameter(name))
@@ -133,8 +133,8 @@ def test_start_is_what_re_initialising_left(tiny_state):
 @pytest.mark.parametrize(
     "pulling", [L2SP(alpha=1.0, beta=0.0), PriorDecay(rate=1.0), RecAdam(gamma=0.5)]
 )
-def test_nothing_is_pulled_to_the_random_start_of_what_was_inserted(pulling, inserting, tiny_state):
-    """What was inserted has no start: it goes to zero, or nowhere."""
+def test_inserted_parameters_are_not_pulled_to_their_random_start(pulling, inserting, tiny_state):
+    """They have no pretrained values: they are pulled to zero, or not at all."""
     both = inserting + pulling
     names = {name for name, _ in tiny_state.model.named_parameters()}
     both.prepare(tiny_state)
@@ -162,7 +162,7 @@ def test_nothing_is_pulled_to_the_random_start_of_what_was_inserted(pulling, ins
         assert not torch.allclose(weight, before[name], atol=0.1), name
 
 
-def test_what_was_inserted_is_penalised_towards_zero(tiny_state):
+def test_inserted_parameters_are_penalised_towards_zero(tiny_state):
     both = LoRA() + L2SP(alpha=0.0, beta=0.5)
     both.prepare(tiny_state)
     learning = {n: tiny_state.model.get_parameter(n) for n in tiny_state.trainable}

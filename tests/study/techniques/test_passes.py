@@ -1,4 +1,4 @@
-"""Further passes, and the techniques made of them, on every family."""
+"""Extra forward passes, and the techniques that use them, on every family."""
 
 import math
 from types import SimpleNamespace
@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from study.tasks.kinds import Regression
-from study.techniques.passes import another, embedded, real_tokens, symmetric
+from study.techniques.passes import (
+    extra_forward,
+    input_embeddings,
+    symmetric_divergence,
+    token_mask,
+)
 from tests.examples import EXAMPLES
 from tests.families import ALL
 from tests.heads import batch_of, state_of
@@ -16,38 +21,38 @@ MINE = ["RDrop", "R3F", "SMART", "FreeLB", "SupervisedContrastive", "LNSR", "HyP
 
 
 @pytest.mark.parametrize("family", ALL)
-def test_the_first_pass_can_be_had_again_bit_for_bit(family):
+def test_a_pass_with_shared_masks_repeats_the_first_bit_for_bit(family):
     state, batch = state_of(family), batch_of(family)
     first = state.forward(batch)
     torch.rand(1)  # the generator is somewhere else now, and stays there
     before = torch.get_rng_state()
-    nowhere = torch.zeros_like(embedded(batch, state))
-    again = another(batch, state, masks="shared", shift=nowhere)
+    nowhere = torch.zeros_like(input_embeddings(batch, state))
+    again = extra_forward(batch, state, masks="shared", shift=nowhere)
     assert torch.equal(first.logits, again.logits)
     assert torch.equal(torch.get_rng_state(), before)
-    assert not torch.equal(first.logits, another(batch, state, masks="fresh").logits)
+    assert not torch.equal(first.logits, extra_forward(batch, state, masks="fresh").logits)
 
 
 @pytest.mark.parametrize("family", ALL)
-def test_a_shift_reaches_the_answers_and_its_gradient_comes_back(family):
+def test_a_shift_changes_the_outputs_and_gets_a_gradient(family):
     state, batch = state_of(family), batch_of(family)
-    shift = torch.full_like(embedded(batch, state), 0.1)
+    shift = torch.full_like(input_embeddings(batch, state), 0.1)
     shift[..., 0] = -0.1  # a constant over all units is taken out by the first norm
     first = state.forward(batch)
-    moved = another(batch, state, masks="shared", shift=shift.requires_grad_())
+    moved = extra_forward(batch, state, masks="shared", shift=shift.requires_grad_())
     assert not torch.allclose(first.logits, moved.logits, atol=1e-6)
     (gradient,) = torch.autograd.grad(moved.loss, shift)
-    real = real_tokens(batch, shift)
+    real = token_mask(batch, shift)
     assert gradient.abs().sum() > 0
     assert (gradient * (1 - real)).abs().sum() == 0  # padding leads nowhere
 
 
-def test_the_hook_is_gone_after_the_pass_even_where_that_fails():
+def test_the_hook_is_removed_even_after_an_error():
     state, batch = state_of("bert"), batch_of("bert")
     state.model.eval()
     plain = state.forward(batch).logits
     with pytest.raises(RuntimeError):
-        another(batch, state, masks="fresh", shift=torch.zeros(3, 3, 3))
+        extra_forward(batch, state, masks="fresh", shift=torch.zeros(3, 3, 3))
     assert torch.equal(state.forward(batch).logits, plain)
 
 
@@ -60,17 +65,17 @@ def test_a_small_shift_survives_bfloat16(family):
     state.model.get_submodule(f"{state.depths.family.body}.embeddings").register_forward_hook(
         lambda module, inputs, output: seen.append(output)
     )
-    alternating = torch.ones_like(embedded(batch, state)).cumsum(-1) % 2 * 2e-5 - 1e-5
+    alternating = torch.ones_like(input_embeddings(batch, state)).cumsum(-1) % 2 * 2e-5 - 1e-5
     for shift in (torch.zeros_like(alternating), alternating):
-        another(batch, state, masks="fresh", shift=shift)
+        extra_forward(batch, state, masks="fresh", shift=shift)
     assert (seen[0] != seen[1])[:, 1:].float().mean() > 0.9  # an image's first token is no patch
 
 
-def test_other_weights_stand_in_for_one_pass():
+def test_other_weights_replace_the_models_own_in_one_pass():
     state, batch = state_of("bert", dropout=0.0), batch_of("bert")
     plain = state.forward(batch).logits
     bias = state.model.get_parameter("classifier.bias")
-    moved = another(batch, state, masks="fresh", weights={"classifier.bias": bias + 1.0})
+    moved = extra_forward(batch, state, masks="fresh", weights={"classifier.bias": bias + 1.0})
     assert torch.allclose(moved.logits, plain + 1.0)
     assert torch.equal(state.forward(batch).logits, plain)
 
@@ -82,15 +87,15 @@ def logits(*probabilities):
 def test_divergence_by_hand(tiny_state):
     """(0.75 - 0.5) (ln 1.5 - ln 0.5) = ln(3) / 4; the mean over rows, not their sum."""
     p, q = logits([0.75, 0.25]), logits([0.5, 0.5])
-    assert symmetric(p, q, {}, tiny_state).item() == pytest.approx(math.log(3) / 4)
+    assert symmetric_divergence(p, q, {}, tiny_state).item() == pytest.approx(math.log(3) / 4)
     twice = logits([0.75, 0.25], [0.75, 0.25]), logits([0.5, 0.5], [0.5, 0.5])
-    assert symmetric(*twice, {}, tiny_state).item() == pytest.approx(math.log(3) / 4)
+    assert symmetric_divergence(*twice, {}, tiny_state).item() == pytest.approx(math.log(3) / 4)
 
 
-def test_divergence_of_values_is_the_squared_difference_both_ways(tiny_state):
+def test_divergence_in_regression_is_the_squared_difference_both_ways(tiny_state):
     tiny_state.kind = Regression(())
     p, q = (SimpleNamespace(logits=torch.tensor([[a], [b]])) for a, b in ((1.0, 2.0), (1.0, 5.0)))
-    assert symmetric(p, q, {}, tiny_state).item() == 2 * (0 + 9) / 2
+    assert symmetric_divergence(p, q, {}, tiny_state).item() == 2 * (0 + 9) / 2
 
 
 def learns(technique, state, batch):
@@ -132,11 +137,11 @@ def test_every_kind_of_task_learns_with_it_or_is_refused(name, kind, family):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", MINE)
-def test_on_a_gpu_too(name):
+def test_on_a_gpu(name):
     state = state_of("bert", device=torch.device("cuda"))
     batch = {key: value.cuda() for key, value in batch_of("bert").items()}
     first = state.forward(batch)
-    assert torch.equal(first.logits, another(batch, state, masks="shared").logits)
+    assert torch.equal(first.logits, extra_forward(batch, state, masks="shared").logits)
     assert learns(EXAMPLES[name], state, batch) == (name != "HyPe")
 
 

@@ -1,4 +1,4 @@
-"""Prior decay by hand, and against the mistakes of published code."""
+"""Prior decay worked by hand, and without the faults of published code."""
 
 import pytest
 import torch
@@ -39,12 +39,12 @@ def test_one_step_by_hand(data, loaded):
             assert not torch.equal(pulled[name], weight), name
 
 
-def test_no_rate_changes_nothing(tiny_run):
+def test_rate_0_changes_nothing(tiny_run):
     assert tiny_run(PriorDecay(rate=0.0)).curves == tiny_run(Standard()).curves
 
 
 def test_the_head_is_not_pulled_to_its_random_start(tiny_state):
-    """The code of Zhang et al. 2021 means to leave out the last group, and never does."""
+    """The code of Zhang et al. 2021 is meant to leave out the last group but does not."""
     technique = PriorDecay(rate=1.0)
     technique.prepare(tiny_state)
     tiny_state.rates = dict.fromkeys(tiny_state.trainable, 0.5)
@@ -69,8 +69,8 @@ def test_the_rate_follows_the_schedule(tiny_state):
 
 
 @pytest.mark.parametrize("other", [FreezeLower(layers=1), ReinitTop(layers=1)])
-def test_it_pulls_to_where_training_began(tiny_state, other):
-    """Re-initialised layers to their new values; what is frozen nowhere."""
+def test_it_pulls_towards_the_weights_before_training(tiny_state, other):
+    """Re-initialised layers towards their new values; frozen ones are not pulled."""
     both = other + PriorDecay(rate=1.0)
     both.weights(tiny_state)
     both.prepare(tiny_state)

@@ -1,4 +1,4 @@
-"""Probing trains the head on still features; tuning starts anew from there, within the budget."""
+"""Probing trains the head on fixed features; fine-tuning continues within the recipe's epochs."""
 
 import pytest
 
@@ -40,8 +40,8 @@ SEEN: list[tuple[bool, bool, float]] = []
 OPTIMIZERS: list[int] = []
 
 
-class Watching(Technique):
-    """Writes down whether dropout is on in the encoder and before the classifier, and the rate."""
+class PhaseRecorder(Technique):
+    """Records the learning rate, and whether dropout is on in the encoder and the head."""
 
     def optimizer(self, groups, state):  # type: ignore[no-untyped-def]
         OPTIMIZERS.append(state.step)
@@ -53,18 +53,18 @@ class Watching(Technique):
 
 
 def test_dropout_optimizer_and_schedule_of_each_phase(tiny_run):
-    """Seen elsewhere: one optimizer and one schedule over both phases."""
+    """A fault of other code: one optimizer and one schedule over both phases."""
     SEEN.clear()
     OPTIMIZERS.clear()
     recipe = {"epochs": 2, "lr": 0.1, "warmup": 0.5}  # 4 steps per epoch
-    tiny_run(ProbeThenTune(epochs=1, lr=1.0) + Watching(), **recipe)
+    tiny_run(ProbeThenTune(epochs=1, lr=1.0) + PhaseRecorder(), **recipe)
     factors = [0.5, 1.0, 1.0, 0.5]
     assert [(body, head) for body, head, _ in SEEN] == [(False, True)] * 4 + [(True, True)] * 4
     assert [rate for *_, rate in SEEN] == pytest.approx([*factors, *(0.1 * f for f in factors)])
     assert OPTIMIZERS == [0, 4]
 
 
-def test_probing_that_leaves_no_epoch_is_found_before_anything_runs(task, model):
+def test_probing_that_leaves_no_epoch_is_refused_before_anything_runs(task, model):
     with pytest.raises(SpecError, match="3 epochs of probing leave none of the recipe's 3"):
         ProbeThenTune(epochs=3).recipe(Recipe(epochs=3))
     study = Study(

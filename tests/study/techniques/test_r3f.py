@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from study.techniques import R3F
-from study.techniques.passes import another, embedded
+from study.techniques.passes import extra_forward, input_embeddings
 from tests.heads import batch_of, state_of
 
 
@@ -25,13 +25,13 @@ def penalty(technique, state, batch):
 def test_formula_against_torch(noise):
     state, batch = state_of("bert", dropout=0.0), batch_of("bert")
     rng = state.device_rng("noise", "R3F", 0)
-    shift = torch.empty_like(embedded(batch, state))
+    shift = torch.empty_like(input_embeddings(batch, state))
     if noise == "uniform":
         shift.uniform_(-0.5, 0.5, generator=rng)
     else:
         shift.normal_(0.0, 0.5, generator=rng)
     clean = state.forward(batch).logits
-    noisy = another(batch, state, masks="fresh", shift=shift).logits
+    noisy = extra_forward(batch, state, masks="fresh", shift=shift).logits
     log_p, log_q = (x.double().log_softmax(-1) for x in (clean, noisy))
     expected = 2.0 * ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean()
     found = penalty(R3F(weight=2.0, epsilon=0.5, noise=noise), state, batch)
@@ -39,23 +39,23 @@ def test_formula_against_torch(noise):
 
 
 def test_regression_is_not_dropped_silently():
-    """The reference criterion leaves the penalty out, so that R3F is plain fine-tuning."""
+    """The reference code omits the penalty, so that its R3F is standard fine-tuning."""
     state = state_of("bert", "regression", dropout=0.0)
     batch = batch_of("bert", "regression")
     rng = state.device_rng("noise", "R3F", 0)
-    shift = torch.empty_like(embedded(batch, state)).uniform_(-0.5, 0.5, generator=rng)
-    clean, noisy = state.forward(batch), another(batch, state, masks="fresh", shift=shift)
+    shift = torch.empty_like(input_embeddings(batch, state)).uniform_(-0.5, 0.5, generator=rng)
+    clean, noisy = state.forward(batch), extra_forward(batch, state, masks="fresh", shift=shift)
     expected = 2 * functional.mse_loss(clean.logits, noisy.logits).item()
     assert expected > 0
     assert penalty(R3F(epsilon=0.5), state, batch) == pytest.approx(expected, rel=1e-3)
 
 
-def test_fresh_masks_are_what_the_published_penalty_is_made_of():
+def test_the_published_penalty_consists_of_fresh_masks():
     state, batch = state_of("bert"), batch_of("bert")
     assert penalty(R3F(masks="shared"), state, batch) < 1e-6 < penalty(R3F(), state, batch)
 
 
-def test_word_embeddings_get_the_gradient_of_the_disturbed_pass():
+def test_word_embeddings_get_the_gradient_of_the_noisy_pass():
     state, batch = state_of("bert", dropout=0.0), batch_of("bert")
     words = state.model.get_input_embeddings().weight
     outputs = state.forward(batch)

@@ -26,7 +26,7 @@ def test_formula_against_torch():
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_what_others_added_to_the_loss_stays():
+def test_penalties_of_other_techniques_are_kept():
     state, batch = state_of("bert"), batch_of("bert")
     first, second = two_passes(state, batch)
     state.reseed()
@@ -35,7 +35,7 @@ def test_what_others_added_to_the_loss_stays():
     assert loss.item() == pytest.approx((first.loss + second.loss).item() / 2 + 10.0)
 
 
-def test_values_take_the_squared_difference():
+def test_regression_uses_the_squared_difference():
     state, batch = state_of("bert", "regression"), batch_of("bert", "regression")
     first, second = two_passes(state, batch)
     squared = functional.mse_loss(first.logits, second.logits)
@@ -48,7 +48,7 @@ def test_values_take_the_squared_difference():
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_equal_passes_are_refused(family):
-    """Llama's own configuration has no dropout: a silent no-op at twice the cost."""
+    """Llama's own configuration has no dropout: R-Drop would have no effect at twice the cost."""
     state, batch = state_of(family, dropout=0.0), batch_of(family)
     outputs = state.forward(batch)
     with pytest.raises(ValueError, match="RDrop needs dropout"):
@@ -63,17 +63,17 @@ def test_a_recipe_without_dropout_is_refused_before_anything_runs():
 
 
 @pytest.mark.parametrize("other", [Mixout(p=0.5), LoRA(), HyPe(epsilon=0.1)])
-def test_what_acts_as_dropout_stands_in_for_it(other, tiny_run):
+def test_a_technique_that_acts_as_dropout_suffices(other, tiny_run):
     assert tiny_run(other + RDrop(), dropout=0.0).outcome == "completed"
 
 
 def test_passes_may_be_equal_while_the_head_is_probed(tiny_run):
-    """The body's dropout is off then, and mixout has taken the head's away."""
+    """The body's dropout is off then, and mixout has turned off the head's."""
     both = ProbeThenTune(epochs=1) + RDrop()
     assert tiny_run(both + Mixout(p=0.5)).outcome == "completed"
 
 
-def test_what_never_tells_the_passes_apart_is_found_after_probing(tiny_run):
+def test_equal_passes_are_refused_after_probing(tiny_run):
     with pytest.raises(ValueError, match="RDrop needs dropout"):
         tiny_run(ProbeThenTune(epochs=1) + RDrop() + Mixout(p=0.0))
 

@@ -1,4 +1,4 @@
-"""RecAdam against its closed form, and torch's AdamW where it must be just that."""
+"""RecAdam against its closed form, and against torch's AdamW where both must agree."""
 
 from math import exp, sqrt
 
@@ -16,7 +16,7 @@ SHARES = [0.1, 0.4, 0.7, 0.9]
 
 
 def moved(anchor: float | None, shares: list[float]) -> list[float]:
-    """A weight that starts at 2.0, after each step."""
+    """The values of a weight that starts at 2.0, after each step."""
     weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     group = {"params": [weight], "lr": LR, "weight_decay": DECAY}
     remaining = iter(shares)
@@ -66,7 +66,7 @@ def test_the_head_has_plain_adamw():
     assert moved(None, SHARES) == pytest.approx(adamw(), rel=1e-12)
 
 
-def test_with_the_whole_share_it_is_adamw():
+def test_with_share_1_it_is_adamw():
     assert moved(1.5, [1.0] * 4) == pytest.approx(adamw(), rel=1e-12)
 
 
@@ -81,7 +81,7 @@ def test_annealing_far_from_its_middle():
     assert annealed(5000, k=1.0, t0=1000) == 1.0
 
 
-def test_below_the_head_is_anchored_and_t0_is_a_share_of_the_run(tiny_state):
+def test_parameters_below_the_head_are_anchored_and_t0_is_a_share_of_the_run(tiny_state):
     tiny_state.recipe = tiny_state.recipe.replace(lr=1e-2)
     tiny_state.steps = 40
     optimizer = RecAdam(k=0.5, t0=0.25, gamma=10.0).optimizer(plain_groups(tiny_state), tiny_state)
@@ -93,7 +93,7 @@ def test_below_the_head_is_anchored_and_t0_is_a_share_of_the_run(tiny_state):
     assert optimizer._share() == 0.5
 
 
-def test_the_start_is_known_even_where_the_head_learns_first(tiny_state):
+def test_the_start_is_stored_even_where_a_first_phase_trains_the_head_alone(tiny_state):
     head = [g for g in plain_groups(tiny_state) if g.depth == tiny_state.depths.head]
     RecAdam().optimizer(head, tiny_state)
     tiny_state.step = 1
@@ -101,7 +101,7 @@ def test_the_start_is_known_even_where_the_head_learns_first(tiny_state):
 
 
 def test_a_pull_that_overshoots_is_refused(tiny_state):
-    """lr * gamma of 2 or more moves a weight further away than it was."""
+    """With lr * gamma of 2 or more the distance grows."""
     with pytest.raises(SpecError, match=r"gamma: 5000 times the learning rate 0.0004 is not below"):
         RecAdam().recipe(tiny_state.recipe.replace(lr=4e-4))
     assert RecAdam().recipe(tiny_state.recipe.replace(lr=3e-4)).lr == 3e-4
@@ -110,7 +110,7 @@ def test_a_pull_that_overshoots_is_refused(tiny_state):
 
 
 def test_a_strong_pull_keeps_the_start(data, loaded):
-    """With the middle at the end, the body stays near its start and the head learns."""
+    """With t0 at the end, the body stays near its start and the head is trained."""
     from study.core.seeding import Seed
     from study.tasks.metrics import METRICS
     from study.training.fit import Setting

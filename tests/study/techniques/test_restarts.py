@@ -1,4 +1,4 @@
-"""Which start goes on, and that it goes on as if it had been alone."""
+"""Restarts: which start continues, and that it continues as if it were the only one."""
 
 from dataclasses import replace
 
@@ -32,8 +32,8 @@ def test_the_first_start_is_the_run_itself_and_only_heads_differ():
     assert heads(Restarts(heads=2), seed) == [first, others[0]]  # more starts keep the first ones
 
 
-def test_the_best_start_after_some_epochs_goes_on_as_if_alone(data, model):
-    """Every start is trained alone; the one that leads after an epoch is what Restarts gives."""
+def test_the_best_start_continues_as_if_it_were_the_only_one(data, model):
+    """Trains every start by itself; Restarts must equal the one that leads after an epoch."""
     loaded = Loaded(model, Regression(()))  # a squared error tells every two starts apart
     values = {
         name: replace(
@@ -60,19 +60,19 @@ def test_the_best_start_after_some_epochs_goes_on_as_if_alone(data, model):
     assert len(chosen) > 1  # else the test could not tell the first from the best
 
 
-def test_what_all_starts_cost_is_counted(tiny_run):
+def test_the_cost_of_all_starts_is_counted(tiny_run):
     plain = tiny_run(Standard(), epochs=3).facts["steps"]
     outcome = tiny_run(Restarts(heads=3, epochs=1), epochs=3)
     assert outcome.facts["steps"] == plain + 2 * plain / 3
 
 
-def test_comparing_after_the_end_is_refused():
+def test_a_comparison_after_the_end_is_refused():
     with pytest.raises(SpecError, match="leaves nothing to train of the recipe's 3 epochs"):
         Restarts(epochs=3).recipe(Recipe(epochs=3))
 
 
 class FirstDiverges(Technique):
-    """Breaks the run whose head is the seed's own."""
+    """Makes the first start diverge."""
 
     def starts(self, seed):
         return Starts((seed, seed._replace(head=99)), 1)
@@ -81,6 +81,6 @@ class FirstDiverges(Technique):
         return loss * float("nan") if state.seed.head == 0 else loss
 
 
-def test_a_start_that_diverges_is_not_the_best(data, loaded):
+def test_a_diverged_start_is_not_the_best(data, loaded):
     setting = Setting(RECIPE, FirstDiverges(), Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
     assert train(setting, data, loaded, CPU)[0].outcome == "completed"

@@ -1,11 +1,11 @@
-"""The strong baseline is the usual recipe over more epochs, all of them at rates that matter."""
+"""The strong baseline: the usual recipe with its schedule stretched over more epochs."""
 
 import pytest
 
 from study.core.recipe import Recipe
 from study.core.spec import Invalid
 from study.techniques import BiasedAdam, StrongBaseline
-from tests.conftest import RATES, Watching
+from tests.conftest import RATES, RateRecorder
 
 
 def test_the_published_recipe():
@@ -17,13 +17,13 @@ def test_at_equal_epochs_it_is_standard(tiny_run):
     assert tiny_run(StrongBaseline(epochs=2)).curves == tiny_run(epochs=2).curves
 
 
-def test_the_schedule_stretches_instead_of_leaving_a_tail_at_rate_0(tiny_run):
-    """Seen elsewhere: more epochs under the schedule of a short run."""
+def test_the_schedule_covers_all_epochs(tiny_run):
+    """A fault of other code: more epochs with the schedule of a short run."""
     RATES.clear()
-    tiny_run(StrongBaseline(epochs=5) + Watching(), lr=1.0)  # 4 steps per epoch
+    tiny_run(StrongBaseline(epochs=5) + RateRecorder(), lr=1.0)  # 4 steps per epoch
     fall = [(20 - step) / 18 for step in range(2, 20)]
     assert pytest.approx([0.5, 1.0, *fall]) == RATES
 
 
-def test_it_cannot_leave_out_what_it_stands_for():
+def test_it_cannot_be_combined_with_biased_adam():
     assert isinstance(StrongBaseline() + BiasedAdam(), Invalid)

@@ -16,7 +16,7 @@ def test_weight_zero_changes_nothing(tiny_run):
 
 
 def test_three_examples_by_hand():
-    """Two equal ones of class 0, at right angles to one of class 1; temperature 1.
+    """Two equal ones of class 0, orthogonal to one of class 1; temperature 1.
 
     Each of the two gives its partner e / (e + 1) of the similarity; the third has no partner.
     """
@@ -27,7 +27,7 @@ def test_three_examples_by_hand():
 
 
 def test_two_partners_by_hand():
-    """All of one class and all alike: each other one has a half, so the loss is ln 2."""
+    """Three equal examples of one class: each has two partners at 1/2, so the loss is ln 2."""
     found = supervised_contrast(torch.ones(3, 2), torch.zeros(3), 0.1)
     assert found.item() == pytest.approx(math.log(2), rel=1e-5)
 
@@ -43,7 +43,7 @@ def test_without_positives_it_is_zero_and_so_is_its_gradient(labels):
 
 @pytest.mark.parametrize(("family", "last"), [("bert", [0, 0, 0, 0]), ("llama", [4, 6, 6, 6])])
 def test_decoders_are_read_at_the_last_token(family, last):
-    """A decoder's first token has seen nothing; its first row has two tokens of padding."""
+    """The first token of a decoder attends to no other; the first row has two padding tokens."""
     state, batch = state_of(family), batch_of(family)
     technique = SupervisedContrastive(weight=1.0)
     technique.prepare(state)
@@ -54,6 +54,6 @@ def test_decoders_are_read_at_the_last_token(family, last):
 
 
 @pytest.mark.parametrize("kind", ["regression", "multilabel", "tagging", "span"])
-def test_only_for_one_class_per_example(kind, tiny_state):
+def test_tasks_without_one_class_per_example_are_refused(kind, tiny_state):
     refused = SupervisedContrastive().objection(tiny_state.depths, kind)
-    assert refused == f"it needs one class per example, which {kind} has not"
+    assert refused == f"it needs one class per example, which {kind} does not have"

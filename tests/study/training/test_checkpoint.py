@@ -1,4 +1,4 @@
-"""What is on disk is whole or not there, and never trusted blindly."""
+"""Resumable checkpoints: saved atomically, verified before use, resumed bit for bit."""
 
 import importlib
 import math
@@ -17,12 +17,19 @@ from study.core.seeding import Seed
 from study.tasks.metrics import METRICS
 from study.techniques import EMA, BitFit, ProbeThenTune, Restarts, Standard
 from study.techniques.base import Technique
-from study.training.checkpoint import Checkpoints, put
+from study.training.checkpoint import ResumableCheckpoint, restore
 from study.training.fit import Setting
 from study.training.tensor_file import CheckpointError
 from study.training.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
-from tests.interrupting import Beats, Interrupted, beats_of, bits, resumed, whole
+from tests.interrupting import (
+    Heartbeats,
+    Interrupted,
+    bits,
+    count_heartbeats,
+    resumed,
+    uninterrupted,
+)
 from tests.needs import ROOT
 
 ABOUT = {"device": "one", "packages": "some", "code": "this"}
@@ -42,16 +49,16 @@ def setting(technique: Technique = Standard(), seed: int = 0, **recipe: object) 
     return Setting(RECIPE.replace(**recipe), technique, seeds, METRICS["accuracy"], PAIRS)
 
 
-def saved(folder: Path, tree: object = TREE, key: str = "key") -> Checkpoints:
-    checkpoints = Checkpoints(folder, 0.0, key)
-    assert checkpoints.load(ABOUT) is None
-    checkpoints.save(lambda: tree)
-    return checkpoints
+def saved(folder: Path, tree: object = TREE, key: str = "key") -> ResumableCheckpoint:
+    checkpoint = ResumableCheckpoint(folder, 0.0, key)
+    assert checkpoint.load(ABOUT) is None
+    checkpoint.save(lambda: tree)
+    return checkpoint
 
 
-def test_what_is_read_is_what_was_saved(tmp_path):
+def test_a_saved_tree_is_read_back_unchanged(tmp_path):
     saved(tmp_path / "run")
-    again = Checkpoints(tmp_path / "run", 0.0, "key")
+    again = ResumableCheckpoint(tmp_path / "run", 0.0, "key")
     assert repr(again.load(ABOUT)) == repr(TREE)  # repr: NaN is not equal to itself
     again.check(TREE)
     with pytest.raises(CheckpointError):
@@ -80,7 +87,7 @@ def test_a_damaged_file_is_not_used(spoil, why, tmp_path, caplog):
     saved(tmp_path)
     file = tmp_path / "checkpoint.safetensors"
     file.write_bytes(spoil(file.read_bytes()))
-    assert Checkpoints(tmp_path, 0.0, "key").load(ABOUT) is None
+    assert ResumableCheckpoint(tmp_path, 0.0, "key").load(ABOUT) is None
     assert "the run starts anew" in caplog.text
     assert why in caplog.text
 
@@ -90,12 +97,12 @@ def test_another_run_or_device_or_code_does_not_use_it(other, tmp_path, caplog):
     saved(tmp_path)
     about = {**ABOUT, other: "another"} if other != "run" else ABOUT
     key = "another" if other == "run" else "key"
-    assert Checkpoints(tmp_path, 0.0, key).load(about) is None
+    assert ResumableCheckpoint(tmp_path, 0.0, key).load(about) is None
     assert f"saved under another {other}" in caplog.text
 
 
-def test_code_of_ones_own_counts(tmp_path):
-    ours, theirs = environment(CPU, [Standard]), environment(CPU, [Standard, Elsewhere])
+def test_the_code_of_a_user_technique_counts(tmp_path):
+    ours, theirs = environment(CPU, [Standard]), environment(CPU, [Standard, MovesFrozen])
     assert ours["code"] != theirs["code"]
     assert ours["packages"] == theirs["packages"]
 
@@ -137,7 +144,7 @@ def test_what_code_of_ones_own_imports_counts_and_nothing_else(tmp_path):
 
 
 def test_an_installed_package_counts_by_its_version_however_much_of_it_is_loaded():
-    def told(names: str) -> str:
+    def environment_with(names: str) -> str:
         code = f"""
 import {names}, torch
 from study.core.provenance import environment
@@ -146,12 +153,12 @@ print(environment(torch.device("cpu"), [METRICS["accuracy"].score]))
 """
         return subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
 
-    little, much = told("sys"), told("sklearn.ensemble, sklearn.svm")
+    little, much = environment_with("sys"), environment_with("sklearn.ensemble, sklearn.svm")
     assert "scikit-learn" in little
     assert little == much
 
 
-def test_a_process_killed_while_it_saves_goes_on_from_the_save_before(
+def test_a_process_killed_while_saving_resumes_from_the_save_before(
     task, data, model, tmp_path, caplog
 ):
     script = f"""
@@ -159,7 +166,7 @@ import os, signal
 from pathlib import Path
 import torch
 from study import EMA, Recipe, Study, Task
-from study.training.checkpoint import Checkpoints
+from study.training.checkpoint import ResumableCheckpoint
 from study.training.prepare import prepare
 from study.models.loading import Loaded
 from study.models.model import Model
@@ -178,8 +185,8 @@ def killed(handle):
         os.kill(os.getpid(), signal.SIGKILL)
     fsync(handle)
 os.fsync = killed
-checkpoints = Checkpoints(Path({str(tmp_path)!r}), 0.0, "key")
-train(run.setting(data.kind), data.splits, loaded, torch.device("cpu"), checkpoints)
+checkpoint = ResumableCheckpoint(Path({str(tmp_path)!r}), 0.0, "key")
+train(run.setting(data.kind), data.splits, loaded, torch.device("cpu"), checkpoint)
 """
     done = subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
@@ -188,13 +195,13 @@ train(run.setting(data.kind), data.splits, loaded, torch.device("cpu"), checkpoi
     outcome, trained, steps = resumed(run, data, model, tmp_path, stops=[])
     assert not caplog.records
     assert steps == 2  # of 8
-    assert bits(outcome, trained) == bits(*whole(run, data, model))
+    assert bits(outcome, trained) == bits(*uninterrupted(run, data, model))
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 64 KB."""
+    """A 64 KB file system."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
@@ -209,30 +216,32 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_costs_the_checkpoint_alone(small_disk, data, model, loaded, caplog):
-    checkpoints = saved(small_disk / "run", {"step": 1})
-    checkpoints.save(lambda: {"weights": torch.ones(100_000)})
+    checkpoint = saved(small_disk / "run", {"step": 1})
+    checkpoint.save(lambda: {"weights": torch.ones(100_000)})
     assert "No space left" in caplog.text
-    assert Checkpoints(small_disk / "run", 0.0, "key").load(ABOUT) == {"step": 1}
-    outcome, _ = train(setting(), data, loaded, CPU, Checkpoints(small_disk / "new", 0.0, "key"))
-    assert outcome.dev == whole(setting(), data, model)[0].dev
+    assert ResumableCheckpoint(small_disk / "run", 0.0, "key").load(ABOUT) == {"step": 1}
+    outcome, _ = train(
+        setting(), data, loaded, CPU, ResumableCheckpoint(small_disk / "new", 0.0, "key")
+    )
+    assert outcome.dev == uninterrupted(setting(), data, model)[0].dev
     assert list((small_disk / "new").iterdir()) == []
 
 
 def test_a_short_run_leaves_nothing_and_a_cleared_one_neither(data, loaded, tmp_path):
-    train(setting(), data, loaded, CPU, Checkpoints(tmp_path / "short", 300.0, "key"))
+    train(setting(), data, loaded, CPU, ResumableCheckpoint(tmp_path / "short", 300.0, "key"))
     assert not (tmp_path / "short").exists()
-    checkpoints = Checkpoints(tmp_path / "long", 0.0, "key")
-    train(setting(), data, loaded, CPU, checkpoints)
+    checkpoint = ResumableCheckpoint(tmp_path / "long", 0.0, "key")
+    train(setting(), data, loaded, CPU, checkpoint)
     assert [file.name for file in (tmp_path / "long").iterdir()] == ["checkpoint.safetensors"]
-    checkpoints.clear()
+    checkpoint.clear()
     assert not (tmp_path / "long").exists()
-    checkpoints.clear()
+    checkpoint.clear()
 
 
 def test_checkpoints_change_nothing(data, model, loaded, tmp_path):
-    checkpoints = Checkpoints(tmp_path, 0.0, "key")
-    assert bits(*train(setting(), data, loaded, CPU, checkpoints)) == bits(
-        *whole(setting(), data, model)
+    checkpoint = ResumableCheckpoint(tmp_path, 0.0, "key")
+    assert bits(*train(setting(), data, loaded, CPU, checkpoint)) == bits(
+        *uninterrupted(setting(), data, model)
     )
 
 
@@ -241,19 +250,19 @@ def test_checkpoints_change_nothing(data, model, loaded, tmp_path):
     [ProbeThenTune(epochs=1, lr=1e-2) + EMA(beta=0.9), Restarts(heads=2) + EMA(beta=0.9)],
     ids=lambda technique: technique.title,
 )
-def test_a_run_goes_on_from_every_place(technique, data, model, tmp_path):
-    """Every step and every batch of an evaluation: epoch's ends, the phase's change, each start."""
+def test_a_run_resumes_from_every_point(technique, data, model, tmp_path):
+    """Every step and evaluation batch, with ends of epochs, a change of phase and every start."""
     run = setting(technique, epochs=2, batch_size=16, checkpoint="best_dev", lr=0.03)
-    expected = bits(*whole(run, data, model))
-    for last in range(beats_of(run, data, model, tmp_path)):
+    expected = bits(*uninterrupted(run, data, model))
+    for last in range(count_heartbeats(run, data, model, tmp_path)):
         outcome, trained, steps = resumed(run, data, model, tmp_path / str(last), stops=[last])
         assert bits(outcome, trained) == expected, last
         assert steps < outcome.facts["steps"] or last < 2
 
 
 @pytest.mark.gpu
-def test_a_gpu_goes_on_as_well(data, model, tmp_path, caplog):
-    """The bits of a GPU need not repeat; its place does, or there would be a warning."""
+def test_a_run_on_a_gpu_resumes(data, model, tmp_path, caplog):
+    """A GPU need not repeat its bits, but it must resume; else there would be a warning."""
     cuda = torch.device("cuda")
     _, _, steps = resumed(setting(EMA(beta=0.9)), data, model, tmp_path, stops=[6], device=cuda)
     assert steps == 3
@@ -264,18 +273,18 @@ def test_a_diverging_run_goes_on_to_its_divergence(data, model, tmp_path):
     run = setting(lr=1e30, clip_norm=None)
     outcome, trained, steps = resumed(run, data, model, tmp_path, stops=[3])
     assert outcome.outcome == "diverged"
-    assert bits(outcome, trained) == bits(*whole(run, data, model))
+    assert bits(outcome, trained) == bits(*uninterrupted(run, data, model))
     assert (steps, outcome.facts["steps"]) == (1, 4)
 
 
 def test_seconds_and_memory_are_those_of_all_processes(data, loaded, tmp_path):
-    first = Checkpoints(tmp_path, 0.0, "key", beat=Beats(6))
+    first = ResumableCheckpoint(tmp_path, 0.0, "key", heartbeat=Heartbeats(6))
     with pytest.raises(Interrupted):
         train(setting(), data, loaded, CPU, first)
-    second = Checkpoints(tmp_path, 0.0, "key")
-    place = second.load(environment(CPU, [Standard, METRICS["accuracy"].score]))
-    second.save(lambda: {**place, "earlier": [1000.0, 10**15]})
-    facts = train(setting(), data, loaded, CPU, Checkpoints(tmp_path, 0.0, "key"))[0].facts
+    second = ResumableCheckpoint(tmp_path, 0.0, "key")
+    state = second.load(environment(CPU, [Standard, METRICS["accuracy"].score]))
+    second.save(lambda: {**state, "before": [1000.0, 10**15]})
+    facts = train(setting(), data, loaded, CPU, ResumableCheckpoint(tmp_path, 0.0, "key"))[0].facts
     assert 1000.0 < facts["seconds"] < 1100.0
     assert facts["peak_memory_bytes"] == 10**15
 
@@ -289,8 +298,8 @@ def test_what_is_frozen_is_not_written(data, model, tmp_path):
     assert sizes["BitFit"] < sizes["Standard"] / 3
 
 
-class Elsewhere(Technique):
-    """Keeps what changes where no checkpoint looks, and moves frozen weights by it."""
+class MovesFrozen(Technique):
+    """Changes a frozen weight, which a resumable checkpoint does not save."""
 
     def prepare(self, state):  # type: ignore[no-untyped-def]
         state.freeze(["bert.pooler.dense.bias"])
@@ -301,33 +310,37 @@ class Elsewhere(Technique):
 
 
 def test_a_technique_that_moves_what_is_frozen_starts_anew(data, model, tmp_path, caplog):
-    run = setting(Elsewhere())
+    run = setting(MovesFrozen())
     outcome, trained, steps = resumed(run, data, model, tmp_path, stops=[5])
-    assert "is not used, the run starts anew: what is made again" in caplog.text
+    assert "is not used, the run starts anew: what is rebuilt at a start" in caplog.text
     assert steps == outcome.facts["steps"]
-    assert bits(outcome, trained) == bits(*whole(run, data, model))
+    assert bits(outcome, trained) == bits(*uninterrupted(run, data, model))
 
 
-class Drawing(Technique):
-    """Keeps a generator from step to step, which no checkpoint can hold."""
+class KeepsGenerator(Technique):
+    """Keeps a generator from step to step, which a checkpoint cannot hold."""
 
     where: str
 
     def prepare(self, state):  # type: ignore[no-untyped-def]
-        getattr(state, self.where)["Drawing"] = {"rng": state.rng("noise", "Drawing")}
+        getattr(state, self.where)["KeepsGenerator"] = {"rng": state.rng("noise", "KeepsGenerator")}
 
 
 @pytest.mark.parametrize("where", ["memo", "fixed"])
-def test_what_cannot_be_saved_is_told_once_and_the_run_goes_on(
+def test_what_cannot_be_saved_is_logged_once_and_the_run_goes_on(
     where, data, loaded, tmp_path, caplog
 ):
     outcome, _ = train(
-        setting(Drawing(where=where)), data, loaded, CPU, Checkpoints(tmp_path, 0.0, "key")
+        setting(KeepsGenerator(where=where)),
+        data,
+        loaded,
+        CPU,
+        ResumableCheckpoint(tmp_path, 0.0, "key"),
     )
     assert outcome.outcome == "completed"
     (record,) = caplog.records
     assert "this run leaves no checkpoints, and goes on" in record.getMessage()
-    assert "/Drawing/rng is a Generator; a checkpoint holds numbers" in record.getMessage()
+    assert "/KeepsGenerator/rng is a Generator; a checkpoint holds numbers" in record.getMessage()
 
 
 def test_values_beside_state_memo_are_refused(tiny_state):
@@ -337,10 +350,10 @@ def test_values_beside_state_memo_are_refused(tiny_state):
         type("Hiding", (Technique,), {"_count": 0, "__module__": "mine"})
 
 
-def test_what_a_hook_holds_on_to_is_filled_in_place():
-    place = {"a": torch.zeros(2), "deep": [{"b": torch.zeros(1)}], "gone": 1}
-    tensor, inside = place["a"], place["deep"][0]
-    put({"a": torch.ones(2), "deep": [{"b": torch.ones(1)}, 2]}, place, CPU)
-    assert place["a"] is tensor
-    assert place["deep"][0] is inside
-    assert repr(place) == repr({"a": torch.ones(2), "deep": [{"b": torch.ones(1)}, 2]})
+def test_tensors_and_containers_are_restored_in_place():
+    target = {"a": torch.zeros(2), "deep": [{"b": torch.zeros(1)}], "gone": 1}
+    tensor, inside = target["a"], target["deep"][0]
+    restore({"a": torch.ones(2), "deep": [{"b": torch.ones(1)}, 2]}, target, CPU)
+    assert target["a"] is tensor
+    assert target["deep"][0] is inside
+    assert repr(target) == repr({"a": torch.ones(2), "deep": [{"b": torch.ones(1)}, 2]})

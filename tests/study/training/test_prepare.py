@@ -1,4 +1,4 @@
-"""Rows, tokens, batches; and what is said of bad data."""
+"""Reading and encoding data: rows, tokens, batches, caching, and messages about bad data."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def row(text: str = "a", label: str = "yes") -> dict[str, str]:
 GOOD = [row(), row(label="no")]
 
 
-def said(task: Task) -> list[str]:
+def mistakes_of(task: Task) -> list[str]:
     with pytest.raises(SpecError) as raised:
         task.load()
     folder = f"{task.folder}/"
@@ -38,37 +38,39 @@ def said(task: Task) -> list[str]:
 
 def test_broken_json_names_file_and_row(tmp_path):
     task = write(tmp_path, train=[row(), "{oops"], dev=GOOD, test=GOOD)
-    assert said(task)[0].startswith("train.jsonl, row 2 is broken JSON: ")
+    assert mistakes_of(task)[0].startswith("train.jsonl, row 2 is broken JSON: ")
 
 
 def test_missing_column_suggests_the_one_meant(tmp_path):
     task = write(tmp_path, train=[{"txt": "a", "label": "yes"}], dev=GOOD, test=GOOD)
-    assert said(task) == ["train.jsonl, column 'text': no such column. Did you mean 'txt'?"]
+    assert mistakes_of(task) == ["train.jsonl, column 'text': no such column. Did you mean 'txt'?"]
 
 
 def test_unknown_label_names_row_and_column(tmp_path):
     task = write(tmp_path, train=GOOD, dev=[row(label="yess")], test=GOOD)
-    assert said(task) == ["dev.jsonl, row 1, label: 'yess' is not a label. Did you mean 'yes'?"]
+    assert mistakes_of(task) == [
+        "dev.jsonl, row 1, label: 'yess' is not a label. Did you mean 'yes'?"
+    ]
 
 
 def test_every_problem_of_every_split_at_once(tmp_path):
     task = write(tmp_path, train=[], dev=[row(text="")], test=["[1]"])
-    assert said(task) == [
+    assert mistakes_of(task) == [
         "train.jsonl has no rows.",
         "dev.jsonl, row 1, text is empty.",
         "test.jsonl, row 1 is not a JSON object.",
     ]
 
 
-def test_missing_file_says_where_it_was_looked_for(tmp_path):
+def test_a_missing_file_names_the_places_that_were_searched(tmp_path):
     task = Task(name="mine", train="train.csv", dev="dev.csv", test="test.csv")
-    assert said(task)[0].startswith("train.csv: no such file in ")
+    assert mistakes_of(task)[0].startswith("train.csv: no such file in ")
 
 
 def test_values_must_be_numbers(tmp_path):
     task = write(tmp_path, train=[row(label="0.5")], dev=[row(label="x")], test=[row(label="nan")])
     task = task.replace(kind="regression", metric="pearson")
-    assert said(task) == [
+    assert mistakes_of(task) == [
         "dev.jsonl, row 1, label: 'x' is not a number.",
         "test.jsonl, row 1, label: 'nan' is not finite.",
     ]
@@ -78,25 +80,25 @@ def test_repeated_ids(tmp_path):
     same = [{"id": "1", **row()}]
     train = [{"id": "0", **row()}, {"id": "2", **row(label="no")}]
     task = write(tmp_path, train=train, dev=same, test=same)
-    assert said(task) == ["test.jsonl, row 1 repeats the id '1' of dev.jsonl, row 1."]
+    assert mistakes_of(task) == ["test.jsonl, row 1 repeats the id '1' of dev.jsonl, row 1."]
 
 
-def test_one_label_is_no_classification(tmp_path):
+def test_a_single_label_is_refused(tmp_path):
     task = write(tmp_path, train=[row()], dev=[row()], test=[row()])
-    assert said(task) == [
+    assert mistakes_of(task) == [
         "train.jsonl, label has the one label 'yes'; a classification needs at least two."
     ]
 
 
-def test_texts_are_text(tmp_path):
+def test_texts_must_be_strings(tmp_path):
     task = write(tmp_path, train=[*GOOD, {"text": 7, "label": "no"}], dev=GOOD, test=GOOD)
-    assert said(task) == ["train.jsonl, row 3, text: 7 is not text."]
+    assert mistakes_of(task) == ["train.jsonl, row 3, text: 7 is not text."]
 
 
-def test_other_encodings_are_told(tmp_path):
+def test_other_text_encodings_are_reported(tmp_path):
     task = write(tmp_path, train=GOOD, dev=GOOD, test=GOOD)
     (tmp_path / "train.jsonl").write_bytes('{"text": "né", "label": "yes"}'.encode("latin-1"))
-    assert said(task)[0].startswith("train.jsonl, row 1 is not UTF-8: ")
+    assert mistakes_of(task)[0].startswith("train.jsonl, row 1 is not UTF-8: ")
 
 
 def test_parquet_nulls_are_empty(tmp_path):
@@ -106,7 +108,7 @@ def test_parquet_nulls_are_empty(tmp_path):
     for split in ("train", "dev", "test"):
         frame.to_parquet(tmp_path / f"{split}.parquet")
     paths = {split: f"{split}.parquet" for split in ("train", "dev", "test")}
-    mistakes = said(Task(name="mine", folder=str(tmp_path), **paths))
+    mistakes = mistakes_of(Task(name="mine", folder=str(tmp_path), **paths))
     assert mistakes[:2] == [
         "train.parquet, row 2, text is empty.",
         "train.parquet, row 2, label is empty.",

@@ -1,4 +1,4 @@
-"""Training: what must not matter does not, and each stream moves only its own effect."""
+"""Training: determinism, the effect of each random stream, schedules, selection, divergence."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_the_same_run_has_the_same_bits(tiny_run):
     assert first.curves == again.curves
 
 
-def test_nothing_global_matters(tiny_run):
+def test_global_generators_do_not_matter(tiny_run):
     first = tiny_run()
     torch.manual_seed(123)
     np.random.seed(123)  # noqa: NPY002
@@ -35,8 +35,10 @@ def test_each_stream_changes_the_result(tiny_run, stream):
 
 
 def test_noise_is_dropout_alone(tiny_run):
-    still = [tiny_run(seed=Seed(0, 0, noise), dropout=0.0).logits["dev"] for noise in (0, 1)]
-    assert np.array_equal(*still)
+    without_dropout = [
+        tiny_run(seed=Seed(0, 0, noise), dropout=0.0).logits["dev"] for noise in (0, 1)
+    ]
+    assert np.array_equal(*without_dropout)
 
 
 def test_neighbouring_seeds_and_purposes_never_collide():
@@ -66,7 +68,7 @@ def test_a_loss_that_is_not_finite_diverges(tiny_run):
     assert outcome.logits == {}
 
 
-def test_a_run_that_learnt_nothing_is_collapsed(tiny_run):
+def test_a_run_that_learns_nothing_is_collapsed(tiny_run):
     outcome = tiny_run(lr=1e-12)
     assert outcome.outcome == "completed"
     assert "at_floor" in outcome.collapsed
@@ -74,7 +76,7 @@ def test_a_run_that_learnt_nothing_is_collapsed(tiny_run):
 
 
 def test_the_tiny_task_can_be_learnt(tiny_run):
-    """Else every test on it would compare noise with noise."""
+    """Otherwise every test on it would compare noise."""
     outcome = tiny_run(lr=3e-3, epochs=40, dropout=0.0)
     assert outcome.curves["train/loss"][-1] < 0.2
 
@@ -96,7 +98,7 @@ def test_best_dev_reads_test_from_those_weights(tiny_run):
     assert np.array_equal(best.logits["test"], short.logits["test"])
 
 
-def test_evaluating_does_not_disturb_training(tiny_run, monkeypatch):
+def test_evaluation_does_not_affect_training(tiny_run, monkeypatch):
     """Dev is read after every epoch; reading it twice must change nothing."""
     import study.training.fit
 
@@ -114,7 +116,7 @@ def test_precision_and_batches_are_choices_that_move_bits(tiny_run):
         assert not np.array_equal(tiny_run(**changed).logits["dev"], plain)
 
 
-class Forgetful(Technique):
+class OmitsParameter(Technique):
     """Leaves a parameter out of every group."""
 
     def groups(self, groups, state):  # type: ignore[no-untyped-def]
@@ -123,11 +125,11 @@ class Forgetful(Technique):
 
 def test_a_parameter_without_a_group_is_an_error(tiny_run):
     with pytest.raises(ValueError, match="is in no group"):
-        tiny_run(Forgetful())
+        tiny_run(OmitsParameter())
 
 
 def test_the_test_split_is_read_once_and_last(data, loaded, monkeypatch):
-    """Nothing may be chosen on it."""
+    """Nothing may be selected on it."""
     import study.training.fit
 
     read = []
@@ -143,12 +145,12 @@ def test_the_test_split_is_read_once_and_last(data, loaded, monkeypatch):
     assert read == ["dev", "dev", "dev", "test"]
 
 
-def test_user_techniques_go_after_ours():
-    assert (Forgetful() + BiasedAdam()).label == "BiasedAdam + Forgetful"
+def test_user_techniques_act_after_built_in_ones():
+    assert (OmitsParameter() + BiasedAdam()).label == "BiasedAdam + Forgetful"
     assert "Forgetful" not in TECHNIQUES
 
 
-class Narrowing(Technique):
+class HeadFirst(Technique):
     """Trains the head alone for two steps, then everything."""
 
     def active(self, names, state):  # type: ignore[no-untyped-def]
@@ -165,27 +167,27 @@ class Narrowing(Technique):
 MOVED: list[int] = []
 
 
-def test_what_was_not_active_can_be_active_again(tiny_run, loaded):
-    tiny_run(Narrowing(), epochs=1)
+def test_inactive_parameters_can_become_active(tiny_run, loaded):
+    tiny_run(HeadFirst(), epochs=1)
     assert [2, 2, len(list(loaded.fresh(Seed(0, 0, 0), None).parameters())), MOVED[2]] == MOVED
 
 
-class Inserting(Technique):
-    """Makes a module in `prepare`, which draws its values globally."""
+class InsertsModule(Technique):
+    """Creates a module in `prepare`, which draws its values from the global generator."""
 
     def prepare(self, state):  # type: ignore[no-untyped-def]
         state.model.classifier = torch.nn.Linear(16, 2)
 
 
-def test_a_module_made_by_a_technique_depends_on_the_head_seed_alone(tiny_run):
-    first = tiny_run(Inserting())
+def test_a_module_created_by_a_technique_depends_on_the_head_seed_alone(tiny_run):
+    first = tiny_run(InsertsModule())
     tiny_run(seed=Seed(3, 3, 3))
-    assert np.array_equal(tiny_run(Inserting()).logits["dev"], first.logits["dev"])
-    other = tiny_run(Inserting(), Seed(1, 0, 0))
+    assert np.array_equal(tiny_run(InsertsModule()).logits["dev"], first.logits["dev"])
+    other = tiny_run(InsertsModule(), Seed(1, 0, 0))
     assert not np.array_equal(other.logits["dev"], first.logits["dev"])
 
 
-def test_a_diverged_run_knows_the_floors(tiny_run):
+def test_a_diverged_run_has_the_floors(tiny_run):
     outcome = tiny_run(lr=1e30, clip_norm=None)
     assert (outcome.dev_floor, outcome.test_floor) == (0.5, 0.5)
 
@@ -205,12 +207,12 @@ def test_a_field_named_like_a_hook_is_refused():
     ],
 )
 def test_a_misspelt_hook_is_refused(typed, meant):
-    """It was never called, and the technique trained as the baseline does."""
+    """Such a hook was never called, and the technique trained like the baseline."""
     with pytest.raises(TypeError, match=f"Typo: no such hook: '{typed}'. Did you mean '{meant}'"):
         type("Typo", (Technique,), {typed: lambda self, state: None, "__module__": "mine"})
 
 
-def test_a_technique_may_have_methods_of_its_own():
+def test_a_technique_may_have_further_methods():
     own = ("targets", "penalty", "schedule", "replaced", "_loss", "_after_stepp")
     body = {name: lambda self: None for name in own} | {"after_step": lambda self, state: None}
     assert type("Mine", (Technique,), {**body, "__module__": "mine"})()
