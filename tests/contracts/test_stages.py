@@ -101,8 +101,8 @@ def test_test_scores_do_not_decide(home, tuned, outcome, prepared):  # noqa: F81
         tracking.close(20)
         again = opened(home, one)  # once more, from what MLflow has
         again.close(5)
-        assert again.stages.asked == tracking.stages.asked
-        chosen.append(tracking.stages.asked[-1].cell.label)
+        assert again.stages.plans == tracking.stages.plans
+        chosen.append(tracking.stages.plans[-1].cell.label)
     assert set(chosen) == {"LayerwiseDecay(0.9)"}
 
 
@@ -155,6 +155,6 @@ def test_finished_runs_count_by_their_keys_whatever_the_file_asked_for_last(
     Outbox(home.study("door") / "outbox").put(made, b"")
     done = finished.finished(tuned, home)
     assert sorted(done["key"]) == sorted([final.key, *(run.key for run in tuning)])
-    assert Stages(tuned, finished.scores(done)).asked == tracking.stages.asked
+    assert Stages(tuned, finished.scores(done)).plans == tracking.stages.plans
     assert finished.seen(done)[final.key] == (final.cell.key, made.record().seconds)
     assert len(list((home.study("door") / "outbox").iterdir())) == 1
