@@ -115,9 +115,9 @@ def test_the_command_named_in_the_error_message_works(source, weights, tmp_path,
     assert words == [str(source), "--out", "FOLDER"]  # nothing follows the command
     out = tmp_path / "out"
     assert run_command(["convert", words[0], "--out", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert "new in each run, since the checkpoint lacks them: classifier.bias" in said
-    assert f"Model(name=..., checkpoint={str(out)!r})" in said
+    output = capsys.readouterr().out
+    assert "new in each run, since the checkpoint lacks them: classifier.bias" in output
+    assert f"Model(name=..., checkpoint={str(out)!r})" in output
     assert Model(name="m", checkpoint=str(out)).folder() == out
     assert run_command(["convert", words[0], "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err
