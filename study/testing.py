@@ -1,4 +1,4 @@
-"""A tiny random model and a tiny task: for tests, benchmarks, and trying a technique in seconds."""
+"""A tiny random model and a tiny task, for tests, benchmarks, and quick checks of a technique."""
 
 import json
 import random
@@ -9,12 +9,13 @@ import transformers
 
 from study.models.model import Model
 from study.tasks import Task
+from study.tasks.task import SPLITS
 
 WORDS = [f"w{i}" for i in range(40)]
 
 
 def tiny_model(folder: Path) -> Model:
-    """Write a two-layer random BERT (16 wide, a vocabulary of 45 words) to a folder."""
+    """Write a random BERT with two layers, hidden size 16 and 45 words to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     tokenizer = transformers.BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
@@ -35,15 +36,15 @@ def tiny_model(folder: Path) -> Model:
 
 
 def tiny_task(folder: Path, *, rows: int = 32) -> Task:
-    """Write a two-class task of word pairs to a folder: does the second text repeat a word?
+    """Write a two-class task of text pairs to a folder: are the second text's words in the first?
 
     Args:
-        folder: Gets `train.jsonl`, `dev.jsonl` and `test.jsonl`.
+        folder: Output folder for `train.jsonl`, `dev.jsonl` and `test.jsonl`.
         rows: Rows per split.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(0)
-    for split in ("train", "dev", "test"):
+    for split in SPLITS:
         lines = []
         for number in range(rows):
             first = rng.sample(WORDS, rng.randint(2, 6))
@@ -57,7 +58,5 @@ def tiny_task(folder: Path, *, rows: int = 32) -> Task:
             }
             lines.append(json.dumps(row))
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
-    paths = {
-        split: str((folder / f"{split}.jsonl").resolve()) for split in ("train", "dev", "test")
-    }
+    paths = {split: str((folder / f"{split}.jsonl").resolve()) for split in SPLITS}
     return Task(name="pairs", text_pair="text_pair", **paths)

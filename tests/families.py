@@ -1,4 +1,4 @@
-"""A tiny random checkpoint of every family, with the tokenizer conventions that it has in life."""
+"""Tiny random checkpoints of every architecture, with its usual tokenizer conventions."""
 
 import base64
 import io
@@ -60,7 +60,7 @@ MASKED = {"bert", "electra", "deberta-v2", "distilbert", "albert", "modernbert"}
 
 
 def config(kind: str, layers: int) -> hf.PreTrainedConfig:
-    """A tiny configuration, with the special tokens where the family has them."""
+    """A tiny configuration, with the ids of special tokens that the architecture uses."""
     depth = {"n_layers": layers} if kind == "distilbert" else {"num_hidden_layers": layers}
     if kind == "vit":
         return CONFIGS[kind](**depth)
@@ -73,7 +73,7 @@ def config(kind: str, layers: int) -> hf.PreTrainedConfig:
 
 
 def family_model(kind: str, folder: Path) -> Model:
-    """Write a random two-layer checkpoint: the body alone, as pretraining leaves it."""
+    """Write a random two-layer checkpoint of the body alone, as after pretraining."""
     folder.mkdir(parents=True, exist_ok=True)
     hf.utils.logging.disable_progress_bar()
     with torch.random.fork_rng():
@@ -88,7 +88,7 @@ def family_model(kind: str, folder: Path) -> Model:
 
 
 def image_task(folder: Path, *, rows: int = 32) -> Task:
-    """Write a two-class task of 8 by 8 pictures: is it bright or dark?"""
+    """Write a two-class task of 8 x 8 images: bright or dark?"""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for split in ("train", "dev", "test"):
@@ -107,18 +107,17 @@ def image_task(folder: Path, *, rows: int = 32) -> Task:
 
 
 def state_of(kind: str, seed: Seed = Seed(0, 0, 0)) -> TrainState:
-    """A run's state on a model of random weights and three layers, the same in every call."""
-    auto = hf.AutoModelForSequenceClassification
+    """A run's state with a random three-layer model, the same in every call."""
+    image = kind == "vit"
+    auto = hf.AutoModelForImageClassification if image else hf.AutoModelForSequenceClassification
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = (hf.AutoModelForImageClassification if kind == "vit" else auto).from_config(
-            config(kind, 3)
-        )
-    made.eval()
+        model = auto.from_config(config(kind, 3))
+    model.eval()
     if kind == "llama":
-        made.config.pad_token_id = 0
+        model.config.pad_token_id = 0
     return TrainState(
-        made, Recipe(), seed, depths_of(made), CPU, PAIRS, lambda: iter([batch_of(kind)])
+        model, Recipe(), seed, depths_of(model), CPU, PAIRS, lambda: iter([batch_of(kind)])
     )
 
 
@@ -162,10 +161,10 @@ def _tokenizer(kind: str) -> hf.PreTrainedTokenizerFast:
     if kind == "llama":
         roles = {"unk_token": "<unk>", "bos_token": "<|end|>", "eos_token": "<|end|>"}
         template = ("$A", "$A $B")
-    made = Tokenizer(models.WordLevel(ids, unk_token=roles["unk_token"]))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=roles["unk_token"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     used = [(token, ids[token]) for token in special if token in " ".join(template)]
-    made.post_processor = processors.TemplateProcessing(
+    tokenizer.post_processor = processors.TemplateProcessing(
         single=template[0], pair=template[1], special_tokens=used
     )
-    return hf.PreTrainedTokenizerFast(tokenizer_object=made, model_input_names=inputs, **roles)
+    return hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **roles)

@@ -8,7 +8,7 @@ from study.cli import finished
 from study.cli.arguments import Commands, add_study
 from study.cli.messages import complain
 from study.core.paths import default_home, without_password
-from study.planning.study_file import study_named
+from study.planning.study_file import resolve_study_name
 
 
 def add_commands(commands: Commands) -> None:
@@ -32,7 +32,7 @@ def sync(arguments: argparse.Namespace) -> int:
     from study.tracking.sync import sync as synced
 
     home, uri = default_home(), arguments.to
-    name = study_named(arguments.study, home)
+    name = resolve_study_name(arguments.study, home)
     in_use = _place(uri) == _place(home.uri)
     if not uri.startswith(("http://", "https://", "sqlite:///")) or in_use:
         text = "is the store in use" if in_use else "is no address of a store"
@@ -72,7 +72,7 @@ def gc(arguments: argparse.Namespace) -> int:
     from study.tracking.store import TROUBLE, Store
 
     home = default_home()
-    name = study_named(arguments.study, home)
+    name = resolve_study_name(arguments.study, home)
     experiment_id(name, home.uri)  # there is such a study
     try:
         store = Store(home.uri, home.artifacts)

@@ -16,7 +16,7 @@ from study.core.paths import default_home
 from study.core.spec import Mistake, SpecError
 from study.planning.runs import Cell
 from study.planning.study import Study
-from study.planning.study_file import load_study, sound
+from study.planning.study_file import load_study, valid_study
 
 if TYPE_CHECKING:
     from study.planning.stages import Stages
@@ -51,20 +51,20 @@ def plan(arguments: argparse.Namespace) -> int:
         seeds_for_ratio,
         seeds_for_robust_ratio,
     )
-    from study.planning.estimate import at_once, expect, total_seconds
+    from study.planning.estimate import estimate_runs, max_concurrent, total_seconds
     from study.planning.preflight import problems
     from study.planning.stages import Stages
 
-    study = sound(load_study(Path(arguments.file)))
+    study = valid_study(load_study(Path(arguments.file)))
     if mistakes := problems(study):
         return _plan_elsewhere(study, mistakes, arguments)
     done = finished.finished(study, default_home())
     stages = Stages(study, finished.scores(done))
     runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()
     seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
-    expected = expect(cells, seen, gpus=study.gpus)
+    expected = estimate_runs(cells, seen, gpus=study.gpus)
     # Those that are named may be a cluster's.
-    workers = min(arguments.workers or at_once(runs, study.gpus, None), len(runs))
+    workers = min(arguments.workers or max_concurrent(runs, study.gpus, None), len(runs))
     known = total_seconds(runs, expected)
     total = known + stages.seconds_to_come(expected)
     spent = [(run.cell, expected[run.cell.key].seconds * total / known) for run in runs]
@@ -113,13 +113,13 @@ def plan(arguments: argparse.Namespace) -> int:
 
 def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.Namespace) -> int:
     """A plan where data or checkpoints are not at hand, from published sizes; exit code 1."""
-    from study.planning.estimate import rough
+    from study.planning.estimate import rough_estimate
 
     cells = study.cells()
-    expected = [rough(cell, gpus=study.gpus) for cell in cells]
+    expected = [rough_estimate(cell, gpus=study.gpus) for cell in cells]
     runs = len(study.runs())
     spent = [
-        (cell, each.seconds * len(study.each_seed(cell.task)))
+        (cell, each.seconds * len(study.seeds_of(cell.task)))
         for cell, each in zip(cells, expected, strict=True)
     ]
     seconds = sum(taken for _, taken in spent)
@@ -174,19 +174,22 @@ class _Cost:
 
 
 def _tell_counts(study: Study) -> None:
-    counts = Counter(len(study.each_seed(cell.task)) for cell in study.cells())
+    counts = Counter(len(study.seeds_of(cell.task)) for cell in study.cells())
     crossed = " + ".join(f"{cells} cells x {seeds} seeds" for seeds, cells in counts.items())
     print(f"{len(study.runs())} runs: {crossed}\n")
 
 
 def _tell_sizes(study: Study, stages: "Stages") -> None:
     """How many runs there are; with searches, at most, since choices can coincide."""
-    tune, searched = study.tune, [task for task, _ in study.places() for _ in study.searches]
+    tune, searched = (
+        study.tune,
+        [task for task, _ in study.task_model_pairs() for _ in study.searches],
+    )
     if tune is None:
         _tell_counts(study)
         return
     tasks = [cell.task for cell in study.cells()] + searched
-    counts = Counter(len(study.each_seed(task)) for task in tasks)
+    counts = Counter(len(study.seeds_of(task)) for task in tasks)
     crossed = " + ".join(f"{cells} cells x {seeds} seeds" for seeds, cells in counts.items())
     sizes = stages.sizes()
     print(f"{sum(sizes.values())} runs at most:")

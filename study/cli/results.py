@@ -12,7 +12,7 @@ from typing import Any
 from study.cli.arguments import Commands, add_json, add_study, size
 from study.cli.messages import complain, near, program
 from study.core.paths import Home, default_home, without_password
-from study.planning.study_file import study_named
+from study.planning.study_file import resolve_study_name
 
 
 def add_commands(commands: Commands) -> None:
@@ -60,7 +60,7 @@ def report(arguments: argparse.Namespace) -> int:
     from analysis.frames.runs import ScoreFileError
 
     home = default_home()
-    name = study_named(arguments.study, home)
+    name = resolve_study_name(arguments.study, home)
     stored = not holds_scores(name)
     folder = home.study(name) / "report" if stored else cli.default_folder(name)
     try:
@@ -81,7 +81,7 @@ def table(arguments: argparse.Namespace) -> int:
     from analysis.frames.runs import ScoreFileError
 
     try:
-        name = study_named(arguments.study, default_home())
+        name = resolve_study_name(arguments.study, default_home())
         print(cli.table(name, arguments))
     except ScoreFileError as error:
         complain(error)
@@ -101,7 +101,7 @@ def recommend(arguments: argparse.Namespace) -> int:
     from analysis.per_task.recommend import recommend as recommended
 
     home = default_home()
-    name = study_named(arguments.study, home)
+    name = resolve_study_name(arguments.study, home)
     runs = load_runs(name, home.uri)
     found = recommended(
         runs,
@@ -149,7 +149,7 @@ def ui(arguments: argparse.Namespace) -> int:
     if home.uri.startswith("http"):
         print(f"the store has a server: {without_password(home.uri)}")
         return 0
-    name = study_named(arguments.study, home)
+    name = resolve_study_name(arguments.study, home)
     experiment = experiment_id(name, home.uri)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server itself

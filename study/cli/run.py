@@ -18,7 +18,7 @@ from study.core.spec import Invalid, did_you_mean
 from study.execution.queue import Progress
 from study.planning.runs import Run
 from study.planning.study import Study
-from study.planning.study_file import folder_of, load_study, sound, started
+from study.planning.study_file import folder_of, load_study, started, valid_study
 
 if TYPE_CHECKING:
     from study.planning.stages import Stages
@@ -108,7 +108,7 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     from study.tracking.store import TROUBLE
     from study.tracking.writer import TrackingWriter
 
-    study, home = sound(given), default_home()
+    study, home = valid_study(given), default_home()
     check(study)
     only: list[str] = arguments.only
     if arguments.dry_run:
@@ -234,7 +234,7 @@ def _announced(
     Returns:
         The runs that are missing.
     """
-    from study.planning.estimate import at_once, expect, total_seconds
+    from study.planning.estimate import estimate_runs, max_concurrent, total_seconds
 
     missing = [run for run in runs if run.key not in seen]
     counts = [f"{len(runs) - len(missing)} done", f"{len(missing)} new"]
@@ -249,9 +249,9 @@ def _announced(
         seconds: dict[str, list[float]] = {}
         for cell, spent in seen.values():
             seconds.setdefault(cell, []).append(spent)
-        expected = expect(stages.cells, seconds, gpus=study.gpus)
+        expected = estimate_runs(stages.cells, seconds, gpus=study.gpus)
         elsewhere = (arguments.address or os.environ.get("RAY_ADDRESS", "local")) != "local"
-        together = 1 if elsewhere else at_once(missing, study.gpus, arguments.workers)
+        together = 1 if elsewhere else max_concurrent(missing, study.gpus, arguments.workers)
         word = "about"
         if any(expected[run.cell.key].basis == "rough" for run in missing):
             word = "roughly"

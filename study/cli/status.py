@@ -8,7 +8,7 @@ from study.cli.arguments import Commands, add_json, add_study
 from study.cli.messages import program, tell_next
 from study.core.paths import default_home
 from study.core.spec import did_you_mean
-from study.planning.study_file import study_named
+from study.planning.study_file import resolve_study_name
 
 
 def add_commands(commands: Commands) -> None:
@@ -25,7 +25,7 @@ def status(arguments: argparse.Namespace) -> int:
     from analysis.per_task.search import progress
 
     home = default_home()
-    name = study_named(arguments.study, home)
+    name = resolve_study_name(arguments.study, home)
     runs = load_runs(name, home.uri)
     table = cells(runs)
     if arguments.json:
@@ -49,7 +49,7 @@ def status(arguments: argparse.Namespace) -> int:
 def stop(arguments: argparse.Namespace) -> int:
     """Ask the driver of a study to stop; it stays resumable."""
     home = default_home()
-    name = study_named(arguments.study, home)
+    name = resolve_study_name(arguments.study, home)
     if not home.shared and name not in home.names():
         raise LookupError(f"no study {name!r} in {home.root}. {did_you_mean(name, home.names())}")
     holder = home.lock(name).request_stop()

@@ -1,1 +1,1 @@
-"""Studies: one file each, which is also the script given to `ray submit`."""
+"""Example studies, one file each; a file is also the script for `ray submit`."""

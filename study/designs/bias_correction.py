@@ -1,4 +1,4 @@
-"""Does Adam without bias correction and warm-up scatter more on little data, and by what ratio?"""
+"""Do Adam's missing bias correction and warm-up increase variance over seeds on small data?"""
 
 from study import BiasedAdam, Recipe, Standard, Study, main
 from study.models import MINILM
@@ -10,7 +10,7 @@ STUDY = Study(
     models=[MINILM],
     recipe=Recipe(lr=1e-4, epochs=5, batch_size=16, max_length=64),
     techniques=[Standard(), BiasedAdam()],
-    seeds=range(20),  # enough to see a ratio of two
+    seeds=range(20),  # enough to detect a ratio of two between standard deviations
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which layerwise decay, at which learning rate? Eight drawn configurations and the baseline."""
+"""Layerwise decay rates and learning rates: eight random configurations and the baseline."""
 
 from search_spaces import SPACES, draw
 from study import Configuration, LayerwiseDecay, Recipe, Standard, Study, main
@@ -13,8 +13,8 @@ STUDY = Study(
     models=[MINILM],
     recipe=RECIPE,
     techniques=[
-        Standard(),  # the baseline is always in
-        *[  # drawn once, then crossed with every seed
+        Standard(),  # the baseline
+        *[  # drawn once; every configuration runs on all seeds
             Configuration(LayerwiseDecay(**drawn.technique), recipe=RECIPE.replace(**drawn.recipe))
             for drawn in draw(SPACES["LayerwiseDecay"], n=8, seed=0)
         ],

@@ -1,6 +1,6 @@
-"""Three tasks of GLUE on little data: which technique helps where, and where does it scatter?
+"""Seven techniques on small subsets of three GLUE tasks: scores and variance over seeds.
 
-The rows come from the folder that STUDY_DATA names; docs/tasks.md says how to get them.
+The rows are read from the folder in STUDY_DATA; docs/tasks.md says how to get them.
 """
 
 from study import (

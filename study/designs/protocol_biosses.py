@@ -1,6 +1,6 @@
-"""Three techniques tuned on BIOSSES with the same budget each, then compared on fresh seeds.
+"""Three techniques tuned on BIOSSES with equal budgets, then compared on fresh seeds.
 
-The rows come from the folder that STUDY_DATA names; docs/tasks.md says how to get them.
+The rows are read from the folder in STUDY_DATA; docs/tasks.md says how to get them.
 """
 
 from search_spaces import SPACES, small
@@ -25,7 +25,7 @@ STUDY = Study(
     models=[MINILM],
     recipe=Recipe(lr=1e-4, epochs=5, batch_size=16, max_length=128),
     techniques=[
-        Standard(),  # untuned, as a control
+        Standard(),  # the untuned baseline
         Search(FreezeLower, small(quarters(6))),
         Search(LayerwiseDecay, small(SPACES["LayerwiseDecay"])),
         Search(ReinitTop, small(SPACES["ReinitTop"])),

@@ -1,4 +1,4 @@
-"""Which technique can be trusted on little data? Five of them on 128 biomedical term pairs."""
+"""Which technique is reliable on small data? Five techniques on 128 biomedical term pairs."""
 
 from study import BiasedAdam, FreezeLower, LayerwiseDecay, Recipe, ReinitTop, Standard, Study, main
 from study.models import MINILM
@@ -11,7 +11,7 @@ STUDY = Study(
     recipe=Recipe(lr=1e-4, epochs=4, batch_size=16, max_length=64),
     techniques=[
         Standard(),  # the baseline
-        BiasedAdam(),  # the literature's known-bad baseline
+        BiasedAdam(),  # known from the literature to be unstable
         FreezeLower(layers=4),
         LayerwiseDecay(rate=0.7),
         ReinitTop(layers=1),

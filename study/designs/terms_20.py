@@ -1,7 +1,7 @@
-"""Eight ways of fine-tuning on 128 biomedical term pairs, twenty seeds each.
+"""Eight techniques on 128 biomedical term pairs, twenty seeds each.
 
-Twenty seeds show a ratio of standard deviations of about two. Everything here is bundled, so this
-is the study to replay after a change.
+Twenty seeds detect a ratio of standard deviations of about two. Data and weights are bundled, so
+this study can be repeated after any change of the code.
 """
 
 from study import (

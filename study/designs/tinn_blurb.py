@@ -1,11 +1,12 @@
 """Fine-tuning stability on BLURB at the scale of Tinn et al. 2023 (arXiv 2112.07869).
 
-Thirteen tasks, ten models, seven ways of fine-tuning; ten seeds on the three smallest question
-answering and similarity tasks, five on the others, as Gu et al. 2021 report. Recipes per task are
-those that Yasunaga et al. 2022 publish for BioLinkBERT-base, since the paper's are not known to us.
+Thirteen tasks, ten models, seven configurations; ten seeds on the three smallest question answering
+and similarity tasks, five on the others, as in Gu et al. 2021. The recipe of each task is the one
+published by Yasunaga et al. 2022 for BioLinkBERT-base, since the paper's are not known to us.
 
-Before it runs: `study import-blurb` for the data; `study convert` for both PubMedELECTRA, which the
-hub has only as pickles. `study plan study/designs/tinn_blurb.py` says what it takes.
+Before running it, import the data with `study import-blurb`, and convert both PubMedELECTRA models,
+which the hub has only as pickles, with `study convert`. `study plan study/designs/tinn_blurb.py`
+estimates the time.
 """
 
 from study import (

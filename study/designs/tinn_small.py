@@ -1,11 +1,11 @@
-"""The biomedical stability study, small: which strategy suits a small encoder on which task?
+"""Small biomedical stability study: which technique suits a small encoder on which task?
 
-BIOSSES whole on ten seeds; at most 256 training rows of five more tasks of BLURB on three seeds, 64
-tokens a row; the paper's three techniques beside the baseline, small enough for two cores.
-The rows come from the folder that STUDY_DATA names; docs/tasks.md says how to get them.
+All of BIOSSES on ten seeds; 256 training rows of each of five other BLURB tasks on three seeds; 64
+tokens per row; the paper's three techniques and the baseline. Small enough for two CPU cores.
+The rows are read from the folder in STUDY_DATA; docs/tasks.md says how to get them.
 
-Source: Tinn et al. 2023 (arXiv 2112.07869), whose questions these are. Rates and epochs are chosen
-here for a six-layer model on little data; the paper's are not known to us.
+Source: Tinn et al. 2023 (arXiv 2112.07869) for the questions. Learning rates and epochs were chosen
+here for a six-layer model on small data; the paper's are not known to us.
 """
 
 from study import (
@@ -25,7 +25,7 @@ SHARED = Recipe(lr=2e-4, epochs=6, batch_size=16, max_length=64)
 
 
 def part(task: Task, dev: int = 128) -> Task:
-    """A task with as many rows as two cores can train on."""
+    """A subset of a task that two cores can train on."""
     return task.subset(256, seed=0, dev_rows=dev, test_rows=256)
 
 
@@ -50,7 +50,7 @@ STUDY = Study(
     seeds=range(3),
     per_task={
         "biosses": TaskOverrides(recipe=SHARED.replace(epochs=10), seeds=range(10)),
-        # More, smaller steps where the model else stays at the constant answer.
+        # More and smaller steps, without which the model predicts a constant.
         "chemprot@256d128t256": TaskOverrides(recipe=SHARED.replace(epochs=10, batch_size=8)),
         "hoc@256d128t256": TaskOverrides(recipe=SHARED.replace(epochs=15, batch_size=4)),
         "bc5_disease@256d128t256": TaskOverrides(recipe=SHARED.replace(lr=5e-4, epochs=8)),

@@ -1,6 +1,6 @@
-"""Does plain fine-tuning scatter because of the new head or because of the order of the data?
+"""Variance of standard fine-tuning: does it come from the new head or from the data order?
 
-Five heads crossed with five orders, the noise held fixed; everything here is bundled.
+Five head seeds crossed with five order seeds, one noise seed; data and weights are bundled.
 
 Source: Dodge et al. 2020, who cross initialisations of the head with data orders.
 """

@@ -1,4 +1,4 @@
-"""Pretrained models: the class, and the checkpoints that the field knows."""
+"""Pretrained models: `Model` and a catalogue of published checkpoints."""
 
 from study.models import catalogue
 from study.models.catalogue import *

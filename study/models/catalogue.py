@@ -1,14 +1,14 @@
-"""Published checkpoints with what is known of their pretraining, so that tables can group by it.
+"""Catalogue of published checkpoints, with facts about their pretraining that tables group by.
 
-A fact that is not known for certain is left empty. `family` is set by hand, since the hub's own tag
-misleads: both PubMedELECTRA checkpoints are tagged `bert` there.
+A fact that is not known for certain is left empty. `family` is set by hand, since the hub's tag can
+be wrong: both PubMedELECTRA checkpoints are tagged `bert` there.
 
 Source: each checkpoint's paper, named in its `source`; hub names as of 2025.
 """
 
 from study.models.model import Model, describe
 
-# What the fields hold, so that tables group by equal words.
+# Shared values of the fields, so that tables group by identical text.
 MLM = "masked language model"
 RTD = "replaced token detection"
 BERT_UNCASED, BERT_CASED = "BERT uncased", "BERT cased"
@@ -188,7 +188,7 @@ PUBMED_BERT_FULLTEXT = PUBMED_BERT_BASE.replace(
     name="pubmedbert-base-fulltext",
     checkpoint="microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext",
 )
-# The next three sizes are rounded, as published: the exact counts depend on files not seen here.
+# The next three sizes are rounded, as published; the configurations were not available to count.
 PUBMED_BERT_LARGE = Model(
     name="pubmedbert-large",
     checkpoint="microsoft/BiomedNLP-BiomedBERT-large-uncased-abstract",
@@ -342,7 +342,7 @@ MODELS: dict[str, Model] = {
 
 
 def about(model: Model) -> dict[str, str]:
-    """A model as it is listed: its facts, where its files come from, and who published it."""
+    """A model's entry in `study list models`: its facts, source of its files, and publication."""
     facts = describe(model)
     parts = [
         facts[name] for name in ("family", "domain", "vocabulary", "objective") if name in facts
@@ -351,6 +351,6 @@ def about(model: Model) -> dict[str, str]:
         parts.insert(1, f"{model.parameters / 1e6:.0f}M")
     parts += ["whole-word masking"] if model.whole_word_masking else []
     parts += ["next sentence"] if model.next_sentence else []
-    place = "bundled" if model.checkpoint.startswith("package:") else f"hub {model.checkpoint}"
-    purpose = f"{', '.join(parts)} ({place})"
+    origin = "bundled" if model.checkpoint.startswith("package:") else f"hub {model.checkpoint}"
+    purpose = f"{', '.join(parts)} ({origin})"
     return {"name": model.name, "purpose": purpose, "source": model.source, **facts}

@@ -12,7 +12,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Family:
-    """Where an architecture keeps its parts; paths are below the body.
+    """Module paths of an architecture, relative to the body.
 
     Attributes:
         body: Attribute of the task model that holds the pretrained body.
@@ -20,15 +20,15 @@ class Family:
         layers: The list of layers: depths 1 to n.
         final_norm: Normalisation after the last layer, depth n.
         head: Parts of the task head that lie inside the body.
-        elsewhere: Exceptions: path and depth.
-        shared_layers: Whether one set of weights serves all layers, which then have one depth.
-        query_value: In a layer, the maps to queries and values; a fused map counts as both.
-        block_ends: In a layer, the last map of the attention and of the feed-forward block, whose
-            outputs are added to the residual stream.
-        biases: Whether maps and norms have biases.
-        kept: Parts outside the body that pretraining leaves; all others there are new in every
-            run, whatever a checkpoint holds.
-        causal: Whether a token sees only those before it, so that the last one stands for the text.
+        elsewhere: Exceptions to the above: path and depth.
+        shared_layers: Whether all layers share one set of weights, and so one depth.
+        query_value: In a layer, the query and value projections; a fused one counts as both.
+        block_ends: In a layer, the output projections of the attention and feed-forward blocks,
+            which are added to the residual stream.
+        biases: Whether linear layers and norms have biases.
+        kept: Pretrained parts outside the body. Everything else outside it is initialised in every
+            run, even where the checkpoint has weights for it.
+        causal: Whether attention is causal, so that the last token represents the text.
     """
 
     body: str
@@ -104,7 +104,7 @@ class Depths:
     """Maps parameter names to depth: embeddings 0, layers 1 to n, task head n + 1.
 
     Attributes:
-        family: Where the architecture keeps its parts.
+        family: Module paths of the architecture.
         layers: n, the number of layers.
     """
 
@@ -120,11 +120,11 @@ class Depths:
         """The depth of a parameter, by its name in the task model.
 
         Raises:
-            LookupError: If the parameter lies in the body but in no known part of it.
+            LookupError: If the parameter is in the body but in no known part of it.
         """
         body, _, inside = name.partition(".")
         if body != self.family.body:
-            return self.head  # outside the body: the head, and what techniques inserted there
+            return self.head  # outside the body: the head, and modules that techniques add there
         for path, depth in self.family.elsewhere:
             if lies_under(inside, [path]):
                 return depth
@@ -138,84 +138,87 @@ class Depths:
         if self.family.final_norm and lies_under(inside, [self.family.final_norm]):
             return self.layers
         raise LookupError(
-            f"parameter {name!r} has no depth; add its part to its family in "
+            f"parameter {name!r} has no depth; add its module to the architecture's Family in "
             "study/models/families.py"
         )
 
 
 def lies_under(name: str, paths: Iterable[str]) -> bool:
-    """Whether a module or parameter lies in one of these modules, by its dotted name."""
+    """Whether a dotted module or parameter name equals one of the paths or is below it."""
     return any(name == path or name.startswith(path + ".") for path in paths)
 
 
 def depths_of(model: nn.Module) -> Depths:
-    """The depth map of a task model, from its family and its layers.
+    """The depth map of a task model, from its architecture and number of layers.
 
     Raises:
-        LookupError: If the family is not known, naming what to supply.
+        LookupError: If the architecture is not in `FAMILIES`.
     """
-    kind = str(model.config.model_type)  # type: ignore[union-attr]
-    if kind not in FAMILIES:
-        raise no_family(kind)
-    # Span models of Llama have the body under another name.
-    family = replace(FAMILIES[kind], body=str(model.base_model_prefix))
+    architecture = str(model.config.model_type)  # type: ignore[union-attr]
+    if architecture not in FAMILIES:
+        raise unknown_architecture(architecture)
+    # The body's name depends on the task head: Llama has another one for question answering.
+    family = replace(FAMILIES[architecture], body=str(model.base_model_prefix))
     return Depths(family, 1 if family.shared_layers else len(layers_of(model, family)))
 
 
 def layers_of(model: nn.Module, family: Family) -> list[nn.Module]:
-    """The layers from the bottom; where they share their weights, the one that serves all."""
+    """The layers from the bottom; with shared weights, the single layer."""
     return list(model.get_submodule(f"{family.body}.{family.layers}").children())
 
 
 def in_layers(model: nn.Module, depths: Depths, paths: Iterable[str]) -> list[str]:
-    """The modules at these paths in every layer.
+    """Names of the modules at these paths in every layer.
 
     Args:
         model: A task model.
         depths: Its depth map.
-        paths: Below a layer; `*` stands for any text.
+        paths: Relative to a layer; `*` matches any text.
 
     Returns:
-        Their names in the task model.
+        Full names in the task model.
 
     Raises:
-        LookupError: If a layer has nothing at one of the paths, naming what to supply.
+        LookupError: If a layer has no module at one of the paths.
     """
     root = f"{depths.family.body}.{depths.family.layers}."
     below = {name: name.removeprefix(root).partition(".") for name, _ in model.named_modules()}
-    found: list[str] = []
+    names: list[str] = []
     for path in paths:
-        there = {
+        matches = {
             name: layer
             for name, (layer, _, inside) in below.items()
             if name.startswith(root) and fnmatchcase(inside, path)
         }
-        if len(set(there.values())) < depths.layers:
+        if len(set(matches.values())) < depths.layers:
             raise LookupError(
-                f"not every layer has a module {path!r}; say in its family in "
-                "study/models/families.py where a layer keeps it"
+                f"not every layer has a module {path!r}; correct the architecture's Family in "
+                "study/models/families.py"
             )
-        found += there
-    return found
+        names += matches
+    return names
 
 
 def in_norm(model: nn.Module, name: str) -> bool:
-    """Whether a parameter belongs to a norm; families name them too differently to go by name."""
+    """Whether a parameter belongs to a norm layer, by its module's class.
+
+    Parameter names do not tell: they differ too much between architectures.
+    """
     return "norm" in type(model.get_submodule(name.rpartition(".")[0])).__name__.lower()
 
 
 def longest_input(config: Any) -> int | None:
-    """Tokens that a model has positions for; None where it says no limit."""
+    """The maximum number of tokens by position embeddings; None without a stated limit."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions and config.model_type == "roberta":  # counts positions from after its padding id
+    if positions and config.model_type == "roberta":  # its positions start after the padding id
         positions -= config.pad_token_id + 1
     return positions
 
 
-def no_family(kind: str) -> LookupError:
-    """The error for an architecture that `FAMILIES` does not have."""
+def unknown_architecture(architecture: str) -> LookupError:
+    """The error for an architecture that is not in `FAMILIES`."""
     return LookupError(
-        f"architecture {kind!r} has no depth map; add a Family to FAMILIES in "
-        "study/models/families.py naming its body, embeddings and layers. "
+        f"architecture {architecture!r} has no depth map; add a Family to FAMILIES in "
+        "study/models/families.py with its body, embeddings and layers. "
         f"Known: {', '.join(sorted(FAMILIES))}."
     )

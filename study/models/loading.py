@@ -1,4 +1,4 @@
-"""Loading pretrained weights and their tokenizer; initialising what is new."""
+"""Loading of pretrained weights and tokenizers, and initialisation of new parameters."""
 
 import copy
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from study.core.seeding import Seed, torch_rng
-from study.models.families import FAMILIES, depths_of, in_norm, lies_under, no_family
-from study.models.model import Model, wrong_checkpoint
+from study.models.families import FAMILIES, depths_of, in_norm, lies_under, unknown_architecture
+from study.models.model import Model, checkpoint_error
 from study.tasks.kinds import Kind
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -18,21 +18,21 @@ TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 @cache
 def meta_model(model: Model, kind: type[Kind]) -> Any:
-    """The task model without weights, from the checkpoint's configuration alone.
+    """The task model on torch's meta device, without weights, from the checkpoint's configuration.
 
     Args:
-        model: Which checkpoint.
-        kind: The kind of task, which has the head.
+        model: The checkpoint.
+        kind: The kind of task, which determines the head.
 
     Raises:
         LookupError: If the architecture has no depth map.
-        SpecError: If the checkpoint cannot be had.
+        SpecError: If the checkpoint cannot be found or downloaded.
     """
     import transformers  # takes seconds
 
     config = transformers.AutoConfig.from_pretrained(model.folder())
     if config.model_type not in FAMILIES:
-        raise no_family(config.model_type)
+        raise unknown_architecture(config.model_type)
     with torch.device("meta"):
         return getattr(transformers, kind.auto).from_config(config)
 
@@ -41,21 +41,21 @@ def meta_model(model: Model, kind: type[Kind]) -> Any:
 
 
 class Loaded:
-    """A checkpoint with a task head, read once; each run gets a copy with its own new head.
+    """A checkpoint with a task head, read once; each run gets a copy with a new head.
 
     Attributes:
-        kind: Of the tasks that the head is for.
+        kind: The kind of task that the head is for.
         processor: The checkpoint's fast tokenizer, or its image processor.
-        new: Names of the parameters drawn from `head`: the task head, and what of it lies in the
-            body but not in the checkpoint.
+        new: Names of the parameters initialised from the `head` stream: the task head, and parts of
+            it inside the body that the checkpoint lacks, such as a pooler.
     """
 
     def __init__(self, model: Model, kind: Kind):
         """Read a checkpoint as float32.
 
         Args:
-            model: Which.
-            kind: Decides the head and the loss.
+            model: The checkpoint.
+            kind: The kind of task, which determines the head and the loss.
 
         Raises:
             LookupError: If the architecture has no depth map, or the checkpoint lacks weights
@@ -78,10 +78,10 @@ class Loaded:
         self.kind = kind
         self.processor = processor(model, type(kind))
         if getattr(self._template.config, "pad_token_id", 0) is None:
-            # Decoders find the end of a row by it.
+            # Decoders locate the last token of a row by it.
             self._template.config.pad_token_id = self.processor.pad_token_id
         depths = depths_of(self._template)
-        # A head that somebody trained is no pretraining: seeds would not draw it.
+        # A fine-tuned head in the checkpoint is not used: the `head` seed would have no effect.
         outside = {
             name
             for name, _ in self._template.named_parameters()
@@ -89,15 +89,15 @@ class Loaded:
         }
         mismatched = {name for name, *_ in report["mismatched_keys"]}
         self.new = sorted({*report["missing_keys"], *mismatched, *outside})
-        lost = [name for name in self.new if depths.of(name) < depths.head]
-        if lost:
+        missing = [name for name in self.new if depths.of(name) < depths.head]
+        if missing:
             raise LookupError(
-                f"checkpoint {model.name!r} has no weights for {', '.join(lost[:3])}, below the "
-                "head: it was saved from another kind of model"
+                f"checkpoint {model.name!r} has no weights for {', '.join(missing[:3])}, below the "
+                "task head; it was probably saved from another architecture"
             )
 
     def fresh(self, seed: Seed, dropout: float | None) -> nn.Module:
-        """A copy to train, its new parameters drawn from `head`.
+        """A copy to train, with its new parameters initialised from the `head` stream.
 
         Args:
             seed: The run's seeds.
@@ -122,29 +122,30 @@ def processor(model: Model, kind: type[Kind]) -> Any:
     image = kind.name == "image"
     wanted = ("preprocessor_config.json",) if image else TOKENIZERS
     if not any(file for name in wanted for file in folder.glob(name)):
-        what = "image processor" if image else "tokenizer"  # without it transformers makes up one
-        raise wrong_checkpoint(
+        what = "image processor" if image else "tokenizer"  # transformers would invent one
+        raise checkpoint_error(
             model, f"{folder.name!r} has no {what}, none of {', '.join(wanted)}."
         )
-    # Byte-level tokenizers take lists of words only where each begins as inside a text.
+    # Byte-level tokenizers accept lists of words only with this option, which encodes each word
+    # as it is encoded within a text.
     words = {"add_prefix_space": True} if kind.words else {}
     try:
         if image:
             return transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
-        return _for_batches(
+        return _with_padding_and_separator(
             transformers.AutoTokenizer.from_pretrained(folder, use_fast=True, **words)
         )
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise wrong_checkpoint(
+        raise checkpoint_error(
             model, f"its tokenizer or processor cannot be read: {reason}"
         ) from error
 
 
-def _for_batches(tokenizer: Any) -> Any:
-    """A decoder's tokenizer may lack a padding token, and put nothing between a pair's texts.
+def _with_padding_and_separator(tokenizer: Any) -> Any:
+    """Let a decoder's end-of-text token pad batches and separate pairs, where no other token does.
 
-    Its end-of-text token then serves as both.
+    Decoders' tokenizers often have no padding token, and put nothing between the texts of a pair.
     """
     from tokenizers.processors import TemplateProcessing
 
@@ -162,16 +163,17 @@ def _for_batches(tokenizer: Any) -> Any:
 
 @torch.no_grad()
 def initialise(model: nn.Module, names: Iterable[str], seed: Seed, purpose: str) -> None:
-    """Give parameters new values: matrices and embeddings normal, norms 1, biases 0.
+    """Initialise parameters: matrices and embeddings normal, norm weights 1, biases 0.
 
-    Each parameter has a generator of its own, so what is drawn for one does not depend on which
-    others are drawn. Values are written directly: `_init_weights` skips what it believes loaded.
+    Each parameter has its own generator, so its values do not depend on which others are
+    initialised. Values are written directly, because transformers' `_init_weights` skips parameters
+    that it considers loaded.
 
     Args:
         model: Changed in place.
-        names: Parameters.
+        names: The parameters to initialise.
         seed: The run's seeds; only `head` is used.
-        purpose: What the draw is for; distinct purposes draw distinct values.
+        purpose: Part of the generator's key; different purposes give different values.
 
     Source: Devlin et al. 2019, normal with the configuration's `initializer_range`.
     """
@@ -185,15 +187,15 @@ def initialise(model: nn.Module, names: Iterable[str], seed: Seed, purpose: str)
             parameter.zero_()
         else:
             rng = torch_rng(seed, "head", purpose, name)
-            drawn = torch.randn(parameter.shape, generator=rng, dtype=torch.float32)
-            parameter.copy_(drawn * deviation)
+            values = torch.randn(parameter.shape, generator=rng, dtype=torch.float32)
+            parameter.copy_(values * deviation)
 
 
 def _set_dropout(model: nn.Module, probability: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = probability
-        for name in ("attention_dropout", "dropout_prob"):  # given to fused attention as numbers
-            given = getattr(module, name, None)
-            if isinstance(given, int | float) and not isinstance(given, bool):  # JSON may say 0
+        for name in ("attention_dropout", "dropout_prob"):  # fused attention takes plain numbers
+            value = getattr(module, name, None)
+            if isinstance(value, int | float) and not isinstance(value, bool):  # JSON may have 0
                 setattr(module, name, probability)

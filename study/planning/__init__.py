@@ -1,1 +1,1 @@
-"""Which runs a study has: cells, keys, searches, checks before the first run."""
+"""Planning of a study: cells, runs and keys, searches, checks before the start, and estimates."""

@@ -1,4 +1,4 @@
-"""What a study will take, before it is run: runs, hours, memory."""
+"""Estimates of a study's running time and memory before it is run."""
 
 import os
 import time
@@ -17,22 +17,22 @@ from study.planning.runs import Cell, Run
 from study.tasks.kinds import KINDS
 from study.tasks.task import SPLITS
 
-EFFICIENCY = 0.5  # share of a plain matrix product's speed that training reaches
-GPU_FLOPS = 2e13  # a guess for a GPU that is elsewhere; said to be one wherever it is shown
+EFFICIENCY = 0.5  # speed of training relative to a plain matrix product
+GPU_FLOPS = 2e13  # a guess, since the GPU is on another machine; shown with basis `rough`
 WORDS_TO_TOKENS = 1.4
-PATCHES = 196  # of a picture, as ViT-base cuts it
-PROCESS_BYTES = 600e6  # a worker with its libraries, before the first model
+PATCHES = 196  # per image, as in ViT-base
+PROCESS_BYTES = 600e6  # memory of a worker process with its libraries, before a model is loaded
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What one run of a cell will take.
+class Estimate:
+    """Expected time and memory of one run of a cell.
 
     Attributes:
         seconds: On one worker.
-        memory: Bytes at least, on the device that holds the model; activations come on top.
-        basis: `measured` on this cell, `similar` cells of the same task and model, or `rough`, from
-            the sizes of model and data.
+        memory: Lower bound in bytes on the device with the model, without activations.
+        basis: `measured` on runs of this cell, `similar` from other cells of the same task and
+            model, or `rough` from the sizes of model and data.
     """
 
     seconds: float
@@ -40,41 +40,44 @@ class Expected:
     basis: str
 
 
-def expect(
-    cells: Iterable[Cell], seen: Mapping[str, list[float]], *, gpus: float
-) -> dict[str, Expected]:
-    """What a run of each cell will take.
+def estimate_runs(
+    cells: Iterable[Cell], measured: Mapping[str, list[float]], *, gpus: float
+) -> dict[str, Estimate]:
+    """Estimate a run of each cell.
 
     Args:
-        cells: The study's.
-        seen: Seconds of finished runs by cell key.
-        gpus: Share of a GPU per run; 0 for CPUs.
+        cells: The study's cells.
+        measured: Seconds of finished runs by cell key.
+        gpus: GPUs per run; 0 for CPUs.
+
+    Returns:
+        Estimates by cell key.
     """
     cells = list(cells)
-    alike: dict[tuple[str, str], list[float]] = {}
+    pooled: dict[tuple[str, str], list[float]] = {}
     for cell in cells:
-        alike.setdefault((cell.task.name, cell.model.name), []).extend(seen.get(cell.key, []))
-    expected = {}
+        pooled.setdefault((cell.task.name, cell.model.name), []).extend(measured.get(cell.key, []))
+    estimates = {}
     for cell in cells:
-        own, similar = seen.get(cell.key, []), alike[cell.task.name, cell.model.name]
-        guess = rough(cell, gpus=gpus)
+        own, similar = measured.get(cell.key, []), pooled[cell.task.name, cell.model.name]
+        estimate = rough_estimate(cell, gpus=gpus)
         if own:
-            guess = replace(guess, seconds=float(np.mean(own)), basis="measured")
+            estimate = replace(estimate, seconds=float(np.mean(own)), basis="measured")
         elif similar:
-            guess = replace(guess, seconds=float(np.mean(similar)), basis="similar")
-        expected[cell.key] = guess
-    return expected
+            estimate = replace(estimate, seconds=float(np.mean(similar)), basis="similar")
+        estimates[cell.key] = estimate
+    return estimates
 
 
-def rough(cell: Cell, *, gpus: float) -> Expected:
-    """What a run will take, from the sizes of model and data, or their published sizes.
+def rough_estimate(cell: Cell, *, gpus: float) -> Estimate:
+    """Estimate a run from the sizes of model and data, or from their published sizes.
 
     Args:
-        cell: Its checkpoint and data need not be at hand.
-        gpus: Share of a GPU per run; 0 for CPUs.
+        cell: Its checkpoint and data need not be available.
+        gpus: GPUs per run; 0 for CPUs.
 
     Raises:
-        SpecError: If neither the sizes nor published ones are known.
+        SpecError: If neither actual nor published sizes are available.
     """
     weights, parameters = _sizes(cell)
     recipe = cell.technique.recipe(cell.recipe)
@@ -86,31 +89,31 @@ def rough(cell: Cell, *, gpus: float) -> Expected:
     operations = weights * (6 * trained + 2 * evaluated)
     # Weights, gradients and both of Adam's moments as float32.
     memory = 16.0 * parameters + (0.0 if gpus else PROCESS_BYTES)
-    return Expected(operations / (GPU_FLOPS if gpus else _speed()), memory, "rough")
+    return Estimate(operations / (GPU_FLOPS if gpus else _speed()), memory, "rough")
 
 
-def at_once(runs: list[Run], gpus: float, workers: int | None) -> int:
-    """Runs that this machine can hold at once; a cluster may hold more.
+def max_concurrent(runs: list[Run], gpus: float, workers: int | None) -> int:
+    """Number of runs that this machine can execute at the same time; a cluster may have more.
 
     Args:
-        runs: Which.
-        gpus: Share of a GPU per run.
+        runs: The runs; the largest `threads` among them counts.
+        gpus: GPUs per run.
         workers: An upper limit; None for none.
     """
     threads = max((run.recipe.threads for run in runs), default=1)
-    room = (os.cpu_count() or 1) // threads
+    capacity = (os.cpu_count() or 1) // threads
     if gpus:
-        room = min(room, int(torch.cuda.device_count() / gpus))
-    return max(1, min(workers or room, room, len(runs)))
+        capacity = min(capacity, int(torch.cuda.device_count() / gpus))
+    return max(1, min(workers or capacity, capacity, len(runs)))
 
 
-def total_seconds(runs: Iterable[Run], expected: Mapping[str, Expected]) -> float:
-    """Seconds that these runs will take on one worker."""
-    return sum(expected[run.cell.key].seconds for run in runs)
+def total_seconds(runs: Iterable[Run], estimates: Mapping[str, Estimate]) -> float:
+    """Total seconds of these runs on one worker; estimates by cell key."""
+    return sum(estimates[run.cell.key].seconds for run in runs)
 
 
 def _tokens(cell: Cell, max_length: int) -> dict[str, float]:
-    """Tokens of each split, from the rows or from what was published of them."""
+    """Number of tokens in each split, from the rows or from their published number."""
     task = cell.task
     try:
         splits = task.load().splits
@@ -119,9 +122,9 @@ def _tokens(cell: Cell, max_length: int) -> dict[str, float]:
             raise
         *rows, words = task.published
         limits = (task.train_rows, task.dev_rows, task.test_rows)
-        each = min(words * WORDS_TO_TOKENS + 3, max_length)
+        per_row = min(words * WORDS_TO_TOKENS + 3, max_length)
         return {
-            name: each * (limit or count)
+            name: per_row * (limit or count)
             for name, count, limit in zip(SPLITS, rows, limits, strict=True)
         }
     tokens = {}
@@ -134,20 +137,20 @@ def _tokens(cell: Cell, max_length: int) -> dict[str, float]:
 
 
 def _words(text: Any) -> int:
-    """Words of a text or a list of words; a picture counts as one patch in each of 14 x 14."""
+    """Number of words of a text or a list of words; of an image, the number of patches."""
     if isinstance(text, bytes):
         return PATCHES
     return len(text.split() if isinstance(text, str) else text)
 
 
 def _sizes(cell: Cell) -> tuple[int, int]:
-    """Weights that every token passes through, and all parameters."""
+    """Number of weights above the embeddings, which every token passes through, and of all."""
     try:
         model = meta_model(cell.model, KINDS[cell.task.kind])
     except SpecError:
         if cell.model.parameters is None:
             raise
-        return cell.model.parameters, cell.model.parameters  # somewhat more than the former
+        return cell.model.parameters, cell.model.parameters  # slightly too many for the former
     depths = depths_of(model)
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     return sum(n for name, n in sizes.items() if depths.of(name) > 0), sum(sizes.values())
@@ -155,7 +158,7 @@ def _sizes(cell: Cell) -> tuple[int, int]:
 
 @cache
 def _speed() -> float:
-    """Operations per second of one thread here, measured in a tenth of a second."""
+    """Operations per second of one thread on this machine, measured for 0.1 seconds."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Cells and runs, and their keys."""
+"""Cells and runs, their keys, and their serialised form."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from study.training.fit import Setting
 
 @dataclass(frozen=True)
 class Cell:
-    """Task x model x configuration; what statistics are computed on.
+    """Task x model x configuration: the unit that statistics are computed on.
 
     Attributes:
         task: The data and its metric.
         model: The checkpoint.
-        technique: What is done.
+        technique: The fine-tuning technique.
         recipe: The configuration's recipe, before the technique's `recipe` hook.
-        label: The configuration as people read it, such as `LayerwiseDecay(0.7)`.
+        label: Display name of the configuration, such as `LayerwiseDecay(0.7)`.
     """
 
     task: Task
@@ -38,12 +38,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As people read it: `terms/minilm/LayerwiseDecay(0.7)`."""
+        """Display name, such as `terms/minilm/LayerwiseDecay(0.7)`."""
         return f"{self.task.name}/{self.model.name}/{self.label}"
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything but the seed that decides a result."""
+        """Everything except the seed that affects a result."""
         return {
             "task": self.task.identity(),
             "model": self.model.identity(),
@@ -53,44 +53,48 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        """12 hex digits that name the cell."""
+        """12 hex digits that identify the cell."""
         return digest(self.identity)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A cell at one seed: the unit of work, of MLflow, and of resumption."""
+    """A cell at one seed: the unit of execution, of tracking in MLflow, and of resumption."""
 
     cell: Cell
     seed: Seed
 
     @property
     def name(self) -> str:
-        """As people read it: `terms/minilm/LayerwiseDecay(0.7)/s3`."""
+        """Display name, such as `terms/minilm/LayerwiseDecay(0.7)/s3`."""
         return f"{self.cell.name}/{self.seed.label}"
 
     @cached_property
     def key(self) -> str:
-        """12 hex digits of everything that decides the result."""
+        """12 hex digits of the hash of everything that affects the result."""
         return digest({**self.cell.identity, "seed": list(self.seed)})
 
     @property
     def data_key(self) -> str:
-        """Runs with the same one share tokenised data."""
+        """Identifies the encoded data; runs with the same value share it."""
         return f"{self.cell.task.name}/{self.cell.model.name}/{self.recipe.max_length}"
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe as it trains, after the technique's `recipe` hook."""
+        """The effective recipe, after the technique's `recipe` hook."""
         return self.cell.technique.recipe(self.cell.recipe)
 
     def setting(self, kind: Kind) -> Setting:
-        """The run as the training core needs it; the data says which classes there are."""
+        """The settings for training.
+
+        Args:
+            kind: The task's kind, with the class names found in the data.
+        """
         metric = metrics.metric_named(self.cell.task.metric)
         return Setting(self.cell.recipe, self.cell.technique, self.seed, metric, kind)
 
     def spec(self) -> dict[str, Any]:
-        """Plain data from which `run_from` makes the same run."""
+        """Plain data from which `run_from` restores the run."""
         return {
             "task": self.cell.task.canonical(),
             "model": self.cell.model.canonical(),
@@ -102,7 +106,7 @@ class Run:
 
 
 def run_from(spec: Mapping[str, Any]) -> Run:
-    """The run that `Run.spec` wrote; task and technique of a user's own module are imported."""
+    """Restore a run from `Run.spec`; imports custom metrics and techniques that it names."""
     cell = Cell(
         Task(**spec["task"]),
         Model(**spec["model"]),
@@ -114,30 +118,34 @@ def run_from(spec: Mapping[str, Any]) -> Run:
 
 
 def own_code(spec: Mapping[str, Any]) -> list[str]:
-    """Names in a run's spec whose code would be imported; empty for what the project brings."""
+    """Names in a run's spec for which `run_from` would import code from outside this project.
+
+    Args:
+        spec: As from `Run.spec`; may come from an untrusted store, so nothing is imported here.
+    """
 
     def names(technique: Mapping[str, Any]) -> list[str]:
-        inside = technique["technique"]
-        if isinstance(inside, list):
-            return [name for part in inside for name in names(part)]
-        return [str(inside)]
+        name_or_parts = technique["technique"]
+        if isinstance(name_or_parts, list):
+            return [name for part in name_or_parts for name in names(part)]
+        return [str(name_or_parts)]
 
     checkpoint = str(spec["model"]["checkpoint"])
     packages = {model.checkpoint for model in MODELS.values()}
-    found = [*names(spec["technique"]), str(spec["task"].get("metric", ""))]
-    return [name for name in found if ":" in name] + (
+    named = [*names(spec["technique"]), str(spec["task"].get("metric", ""))]
+    return [name for name in named if ":" in name] + (
         [checkpoint] if checkpoint.startswith("package:") and checkpoint not in packages else []
     )
 
 
-def in_turn(runs: Iterable[Sequence[Run]]) -> list[Run]:
-    """The first run of each cell, then the second of each that has one, and so on."""
+def round_robin(runs: Iterable[Sequence[Run]]) -> list[Run]:
+    """The first run of each cell, then the second of each cell that has one, and so on."""
     rounds = zip_longest(*runs)
-    return [run for one in rounds for run in one if run is not None]
+    return [run for one_round in rounds for run in one_round if run is not None]
 
 
-def ranges(numbers: tuple[int, ...]) -> str:
-    """Whole numbers as a short text, such as `0-4,7`."""
+def compact_ranges(numbers: tuple[int, ...]) -> str:
+    """Integers as a short text, such as `0-4,7`."""
     parts: list[list[int]] = []
     for number in sorted(numbers):
         if parts and number == parts[-1][1] + 1:

@@ -1,14 +1,14 @@
-"""The runs of a study as far as its dev scores decide them: tuning first, then the choices.
+"""The runs of a two-stage study: tuning runs first, then the chosen configurations.
 
-Which runs a search asks for is a pure function of the study and of the dev scores of finished
-runs, so nothing is kept: whoever has the scores, from MLflow or from a worker, has the runs.
+Which runs a study requests is a pure function of the study and the dev scores of finished runs. So
+no state is stored: the scores, from MLflow or from workers, determine the runs.
 """
 
 import json
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from study.core.seeding import Seed
 from study.core.spec import SpecError
 from study.models.model import Model
-from study.planning.runs import Cell, Run, in_turn, ranges
+from study.planning.runs import Cell, Run, compact_ranges, round_robin
 from study.planning.search import Search
 from study.planning.study import Configuration, Study
 from study.tasks import Task
@@ -24,7 +24,7 @@ from study.tasks.metrics import metric_named
 
 if TYPE_CHECKING:
     from search_spaces import Draw
-    from study.planning.estimate import Expected
+    from study.planning.estimate import Estimate
 
 
 Stage = Literal["tune", "final"]
@@ -33,15 +33,15 @@ STAGES: tuple[Stage, ...] = ("tune", "final")
 
 @dataclass(frozen=True)
 class CellPlan:
-    """A cell in a stage: a parent run in MLflow.
+    """A cell in one stage, which is a parent run in MLflow.
 
     Attributes:
-        cell: What is run.
+        cell: Task, model and configuration.
         stage: `tune` or `final`.
-        seeds: On which seeds.
-        seeds_text: The same as text, such as `0-19`.
-        tried: Configurations that the choice was made from; 1 for one that the file states.
-        search: What the configuration comes from, as JSON; empty for one that the file states.
+        seeds: Its seeds.
+        seeds_text: The seeds as text, such as `0-19`.
+        tried: Number of configurations that this one was chosen from; 1 if the study states it.
+        search: Origin of a searched configuration, as JSON; empty if the study states it.
     """
 
     cell: Cell
@@ -52,8 +52,8 @@ class CellPlan:
     search: str = ""
 
     @property
-    def place(self) -> tuple[str, Stage]:
-        """What tells it apart: the cell's key and the stage."""
+    def key(self) -> tuple[str, Stage]:
+        """The cell's key and the stage, which together identify the plan."""
         return self.cell.key, self.stage
 
     @cached_property
@@ -62,196 +62,200 @@ class CellPlan:
         return [Run(self.cell, seed) for seed in self.seeds]
 
 
-@dataclass
-class _Searching:
-    """One search at one task and model, and how far it is."""
-
-    task: Task
-    model: Model
-    search: Search
-    tried: list[Cell] = field(default_factory=list)
-    chosen: Cell | None = None
-
-
 class Stages:
-    """Every cell that a study asks for so far, and how many runs are still to be decided."""
+    """All cells that a study has requested so far, and the number of runs still undecided."""
 
     def __init__(self, study: Study, scores: Mapping[str, float]) -> None:
-        """Ask for everything that the scores allow.
+        """Request every cell that the known scores determine.
 
         Args:
             study: The study.
-            scores: Dev score of every finished run by its key; the constant answer's where a run
-                diverged.
+            scores: Dev scores of finished runs by run key; for diverged runs, the constant
+                predictor's.
 
         Raises:
-            SpecError: If a technique refuses a recipe that its search drew.
+            SpecError: If a technique rejects a recipe that its search drew.
         """
         self._study, self._scores = study, dict(scores)
-        self._asked: dict[tuple[str, Stage], CellPlan] = {}
-        self._waiting: dict[str, _Searching] = {}  # by the keys of the tuning runs
+        self._plans: dict[tuple[str, Stage], CellPlan] = {}
+        self._search_of: dict[str, _TaskSearch] = {}  # by the keys of the tuning runs
         self._stage: dict[str, Stage] = {}  # by run key
         for cell in study.cells():
-            seeds, text = tuple(study.each_seed(cell.task)), study.seeds_text(cell.task)
-            self._ask(CellPlan(cell, "final", seeds, text))
+            seeds, text = tuple(study.seeds_of(cell.task)), study.seeds_text(cell.task)
+            self._add(CellPlan(cell, "final", seeds, text))
         self._searches = [
-            _Searching(task, model, search)
-            for task, model in study.places()
+            _TaskSearch(study, task, model, search)
+            for task, model in study.task_model_pairs()
             for search in study.searches
         ]
-        for searching in self._searches:
-            self._advance(searching)
+        for search in self._searches:
+            self._advance(search)
 
     @property
-    def asked(self) -> list[CellPlan]:
-        """All cells so far; those that the file states first, then as searches asked for them."""
-        return list(self._asked.values())
+    def plans(self) -> list[CellPlan]:
+        """All plans so far: those that the study states, then as searches requested them."""
+        return list(self._plans.values())
 
     @property
     def cells(self) -> list[Cell]:
-        """Their cells, each once."""
-        return list({asked.cell.key: asked.cell for asked in self.asked}.values())
+        """The distinct cells of all plans."""
+        return list({plan.cell.key: plan.cell for plan in self.plans}.values())
 
     def runs(self, *stages: Stage) -> list[Run]:
-        """The runs so far, tuning first, since choices wait for it; in each stage seed by seed.
+        """The runs so far: tuning first, since choices depend on it, and seed by seed in a stage.
 
         Args:
-            *stages: Which; none for both.
+            *stages: The stages to include; none for both.
         """
-        found: list[Run] = []
+        runs: list[Run] = []
         for stage in stages or STAGES:
-            found += in_turn(asked.runs for asked in self.asked if asked.stage == stage)
-        return found
+            runs += round_robin(plan.runs for plan in self.plans if plan.stage == stage)
+        return runs
 
     def stage(self, key: str) -> Stage:
-        """The stage that asks for the run with this key."""
+        """The stage of the run with this key."""
         return self._stage.get(key, "final")
 
     def sizes(self) -> dict[Stage, int]:
-        """Runs of each stage at most, those to come included."""
+        """Maximum number of runs per stage, including those still to come."""
         return {stage: len(self.runs(stage)) + self.still_to_come(stage) for stage in STAGES}
 
     def still_to_come(self, *stages: Stage) -> int:
-        """Runs at most that searches will ask for.
+        """Maximum number of runs that searches will still request.
 
         Args:
-            *stages: Which; none for both.
+            *stages: The stages to include; none for both.
         """
-        counts = [self._to_come(each) for each in self._searches]
+        counts = [search.still_to_come() for search in self._searches]
         return sum(count[stage] for count in counts for stage in stages or STAGES)
 
-    def seconds_to_come(self, expected: Mapping[str, "Expected"]) -> float:
-        """Seconds on one worker that those take, if they take what has been tried so far takes."""
-        return sum(
-            sum(self._to_come(each).values())
-            * statistics.fmean(expected[cell.key].seconds for cell in each.tried)
-            for each in self._searches
-        )
-
-    def _to_come(self, searching: _Searching) -> dict[Stage, int]:
-        return {
-            "tune": (self._trials - len(searching.tried)) * len(self._tuning_seeds),
-            "final": 0 if searching.chosen else len(self._study.each_seed(searching.task)),
-        }
-
-    def tell(self, key: str, score: float) -> list[CellPlan]:
-        """Note a finished run.
+    def seconds_to_come(self, estimates: Mapping[str, "Estimate"]) -> float:
+        """Seconds on one worker for the runs still to come, if they take as long as earlier ones.
 
         Args:
-            key: The run's.
-            score: Its dev score; the constant answer's where it diverged.
+            estimates: By cell key.
+        """
+        return sum(
+            sum(search.still_to_come().values())
+            * statistics.fmean(estimates[cell.key].seconds for cell in search.tried)
+            for search in self._searches
+        )
+
+    def tell(self, key: str, score: float) -> list[CellPlan]:
+        """Record the score of a finished run.
+
+        Args:
+            key: The run's key.
+            score: Its dev score; for a diverged run, the constant predictor's.
 
         Returns:
-            What is asked for from now on.
+            The plans that are requested because of it.
         """
         self._scores[key] = score
-        searching = self._waiting.get(key)
-        return self._advance(searching) if searching else []
+        search = self._search_of.get(key)
+        return self._advance(search) if search else []
 
-    # --- one search ---
+    def _advance(self, search: "_TaskSearch") -> list[CellPlan]:
+        plans = search.advance(self._scores)
+        for plan in plans:
+            self._add(plan)
+            if plan.stage == "tune":
+                self._search_of |= {run.key: search for run in plan.runs}
+        return plans
+
+    def _add(self, plan: CellPlan) -> None:
+        self._plans[plan.key] = plan  # a choice replaces the same cell stated by the study
+        self._stage |= {run.key: plan.stage for run in plan.runs}
+
+
+class _TaskSearch:
+    """A search on one task and model: its trials so far, and its choice."""
+
+    def __init__(self, study: Study, task: Task, model: Model, search: Search) -> None:
+        assert study.tune is not None  # `Study.rules` requires it for searches
+        self._study, self._tune, self._search = study, study.tune, search
+        self._task, self._model = task, model
+        self._trials: list[CellPlan] = []
+        self._decided = False
 
     @property
-    def _trials(self) -> int:
-        return self._study.tune.trials if self._study.tune else 0
+    def tried(self) -> list[Cell]:
+        """The cells of the trials so far."""
+        return [trial.cell for trial in self._trials]
 
-    @property
-    def _tuning_seeds(self) -> list[Seed]:
-        return self._study.tune.each_seed() if self._study.tune else []
-
-    def _advance(self, searching: _Searching) -> list[CellPlan]:
-        """Ask for a batch after every batch that is whole, and for the choice after the last."""
-        found: list[CellPlan] = []
-        while searching.chosen is None:
-            scores = [self._score(cell) for cell in searching.tried]
-            if any(score is None for score in scores):
-                break
-            known = [score for score in scores if score is not None]
-            if len(known) == self._trials:
-                searching.chosen = searching.tried[known.index(max(known))]
-                asked = [self._choice(searching, searching.chosen)]
-            else:
-                asked = self._batch(searching, known)
-            for each in asked:
-                self._ask(each)
-            found += asked
-        return found
-
-    def _score(self, cell: Cell) -> float | None:
-        """Mean dev score over the tuning seeds, higher is better; None while one is missing."""
-        found = [self._scores.get(run.key) for run in self._asked[cell.key, "tune"].runs]
-        if any(score is None for score in found):
-            return None
-        mean = statistics.fmean(score for score in found if score is not None)
-        if math.isnan(mean):
-            return -math.inf
-        return metric_named(cell.task.metric).oriented(mean)
-
-    def _batch(self, searching: _Searching, scores: list[float]) -> list[CellPlan]:
-        from search_spaces.choosing import (
-            choose,
-            describe,
-            flatten,
-        )  # optuna loads where it is used
-
-        study, search, tune = self._study, searching.search, self._study.tune
-        assert tune is not None  # a study with searches has it
-        drawn = choose(
-            search.space, sampler=tune.sampler, trials=tune.trials, seed=tune.seed, scores=scores
-        )
-        final = study.seeds_text(searching.task)
-        protocol = {
-            **{"sampler": tune.sampler, "trials": tune.trials, "seed": tune.seed},
-            **{"seeds": ranges(tune.seeds), "final_seeds": final},
-            "optuna": version("optuna"),  # another version of TPE may choose otherwise
+    def still_to_come(self) -> dict[Stage, int]:
+        """Maximum number of runs that it will still request, per stage."""
+        trials = self._tune.trials - len(self._trials)
+        return {
+            "tune": trials * len(self._tune.seeds),
+            "final": 0 if self._decided else len(self._study.seeds_of(self._task)),
         }
-        new = list(enumerate(drawn))[len(scores) :]
-        cells = self._cells_of(searching, [value for _, value in new])
-        found = []
-        for (trial, value), cell in zip(new, cells, strict=True):
-            about = {"trial": trial, "values": flatten(value), "space": describe(search.space)}
-            text = json.dumps({**protocol, **about})
-            searching.tried.append(cell)
-            found.append(
-                CellPlan(cell, "tune", tuple(tune.each_seed()), ranges(tune.seeds), 1, text)
-            )
-            self._waiting |= {run.key: searching for run in found[-1].runs}
-        return found
 
-    def _cells_of(self, searching: _Searching, drawn: "list[Draw]") -> list[Cell]:
+    def advance(self, scores: Mapping[str, float]) -> list[CellPlan]:
+        """Request the next batch once all trials are scored, and the choice after the last batch.
+
+        Args:
+            scores: Dev scores of finished runs by run key.
+
+        Returns:
+            The new plans; none while a score is missing.
+        """
+        plans: list[CellPlan] = []
+        while not self._decided:
+            means = [_mean_score(trial, scores) for trial in self._trials]
+            known = [mean for mean in means if mean is not None]
+            if len(known) < len(means):
+                break
+            if len(known) == self._tune.trials:
+                plans.append(self._choice(self._trials[known.index(max(known))]))
+                self._decided = True
+            else:
+                batch = self._batch(known)
+                self._trials += batch
+                plans += batch
+        return plans
+
+    def _batch(self, scores: list[float]) -> list[CellPlan]:
+        """The trials that follow those with these scores."""
+        from search_spaces.choosing import choose, describe, flatten  # defers loading Optuna
+
+        space, tune = self._search.space, self._tune
+        drawn = choose(
+            space, sampler=tune.sampler, trials=tune.trials, seed=tune.seed, scores=scores
+        )
+        new = list(enumerate(drawn))[len(scores) :]
+        cells = self._cells([value for _, value in new])
+        protocol = {
+            "sampler": tune.sampler,
+            "trials": tune.trials,
+            "seed": tune.seed,
+            "seeds": compact_ranges(tune.seeds),
+            "final_seeds": self._study.seeds_text(self._task),
+            "optuna": version("optuna"),  # another version of TPE may choose differently
+        }
+        seeds, seeds_text = tuple(tune.run_seeds()), compact_ranges(tune.seeds)
+        plans = []
+        for (trial, value), cell in zip(new, cells, strict=True):
+            origin = {"trial": trial, "values": flatten(value), "space": describe(space)}
+            text = json.dumps({**protocol, **origin})
+            plans.append(CellPlan(cell, "tune", seeds, seeds_text, 1, text))
+        return plans
+
+    def _cells(self, drawn: "list[Draw]") -> list[Cell]:
         """The cells of drawn values.
 
         Raises:
-            SpecError: With every value that the technique refuses together with its recipe.
+            SpecError: With every value that the technique rejects together with its recipe.
         """
-        study, search = self._study, searching.search
-        shared = search.recipe or study.recipe_of(searching.task)
+        study, search = self._study, self._search
+        shared = search.recipe or study.recipe_of(self._task)
         cells, mistakes = [], []
         for value in drawn:
             try:
                 technique = search.technique(**value.technique)
-                made = Configuration(technique, recipe=shared.replace(**value.recipe))
-                cells.append(study.cell(searching.task, searching.model, made))
-                technique.recipe(cells[-1].recipe)  # trackers ask for it before a run does
+                configuration = Configuration(technique, recipe=shared.replace(**value.recipe))
+                cells.append(study.cell(self._task, self._model, configuration))
+                technique.recipe(cells[-1].recipe)  # raises here, before tracking or a run needs it
             except SpecError as error:
                 path = f"techniques[{study.techniques.index(search)}]"
                 mistakes += [mistake.below(path) for mistake in error.mistakes]
@@ -259,12 +263,18 @@ class Stages:
             raise SpecError(f"study {study.name!r}", list(dict.fromkeys(mistakes)))
         return cells
 
-    def _choice(self, searching: _Searching, cell: Cell) -> CellPlan:
-        seeds = tuple(self._study.each_seed(cell.task))
-        text = self._study.seeds_text(cell.task)
-        origin = self._asked[cell.key, "tune"].search
-        return CellPlan(cell, "final", seeds, text, len(searching.tried), origin)
+    def _choice(self, best: CellPlan) -> CellPlan:
+        seeds = tuple(self._study.seeds_of(self._task))
+        text = self._study.seeds_text(self._task)
+        return CellPlan(best.cell, "final", seeds, text, len(self._trials), best.search)
 
-    def _ask(self, asked: CellPlan) -> None:
-        self._asked[asked.place] = asked  # a choice takes the place of the same one in the file
-        self._stage |= {run.key: asked.stage for run in asked.runs}
+
+def _mean_score(trial: CellPlan, scores: Mapping[str, float]) -> float | None:
+    """Mean dev score over the tuning seeds, higher is better; None while one is missing."""
+    values = [scores[run.key] for run in trial.runs if run.key in scores]
+    if len(values) < len(trial.runs):
+        return None
+    mean = statistics.fmean(values)
+    if math.isnan(mean):
+        return -math.inf
+    return metric_named(trial.cell.task.metric).oriented(mean)

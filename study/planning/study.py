@@ -1,4 +1,4 @@
-"""A study: tasks x models x configurations x seeds, and the key of every run in it."""
+"""`Study`: tasks x models x configurations x seeds, and the specs that it is made of."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -11,7 +11,7 @@ from study.core.seeding import Seed
 from study.core.spec import Invalid, Mistake, Spec, did_you_mean
 from study.models.model import Model
 from study.planning.budget import Budget
-from study.planning.runs import Cell, Run, in_turn, ranges
+from study.planning.runs import Cell, Run, compact_ranges, round_robin
 from study.planning.search import Search, Tune, tuning_mistakes
 from study.tasks import Task
 from study.techniques import TECHNIQUES, Technique
@@ -26,11 +26,16 @@ AnyTechnique = Annotated[SerializeAsAny[Technique], BeforeValidator(_as_techniqu
 
 
 class Configuration(Spec):
-    """A technique with a recipe of its own; a bare technique takes the study's recipe.
+    """A technique with its own recipe; a technique by itself uses the study's recipe.
 
     Attributes:
-        technique: What is done.
-        recipe: How; None takes the study's.
+        technique: The fine-tuning technique.
+        recipe: Its recipe; None takes the study's.
+
+    Example:
+        >>> from study import Configuration, LayerwiseDecay, Recipe
+        >>> Configuration(LayerwiseDecay(rate=0.9), recipe=Recipe(lr=1e-4)).recipe.lr
+        0.0001
     """
 
     technique: AnyTechnique
@@ -44,9 +49,15 @@ class Seeds(Spec):
     """Crossed seeds: every head seed with every order seed with every noise seed.
 
     Attributes:
-        head: Seeds of the `head` stream.
-        order: Seeds of the `order` stream.
-        noise: Seeds of the `noise` stream.
+        head: Seeds of the `head` stream, which initialises new parameters.
+        order: Seeds of the `order` stream, which shuffles the data.
+        noise: Seeds of the `noise` stream, for dropout and other noise.
+
+    Example:
+        >>> from study import Seeds
+        >>> seeds = Seeds(head=range(5), order=range(5), noise=[0])
+        >>> len(seeds.combinations())
+        25
     """
 
     head: tuple[int, ...] = Field(min_length=1)
@@ -55,67 +66,74 @@ class Seeds(Spec):
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
-        """No seed stands twice in a stream."""
+        """No stream repeats a seed."""
         return [
-            Mistake(stream, f"{list(given)} has a seed twice.")
+            Mistake(stream, f"{list(seeds)} repeats a seed.")
             for stream in Seed._fields
-            if (given := fields.get(stream)) is not None and len(set(given)) < len(list(given))
+            if (seeds := fields.get(stream)) is not None and len(set(seeds)) < len(list(seeds))
         ]
 
-    def each(self) -> list[Seed]:
-        """All combinations."""
+    def combinations(self) -> list[Seed]:
+        """All combinations, in the order of the fields."""
         return [Seed(*streams) for streams in product(self.head, self.order, self.noise)]
 
     def text(self) -> str:
-        """A short text that says which seeds these are, such as `head=0-4 order=0-4 noise=0`."""
-        return " ".join(f"{stream}={ranges(getattr(self, stream))}" for stream in Seed._fields)
+        """The seeds as a short text, such as `head=0-4 order=0-4 noise=0`."""
+        return " ".join(
+            f"{stream}={compact_ranges(getattr(self, stream))}" for stream in Seed._fields
+        )
 
 
-def _side(seeds: Any) -> str:
-    """Which of the two that seeds can be, so that a mistake is not told of the other, too."""
+def _seeds_tag(seeds: Any) -> str:
+    """The branch of `AnySeeds`; without it pydantic would report mistakes of both branches."""
     return "[crossed]" if isinstance(seeds, Seeds | Invalid | Mapping) else "[listed]"
 
 
-AnySeeds = Annotated[  # a mistake's path leaves out what has a bracket
+AnySeeds = Annotated[  # brackets keep the tags out of a mistake's path
     Annotated[tuple[int, ...], Tag("[listed]")] | Annotated[Seeds, Tag("[crossed]")],
-    Discriminator(_side),
+    Discriminator(_seeds_tag),
 ]
 
 
-def _listed(seeds: Any) -> Any:
+def _as_seeds(seeds: Any) -> Any:
     if isinstance(seeds, int):
-        raise ValueError(f"{seeds} is no list of seeds; write range({seeds}) or [{seeds}].")
+        raise ValueError(f"{seeds} is not a list of seeds; write range({seeds}) or [{seeds}].")
     return tuple(seeds) if isinstance(seeds, range | list | set) else seeds
 
 
-def _several(given: Any) -> Any:
-    """A technique alone would count as none: it is a sequence of its fields."""
-    if isinstance(given, Spec):
-        raise ValueError(f"one {type(given).__name__} is no list; write [...] around it.")
-    return given
+def _not_single(value: Any) -> Any:
+    """Reject a single spec, which pydantic would accept as an iterable of its fields."""
+    if isinstance(value, Spec):
+        raise ValueError(f"a single {type(value).__name__} is not a list; write [...] around it.")
+    return value
 
 
 def _as_budget(budget: Any) -> Any:
     if isinstance(budget, int | float):
-        raise ValueError(f"{budget} is no budget; write Budget(hours={budget}).")
+        raise ValueError(f"{budget} is not a Budget; write Budget(hours={budget}).")
     return budget
 
 
 class TaskOverrides(Spec):
-    """What one task does otherwise than the study.
+    """A task's own recipe and seeds, in place of the study's.
 
     Attributes:
-        recipe: Its recipe, where a configuration has none of its own; None takes the study's.
-        seeds: Its seeds; None takes the study's.
+        recipe: Recipe of configurations that have none; None takes the study's.
+        seeds: The task's seeds; None takes the study's.
+
+    Example:
+        >>> from study import Recipe, TaskOverrides
+        >>> TaskOverrides(recipe=Recipe(epochs=10), seeds=range(3)).seeds
+        (0, 1, 2)
     """
 
     recipe: Recipe | None = None
-    seeds: Annotated[AnySeeds | None, BeforeValidator(_listed)] = None
+    seeds: Annotated[AnySeeds | None, BeforeValidator(_as_seeds)] = None
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
-        """Seeds, where there are any, stand once."""
-        return _repeats("seeds", fields.get("seeds"))
+        """A list of seeds is not empty and has no repeats."""
+        return _list_mistakes("seeds", fields.get("seeds"))
 
 
 def _as_entry(value: Any) -> Any:
@@ -129,41 +147,59 @@ def _as_entry(value: Any) -> Any:
 
 
 class Study(Spec):
-    """A question: which runs there are, and what it takes to run them.
+    """A comparison of techniques: all runs, and the resources to run them.
+
+    Every technique is crossed with every task, model and seed.
 
     Attributes:
-        name: Names the MLflow experiment.
-        tasks: What is learnt.
-        models: What is fine-tuned.
-        techniques: Techniques, configurations or searches; all are crossed with all tasks, models,
-            seeds.
-        recipe: What bare techniques share.
-        seeds: Whole numbers, each setting all three streams, or `Seeds` that cross them.
-        per_task: By a task's name, a recipe or seeds of its own.
-        tune: How searches choose; None where there are none.
-        keep: Whether trained models stay on disk, in the study's folder: of no run, of the run with
-            the best dev score in each cell, or of all. Runs that are already done are not trained
-            again for it; `study export` makes their models.
-        data: A folder where the tasks' relative paths start, before `STUDY_DATA`.
-        gpus: Share of a GPU per run, or a whole number; 0 runs on CPUs. Book-keeping only: nothing
-            limits memory.
-        needs: What else of a machine each run takes, by the name of Ray's resource: on mixed
-            clusters such as `{"gpu_gb": 10}`, where machines declare how much they have.
-        budget: When to end, whatever is missing then; None has no limit.
-        checkpoint_minutes: How often a run saves its place, from which it goes on after its worker
-            or machine was lost; a shorter run starts anew.
-        hang_minutes: Without progress, after which a run is done again elsewhere.
+        name: Also the name of the MLflow experiment.
+        tasks: The tasks to learn.
+        models: The checkpoints to fine-tune.
+        techniques: Techniques, configurations or searches.
+        recipe: The recipe of all techniques that have none of their own.
+        seeds: Integers, each of which sets all three streams, or `Seeds`, which crosses them.
+        per_task: Recipe or seeds of single tasks, by task name.
+        tune: The protocol of searches; None if there are none.
+        keep: Which trained models to save in the study's folder: `none`, the `best` on dev of each
+            cell, or `all`. Finished runs are not trained again for it; `study export` recreates
+            their models.
+        data: Base folder of the tasks' relative paths; takes precedence over `STUDY_DATA`.
+        gpus: GPUs per run, a fraction or a whole number; 0 runs on CPUs. For scheduling only: GPU
+            memory is not limited.
+        needs: Additional Ray resources per run, by name, such as `{"gpu_gb": 10}` on clusters whose
+            machines declare that resource.
+        budget: Limits after which no new runs begin; None for no limit.
+        checkpoint_minutes: Interval at which a run saves a resumable checkpoint, from which it
+            continues if its worker or machine is lost. A shorter run starts again.
+        hang_minutes: Minutes without progress after which a run is stopped and tried again.
+
+    Example:
+        >>> from study import LayerwiseDecay, Recipe, Standard, Study
+        >>> from study.models import MINILM
+        >>> from study.tasks import TERMS
+        >>> study = Study(
+        ...     name="demo",
+        ...     tasks=[TERMS],
+        ...     models=[MINILM],
+        ...     recipe=Recipe(epochs=5),
+        ...     techniques=[Standard(), LayerwiseDecay(rate=0.9)],
+        ...     seeds=range(3),
+        ... )
+        >>> [cell.name for cell in study.cells()]
+        ['terms/minilm/Standard', 'terms/minilm/LayerwiseDecay(0.9)']
+        >>> len(study.runs())
+        6
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
-    tasks: Annotated[tuple[Task, ...], BeforeValidator(_several)]
-    models: Annotated[tuple[Model, ...], BeforeValidator(_several)]
+    tasks: Annotated[tuple[Task, ...], BeforeValidator(_not_single)]
+    models: Annotated[tuple[Model, ...], BeforeValidator(_not_single)]
     techniques: Annotated[
         tuple[Annotated[Configuration | Search, PlainValidator(_as_entry)], ...],
-        BeforeValidator(_several),
+        BeforeValidator(_not_single),
     ]
     recipe: Recipe = Recipe()
-    seeds: Annotated[AnySeeds, BeforeValidator(_listed)]
+    seeds: Annotated[AnySeeds, BeforeValidator(_as_seeds)]
     per_task: dict[str, TaskOverrides] = {}
     tune: Tune | None = None
     keep: Literal["none", "best", "all"] = "none"
@@ -176,28 +212,16 @@ class Study(Spec):
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
-        """Nothing stands twice, and there are seeds."""
+        """Lists have entries and no repeats; fields that refer to each other are consistent."""
         mistakes = []
         for field in ("tasks", "models", "techniques", "seeds"):
-            mistakes += _repeats(field, fields.get(field))
-        given_own = fields.get("per_task") or {}
-        names = [task.name for task in fields.get("tasks") or [] if isinstance(task, Task)]
-        mistakes += [
-            Mistake(f"per_task[{name!r}]", f"no such task. {did_you_mean(name, names)}")
-            for name in given_own
-            if name not in names
-        ]
-        mistakes += [
-            Mistake(
-                f"per_task[{name!r}]", f"{own!r} is not a TaskOverrides(recipe=..., seeds=...)."
-            )
-            for name, own in given_own.items()
-            if not isinstance(own, TaskOverrides | Invalid)
-        ]
-        mistakes += _machine_mistakes(fields)
+            mistakes += _list_mistakes(field, fields.get(field))
+        mistakes += _override_mistakes(fields)
+        mistakes += _resource_mistakes(fields)
         techniques = fields.get("techniques")
         if isinstance(techniques, list | tuple):
-            seeds = [own.seeds for own in given_own.values() if isinstance(own, TaskOverrides)]
+            overrides = (fields.get("per_task") or {}).values()
+            seeds = [own.seeds for own in overrides if isinstance(own, TaskOverrides)]
             final = set().union(*map(_numbers, [fields.get("seeds"), *seeds]))
             mistakes += tuning_mistakes(fields.get("tune"), techniques, final)
         return mistakes
@@ -207,66 +231,72 @@ class Study(Spec):
         """The searches among the techniques, in the order of the file."""
         return [entry for entry in self.techniques if isinstance(entry, Search)]
 
-    def places(self) -> list[tuple[Task, Model]]:
+    def located_tasks(self) -> list[Task]:
+        """The tasks, with the study's data folder as the base of their paths."""
+        return [task.replace(folder=self.data) if self.data else task for task in self.tasks]
+
+    def task_model_pairs(self) -> list[tuple[Task, Model]]:
         """Every task with every model, in the order of the file."""
-        return list(product(self._placed_tasks(), self.models))
+        return list(product(self.located_tasks(), self.models))
 
     def cells(self) -> list[Cell]:
-        """The cells that the file states outright, in its order; `Stages` adds what is searched."""
+        """The cells of stated configurations; `Stages` adds those of searches."""
         stated = [entry for entry in self.techniques if isinstance(entry, Configuration)]
-        return [self.cell(*place, each) for place in self.places() for each in stated]
+        pairs = self.task_model_pairs()
+        return [self.cell(task, model, entry) for task, model in pairs for entry in stated]
 
     def cell(self, task: Task, model: Model, configuration: Configuration) -> Cell:
-        """A configuration at a place, labelled with the recipe fields that differ from ours."""
+        """The cell of a configuration, labelled with the recipe fields that differ from default.
+
+        The default is the recipe of the task's other techniques, `recipe_of`.
+        """
         shared = self.recipe_of(task)
         technique, recipe = configuration.technique, configuration.recipe or shared
         return Cell(task, model, technique, recipe, technique.label + _difference(recipe, shared))
 
     def recipe_of(self, task: Task) -> Recipe:
-        """What bare techniques share on a task."""
+        """The recipe on a task of configurations that have none of their own."""
         own = self.per_task.get(task.name)
         return own.recipe if own and own.recipe else self.recipe
 
-    def each_seed(self, task: Task) -> list[Seed]:
+    def seeds_of(self, task: Task) -> list[Seed]:
         """All seeds of a task, in order."""
-        seeds = self._seeds_of(task)
+        seeds = self._stated_seeds(task)
         if isinstance(seeds, Seeds):
-            return seeds.each()
+            return seeds.combinations()
         return [Seed(number, number, number) for number in seeds]
 
     def seeds_text(self, task: Task) -> str:
-        """A short text that says which seeds these are, such as `0-19`."""
-        seeds = self._seeds_of(task)
-        return seeds.text() if isinstance(seeds, Seeds) else ranges(seeds)
+        """The seeds of a task as a short text, such as `0-19`."""
+        seeds = self._stated_seeds(task)
+        return seeds.text() if isinstance(seeds, Seeds) else compact_ranges(seeds)
 
     def runs(self) -> list[Run]:
-        """Their runs, seed by seed, so that a study cut short has compared like with like."""
+        """The runs of `cells`, seed by seed, so that an interrupted study has balanced cells."""
         cells = self.cells()
-        return in_turn([[Run(cell, s) for s in self.each_seed(cell.task)] for cell in cells])
+        return round_robin([[Run(cell, s) for s in self.seeds_of(cell.task)] for cell in cells])
 
-    def _seeds_of(self, task: Task) -> AnySeeds:
+    def _stated_seeds(self, task: Task) -> AnySeeds:
         own = self.per_task.get(task.name)
         return own.seeds if own and own.seeds is not None else self.seeds
 
-    def _placed_tasks(self) -> list[Task]:
-        return [task.replace(folder=self.data) if self.data else task for task in self.tasks]
 
-
-def _repeats(field: str, given: Any) -> list[Mistake]:
-    """What is wrong with a list of which each element counts once."""
-    if not isinstance(given, list | tuple | range | set):
+def _list_mistakes(field: str, entries: Any) -> list[Mistake]:
+    """Whether a list is empty or repeats an entry."""
+    if not isinstance(entries, list | tuple | range | set):
         return []
-    given = list(given)
-    mistakes = [] if given else [Mistake(field, "is empty; a study needs at least one.")]
-    values = [_told_apart(value) for value in given]
-    for index, value in enumerate(values):
-        if value is not None and (first := values.index(value)) < index:
-            mistakes.append(Mistake(f"{field}[{index}]", f"repeats {field}[{first}]: {value}."))
+    entries = list(entries)
+    mistakes = [] if entries else [Mistake(field, "is empty; a study needs at least one.")]
+    identifiers = [_identifier(entry) for entry in entries]
+    for index, identifier in enumerate(identifiers):
+        if identifier is not None and (first := identifiers.index(identifier)) < index:
+            text = f"repeats {field}[{first}]: {identifier}."
+            mistakes.append(Mistake(f"{field}[{index}]", text))
     return mistakes
 
 
-def _told_apart(value: Any) -> str | None:
-    """What makes an element of a study its own; None where it is wrong anyway."""
+def _identifier(value: Any) -> str | None:
+    """What must be unique in an entry of a study; None for an entry of a wrong type."""
     match value:
         case Task() | Model():
             return value.name
@@ -281,24 +311,41 @@ def _told_apart(value: Any) -> str | None:
     return None
 
 
-def _machine_mistakes(fields: Mapping[str, Any]) -> list[Mistake]:
+def _override_mistakes(fields: Mapping[str, Any]) -> list[Mistake]:
+    """Whether the keys of `per_task` are tasks, and its values overrides."""
+    per_task = fields.get("per_task") or {}
+    names = [task.name for task in fields.get("tasks") or [] if isinstance(task, Task)]
+    unknown = [
+        Mistake(f"per_task[{name!r}]", f"no such task. {did_you_mean(name, names)}")
+        for name in per_task
+        if name not in names
+    ]
+    return unknown + [
+        Mistake(f"per_task[{name!r}]", f"{own!r} is not a TaskOverrides(recipe=..., seeds=...).")
+        for name, own in per_task.items()
+        if not isinstance(own, TaskOverrides | Invalid)
+    ]
+
+
+def _resource_mistakes(fields: Mapping[str, Any]) -> list[Mistake]:
+    """Whether Ray can provide the resources, and each is set in one place."""
     gpus, needs = fields.get("gpus"), fields.get("needs")
     mistakes = []
     if isinstance(gpus, int | float) and gpus > 1 and gpus % 1:
-        text = f"{gpus} is neither a share of a GPU nor a whole number of them."
+        text = f"{gpus} is neither a fraction of a GPU nor a whole number of GPUs."
         mistakes.append(Mistake("gpus", text))
     for name, field in {"CPU": "recipe.threads", "GPU": "gpus"}.items():
         if isinstance(needs, Mapping) and name in needs:
-            mistakes.append(Mistake(f"needs[{name!r}]", f"{field} says that."))
+            mistakes.append(Mistake(f"needs[{name!r}]", f"set `{field}` instead."))
     return mistakes
 
 
 def _numbers(seeds: Any) -> set[int]:
-    """Every number that stands among a study's seeds, in any stream."""
+    """All numbers in a study's seeds, in any stream."""
     if isinstance(seeds, Seeds):
         return {*seeds.head, *seeds.order, *seeds.noise}
-    given = seeds if isinstance(seeds, list | tuple | range | set) else ()
-    return {number for number in given if isinstance(number, int)}
+    entries = seeds if isinstance(seeds, list | tuple | range | set) else ()
+    return {number for number in entries if isinstance(number, int)}
 
 
 def _difference(recipe: Recipe, shared: Recipe) -> str:

@@ -1,4 +1,4 @@
-"""From what a person names to a study: its file, or its name in the store."""
+"""Loading of study files, and the study that a command line argument names."""
 
 import importlib.util
 import sys
@@ -13,40 +13,39 @@ from study.planning.study import Study
 
 
 def load_study(path: Path) -> Study | Invalid:
-    """The study that a file states, with or without mistakes.
+    """The study that a file defines, possibly with mistakes.
 
     Raises:
-        LookupError: If there is no such file, or no study in it.
+        LookupError: If there is no such file, it raises an exception, or it defines no study.
+        SpecError: If it uses a spec with mistakes.
     """
-    from study.planning.study import Study
-
     if not path.is_file():
         raise LookupError(f"no study file {str(path)!r}")
-    sys.path.insert(0, str(path.resolve().parent))  # a module of the user's own lies beside it
+    sys.path.insert(0, str(path.resolve().parent))  # the file may import modules in its folder
     name = f"study_file_{path.stem}".replace("-", "_")
-    described = importlib.util.spec_from_file_location(name, path)
-    if described is None or described.loader is None:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
         raise LookupError(f"{str(path)!r} is not a Python file")
-    module = importlib.util.module_from_spec(described)
+    module = importlib.util.module_from_spec(spec)
     try:
-        described.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except SpecError:
         raise
-    except Exception as error:  # whatever a user's file can raise; the place is what they need
+    except Exception as error:  # a user's file can raise anything; report the line in it
         frames = traceback.extract_tb(error.__traceback__)
-        places = [f for f in frames if f.filename == described.origin]
-        line = places[-1].lineno if places else getattr(error, "lineno", "?")
-        told = f"{path.name}, line {line}: {type(error).__name__}: {error}"
-        raise LookupError(told) from error
-    found = [v for v in vars(module).values() if isinstance(v, Study)]
-    wrong = [v for v in vars(module).values() if isinstance(v, Invalid)]
+        own_frames = [frame for frame in frames if frame.filename == spec.origin]
+        line = own_frames[-1].lineno if own_frames else getattr(error, "lineno", "?")
+        text = f"{path.name}, line {line}: {type(error).__name__}: {error}"
+        raise LookupError(text) from error
+    studies = [v for v in vars(module).values() if isinstance(v, Study)]
+    invalid = [v for v in vars(module).values() if isinstance(v, Invalid)]
     if isinstance(stated := getattr(module, "STUDY", None), Study | Invalid):
         return stated
-    if len(found) == 1:
-        return found[0]
-    if wrong:
-        return wrong[-1]
-    raise LookupError(f"{str(path)!r} states no study: it needs `STUDY = Study(...)`")
+    if len(studies) == 1:
+        return studies[0]
+    if invalid:
+        return invalid[-1]
+    raise LookupError(f"{str(path)!r} defines no study; add `STUDY = Study(...)`")
 
 
 def started() -> Path | None:
@@ -76,34 +75,34 @@ def folder_of(source: Path | None) -> Path:
     return Path.cwd() if source is None else source.resolve().parent
 
 
-def sound(given: Study | Invalid) -> Study:
-    """A study without mistakes.
+def valid_study(study: Study | Invalid) -> Study:
+    """The study, if it has no mistakes.
 
     Raises:
         SpecError: With all mistakes.
     """
-    if isinstance(given, Invalid):
-        raise given.error
-    return given
+    if isinstance(study, Invalid):
+        raise study.error
+    return study
 
 
-def study_named(given: str | None, home: Home) -> str:
-    """The name of the study that is meant.
+def resolve_study_name(argument: str | None, home: Home) -> str:
+    """The name of the study that a command line argument refers to.
 
     Args:
-        given: A study file, a name, or None where there is only one study.
-        home: Where its files are.
+        argument: A study file, a name, or None if there is only one study.
+        home: The folder of studies.
 
     Raises:
-        LookupError: If it is not clear which.
+        LookupError: If `argument` is None and there is not exactly one study.
     """
-    if given is not None and given.endswith(".py"):
-        return sound(load_study(Path(given))).name
-    if given is not None:
-        return given
+    if argument is not None and argument.endswith(".py"):
+        return valid_study(load_study(Path(argument))).name
+    if argument is not None:
+        return argument
     names = home.names()
     if len(names) != 1:
-        there = f"there are {', '.join(names)}" if names else "there is none"
-        told = f"which study? {there} in {home.root}; `study list studies` has those of the store"
-        raise LookupError(told)
+        available = f"there are {', '.join(names)}" if names else "there is none"
+        text = f"which study? {available} in {home.root}; "
+        raise LookupError(text + "`study list studies` lists those in the tracking store")
     return names[0]

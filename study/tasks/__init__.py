@@ -1,4 +1,4 @@
-"""Tasks: the class, ways of dividing rows, and the ones that the field knows."""
+"""Tasks: `Task`, splits of rows into train, dev and test, and a catalogue of benchmarks."""
 
 from study.tasks import catalogue
 from study.tasks.catalogue import *

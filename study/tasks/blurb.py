@@ -1,7 +1,7 @@
-"""From BLURB's own folders to rows that a task reads.
+"""Conversion of BLURB's data folders to the rows of the catalogue's tasks.
 
-Source: Gu et al. 2021 and the data preparation that its authors publish; the layout is that of the
-folder `data` it leaves.
+Source: Gu et al. 2021 and the authors' published data preparation; the input is the `data` folder
+that it writes.
 """
 
 import csv
@@ -13,23 +13,23 @@ from typing import Any
 
 from study.core.spec import Mistake, SpecError
 from study.tasks.catalogue import HOC
+from study.tasks.task import SPLITS
 
 Row = dict[str, Any]
-SPLITS = ("train", "dev", "test")
 
 
 def import_blurb(folder: Path, out: Path) -> dict[str, dict[str, int]]:
-    """Write the rows of every data set of BLURB that the folder has.
+    """Write the rows of every BLURB data set in a folder.
 
     Args:
-        folder: BLURB's `data`.
-        out: Gets one folder per task, to be named in `STUDY_DATA`.
+        folder: BLURB's `data` folder.
+        out: Output folder, to be named in `STUDY_DATA`; gets one folder per task.
 
     Returns:
-        Rows per split and task.
+        Number of rows per task and split.
 
     Raises:
-        SpecError: If there is none, or a file is not as it should be, naming file and line.
+        SpecError: If the folder has no BLURB data set, or a file is malformed.
     """
     written: dict[str, dict[str, int]] = {}
     for task, (name, read) in LAYOUT.items():
@@ -44,7 +44,8 @@ def import_blurb(folder: Path, out: Path) -> dict[str, dict[str, int]]:
             written.setdefault(task, {})[split] = len(rows)
     if not written:
         known = ", ".join(sorted({name for name, _ in LAYOUT.values()}))
-        raise SpecError("BLURB", [Mistake(str(folder), f"has none of the folders {known}.")])
+        text = f"has none of the folders {known}; name the `data` folder that BLURB writes."
+        raise SpecError("BLURB", [Mistake(str(folder), text)])
     return written
 
 
@@ -79,7 +80,7 @@ def _tags(folder: Path, split: str) -> Iterator[Row]:
         if line.strip():
             token, tab, tag = line.partition("\t")
             if not tab:
-                text = "has no tab between word and tag."
+                text = "has no tab; expected a word, a tab and a tag."
                 raise SpecError("BLURB", [Mistake(f"{path}, line {number}", text)])
             tokens.append(token.strip())
             tags.append(tag.strip())
@@ -89,7 +90,7 @@ def _tags(folder: Path, split: str) -> Iterator[Row]:
 
 
 def _entities(entity: str) -> Callable[[Path, str], Iterator[Row]]:
-    """The same with bare tags `B`, `I` and `O`, or whatever class they name, as one class."""
+    """Read as `_tags`, with `B`, `I` or any class renamed to a single class."""
 
     def read(folder: Path, split: str) -> Iterator[Row]:
         for row in _tags(folder, split):
@@ -104,7 +105,7 @@ def _relations(header: bool) -> Callable[[Path, str], Iterator[Row]]:
         for number, (name, text, label) in enumerate(
             _table(folder / f"{split}.tsv", 3, header=header)
         ):
-            # GAD numbers its rows from 0 in every split.
+            # GAD's ids are row numbers from 0 in every split, so not unique over splits.
             ids = f"{folder.name}-{split}-{number}" if header else name
             yield {"id": ids, "text": text, "label": label}
 
@@ -117,7 +118,7 @@ def _similarity(folder: Path, split: str) -> Iterator[Row]:
 
 
 def _hallmarks(folder: Path, split: str) -> Iterator[Row]:
-    """Sentences of an abstract are joined, and its labels are those of any sentence."""
+    """Join the sentences of each abstract; its labels are the union over sentences."""
     abstracts: dict[str, tuple[list[str], set[str]]] = {}
     names = HOC.labels or ()
     for flags, sentence, name in _table(folder / f"{split}.tsv", 3, header=True):

@@ -1,8 +1,8 @@
-"""The tasks that the field knows: BLURB, GLUE, SQuAD, CIFAR, and the bundled term pairs.
+"""Catalogue of tasks: BLURB, GLUE, SQuAD, CIFAR, and the bundled term pairs.
 
-Only `TERMS` is bundled. The others may not be redistributed, or not by everybody; their rows come
-from the folder that a study or `STUDY_DATA` names, one folder per task with `train`, `dev` and
-`test` as `.jsonl.gz`. `study import-blurb` makes such folders from BLURB's own.
+Only `TERMS` is bundled; the others may not be redistributed, or only by some. Their rows are read
+from the study's `data` folder or `STUDY_DATA`: one folder per task with `train`, `dev` and `test`
+as `.jsonl.gz`. `study import-blurb` creates these folders from BLURB's data.
 """
 
 from typing import Any
@@ -15,8 +15,8 @@ Size = tuple[int, int, int, int]  # rows of train, dev and test, and words per r
 def _task(name: str, **fields: Any) -> Task:
     files = {split: f"{name}/{split}.jsonl.gz" for split in ("train", "dev", "test")}
     source = fields.pop("source")
-    how = f"Not bundled. Write its rows as {name}/SPLIT.jsonl.gz and name the folder that holds "
-    how += f"{name} in STUDY_DATA; docs/tasks.md says what a row has and where to get them."
+    how = f"Not bundled. Write its rows as {name}/SPLIT.jsonl.gz and set STUDY_DATA to the folder "
+    how += f"that contains {name}; docs/tasks.md has the format and the sources."
     return Task(name=name, source=f"{source} {how}", **files, **fields)
 
 
@@ -124,7 +124,7 @@ BIOSSES = Task(
     source=(
         "Sentence similarity (Sogancioglu et al. 2017), licence not stated, so not bundled. Get "
         "BLURB's split (Gu et al. 2021; 64, 16 and 20 rows of id, text, text_pair, label), write "
-        "each as biosses/SPLIT.jsonl.gz, and name the folder that holds biosses in STUDY_DATA."
+        "each as biosses/SPLIT.jsonl.gz, and set STUDY_DATA to the folder that contains biosses."
     ),
 )
 HOC = _task(
@@ -203,7 +203,7 @@ STSB = _task(
     text_pair="text_pair",
     source="Similarity (Cer et al. 2017); GLUE's dev is test here, dev is cut from train.",
 )
-# No types: GLUE's score is the plain mean over its tasks.
+# Without task types, since GLUE's score is the unweighted mean over its tasks.
 GLUE: tuple[Task, ...] = (COLA, SST2, STSB)
 
 SQUAD2 = _task(

@@ -1,4 +1,4 @@
-"""When a completed run counts as collapsed."""
+"""Rules that decide whether a completed run has collapsed."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ from study.tasks.metrics import Metric
 
 
 def floor(metric: Metric, kind: Kind, data: Encoded) -> float:
-    """The best score that a constant answer reaches.
+    """The best score of a constant prediction.
 
     Args:
-        metric: The deciding metric.
-        kind: The kind of task; says which constant answers there are.
+        metric: The task's metric.
+        kind: The kind of task, which determines the constant predictions.
         data: The split.
 
     Returns:
@@ -29,26 +29,27 @@ def floor(metric: Metric, kind: Kind, data: Encoded) -> float:
 
 
 def margin(metric: Metric, floor: float, examples: int) -> float:
-    """How far above the floor a score must be to count as better than a constant answer.
+    """How far above the floor a score must be to count as better than a constant prediction.
 
     Returns:
         The larger of one point and two binomial standard errors of the floor, in units of the
         metric; for unbounded metrics one per cent of the floor.
 
-    Source: Mosbach et al. 2021 and Dodge et al. 2020, failed runs. Differs: they take the floor
-        itself; a margin keeps a lucky constant answer from counting as learnt.
+    Source: Mosbach et al. 2021 and Dodge et al. 2020, failed runs. Differs: they use the floor
+        itself; the margin excludes scores that exceed the floor by chance.
     """
     if not metric.bounded:
         return 0.01 * abs(floor)
     return max(0.01, 2 * float(np.sqrt(max(floor * (1 - floor), 0.0) / examples)))
 
 
-def luck(metric: Metric, floor: float, examples: int) -> float:
-    """How far above the floor a score is no luck, whatever else speaks against the run.
+def chance_margin(metric: Metric, floor: float, examples: int) -> float:
+    """How far above the floor a score cannot be by chance, so that the run has learnt something.
 
     Returns:
-        Four standard errors of what knows nothing, in units of the metric: binomial ones of the
-        floor, those of a correlation where that is 0, for unbounded metrics the floor's own size.
+        Four standard errors of an uninformed predictor, in units of the metric: binomial at the
+        floor; of a correlation where the floor's are 0; for unbounded metrics with the floor itself
+        as the standard deviation.
     """
     scale = float(np.sqrt(max(floor * (1 - floor), 0.0))) or 1.0
     return 4 * (scale if metric.bounded else abs(floor)) / float(np.sqrt(examples))
@@ -64,30 +65,31 @@ def collapse_rules(
     train_loss: float,
     loss_to_beat: float,
 ) -> list[str]:
-    """Which signs say that a completed run learnt no more than a constant answer.
+    """The rules by which a completed run is no better than a constant predictor.
 
     Args:
-        metric: The deciding metric.
+        metric: The task's metric.
         dev: The run's final dev score; NaN where the metric is undefined for its predictions.
         floor: The constant predictor's dev score.
         examples: Size of the dev split.
-        constant: Whether all dev examples have the same answer.
+        constant: Whether all dev examples have the same prediction.
         train_loss: The task's mean loss over the last epoch of training.
-        loss_to_beat: What a run that fits anything stays below.
+        loss_to_beat: The loss of the best constant prediction less a margin.
 
     Returns:
-        Names among `at_floor`, `constant`, `no_fit`; empty for a run that learnt.
+        Names among `at_floor`, `constant`, `no_fit`; empty for a run that has not collapsed.
 
-    Source: Mosbach et al. 2021, failed runs (`at_floor`); the other two are signs of the same
-        failure that a lucky split can hide. So `no_fit` counts only where it can: a run of one
-        epoch has the loss of its first steps, and noise in training adds to it.
+    Source: Mosbach et al. 2021, failed runs (`at_floor`). The other two are signs of the same
+        failure where the dev score exceeds the floor by chance. `no_fit` applies only to scores
+        within `chance_margin`, because a high training loss alone proves little: that of a run of
+        one epoch includes the first steps, and noise in training adds to it.
     """
-    above = metric.oriented(dev - floor)  # NaN is at the floor
+    above = metric.oriented(dev - floor)  # NaN counts as at the floor
     rules = []
     if not above > margin(metric, floor, examples):
         rules.append("at_floor")
     if constant:
         rules.append("constant")
-    if not train_loss < loss_to_beat and not above > luck(metric, floor, examples):
+    if not train_loss < loss_to_beat and not above > chance_margin(metric, floor, examples):
         rules.append("no_fit")
     return rules

@@ -1,7 +1,7 @@
-"""Predictions and labels in, one float out; and what a constant answer would score.
+"""Metrics: gold and predicted answers to a score.
 
-A user's own metric is a function `(gold, predicted) -> float`, or a `Metric`, in a module of
-theirs, named in the task as `"their_module:name"`.
+A custom metric is a function `(gold, predicted) -> float`, or a `Metric`, in a user's module. The
+task names it as `"module:name"`.
 """
 
 import importlib
@@ -28,15 +28,15 @@ Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Metric:
-    """How a task is scored.
+    """A metric, its direction, and the kinds of task it scores.
 
     Attributes:
-        name: As in MLflow and tables.
-        score: Gold and predicted answers, one entry per example, to one float: class ids, values,
-            rows of 0 and 1, lists of tags, or answers (gold: all that are right) as the kind has
-            them. NaN where the metric is undefined.
+        name: Shown in MLflow and tables.
+        score: Function of gold and predicted answers, one entry per example, that returns a float.
+            Depending on the kind, answers are class ids, values, rows of 0 and 1, lists of tags, or
+            texts (gold: a tuple of all accepted texts). NaN where the metric is undefined.
         higher_is_better: Direction.
-        bounded: Whether the metric lies in [-1, 1], so that "one point" has a meaning.
+        bounded: Whether values are in [-1, 1], so that "one point" (0.01) is meaningful.
         kinds: The kinds of task it scores.
     """
 
@@ -51,7 +51,7 @@ class Metric:
         return float(self.score(gold, predicted))
 
     def oriented(self, score: float) -> float:
-        """A score turned so that higher is better; NaN stays NaN."""
+        """The score with its sign changed if lower is better; NaN stays NaN."""
         return score if self.higher_is_better else -score
 
 
@@ -65,7 +65,7 @@ def _correlation(statistic: Callable[..., object]) -> Callable[[Array, Array], f
 
 
 def _matthews(gold: Array, predicted: Array) -> float:
-    # scikit-learn returns 0 for a constant prediction, where the coefficient is 0/0.
+    # scikit-learn returns 0 for constant predictions, where the coefficient is undefined (0/0).
     return float("nan") if np.ptp(predicted) == 0 else float(sk.matthews_corrcoef(gold, predicted))
 
 
@@ -77,7 +77,7 @@ def _f1(average: str) -> Callable[[Array, Array], float]:
 
 
 def _positive_f1(gold: Array, predicted: Array) -> float:
-    """Micro F1 over all classes but the first, the negative one (Gu et al. 2021, BLURB)."""
+    """Micro F1 over all classes except the first, the negative class (Gu et al. 2021, BLURB)."""
     positive = np.setdiff1d(np.union1d(gold, predicted), [0])
     if not len(positive):
         return 0.0
@@ -85,29 +85,29 @@ def _positive_f1(gold: Array, predicted: Array) -> float:
 
 
 def _entity_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
-    """Micro F1 of entities: first word, last word and class; a stray I- begins an entity.
+    """Micro F1 of entities, matched by first word, last word and class; a stray I- begins one.
 
-    Source: seqeval's default, which scores as the script of CoNLL-2000; as BLURB has it.
+    Source: seqeval's default, which follows the CoNLL-2000 script, as in BLURB.
     """
     return float(seqeval.f1_score(gold, predicted, zero_division=0))
 
 
 def _strict_entity_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
-    """The same, but an entity that does not begin with B- is none (seqeval, strict IOB2)."""
+    """Micro F1 of entities; one that does not begin with B- is ignored (seqeval, strict IOB2)."""
     return float(seqeval.f1_score(gold, predicted, mode="strict", scheme=IOB2, zero_division=0))
 
 
 def _word_macro_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
-    """Mean over classes of the F1 over words, prefixes and O left out (BLURB, EBM PICO)."""
-    right, given = ([tag[2:] for tags in side for tag in tags] for side in (gold, predicted))
-    classes = sorted({*right, *given} - {""})
+    """Macro F1 over words, without prefixes and O (BLURB, EBM PICO)."""
+    true, given = ([tag[2:] for tags in side for tag in tags] for side in (gold, predicted))
+    classes = sorted({*true, *given} - {""})
     if not classes:
         return 0.0
-    return float(sk.f1_score(right, given, labels=classes, average="macro", zero_division=0.0))
+    return float(sk.f1_score(true, given, labels=classes, average="macro", zero_division=0.0))
 
 
 def _squad(compare: Callable[[str, str], float]) -> Callable[[Any, Any], float]:
-    """Mean over questions of the best comparison with any gold answer; no answer is "".
+    """Mean over questions of the best score against any gold answer; "" is no answer.
 
     Source: Rajpurkar et al. 2018, the official evaluation of SQuAD 2.0.
     """
@@ -115,15 +115,15 @@ def _squad(compare: Callable[[str, str], float]) -> Callable[[Any, Any], float]:
     def score(gold: list[tuple[str, ...]], predicted: list[str]) -> float:
         scores = []
         for answers, given in zip(gold, predicted, strict=True):
-            right = [text for text in map(_normal, answers) if text] or [""]
-            scores.append(max(compare(text, _normal(given)) for text in right))
+            accepted = [text for text in map(_normalised, answers) if text] or [""]
+            scores.append(max(compare(text, _normalised(given)) for text in accepted))
         return float(np.mean(scores))
 
     return score
 
 
-def _normal(text: str) -> str:
-    """Lower case, without punctuation, articles and extra white space."""
+def _normalised(text: str) -> str:
+    """Lower case, without punctuation, articles and extra whitespace."""
     bare = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
@@ -133,12 +133,12 @@ def _exact(gold: str, given: str) -> float:
 
 
 def _overlap(gold: str, given: str) -> float:
-    """F1 over words; where one side is empty, whether both are."""
-    right, words = gold.split(), given.split()
-    if not right or not words:
-        return float(right == words)
-    same = (Counter(right) & Counter(words)).total()
-    return 2 * same / (len(right) + len(words))
+    """F1 over words; if either side is empty, 1 if both are and else 0."""
+    gold_words, given_words = gold.split(), given.split()
+    if not gold_words or not given_words:
+        return float(gold_words == given_words)
+    common = (Counter(gold_words) & Counter(given_words)).total()
+    return 2 * common / (len(gold_words) + len(given_words))
 
 
 METRICS: dict[str, Metric] = {
@@ -169,10 +169,10 @@ METRICS: dict[str, Metric] = {
 
 
 def metric_named(name: str) -> Metric:
-    """The built-in metric of that name, or the user's from `"module:name"`.
+    """A built-in metric by name, or a user's by `"module:name"`.
 
     Raises:
-        LookupError: If there is no such metric, with a suggestion.
+        LookupError: If there is no such metric.
     """
     if ":" not in name:
         if name not in METRICS:
@@ -180,11 +180,10 @@ def metric_named(name: str) -> Metric:
         return METRICS[name]
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        metric = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise LookupError(f"metric {name!r} cannot be imported: {error}") from error
-    return (
-        found
-        if isinstance(found, Metric)
-        else Metric(attribute, found, bounded=False, kinds=tuple(KINDS))
-    )
+        text = f'metric {name!r} cannot be imported: {error}. Give "module:name" of a function.'
+        raise LookupError(text) from error
+    if isinstance(metric, Metric):
+        return metric
+    return Metric(attribute, metric, bounded=False, kinds=tuple(KINDS))

@@ -1,4 +1,4 @@
-"""Reading rows from files and from the hub."""
+"""Reading of rows from JSONL, CSV and Parquet files and from the Hugging Face hub."""
 
 import gzip
 import json
@@ -17,11 +17,11 @@ from study.core.spec import Mistake, SpecError, did_you_mean
 
 @dataclass(frozen=True)
 class Rows:
-    """A table as read: the columns asked for, and where each row came from.
+    """The requested columns of a table, and the source of each row.
 
     Attributes:
         source: File or hub name, for messages.
-        ids: One id per row; row numbers where the data has none.
+        ids: One id per row; made from row numbers where the data has none.
         columns: Values per column name.
         numbers: Row (JSONL: line) number of each row in the source, counted from 1.
     """
@@ -31,12 +31,12 @@ class Rows:
     columns: dict[str, list[Any]]
     numbers: list[int]
 
-    def where(self, index: int) -> str:
-        """The place of a row in its source, for messages."""
+    def location(self, index: int) -> str:
+        """The source and number of a row, for messages."""
         return f"{self.source}, row {self.numbers[index]}"
 
     def take(self, chosen: list[int]) -> "Rows":
-        """The rows at these indices."""
+        """A table of the rows at these indices."""
         return Rows(
             self.source,
             [self.ids[i] for i in chosen],
@@ -46,14 +46,14 @@ class Rows:
 
 
 def resolve(source: str, folders: list[str]) -> str | Path:
-    """Find the file that a task names.
+    """Find the file that a task names; hub names are returned unchanged.
 
     Args:
         source: As in `Task.train`.
-        folders: Where relative paths are tried before the working directory.
+        folders: Folders to search for relative paths before the working directory.
 
     Raises:
-        SpecError: If there is no such file, with the places that were tried.
+        SpecError: If there is no such file.
     """
     if source.startswith("hf:"):
         return source
@@ -63,9 +63,9 @@ def resolve(source: str, folders: list[str]) -> str | Path:
     for folder in tried:
         if (path := Path(folder, source)).is_file():
             return path
-    places = ", ".join(map(str, tried))
-    hint = "" if folders else " Name its folder in the study's `data` or in STUDY_DATA."
-    raise SpecError("data", [Mistake(source, f"no such file in {places}.{hint}")])
+    searched = ", ".join(map(str, tried))
+    hint = "" if folders else " Set its folder in the study's `data` or in STUDY_DATA."
+    raise SpecError("data", [Mistake(source, f"no such file in {searched}.{hint}")])
 
 
 def read_rows(
@@ -80,36 +80,37 @@ def read_rows(
 
     Args:
         source: A file, or a name on the hub.
-        columns: Which must be there, with a value in every row but for the optional ones.
-        id_column: Column with ids; where it is absent rows are named by split and number.
-        split: `train`, `dev` or `test`.
-        optional: Columns that may be empty.
+        columns: Required columns; all but the optional ones need a value in every row.
+        id_column: Column with ids; without it, ids are made from `split` and row number.
+        split: Prefix of such ids, such as `train`.
+        optional: Columns that may have empty values.
 
     Raises:
-        SpecError: With every broken line, missing column and empty value.
+        SpecError: With missing columns, or the first ten broken lines or empty values.
     """
     records, numbers = _records(source)
     name = str(source)
     if not records:
         raise SpecError("data", [Mistake(name, "has no rows.")])
     known = sorted(set().union(*records))
-    absent = [column for column in columns if column not in known]
-    if absent:
+    missing = [column for column in columns if column not in known]
+    if missing:
         mistakes = [
             Mistake(f"{name}, column {c!r}", f"no such column. {did_you_mean(c, known)}")
-            for c in absent
+            for c in missing
         ]
         raise SpecError("data", mistakes)
-    wrong = []
+    empty = []
     for record, number in zip(records, numbers, strict=True):
         for column in columns:
-            value, where = record.get(column), f"{name}, row {number}, {column}"
+            value = record.get(column)
             if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
                 record[column] = ""
                 if column not in optional:
-                    wrong.append(Mistake(where, "is empty."))
-    if wrong:
-        raise SpecError("data", wrong[:10])
+                    text = "is empty; give a value or remove the row."
+                    empty.append(Mistake(f"{name}, row {number}, {column}", text))
+    if empty:
+        raise SpecError("data", empty[:10])
     ids = [
         str(record.get(id_column, f"{split}-{number}"))
         for record, number in zip(records, numbers, strict=True)
@@ -119,26 +120,26 @@ def read_rows(
 
 def _records(source: str | Path) -> tuple[list[dict[str, Any]], list[int]]:
     if isinstance(source, str):
-        frame_rows = _hub_rows(source)
-        return frame_rows, list(range(1, len(frame_rows) + 1))
-    kinds = source.name.removesuffix(".gz").rsplit(".", 1)[-1]
-    if kinds in ("jsonl", "json"):
+        hub_rows = _hub_rows(source)
+        return hub_rows, list(range(1, len(hub_rows) + 1))
+    suffix = source.name.removesuffix(".gz").rsplit(".", 1)[-1]
+    if suffix in ("jsonl", "json"):
         return _json_lines(source)
-    import pandas as pd  # not needed for the bundled data
+    import pandas as pd  # slow to import, and not needed for the bundled data
 
-    if kinds == "csv":
+    if suffix == "csv":
         try:
             frame = pd.read_csv(source, dtype=str, keep_default_na=False)
         except pd.errors.EmptyDataError:
             return [], []
         except (pd.errors.ParserError, UnicodeDecodeError) as error:
             raise SpecError("data", [Mistake(str(source), f"is not UTF-8 CSV: {error}")]) from error
-    elif kinds == "parquet":
+    elif suffix == "parquet":
         frame = pd.read_parquet(source)
     else:
-        text = f"unknown kind of file {kinds!r}; JSONL, CSV and Parquet are read."
+        text = f"unsupported file type {suffix!r}; use JSONL, CSV or Parquet."
         raise SpecError("data", [Mistake(str(source), text)])
-    # Parquet's lists come as arrays.
+    # pandas returns lists in Parquet as arrays.
     records = [
         {str(k): v.tolist() if isinstance(v, np.ndarray) else v for k, v in row.items()}
         for row in frame.to_dict("records")
@@ -149,9 +150,9 @@ def _records(source: str | Path) -> tuple[list[dict[str, Any]], list[int]]:
 def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     records, numbers, mistakes = [], [], []
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-        for number, coded in enumerate(lines, start=1):
+        for number, raw in enumerate(lines, start=1):
             try:
-                line = coded.decode()
+                line = raw.decode()
             except UnicodeDecodeError as error:
                 text = f"is not UTF-8: {error.reason} at byte {error.start + 1}."
                 mistakes.append(Mistake(f"{path}, row {number}", text))
@@ -161,11 +162,12 @@ def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
-                text = f"is broken JSON: {error.msg} at character {error.pos + 1}."
+                text = f"is not valid JSON: {error.msg} at character {error.pos + 1}."
                 mistakes.append(Mistake(f"{path}, row {number}", text))
                 continue
             if not isinstance(record, dict):
-                mistakes.append(Mistake(f"{path}, row {number}", "is not a JSON object."))
+                text = 'is not a JSON object; each line must be one, such as {"text": "..."}.'
+                mistakes.append(Mistake(f"{path}, row {number}", text))
                 continue
             records.append(record)
             numbers.append(number)
@@ -184,28 +186,29 @@ def _hub_rows(source: str) -> list[dict[str, Any]]:
         raise SpecError("data", [Mistake(source, text)]) from error
     if not hub.offline() and not hub.answers():
         text = (
-            "the hub does not answer. Where the data set is cached, set HF_HUB_OFFLINE=1; else "
-            "save its splits as Parquet where there is network, and name those files."
+            "the hub does not answer. If the data set is cached, set HF_HUB_OFFLINE=1; otherwise "
+            "save its splits as Parquet on a machine with network access and name those files."
         )
         raise SpecError("data", [Mistake(source, text)])
     try:
         loaded = datasets.load_dataset(owner_and_name, config, split=split)
-    except (OSError, ValueError, RuntimeError) as error:  # the last for data sets with scripts
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: data sets with scripts
         reason = str(error).splitlines()[0]
         text = f"cannot be loaded from the hub: {reason}"
         raise SpecError("data", [Mistake(source, text)]) from error
     classes = {}
     for column, feature in loaded.features.items():
-        inner = getattr(feature, "feature", feature)  # a list of tags has it inside
+        inner = getattr(feature, "feature", feature)  # lists of tags wrap it
         if isinstance(inner, datasets.ClassLabel):
             classes[column] = inner.names
     return [
-        {k: _named(v, classes[k]) if k in classes else v for k, v in row.items()} for row in loaded
+        {k: _class_name(v, classes[k]) if k in classes else v for k, v in row.items()}
+        for row in loaded
     ]
 
 
-def _named(value: Any, names: Sequence[str]) -> Any:
-    """Class numbers of the hub as names; -1 says that there is none."""
+def _class_name(value: Any, names: Sequence[str]) -> Any:
+    """The names of the hub's class ids; -1, an unlabelled row, is kept."""
     if isinstance(value, list):
-        return [_named(each, names) for each in value]
+        return [_class_name(item, names) for item in value]
     return names[value] if value >= 0 else value

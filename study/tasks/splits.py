@@ -1,4 +1,4 @@
-"""Dividing rows of one's own into train, dev and test: at random, by group, or by time."""
+"""Splits of a file's rows into train, dev and test: random, by group, or by time."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,33 +17,39 @@ Parts = dict[str, list[int]]  # row indices of `train`, `dev` and `test`
 
 
 class Division(Spec):
-    """A way of dividing rows."""
+    """The base class of splits."""
 
     @property
     def columns(self) -> list[str]:
-        """Columns it reads besides texts and labels."""
+        """Columns that it needs besides texts and labels."""
         return []
 
     @abstractmethod
     def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
-        """Which rows go where.
+        """Assign rows to train, dev and test.
 
         Args:
-            rows: All of them.
-            labels: Classes to have in equal shares; None for other kinds of task.
+            rows: All rows.
+            labels: Classes to stratify by; None for other kinds of task.
 
         Raises:
-            SpecError: If the rows cannot be divided so.
+            SpecError: If these rows cannot be divided in this way.
         """
 
 
 class KFold(Division):
-    """Folds drawn at random: one is test, the next one dev, the others train.
+    """Random folds: one is test, the next one dev, the others train.
 
     Attributes:
-        folds: How many.
-        fold: Which of them is test, from 0.
-        seed: Draws the folds, the same for every run.
+        folds: Number of folds.
+        fold: The fold that is test, counted from 0.
+        seed: Seed of the folds, the same for every run.
+
+    Example:
+        >>> from study import KFold, Task
+        >>> task = Task(name="reviews", train="reviews.csv", split=KFold(folds=5))
+        >>> [fold.name for fold in task.folds()][:2]
+        ['reviews.fold0', 'reviews.fold1']
 
     Source: scikit-learn's StratifiedKFold for classes, KFold for other kinds of task.
     """
@@ -54,31 +60,41 @@ class KFold(Division):
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
-        """The fold is one of the folds."""
+        """`fold` is in [0, folds - 1]."""
         return _fold_in_range(fields)
 
     def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
-        """Each class in equal shares, if there are classes."""
+        """Stratified by class, if there are classes."""
         count = len(rows.ids)
-        _enough(self.folds, count, f"{count} rows", rows.source)
+        _check_folds(self.folds, count, f"{count} rows of {rows.source}")
         classes = [str(label) for label in labels] if labels is not None else [""] * count
-        rare = min(set(classes), key=classes.count)
-        if classes.count(rare) < self.folds:
-            text = f"{self.folds} is more than the {classes.count(rare)} rows labelled {rare!r}."
-            raise SpecError("data", [Mistake("split.folds", text)])
-        kind = PlainKFold if labels is None else StratifiedKFold
-        folds = kind(self.folds, shuffle=True, random_state=self.seed)
+        rarest = min(set(classes), key=classes.count)
+        _check_folds(
+            self.folds,
+            classes.count(rarest),
+            f"{classes.count(rarest)} rows labelled {rarest!r}",
+        )
+        splitter = PlainKFold if labels is None else StratifiedKFold
+        folds = splitter(self.folds, shuffle=True, random_state=self.seed)
         return _parts([test for _, test in folds.split(classes, classes)], self.fold)
 
 
 class ByGroup(Division):
-    """The same with whole groups, such as all rows of a patient or a document.
+    """Random folds of whole groups, such as all rows of a patient or a document.
+
+    As in `KFold`, one fold is test, the next one dev, the others train.
 
     Attributes:
-        column: Names the group of a row.
-        folds: How many.
-        fold: Which of them is test, from 0.
-        seed: Draws the folds, the same for every run.
+        column: Column with the group of a row.
+        folds: Number of folds.
+        fold: The fold that is test, counted from 0.
+        seed: Seed of the folds, the same for every run.
+
+    Example:
+        >>> from study import ByGroup, Task
+        >>> task = Task(name="notes", train="notes.csv", split=ByGroup(column="patient", folds=5))
+        >>> len(task.folds())
+        5
 
     Source: scikit-learn's GroupKFold.
     """
@@ -90,32 +106,38 @@ class ByGroup(Division):
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
-        """The fold is one of the folds."""
+        """`fold` is in [0, folds - 1]."""
         return _fold_in_range(fields)
 
     @property
     def columns(self) -> list[str]:
-        """The group's column."""
+        """The group column."""
         return [self.column]
 
     def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
-        """Folds of about equal numbers of groups; no group in two of them."""
+        """Folds of about equal size; no group is in two of them."""
         groups = [str(value) for value in rows.columns[self.column]]
         distinct = len(set(groups))
-        _enough(self.folds, distinct, f"{distinct} groups in {self.column!r}", rows.source)
+        _check_folds(self.folds, distinct, f"{distinct} groups in {self.column!r} of {rows.source}")
         folds = GroupKFold(self.folds, shuffle=True, random_state=self.seed)
         return _parts([test for _, test in folds.split(groups, groups=groups)], self.fold)
 
 
 class ByTime(Division):
-    """The newest rows are test, those before them dev, the oldest train.
+    """A split by time: the newest rows are test, those before them dev, the oldest train.
 
-    Rows of the same time stay together, in the later part.
+    Rows with the same time stay together, in the later part.
 
     Attributes:
-        column: Times: numbers, or dates as ISO 8601 has them.
-        dev: Share of the rows for dev.
-        test: Share of the rows for test.
+        column: Column with times: numbers, or ISO 8601 dates.
+        dev: Share of the rows in dev.
+        test: Share of the rows in test.
+
+    Example:
+        >>> from study import ByTime, Task
+        >>> split = ByTime(column="date", dev=0.1, test=0.2)
+        >>> Task(name="news", train="news.csv", split=split).split.test
+        0.2
     """
 
     column: str
@@ -124,23 +146,20 @@ class ByTime(Division):
 
     @property
     def columns(self) -> list[str]:
-        """The time's column."""
+        """The time column."""
         return [self.column]
 
     def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
-        """Cut at two points in time."""
+        """Divided at two points in time."""
         times = _times(rows, self.column)
         ordered = np.sort(times)
         count = len(ordered)
-        test = ordered[count - max(1, round(self.test * count))]
-        dev = ordered[max(0, count - max(2, round((self.test + self.dev) * count)))]
-        where = np.where(times >= test, 2, np.where(times >= dev, 1, 0))
-        parts = {
-            name: np.flatnonzero(where == place).tolist()
-            for place, name in enumerate(("train", "dev", "test"))
-        }
+        test_start = ordered[count - max(1, round(self.test * count))]
+        dev_start = ordered[max(0, count - max(2, round((self.test + self.dev) * count)))]
+        part = np.where(times >= test_start, "test", np.where(times >= dev_start, "dev", "train"))
+        parts = {name: np.flatnonzero(part == name).tolist() for name in ("train", "dev", "test")}
         if empty := [name for name, chosen in parts.items() if not chosen]:
-            text = f"leaves no rows for {' and '.join(empty)}; too many share one time."
+            text = f"leaves no rows for {' and '.join(empty)}; too many rows share one time."
             raise SpecError("data", [Mistake(f"{rows.source}, {self.column}", text)])
         return parts
 
@@ -169,15 +188,15 @@ def _times(rows: Rows, column: str) -> Any:
     values = rows.columns[column]
     if all(map(_is_number, values)):
         return np.array([float(value) for value in values])
-    times, wrong = [], []
+    times, mistakes = [], []
     for row, value in enumerate(values):
         try:
             times.append(datetime.fromisoformat(str(value)).timestamp())
         except ValueError:
-            text = f"{value!r} is neither a number nor an ISO date."
-            wrong.append(Mistake(f"{rows.where(row)}, {column}", text))
-    if wrong:
-        raise SpecError("data", wrong[:10])
+            text = f"{value!r} is neither a number nor an ISO date such as 2024-01-31."
+            mistakes.append(Mistake(f"{rows.location(row)}, {column}", text))
+    if mistakes:
+        raise SpecError("data", mistakes[:10])
     return np.array(times)
 
 
@@ -196,8 +215,7 @@ def _fold_in_range(fields: Mapping[str, Any]) -> list[Mistake]:
     return []
 
 
-def _enough(folds: int, there: int, what: str, source: str) -> None:
-    if folds > there:
-        raise SpecError(
-            "data", [Mistake("split.folds", f"{folds} is more than the {what} of {source}.")]
-        )
+def _check_folds(folds: int, available: int, what: str) -> None:
+    if folds > available:
+        text = f"{folds} is more than the {what}; use fewer folds."
+        raise SpecError("data", [Mistake("split.folds", text)])

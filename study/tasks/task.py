@@ -1,4 +1,4 @@
-"""A task: which data, which head, and the metric that decides."""
+"""`Task`: data, a kind of head, and the metric."""
 
 import hashlib
 import os
@@ -19,12 +19,12 @@ SPLITS = ("train", "dev", "test")
 
 
 class TaskData(NamedTuple):
-    """A task's rows, read and checked.
+    """A task's rows, read and validated.
 
     Attributes:
         splits: `train`, `dev` and `test`.
         kind: The kind of task, with its class names.
-        fingerprint: Changes with any text, label, or order of any row in use.
+        fingerprint: Changes with the text, label or order of any row in use.
         truncate: As in `Task`.
     """
 
@@ -35,40 +35,47 @@ class TaskData(NamedTuple):
 
 
 class Task(Spec):
-    """Data, a head, and the metric that decides.
+    """Data, a kind of head, and the metric.
 
     Attributes:
-        name: As in tables and run names.
-        kind: Which head and loss, a name in `KINDS`: `classification` (cross-entropy),
-            `regression` (squared error), `multilabel` (a list of labels, or one text with `|`
-            between them), `tagging` (lists of words and of tags), `span` (the question in `text`,
-            the context in `text_pair`, a list of answers with `text` and `start`), `image` (an
-            image file as bytes or base64 text).
-        metric: A name in `METRICS`, or `"module:name"` for a metric of your own.
-        train: Where the rows are: a path to JSONL, CSV or Parquet (`.gz` where text), relative to
-            the study's data folder, to `STUDY_DATA` or to the working directory; or
+        name: Shown in tables and run names.
+        kind: Head and loss, a name in `KINDS`: `classification` (cross-entropy), `regression`
+            (squared error), `multilabel` (labels are a list, or one text with `|` between them),
+            `tagging` (lists of words and of tags), `span` (the question in `text`, the context in
+            `text_pair`, a list of answers with `text` and `start`), `image` (an image file as bytes
+            or base64 text).
+        metric: A name in `METRICS`, or `"module:name"` for a custom metric.
+        train: Source of the training rows: a path to JSONL, CSV or Parquet (text may be `.gz`),
+            relative to the study's data folder, to `STUDY_DATA` or to the working directory; or
             `hf:DATASET:SPLIT` or `hf:DATASET/CONFIG:SPLIT` on the Hugging Face hub.
-        dev: The same; configurations and epochs are chosen on it.
-        test: The same; reported, never chosen on.
-        split: How to divide the rows of `train` where `dev` and `test` are not given.
+        dev: Source of the dev rows, on which configurations and epochs are selected.
+        test: Source of the test rows, which are reported and never used for selection.
+        split: How to divide the rows of `train` if `dev` and `test` are not given.
         text: Column with the (first) text, words, or image.
         text_pair: Column with the second text; None for single texts.
         label: Column with the label.
-        id: Column with a unique id; rows are numbered where the data has none.
-        truncate: What a pair that is too long loses: the end of its longer text
-            (`longest_first`) or of the second (`only_second`), so that a question stays whole.
-        labels: Class names, for `f1` and `micro_f1_excl_negative` the negative class first; None
-            takes those found in `train`, sorted.
+        id: Column with a unique id; without it, rows are numbered.
+        truncate: Truncation of pairs that are too long: of the longer text (`longest_first`), or
+            only of the second (`only_second`), which keeps a question complete.
+        labels: Class names, with the negative class first for `f1` and `micro_f1_excl_negative`;
+            None takes those in `train`, sorted.
         train_rows: Size of the training subset; None trains on all rows. See `subset`.
         dev_rows: Size of the dev subset; None uses all rows.
         test_rows: Size of the test subset; None uses all rows.
-        subset_seed: Draws the subset, the same for every run.
-        published: Rows of train, dev and test, and words per row, as published; for plans that
-            are made where the data are not.
-        task_type: What it counts as in a suite's score, such as `NER`.
-        folder: Where relative paths start; the study fills it in.
-        source: Where the data comes from, under which licence, and how to get it; said where it is
-            not found.
+        subset_seed: Seed of the subset, the same for every run.
+        published: Published numbers of rows in train, dev and test, and of words per row, for
+            `study plan` without the data.
+        task_type: Group in a suite's score, such as `NER`.
+        folder: Base folder of relative paths; set by the study.
+        source: Origin of the data, licence, and how to get it; shown if the files are missing.
+
+    Example:
+        >>> from study import KFold, Task
+        >>> task = Task(
+        ...     name="reviews", train="reviews.csv", metric="macro_f1", split=KFold(folds=5)
+        ... )
+        >>> task.subset(256, seed=0).name
+        'reviews@256'
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.@+-]*$")
@@ -111,15 +118,17 @@ class Task(Spec):
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
-        """The metric scores what the head gives, and there are three splits."""
+        """The metric fits the kind, all three splits are defined, and pairs have two columns."""
         given = [name for name in ("dev", "test") if fields.get(name) is not None]
         mistakes = []
         if fields.get("split") is None:
             missing = [name for name in ("dev", "test") if name not in given]
-            hint = "is missing; name its rows, or say with `split` how to divide those of `train`."
+            hint = (
+                "is missing; name its file, or divide `train`, such as with split=KFold(folds=5)."
+            )
             mistakes = [Mistake(name, hint) for name in missing]
         elif given:
-            text = f"divides the rows of `train`; leave out {' and '.join(given)}."
+            text = f"`split` already divides the rows of `train`; remove {' and '.join(given)}."
             mistakes = [Mistake("split", text)]
         pairs = {"kind": "span", "truncate": "only_second"}
         if fields.get("text_pair") is None:
@@ -134,22 +143,28 @@ class Task(Spec):
     def _metric_mistakes(cls, fields: Mapping[str, Any]) -> list[Mistake]:
         kind, name = fields.get("kind", "classification"), fields.get("metric", "accuracy")
         if name in ("f1", "micro_f1_excl_negative") and fields.get("labels") is None:
-            text = f"{name!r} needs `labels`, the negative class first: the alphabet cannot tell."
+            text = f"{name!r} needs `labels` with the negative class first; the data has no order."
             return [Mistake("labels", text)]
         metric = metrics.METRICS.get(name)
         if metric is None or kind not in KINDS or kind in metric.kinds:
             return []
-        fitting = sorted(m.name for m in metrics.METRICS.values() if kind in m.kinds)
-        text = f"{name!r} does not score a {kind} task. Fitting: {', '.join(fitting)}."
+        suitable = sorted(m.name for m in metrics.METRICS.values() if kind in m.kinds)
+        text = f"{name!r} cannot score a {kind} task; use one of {', '.join(suitable)}."
         return [Mistake("metric", text)]
 
     def subset(
         self, rows: int, *, seed: int, dev_rows: int | None = None, test_rows: int | None = None
     ) -> Self:
-        """The same task with fewer rows, fixed over all seeds of a study; None keeps all.
+        """The same task on a random subset of rows, which is the same for all runs.
 
-        The name says the sizes: `gad@256d128t256` has 256 rows for training, 128 for dev, 256 for
-        test.
+        The name has the sizes: `gad@256d128t256` has 256 training rows, 128 dev rows and 256 test
+        rows. A smaller subset with the same seed is part of a larger one.
+
+        Args:
+            rows: Size of the training subset.
+            seed: Seed of the subsets.
+            dev_rows: Size of the dev subset; None keeps all rows.
+            test_rows: Size of the test subset; None keeps all rows.
         """
         return self.replace(
             name=f"{self.name}@{rows}"
@@ -163,37 +178,40 @@ class Task(Spec):
         )
 
     def folds(self) -> list[Self]:
-        """A task for every fold of `split`, each with another part as test.
+        """One task per fold of `split`, each with another fold as test.
 
-        A fold is a task of its own in tables: what scatters over folds is not what scatters over
-        seeds.
+        Tables show each fold as a separate task, because variance over folds and variance over
+        seeds are different quantities.
+
+        Raises:
+            ValueError: If `split` has no folds.
         """
         if not isinstance(self.split, KFold | ByGroup):
-            raise ValueError("folds: the task's `split` is neither KFold nor ByGroup.")
+            raise ValueError(f"split: {self.split!r} has no folds; use KFold or ByGroup.")
         return [
             self.replace(name=f"{self.name}.fold{fold}", split=self.split.replace(fold=fold))
             for fold in range(self.split.folds)
         ]
 
     def load(self) -> TaskData:
-        """Read and check all rows; read once per process.
+        """Read and validate all rows; cached per process.
 
         Raises:
-            SpecError: With every problem of the data, each naming file, row and column.
+            SpecError: With all problems of the data, each with file, row and column.
         """
         return _load(self, os.environ.get("STUDY_DATA"))
 
     def identity(self) -> dict[str, Any]:
-        """What of the task decides a run's result."""
-        deciding = {
+        """The task's part of a run's key: everything about it that affects a run's result."""
+        identity = {
             "kind": self.kind,
             "metric": self.metric,
             "pair": self.text_pair is not None,
             "data": self.load().fingerprint,
         }
-        if self.truncate != "longest_first":  # left out at its default, as everywhere in keys
-            deciding["truncate"] = self.truncate
-        return deciding
+        if self.truncate != "longest_first":  # keys leave out defaults
+            identity["truncate"] = self.truncate
+        return identity
 
 
 @cache
@@ -206,51 +224,58 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
         raise SpecError(f"the data of task {task.name!r}", mistakes)
 
     values = tables["train"].columns[task.label]
-    kind = KINDS[task.kind](task.labels or KINDS[task.kind].found(values))
-    if task.kind in ("classification", "image") and len(kind.labels) < 2:
-        text = f"has the one label {kind.labels[0]!r}; a classification needs at least two."
-        mistakes.append(Mistake(f"{tables['train'].source}, {task.label}", text))
-    if task.metric == "f1" and len(kind.labels) > 2:
-        text = f"'f1' needs two classes, there are {len(kind.labels)}; macro_f1 takes any number."
-        mistakes.append(Mistake("metric", text))
+    kind = KINDS[task.kind](task.labels or KINDS[task.kind].class_names(values))
+    mistakes += _label_mistakes(task, kind, tables["train"].source)
     limits = {"train": task.train_rows, "dev": task.dev_rows, "test": task.test_rows}
     for split, limit in limits.items():
-        there = len(tables[split].ids)
-        if limit is not None and limit > there:
-            text = f"{limit} is more than the {there} rows of {tables[split].source}."
+        available = len(tables[split].ids)
+        if limit is not None and limit > available:
+            text = f"{limit} is more than the {available} rows of {tables[split].source}."
             mistakes.append(Mistake(f"{split}_rows", text))
         elif limit is not None:
-            tables[split] = _draw(tables[split], limit, task.subset_seed)
+            tables[split] = _subset(tables[split], limit, task.subset_seed)
 
     splits = {}
     for split, rows in tables.items():
-        splits[split], wrong = _split(rows, task, kind)
-        mistakes += wrong
+        splits[split], row_mistakes = _split(rows, task, kind)
+        mistakes += row_mistakes
     mistakes += _repeated_ids(tables)
     if mistakes:
         raise SpecError(f"the data of task {task.name!r}", mistakes)
     return TaskData(splits, kind, _fingerprint(splits, kind.labels), task.truncate)
 
 
+def _label_mistakes(task: Task, kind: Kind, source: str) -> list[Mistake]:
+    """Whether there are enough classes for the kind, and not too many for the metric."""
+    mistakes = []
+    if task.kind in ("classification", "image") and len(kind.labels) < 2:
+        text = f"has only one label, {kind.labels[0]!r}; classification needs at least two."
+        mistakes.append(Mistake(f"{source}, {task.label}", text))
+    if task.metric == "f1" and len(kind.labels) > 2:
+        text = f"'f1' needs two classes, but there are {len(kind.labels)}; use macro_f1."
+        mistakes.append(Mistake("metric", text))
+    return mistakes
+
+
 def _tables(task: Task, folders: list[str]) -> tuple[dict[str, Rows], list[Mistake]]:
     columns = [task.text, *([task.text_pair] if task.text_pair else []), task.label]
-    optional = [task.label] if task.kind == "multilabel" else []  # no class at all
+    optional = [task.label] if task.kind == "multilabel" else []  # an example may have no class
     if task.split is not None:
         columns += task.split.columns
         try:
-            found = resolve(task.train, folders)
-            rows = read_rows(found, columns, id_column=task.id, split="row", optional=optional)
-            named = task.kind in ("classification", "image")
-            parts = task.split.divide(rows, rows.columns[task.label] if named else None)
+            source = resolve(task.train, folders)
+            rows = read_rows(source, columns, id_column=task.id, split="row", optional=optional)
+            stratified = task.kind in ("classification", "image")
+            parts = task.split.divide(rows, rows.columns[task.label] if stratified else None)
         except SpecError as error:
             return {}, error.mistakes
         return {name: rows.take(parts[name]) for name in SPLITS}, []
     tables, mistakes = {}, []
     for split in SPLITS:
         try:
-            found = resolve(getattr(task, split), folders)
+            source = resolve(getattr(task, split), folders)
             tables[split] = read_rows(
-                found, columns, id_column=task.id, split=split, optional=optional
+                source, columns, id_column=task.id, split=split, optional=optional
             )
         except SpecError as error:
             mistakes += error.mistakes
@@ -258,43 +283,43 @@ def _tables(task: Task, folders: list[str]) -> tuple[dict[str, Rows], list[Mista
 
 
 def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
-    found: list[tuple[int, str, str]] = []
+    problems: list[tuple[int, str, str]] = []  # row, column, message
     texts = []
     for row, value in enumerate(rows.columns[task.text]):
         try:
-            texts.append(kind.text(value))
+            texts.append(kind.parse_text(value))
         except ValueError as error:
-            found.append((row, task.text, str(error)))
+            problems.append((row, task.text, str(error)))
             texts.append(())
     pair = rows.columns[task.text_pair] if task.text_pair else None
-    found += [
+    problems += [
         (row, str(task.text_pair), f"{value!r} is not text.")
         for row, value in enumerate(pair or [])
         if not isinstance(value, str)
     ]
-    gold, wrong = kind.gold(rows.columns[task.label], texts)
-    found += [(row, task.label, text) for row, text in wrong]
-    mistakes = [Mistake(f"{rows.where(row)}, {column}", text) for row, column, text in found[:10]]
-    if len(found) > 10:
-        mistakes.append(Mistake(rows.source, f"and {len(found) - 10} more mistakes like these."))
+    gold, label_mistakes = kind.gold(rows.columns[task.label], texts)
+    problems += [(row, task.label, text) for row, text in label_mistakes]
+    mistakes = [Mistake(f"{rows.location(row)}, {name}", text) for row, name, text in problems[:10]]
+    if len(problems) > 10:
+        mistakes.append(Mistake(rows.source, f"and {len(problems) - 10} more mistakes like these."))
     return Split(rows.ids, texts, pair, gold), mistakes
 
 
 def _repeated_ids(tables: dict[str, Rows]) -> list[Mistake]:
-    seen: dict[str, str] = {}
+    locations: dict[str, str] = {}
     mistakes = []
     for rows in tables.values():
         for number, id_ in enumerate(rows.ids):
-            if id_ in seen:
-                mistakes.append(
-                    Mistake(rows.where(number), f"repeats the id {id_!r} of {seen[id_]}.")
-                )
-            seen[id_] = rows.where(number)
+            location = rows.location(number)
+            if id_ in locations:
+                text = f"repeats the id {id_!r} of {locations[id_]}."
+                mistakes.append(Mistake(location, text))
+            locations[id_] = location
     return mistakes[:10]
 
 
-def _draw(rows: Rows, limit: int, seed: int) -> Rows:
-    """A random subset in the original order; hashing ids keeps smaller subsets inside larger."""
+def _subset(rows: Rows, limit: int, seed: int) -> Rows:
+    """A random subset in the original order; hashes of ids make smaller ones part of larger."""
     rank = [hashlib.sha256(f"{seed}/{id_}".encode()).digest() for id_ in rows.ids]
     chosen = sorted(sorted(range(len(rank)), key=rank.__getitem__)[:limit])
     return rows.take(chosen)

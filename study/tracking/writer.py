@@ -89,7 +89,7 @@ class TrackingWriter:
             self._came = {e.key: e.record() for e in waiting(self.outbox.folder)}
             scores = {key: record.dev for key, record in self.finished.items()}
             self.stages = Stages(study, scores)
-            self.ask(self.stages.asked)
+            self.ask(self.stages.plans)
             self._tidy(study.name)
             self._make_cells()
             self._drain()
@@ -159,7 +159,7 @@ class TrackingWriter:
         """Take cells that the study asks for; their parents are made before their runs' rows."""
         with self._lock:
             for each in asked:
-                self._wanted[each.place] = each
+                self._wanted[each.key] = each
                 self._new.append(each)
 
     def missing(self, run: Run, reason: str) -> None:
@@ -253,7 +253,7 @@ class TrackingWriter:
         while self._new:
             asked = self._new[0]
             tags = {**cell_tags(asked), "in_study": "true"}
-            place = asked.place
+            place = asked.key
             new = place not in self._ledger.made
             source = {"mlflow.source.name": str(self._source)} if self._source else {}
             run_id = self._ledger.cell(

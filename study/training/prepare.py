@@ -108,13 +108,13 @@ def _unflatten(stored: Mapping[str, Any], prefix: str, split: Split, kind: Kind)
     pixels = own.get("pixels")
     return Encoded(
         split.ids,
-        kind.right(split),
+        kind.references(split),
         own["starts"],
         own["units"],
         group("columns"),
         {name: int(value) for name, value in group("pad").items()},
         group("arrays"),
         group("aside"),
-        kind.texts(split),
+        kind.contexts(split),
         None if pixels is None else (tuple(pixels[0].tolist()), tuple(pixels[1].tolist())),
     )

@@ -316,7 +316,7 @@ def test_a_study_ends_while_the_status_of_a_cell_is_written(home, study):
 
         __hash__ = str.__hash__
 
-    tracking._status[tracking.stages.asked[0].place] = Meanwhile("RUNNING")
+    tracking._status[tracking.stages.plans[0].key] = Meanwhile("RUNNING")
     assert tracking.close(20) == 0
 
 
@@ -463,7 +463,7 @@ def test_one_driver(home):
 def test_seeds_are_read_as_they_are_written(study, seeds):
     made = study.replace(seeds=seeds)
     assert seeds_of(made.seeds_text(made.tasks[0])) == [
-        tuple(seed) for seed in made.each_seed(made.tasks[0])
+        tuple(seed) for seed in made.seeds_of(made.tasks[0])
     ]
 
 

@@ -1,4 +1,4 @@
-"""Both stages through MLflow: parents apart, choices on dev alone, nothing else remembered."""
+"""Two-stage studies in MLflow: a parent per stage, choices by dev scores alone, no other state."""
 
 import math
 from dataclasses import replace
@@ -39,10 +39,10 @@ def outcome(tuned, prepared, loaded):
 
 
 def finish(tracking, runs, outcome, data, *, dev, test=0.5) -> None:
-    """Put runs as if they had trained; what they bring is asked for, and returned."""
+    """Track runs as if they had been trained, and return the runs that they lead to."""
     progress = Progress(total=7, finished=0)
     more = following(tracking, progress, None)
-    brought = []
+    following_runs = []
     for run in runs:
         made = replace(outcome, dev=dev(run), test=test, collapsed=())
         if math.isnan(made.dev):
@@ -50,8 +50,8 @@ def finish(tracking, runs, outcome, data, *, dev, test=0.5) -> None:
         entry = entry_of(run, packed(made, data, started=100.0, ended=101.0), faults={})
         tracking.put(entry, b"")
         first, last = more(run, entry.record().dev)
-        brought += [*first, *last]
-    return brought
+        following_runs += [*first, *last]
+    return following_runs
 
 
 def rate(run):
@@ -89,8 +89,8 @@ def test_a_cell_in_both_stages_has_two_parents(home, tuned, outcome, prepared): 
     again.close(5)
 
 
-def test_test_scores_do_not_decide(home, tuned, outcome, prepared):  # noqa: F811
-    """Poisoned: not a number, or the reverse of dev."""
+def test_test_scores_do_not_affect_choices(home, tuned, outcome, prepared):  # noqa: F811
+    """With test scores that are NaN, or the reverse of dev."""
     chosen = []
     for name, test in (("door", 0.5), ("nan", math.nan), ("reversed", 0.0)):
         one = tuned.replace(name=name)
@@ -99,15 +99,15 @@ def test_test_scores_do_not_decide(home, tuned, outcome, prepared):  # noqa: F81
             value = 1 - rate(run) if name == "reversed" else test
             finish(tracking, [run], outcome, prepared, dev=rate, test=value)
         tracking.close(20)
-        again = opened(home, one)  # once more, from what MLflow has
+        again = opened(home, one)  # from the scores in MLflow
         again.close(5)
-        assert again.stages.asked == tracking.stages.asked
-        chosen.append(tracking.stages.asked[-1].cell.label)
+        assert again.stages.plans == tracking.stages.plans
+        chosen.append(tracking.stages.plans[-1].cell.label)
     assert set(chosen) == {"LayerwiseDecay(0.9)"}
 
 
 def test_a_diverged_tuning_run_counts_at_the_floor(home, tuned, outcome, prepared):  # noqa: F811
-    """Dev scores below the floor of 0.5 lose against a run that diverged."""
+    """Dev scores below the floor of 0.5 lose against a diverged run."""
     tracking = opened(home, tuned)
     tuning = tracking.stages.runs("tune")
     diverged = tuning[1]
@@ -120,8 +120,8 @@ def test_a_diverged_tuning_run_counts_at_the_floor(home, tuned, outcome, prepare
     assert again.stages.runs() == tracking.stages.runs()
 
 
-def test_an_outbox_that_mlflow_has_not_seen_counts(home, tuned, outcome, prepared):  # noqa: F811
-    """Killed with all of tuning still in the outbox: the choice is made, its parent is there."""
+def test_scores_in_the_outbox_count(home, tuned, outcome, prepared):  # noqa: F811
+    """After a kill with all tuning runs in the outbox, the choice is made and has a parent run."""
     tracking = opened(home, tuned)
     tracking.close(5)
     for run in tracking.stages.runs("tune"):
@@ -138,13 +138,13 @@ def test_an_outbox_that_mlflow_has_not_seen_counts(home, tuned, outcome, prepare
     assert runs.loc[runs["stage"] == "tune", "outcome"].eq("completed").all()
 
 
-def test_finished_runs_count_by_their_keys_whatever_the_file_asked_for_last(
+def test_finished_runs_count_by_key_whatever_the_last_version_of_the_study_requested(
     home,  # noqa: F811
     tuned,
     outcome,
     prepared,
 ):
-    """A search was taken out of the file, run without, and put back: its scores still decide."""
+    """A search is removed from the study and added again: its scores still determine the choice."""
     tracking = opened(home, tuned)
     tuning = tracking.stages.runs("tune")
     finish(tracking, tuning, outcome, prepared, dev=rate)
@@ -155,6 +155,6 @@ def test_finished_runs_count_by_their_keys_whatever_the_file_asked_for_last(
     Outbox(home.study("door") / "outbox").put(made, b"")
     done = finished.finished(tuned, home)
     assert sorted(done["key"]) == sorted([final.key, *(run.key for run in tuning)])
-    assert Stages(tuned, finished.scores(done)).asked == tracking.stages.asked
+    assert Stages(tuned, finished.scores(done)).plans == tracking.stages.plans
     assert finished.seen(done)[final.key] == (final.cell.key, made.record().seconds)
     assert len(list((home.study("door") / "outbox").iterdir())) == 1

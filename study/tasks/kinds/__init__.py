@@ -1,4 +1,4 @@
-"""Kinds of task: for each, the head, how rows are encoded, and what a model's outputs mean."""
+"""Kinds of task: for each, the head, the encoding of rows, and the decoding of model outputs."""
 
 from study.tasks.kinds.base import Kind, Outputs, Split
 from study.tasks.kinds.classes import Classification, Multilabel, Regression

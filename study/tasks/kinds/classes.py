@@ -1,4 +1,4 @@
-"""One class, one value, or any number of classes for a text or a pair of texts."""
+"""Classification, regression and multilabel classification of texts and text pairs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
-from study.tasks.kinds.base import Kind, Outputs, Split, Wrong, encode_texts, ids_of
+from study.tasks.kinds.base import Kind, Outputs, RowMistake, Split, class_ids, encode_texts
 from study.tasks.kinds.encoded import Encoded
 
 
@@ -20,13 +20,13 @@ class Classification(Kind):
     problem = "single_label_classification"
 
     @classmethod
-    def found(cls, values: Iterable[Any]) -> tuple[str, ...]:
+    def class_names(cls, values: Iterable[Any]) -> tuple[str, ...]:
         """The names, sorted."""
         return tuple(sorted(set(map(str, values))))
 
-    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
+    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[RowMistake]]:
         """Class ids."""
-        return ids_of(values, self.labels)
+        return class_ids(values, self.labels)
 
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
@@ -39,7 +39,7 @@ class Classification(Kind):
         return np.asarray(outputs.argmax(axis=1), np.int64)
 
     def constants(self, data: Encoded) -> list[Any]:
-        """Each class for all."""
+        """Each class for all examples."""
         return [np.full(len(data.ids), number) for number in range(len(self.labels))]
 
     def loss_to_beat(self, data: Encoded) -> float:
@@ -58,19 +58,19 @@ class Regression(Kind):
     name = "regression"
     problem = "regression"
 
-    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
+    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[RowMistake]]:
         """Finite numbers."""
         numbers = np.full(len(values), np.nan)
-        wrong: list[Wrong] = []
+        mistakes: list[RowMistake] = []
         for row, value in enumerate(values):
             try:
                 numbers[row] = float(value)
             except (TypeError, ValueError):
-                wrong.append((row, f"{value!r} is not a number."))
+                mistakes.append((row, f"{value!r} is not a number."))
             else:
                 if not np.isfinite(numbers[row]):
-                    wrong.append((row, f"{value!r} is not finite."))
-        return numbers, wrong
+                    mistakes.append((row, f"{value!r} is not finite."))
+        return numbers, mistakes
 
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
@@ -82,8 +82,9 @@ class Regression(Kind):
     def divergence(self, p: Any, q: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """The mean squared difference of the values.
 
-        Source: none of the papers that add a divergence to the loss says what it is for values;
-            the squared difference is that of normals of unit variance, but for a factor of 2.
+        Source: none of the papers that add a divergence to the loss defines it for regression. The
+            squared difference is the KL divergence of normal distributions with unit variance, up
+            to a factor of 2.
         """
         return functional.mse_loss(q.logits.float(), p.logits.float())
 
@@ -92,11 +93,11 @@ class Regression(Kind):
         return np.asarray(outputs[:, 0], np.float64)
 
     def constants(self, data: Encoded) -> list[Any]:
-        """The mean for all."""
+        """The mean for all examples."""
         return [np.full(len(data.ids), np.mean(data.gold))]
 
     def loss_to_beat(self, data: Encoded) -> float:
-        """99 % of the label variance, which holds whatever the unit."""
+        """99 % of the label variance: a relative margin, since the unit is arbitrary."""
         return 0.99 * float(np.var(data.gold))
 
     def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:
@@ -114,23 +115,23 @@ class Multilabel(Kind):
     problem = "multi_label_classification"
 
     @classmethod
-    def found(cls, values: Iterable[Any]) -> tuple[str, ...]:
+    def class_names(cls, values: Iterable[Any]) -> tuple[str, ...]:
         """The names, sorted."""
-        return tuple(sorted({name for value in values for name in _found(value)}))
+        return tuple(sorted({name for value in values for name in _valid_names(value)}))
 
-    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
-        """Which classes hold; a value is a list of names, or one text with `|` between them."""
+    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[RowMistake]]:
+        """Class indicators; a value is a list of names, or one text with `|` between them."""
         gold = np.zeros((len(values), len(self.labels)), np.int64)
-        wrong: list[Wrong] = []
+        mistakes: list[RowMistake] = []
         for row, value in enumerate(values):
             try:
-                ids, complaints = ids_of(_names(value), self.labels)
+                ids, unknown = class_ids(_names(value), self.labels)
             except ValueError as error:
-                wrong.append((row, str(error)))
+                mistakes.append((row, str(error)))
                 continue
-            wrong += [(row, text) for _, text in complaints]
+            mistakes += [(row, text) for _, text in unknown]
             gold[row, ids[ids >= 0]] = 1
-        return gold, wrong
+        return gold, mistakes
 
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
@@ -140,7 +141,7 @@ class Multilabel(Kind):
         return _encode(split, processor, targets, max_length=max_length, truncate=truncate)
 
     def divergence(self, p: Any, q: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """The Bernoulli divergences, mean over classes and examples as the loss is."""
+        """The KL divergence of Bernoulli distributions, mean over classes and examples."""
         a, b = p.logits.float(), q.logits.float()
         yes = a.sigmoid() * (functional.logsigmoid(a) - functional.logsigmoid(b))
         no = (-a).sigmoid() * (functional.logsigmoid(-a) - functional.logsigmoid(-b))
@@ -152,7 +153,7 @@ class Multilabel(Kind):
         return np.asarray(outputs > 0, np.int64)
 
     def constants(self, data: Encoded) -> list[Any]:
-        """No class, the most frequent one, the two most frequent, and so on to all."""
+        """No class, the most frequent class, the two most frequent, and so on up to all."""
         order = np.argsort(-data.gold.sum(axis=0), kind="stable")
         chosen = np.tril(np.ones((len(order) + 1, len(order)), np.int64), -1)
         rows = np.zeros_like(chosen)
@@ -160,7 +161,7 @@ class Multilabel(Kind):
         return [np.tile(row, (len(data.ids), 1)) for row in rows]
 
     def is_constant(self, answers: Any) -> bool:
-        """Whether every example has the same set."""
+        """Whether all examples have the same set of classes."""
         return bool((answers == answers[0]).all())
 
     def loss_to_beat(self, data: Encoded) -> float:
@@ -180,7 +181,7 @@ class Multilabel(Kind):
 
 
 def entropy(ids: Any, classes: int) -> float:
-    """Entropy of class ids, in nats."""
+    """Entropy of the class frequencies, in nats."""
     shares = np.bincount(np.asarray(ids, np.int64), minlength=classes) / len(ids)
     return float(stats.entropy(shares))
 
@@ -197,11 +198,11 @@ def _names(value: Any) -> list[str]:
     if isinstance(value, str):
         return [name.strip() for name in value.split("|") if name.strip()]
     if not isinstance(value, list | tuple):
-        raise ValueError(f"{value!r} is not a list of labels, or one text with | between them.")
+        raise ValueError(f"{value!r} is not a list of labels, nor one text with | between them.")
     return list(map(str, value))
 
 
-def _found(value: Any) -> list[str]:
-    with suppress(ValueError):  # told by `gold`, with its row
+def _valid_names(value: Any) -> list[str]:
+    with suppress(ValueError):  # `gold` reports it, with its row
         return _names(value)
     return []

@@ -1,4 +1,4 @@
-"""Encoded rows, and how they are cut into batches."""
+"""Encoded data, and batches for training and evaluation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,29 +10,30 @@ import torch
 
 from study.core.seeding import Seed, numpy_rng
 
-WINDOW = 4  # batches whose rows are sorted by length together; more saves padding, mixes less
-TARGETS = ("labels", "start_positions", "end_positions")  # what only the loss reads
+WINDOW = 4  # batches sorted by length together; more saves padding but shuffles less
+TARGETS = ("labels", "start_positions", "end_positions")  # inputs that only the loss reads
 Ints = npt.NDArray[np.int64]
 Batch = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as a model takes it: ragged columns stored flat, and rectangular arrays.
+    """An encoded split: ragged columns stored flat, and rectangular arrays.
 
-    A row is what a batch is made of. It is an example, but for long contexts, of which several
-    overlapping windows are rows. A unit is what has an output of its own: a row, a word, a token.
+    *Rows* make up a batch. A row is one example, except for long contexts, which are split into
+    several overlapping windows, a row each. *Units* are what has its own output: a row, a word, a
+    token.
 
     Attributes:
         ids: Example ids.
-        gold: What is right, one entry per example; its type is the kind's.
-        starts: Where each row starts in the flat columns, and the end, shape (n_rows + 1,).
-        units: Where each row's outputs start among all outputs, and the end, shape (n_rows + 1,).
-        columns: Flat model inputs by name, such as `input_ids`; `labels` among them for tagging.
+        gold: Gold answers, one per example; their type depends on the kind.
+        starts: Start of each row in the flat columns, and the end, shape (n_rows + 1,).
+        units: Start of each row's outputs among all outputs, and the end, shape (n_rows + 1,).
+        columns: Flat model inputs by name, such as `input_ids`; includes `labels` for tagging.
         pad: The padding value per column.
         arrays: Model inputs and targets of fixed shape, first axis n_rows.
-        aside: What turning outputs into answers takes, and no model sees; arrays by name.
-        texts: Per example the text that answers are cut from; empty for most kinds.
+        aside: Arrays for decoding outputs that are not model inputs, by name.
+        texts: The text that each example's answer is extracted from; empty for most kinds.
         pixels: Mean and standard deviation per channel, in [0, 255], of images stored as bytes.
     """
 
@@ -59,7 +60,7 @@ class Encoded:
 
 
 def collate(data: Encoded, rows: Ints) -> Batch:
-    """One batch, padded to its own longest row.
+    """One batch, padded to its longest row.
 
     Returns:
         The model's inputs, shape (n_rows, longest), with `attention_mask` for texts, and targets.
@@ -69,9 +70,9 @@ def collate(data: Encoded, rows: Ints) -> Batch:
         lengths = data.lengths[rows]
         longest = int(lengths.max())
         inside = np.arange(longest) < lengths[:, None]  # (n_rows, longest)
-        places = np.where(inside, data.starts[rows][:, None] + np.arange(longest), 0)
+        indices = np.where(inside, data.starts[rows][:, None] + np.arange(longest), 0)
         for name, flat in data.columns.items():
-            batch[name] = torch.from_numpy(np.where(inside, flat[places], data.pad[name]))
+            batch[name] = torch.from_numpy(np.where(inside, flat[indices], data.pad[name]))
         batch["attention_mask"] = torch.from_numpy(inside.astype(np.int64))
     for name, array in data.arrays.items():
         batch[name] = torch.from_numpy(np.ascontiguousarray(array[rows]))
@@ -84,16 +85,16 @@ def collate(data: Encoded, rows: Ints) -> Batch:
 def training_batches(
     data: Encoded, *, batch_size: int, by_length: bool, seed: Seed, epoch: int, skip: int = 0
 ) -> Iterator[Batch]:
-    """The batches of one epoch, in the order that the `order` stream draws.
+    """The batches of one epoch, in the order drawn from the `order` stream.
 
     Args:
         data: The training split.
-        batch_size: Rows per batch; the last one may be smaller.
-        by_length: Sort rows by length inside windows of a few batches of the permutation, then
-            shuffle the batches; off, a plain shuffle.
+        batch_size: Rows per batch; the last batch may be smaller.
+        by_length: Sort rows by length within windows of `WINDOW` batches of the permutation, then
+            shuffle the batches; False shuffles the rows only.
         seed: The run's seeds; only `order` is used.
-        epoch: Counted over all phases of the run; each has its own permutation.
-        skip: Batches at its beginning that are left out.
+        epoch: Counted over all phases of the run; each epoch has its own permutation.
+        skip: Number of batches to skip at the start of the epoch, without building them.
     """
     rng = numpy_rng(seed, "order", epoch)
     order = rng.permutation(data.rows)
@@ -101,14 +102,14 @@ def training_batches(
         window = WINDOW * batch_size
         parts = [order[i : i + window] for i in range(0, len(order), window)]
         order = np.concatenate([p[np.argsort(data.lengths[p], kind="stable")] for p in parts])
-    cuts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    turns = rng.permutation(len(cuts)) if by_length else np.arange(len(cuts))
-    for turn in turns[skip:]:
-        yield collate(data, cuts[turn])
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    sequence = rng.permutation(len(batches)) if by_length else np.arange(len(batches))
+    for index in sequence[skip:]:
+        yield collate(data, batches[index])
 
 
 def evaluation_batches(data: Encoded, batch_size: int) -> Iterator[tuple[Ints, Batch]]:
-    """All rows, longest first, with their indices; always the same."""
+    """All rows, longest first, with their indices; the order is deterministic."""
     order = np.argsort(-data.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]

@@ -1,4 +1,4 @@
-"""One class for an image."""
+"""Image classification."""
 
 import base64
 import io
@@ -13,25 +13,25 @@ from study.tasks.kinds.encoded import Encoded
 
 
 class Image(Classification):
-    """One of several classes for a picture; rows hold image files as base64 text or bytes.
+    """One of several classes for an image; rows hold image files as base64 text or bytes.
 
-    Pictures are resized once and kept as bytes, three channels; a batch is normalised as the
-    checkpoint's image processor says.
+    Images are resized once and stored as bytes with three channels; batches are normalised with the
+    mean and standard deviation of the checkpoint's image processor.
     """
 
     name = "image"
     auto = "AutoModelForImageClassification"
 
     @classmethod
-    def text(cls, value: Any) -> Any:
+    def parse_text(cls, value: Any) -> Any:
         """The bytes of an image file."""
         try:
             raw = base64.b64decode(value, validate=True) if isinstance(value, str) else value
-            raw = raw["bytes"] if isinstance(raw, dict) else bytes(raw)  # as hub data sets have it
+            raw = raw["bytes"] if isinstance(raw, dict) else bytes(raw)  # dicts come from the hub
             with Pictures.open(io.BytesIO(raw)) as picture:
-                picture.load()  # all of it; some that open are cut short
+                picture.load()  # a truncated file opens but does not load
         except (ValueError, TypeError, KeyError, OSError, SyntaxError) as error:
-            raise ValueError("is not an image file, as bytes or base64 text.") from error
+            raise ValueError("is not an image file given as bytes or base64 text.") from error
         return raw
 
     def encode(

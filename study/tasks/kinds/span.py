@@ -1,4 +1,4 @@
-"""A stretch of a text that answers a question, or no answer."""
+"""Extractive question answering: a span of the context, or no answer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,26 +11,26 @@ from study.tasks.kinds.base import (
     QUESTION_TOKENS,
     Kind,
     Outputs,
+    RowMistake,
     Split,
-    Wrong,
-    cut,
     flat_columns,
     kl,
-    starts_of,
+    row_starts,
+    truncate_questions,
 )
 from study.tasks.kinds.encoded import Encoded, Ints
 
 ANSWER_TOKENS = 30
-CANDIDATES = 20  # best starts and ends that are paired
+CANDIDATES = 20  # number of best starts, and of best ends, that are combined
 
 
 class Span(Kind):
-    """The start and the end of an answer in a context; gold is a tuple of answers per example.
+    """The start and end of an answer in a context; gold is a tuple of answers per example.
 
-    An empty tuple means that the context holds no answer, which the model says by pointing at the
-    first token. A context that is too long is read in windows that overlap by a third of
-    `max_length`; the best answer of all windows counts, and no answer only where its score is
-    above that in the window where it is least likely.
+    An empty tuple means that the context has no answer; its target is the first token. A context
+    that is too long is split into windows that overlap by a third of `max_length`, and the best
+    span of all windows is the candidate. The prediction is "no answer" unless the candidate scores
+    higher than the lowest no-answer score of any window.
 
     Source: Devlin et al. 2019, SQuAD 1.1 and 2.0, with their limits of 64 question tokens and 30
         answer tokens, and the threshold for no answer left at 0.
@@ -41,32 +41,32 @@ class Span(Kind):
 
     @property
     def outputs(self) -> int:
-        """A start and an end."""
+        """Two: start and end logits."""
         return 2
 
-    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
+    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[RowMistake]]:
         """Answers as (text, start) from lists of objects with `text` and `start`."""
-        gold, wrong = [], []
+        gold, mistakes = [], []
         for row, value in enumerate(values):
             answers: tuple[tuple[str, int], ...] = ()
             try:
-                if isinstance(value, dict):  # as the hub's SQuAD has them
+                if isinstance(value, dict):  # the format of SQuAD on the hub
                     both = zip(value["text"], value["answer_start"], strict=True)
                     value = [{"text": text, "start": start} for text, start in both]
                 answers = tuple((str(answer["text"]), int(answer["start"])) for answer in value)
             except (KeyError, TypeError, ValueError):
                 text = f"{value!r} is not a list of answers, each with `text` and `start`."
-                wrong.append((row, text))
+                mistakes.append((row, text))
             gold.append(answers)
-        return gold, wrong
+        return gold, mistakes
 
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
     ) -> Encoded:
-        """One row per window; the first gold answer is the target where the window holds it."""
+        """One row per window; the target is the first gold answer, if the window contains it."""
         tokens = processor(
-            cut(split.text, processor, min(QUESTION_TOKENS, max_length // 3)),
-            self.texts(split),
+            truncate_questions(split.text, processor, min(QUESTION_TOKENS, max_length // 3)),
+            self.contexts(split),
             truncation="only_second",
             max_length=max_length,
             stride=max_length // 3,
@@ -81,21 +81,21 @@ class Span(Kind):
         )
         return Encoded(
             split.ids,
-            self.right(split),
+            self.references(split),
             starts,
-            starts_of(map(len, windows)),
+            row_starts(map(len, windows)),
             columns,
             pad,
             {"start_positions": targets[:, 0], "end_positions": targets[:, 1]},
             {"owners": owners, "offsets": np.concatenate(windows)},
-            self.texts(split),
+            self.contexts(split),
         )
 
-    def right(self, split: Split) -> Any:
+    def references(self, split: Split) -> Any:
         """The texts of the answers."""
         return [tuple(text for text, _ in answers) for answers in split.gold]
 
-    def texts(self, split: Split) -> list[str]:
+    def contexts(self, split: Split) -> list[str]:
         """The contexts."""
         return split.text_pair or []
 
@@ -105,7 +105,7 @@ class Span(Kind):
         return both[batch["attention_mask"].bool()]
 
     def divergence(self, p: Any, q: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """The mean of that of the starts and that of the ends, each over a row's tokens."""
+        """The mean of the divergences of starts and of ends, each over the tokens of a row."""
         outside = batch["attention_mask"] == 0
         parts = [
             kl(*(getattr(side, name).masked_fill(outside, -1e4) for side in (p, q)))
@@ -116,22 +116,22 @@ class Span(Kind):
     def answers(self, outputs: Outputs, data: Encoded) -> Any:
         """A text per example, empty for no answer."""
         best = [(-np.inf, "")] * len(data.ids)
-        none = np.full(len(data.ids), np.inf)
+        no_answer = np.full(len(data.ids), np.inf)  # lowest score over the windows
         for row, owner in enumerate(data.aside["owners"]):
             inside = slice(data.units[row], data.units[row + 1])
             window, offsets = outputs[inside], data.aside["offsets"][inside]
-            none[owner] = min(none[owner], window[0].sum())
+            no_answer[owner] = min(no_answer[owner], window[0].sum())
             score, start, end = _best(window, offsets)
             if score > best[owner][0]:
                 best[owner] = (score, data.texts[owner][start:end])
-        return [text if score > none[i] else "" for i, (score, text) in enumerate(best)]
+        return [text if score > no_answer[i] else "" for i, (score, text) in enumerate(best)]
 
     def constants(self, data: Encoded) -> list[Any]:
-        """No answer for all."""
+        """No answer for all examples."""
         return [[""] * len(data.ids)]
 
     def loss_to_beat(self, data: Encoded) -> float:
-        """Infinite: constant answers have no natural loss here, so the rule never fires."""
+        """Infinite: a constant prediction has no meaningful loss here, so the rule never fires."""
         return float("inf")
 
     def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:
@@ -141,13 +141,13 @@ class Span(Kind):
 
 
 def _offsets(tokens: Any, row: int) -> Ints:
-    """Where each token lies in the context, shape (n_tokens, 2); -1 for all other tokens."""
+    """Character offsets of each token in the context, shape (n_tokens, 2); -1 outside of it."""
     inside = np.array([part == 1 for part in tokens.sequence_ids(row)])
     return np.where(inside[:, None], np.asarray(tokens["offset_mapping"][row], np.int64), -1)
 
 
 def _target(window: Ints, answers: tuple[tuple[str, int], ...]) -> tuple[int, int]:
-    """Start and end token of the first answer; the first token where the window lacks it."""
+    """Start and end token of the first answer; 0 and 0 if the window does not contain it."""
     if not answers:
         return 0, 0
     text, begin = answers[0]
@@ -163,7 +163,7 @@ def _target(window: Ints, answers: tuple[tuple[str, int], ...]) -> tuple[int, in
 
 
 def _best(window: Outputs, offsets: Ints) -> tuple[float, int, int]:
-    """The best answer of a window: its score, and where it begins and ends in the context."""
+    """The best span of a window: its score, and its start and end character in the context."""
     context = np.flatnonzero(offsets[:, 0] >= 0)
     starts, ends = (
         context[np.argsort(-window[context, side], kind="stable")[:CANDIDATES]] for side in (0, 1)

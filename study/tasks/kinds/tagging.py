@@ -1,4 +1,4 @@
-"""A tag for every word."""
+"""Token classification: one tag per word."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,22 +8,30 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from study.tasks.kinds.base import Kind, Outputs, Split, Wrong, flat_columns, ids_of, starts_of
+from study.tasks.kinds.base import (
+    Kind,
+    Outputs,
+    RowMistake,
+    Split,
+    class_ids,
+    flat_columns,
+    row_starts,
+)
 from study.tasks.kinds.classes import entropy
 from study.tasks.kinds.encoded import Encoded
 
 TAG = re.compile(r"O|[BI]-.+")
-IGNORED = -100  # transformers leaves these positions out of the loss
+IGNORED = -100  # transformers excludes these positions from the loss
 
 
 class Tagging(Kind):
     """A tag per word, such as `B-Gene`; gold is a list of tags per example.
 
-    The label sits on a word's first token; its other tokens, special tokens and padding have none.
-    Words that were cut off, and words that give no token, are answered with `O`, so that entities
-    lost to truncation count as missed.
+    Only the first token of a word has a label; other tokens of the word, special tokens and padding
+    have none. Words that were truncated or have no token are predicted `O`, so that entities lost
+    to truncation count as missed.
 
-    Source: Gu et al. 2021, BLURB; scored as the metric says.
+    Source: Gu et al. 2021, BLURB; scoring depends on the metric.
     """
 
     name = "tagging"
@@ -31,38 +39,39 @@ class Tagging(Kind):
     words = True
 
     @classmethod
-    def found(cls, values: Iterable[Any]) -> tuple[str, ...]:
+    def class_names(cls, values: Iterable[Any]) -> tuple[str, ...]:
         """The tags, `O` first, then sorted."""
-        tags = {tag for value in values for tag in _found(value)}
+        tags = {tag for value in values for tag in _valid_words(value)}
         return ("O", *sorted(tags - {"O"}))
 
     @classmethod
-    def text(cls, value: Any) -> Any:
-        """Words; a text is cut at white space."""
+    def parse_text(cls, value: Any) -> Any:
+        """Words; a text is split at whitespace."""
         if not (words := _words(value)):
             raise ValueError(f"{value!r} is not a list of words.")
         return words
 
-    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[Wrong]]:
-        """Tags, as many as the row has words."""
+    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[RowMistake]]:
+        """Tags, one per word of the row."""
         gold: list[list[str]] = []
-        wrong: list[Wrong] = []
+        mistakes: list[RowMistake] = []
         for row, value in enumerate(values):
             try:
                 gold.append(_words(value))
             except ValueError as error:
-                wrong.append((row, str(error)))
+                mistakes.append((row, str(error)))
                 gold.append([])
         for row, (tags, words) in enumerate(zip(gold, texts, strict=True)):
             if len(tags) != len(words):
-                wrong.append((row, f"has {len(tags)} tags for {len(words)} words."))
-            wrong += [(row, text) for _, text in ids_of(tags, self.labels)[1]]
-            wrong += [
-                (row, f"{tag!r} is no tag: O, or B- or I- with a class, as in B-Gene.")
+                text = f"has {len(tags)} tags for {len(words)} words; each word needs one tag."
+                mistakes.append((row, text))
+            mistakes += [(row, text) for _, text in class_ids(tags, self.labels)[1]]
+            mistakes += [
+                (row, f"{tag!r} is not a tag; use O, B-CLASS or I-CLASS, such as B-Gene.")
                 for tag in dict.fromkeys(tags)
                 if not TAG.fullmatch(tag)
             ]
-        return gold, wrong
+        return gold, mistakes
 
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
@@ -76,17 +85,17 @@ class Tagging(Kind):
         labels, words = [], []
         for row, tags in enumerate(split.gold):
             ids = np.array([known[tag] for tag in tags])
-            places = [-1 if word is None else word for word in tokens.word_ids(row)]
-            first = np.diff([-1, *places]) != 0
-            first &= np.array(places) >= 0
-            labels.append(np.where(first, ids[places], IGNORED))
-            words.append(np.array(places)[first])
+            owners = [-1 if word is None else word for word in tokens.word_ids(row)]
+            first = np.diff([-1, *owners]) != 0
+            first &= np.array(owners) >= 0
+            labels.append(np.where(first, ids[owners], IGNORED))
+            words.append(np.array(owners)[first])
         columns["labels"] = np.concatenate(labels)
         return Encoded(
             split.ids,
             split.gold,
             starts,
-            starts_of(map(len, words)),
+            row_starts(map(len, words)),
             columns,
             {**pad, "labels": IGNORED},
             aside={"words": np.concatenate(words)},
@@ -109,7 +118,7 @@ class Tagging(Kind):
         return answers
 
     def constants(self, data: Encoded) -> list[Any]:
-        """Each tag for all words."""
+        """Each tag for all words of all examples."""
         return [[[tag] * len(gold) for gold in data.gold] for tag in self.labels]
 
     def is_constant(self, answers: Any) -> bool:
@@ -122,7 +131,7 @@ class Tagging(Kind):
         return entropy(labels[labels != IGNORED], len(self.labels)) - 0.01
 
     def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:
-        """One row per word that the model saw: `word` (its place), and `logit_<tag>` per tag."""
+        """One row per word that was not truncated: `word` (index) and `logit_<tag>` per tag."""
         owner = np.repeat(np.arange(data.rows), np.diff(data.units))
         words = data.aside["words"]
         logits = {f"logit_{name}": outputs[:, i] for i, name in enumerate(self.labels)}
@@ -142,7 +151,7 @@ def _words(value: Any) -> list[str]:
     return list(map(str, value))
 
 
-def _found(value: Any) -> list[str]:
-    with suppress(ValueError):  # told by `gold`, with its row
+def _valid_words(value: Any) -> list[str]:
+    with suppress(ValueError):  # `gold` reports it, with its row
         return _words(value)
     return []

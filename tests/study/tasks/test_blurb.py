@@ -1,4 +1,4 @@
-"""BLURB's own folders, from rows made by hand, and the catalogue against the real rows."""
+"""Import of BLURB's folders, from synthetic rows, and the catalogue against the real rows."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ def rows(folder: Path, name: str, split: str = "train") -> list[dict[str, object
     return _json_lines(folder / name / f"{split}.jsonl.gz")[0]
 
 
-def test_sentences_with_tags(imported):
+def test_tagged_sentences(imported):
     assert rows(imported, "ncbi_disease") == [
         {
             "id": "NCBI-disease-train-0",
@@ -68,7 +68,7 @@ def test_sentences_with_tags(imported):
     assert rows(imported, "ebm_pico")[0]["tags"] == ["I-PAR", "O", "I-INT"]  # kept
 
 
-def test_sentences_of_an_abstract_are_joined_and_their_labels_united(imported):
+def test_sentences_of_an_abstract_are_joined_and_have_the_union_of_labels(imported):
     assert rows(imported, "hoc") == [
         {
             "id": "hoc-12",
@@ -94,15 +94,15 @@ def test_questions_relations_and_pairs(imported):
 @pytest.mark.parametrize("task", BLURB, ids=lambda task: task.name)
 def test_every_task_reads_what_was_imported(imported, task):
     ids = {}
-    for split in ("train", "dev", "test"):  # the same file thrice here, so split by split
+    for split in ("train", "dev", "test"):  # separately, since all splits have the same file here
         ids[split] = [row["id"] for row in rows(imported, task.name, split)]
         assert len(set(ids[split])) == len(ids[split])
     if task.name in ("biosses", "chemprot", "ddi", "hoc", "bioasq"):
-        return  # their ids are the corpus's own, which these files repeat
+        return  # their ids come from the corpus, so all splits have the same ids here
     task.replace(folder=str(imported)).load()
 
 
-def test_a_broken_line_is_named(tmp_path):
+def test_a_malformed_line_is_named(tmp_path):
     folder = tmp_path / "DDI"
     folder.mkdir()
     (folder / "train.tsv").write_text("a\tb\tDDI-int\nc\td\n")
@@ -110,7 +110,7 @@ def test_a_broken_line_is_named(tmp_path):
         import_blurb(tmp_path, tmp_path / "out")
 
 
-def test_a_folder_that_is_not_blurbs(tmp_path):
+def test_a_folder_without_blurb_data_is_an_error(tmp_path):
     with pytest.raises(SpecError, match="has none of the folders BC2GM, "):
         import_blurb(tmp_path, tmp_path / "out")
 

@@ -1,4 +1,4 @@
-"""Scores by hand, floors, and the rules of collapse."""
+"""Metrics by hand, floors, the rules of collapse, and custom metrics."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_a_constant_prediction_has_no_correlation(name):
     assert np.isnan(METRICS[name](np.array([1.0, 2.0]), np.array([0.5, 0.5])))
 
 
-def test_a_constant_prediction_has_no_matthews():
+def test_a_constant_prediction_has_no_matthews_coefficient():
     assert np.isnan(METRICS["matthews_corrcoef"](GOLD, np.zeros(4, int)))
 
 
@@ -76,7 +76,7 @@ def rules(**changed: object) -> list[str]:
     return collapse_rules(METRICS["accuracy"], **{**fine, **changed})
 
 
-def test_which_rule_says_collapsed():
+def test_rules_of_collapse():
     assert rules() == []
     assert rules(dev=0.53) == ["at_floor"]  # two standard errors at 1,000 rows are 0.0316
     assert rules(dev=0.54) == []
@@ -84,24 +84,24 @@ def test_which_rule_says_collapsed():
     assert rules(constant=True) == ["constant"]
 
 
-def test_a_training_loss_says_no_more_than_luck_can_hide():
-    """A run of one epoch has the loss of its first steps, and 96 % on dev is no failure."""
+def test_a_high_training_loss_counts_only_where_the_dev_score_may_be_chance():
+    """A one-epoch run's loss includes its first steps, and 96 % on dev is no failure."""
     assert rules(train_loss=0.685, dev=0.56) == ["no_fit"]  # four standard errors are 0.0632
     assert rules(train_loss=0.685, dev=0.57) == []
     assert rules(train_loss=0.685, dev=0.56, examples=10_000) == []
 
-    def related(metric, **seen):
-        given = {"constant": False, "train_loss": 1.0, "loss_to_beat": 0.9, **seen}
-        return collapse_rules(METRICS[metric], **given)
+    def regression_rules(metric, **scores):
+        fields = {"constant": False, "train_loss": 1.0, "loss_to_beat": 0.9, **scores}
+        return collapse_rules(METRICS[metric], **fields)
 
-    assert related("pearson", dev=0.44, floor=0.0, examples=20) == ["no_fit"]
-    assert related("pearson", dev=0.91, floor=0.0, examples=20) == []
-    assert related("mse", dev=1.7, floor=2.0, examples=400) == ["no_fit"]
-    assert related("mse", dev=1.5, floor=2.0, examples=400) == []
+    assert regression_rules("pearson", dev=0.44, floor=0.0, examples=20) == ["no_fit"]
+    assert regression_rules("pearson", dev=0.91, floor=0.0, examples=20) == []
+    assert regression_rules("mse", dev=1.7, floor=2.0, examples=400) == ["no_fit"]
+    assert regression_rules("mse", dev=1.5, floor=2.0, examples=400) == []
 
 
-def test_a_lower_metric_collapses_from_above():
-    found = collapse_rules(
+def test_a_metric_where_lower_is_better_collapses_from_above():
+    collapsed_by = collapse_rules(
         METRICS["mse"],
         dev=0.999,
         floor=1.0,
@@ -110,10 +110,10 @@ def test_a_lower_metric_collapses_from_above():
         train_loss=0.1,
         loss_to_beat=0.99,
     )
-    assert found == ["at_floor"]
+    assert collapsed_by == ["at_floor"]
 
 
-def test_a_metric_of_the_users_own(tmp_path, monkeypatch):
+def test_a_custom_metric(tmp_path, monkeypatch):
     (tmp_path / "own_metrics.py").write_text(
         "def share_of_ones(gold, predicted):\n    return float((predicted == 1).mean())\n"
     )

@@ -30,7 +30,7 @@ def rows():
 # --- the files --------------------------------------------------------------------------------
 
 
-def test_sizes_and_labels_are_those_of_the_readme(rows):
+def test_sizes_and_labels_match_the_readme(rows):
     counted = {
         name: dict(Counter(row["label"] for row in part), rows=len(part))
         for name, part in rows.items()
@@ -55,7 +55,7 @@ def test_ids_are_unique_over_the_splits(rows):
     assert len(set(ids)) == len(ids)
 
 
-def test_no_pair_of_names_comes_twice(rows):
+def test_pairs_of_names_are_unique(rows):
     pairs = [
         frozenset({make_terms.letters(row["text"]), make_terms.letters(row["text_pair"])})
         for row in sum(rows.values(), [])
@@ -77,7 +77,7 @@ def test_the_files_are_small():
     assert sum((FOLDER / f"{name}.jsonl.gz").stat().st_size for name in SPLITS) <= 300_000
 
 
-# --- how they were made -----------------------------------------------------------------------
+# --- the script that made them ----------------------------------------------------------------
 
 HEAD = [
     *["subject_id", "subject_label", "predicate_id", "predicate_modifier"],
@@ -123,7 +123,7 @@ def test_repeated_pairs_count_once_and_contradictions_not_at_all():
     assert make_terms.unambiguous(pairs) == [kept]
 
 
-def test_a_name_comes_at_most_so_often():
+def test_the_number_of_pairs_per_name_is_limited():
     pairs = [pair((f"a:{i}", f"b:{i}"), ("SP", f"long {i}")) for i in range(5)]
     assert len(make_terms.rare_names(pairs, 3)) == 3
 
@@ -162,10 +162,10 @@ def test_split_keeps_groups_whole_and_shares_the_labels():
     assert Counter(p.label for p in splits["train"]) == {"same": 5, "different": 4}
     assert [len(splits[name]) for name in SPLITS] == [9, 5, 4]
     assert sum({pairs[0], *linked} <= set(part) for part in splits.values()) == 1
-    assert make_terms.split([*linked, *reversed(pairs)]) == splits  # the order of rows is nothing
+    assert make_terms.split([*linked, *reversed(pairs)]) == splits  # independent of row order
 
 
-def test_packed_rows_have_no_date_and_read_back():
+def test_packed_rows_are_reproducible_and_can_be_read_back():
     packed = make_terms.packed([pair(("a:1", "b:1"), ("Käse", "cheese"))])
     assert packed[4:8] == bytes(4)  # the time field of a gzip header
     assert json.loads(gzip.decompress(packed)) == {

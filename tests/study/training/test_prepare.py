@@ -38,7 +38,7 @@ def mistakes_of(task: Task) -> list[str]:
 
 def test_broken_json_names_file_and_row(tmp_path):
     task = write(tmp_path, train=[row(), "{oops"], dev=GOOD, test=GOOD)
-    assert mistakes_of(task)[0].startswith("train.jsonl, row 2 is broken JSON: ")
+    assert mistakes_of(task)[0].startswith("train.jsonl, row 2 is not valid JSON: ")
 
 
 def test_missing_column_suggests_the_one_meant(tmp_path):
@@ -57,8 +57,8 @@ def test_every_problem_of_every_split_at_once(tmp_path):
     task = write(tmp_path, train=[], dev=[row(text="")], test=["[1]"])
     assert mistakes_of(task) == [
         "train.jsonl has no rows.",
-        "dev.jsonl, row 1, text is empty.",
-        "test.jsonl, row 1 is not a JSON object.",
+        "dev.jsonl, row 1, text is empty; give a value or remove the row.",
+        'test.jsonl, row 1 is not a JSON object; each line must be one, such as {"text": "..."}.',
     ]
 
 
@@ -86,7 +86,7 @@ def test_repeated_ids(tmp_path):
 def test_a_single_label_is_refused(tmp_path):
     task = write(tmp_path, train=[row()], dev=[row()], test=[row()])
     assert mistakes_of(task) == [
-        "train.jsonl, label has the one label 'yes'; a classification needs at least two."
+        "train.jsonl, label has only one label, 'yes'; classification needs at least two."
     ]
 
 
@@ -110,8 +110,8 @@ def test_parquet_nulls_are_empty(tmp_path):
     paths = {split: f"{split}.parquet" for split in ("train", "dev", "test")}
     mistakes = mistakes_of(Task(name="mine", folder=str(tmp_path), **paths))
     assert mistakes[:2] == [
-        "train.parquet, row 2, text is empty.",
-        "train.parquet, row 2, label is empty.",
+        "train.parquet, row 2, text is empty; give a value or remove the row.",
+        "train.parquet, row 2, label is empty; give a value or remove the row.",
     ]
 
 

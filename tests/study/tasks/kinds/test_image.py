@@ -1,4 +1,4 @@
-"""Pictures: what a file holds, and that a batch is what the checkpoint's processor gives."""
+"""Image classification: reading files, and batches equal to the image processor's output."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ def picture(seed: int) -> bytes:
     return stream.getvalue()
 
 
-def test_a_batch_is_what_the_processor_gives():
+def test_a_batch_equals_the_processors_output():
     processor = ViTImageProcessorPil(
         size={"height": 16, "width": 16}, image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.5]
     )
@@ -38,11 +38,11 @@ def test_a_batch_is_what_the_processor_gives():
     assert set(batch) == {"pixel_values", "labels"}
 
 
-def test_files_come_as_bytes_base64_or_as_hub_data_sets_have_them():
+def test_files_may_be_bytes_base64_or_the_hubs_dicts():
     raw = picture(0)
     for value in (raw, base64.b64encode(raw).decode(), {"bytes": raw}):
-        assert KIND.text(value) == raw
+        assert KIND.parse_text(value) == raw
     broken = raw[:40] + bytes([raw[40] ^ 1]) + raw[41:]
     for value in ("cat.png", b"GIF", None, raw[:-30], broken):
         with pytest.raises(ValueError, match="is not an image file"):
-            KIND.text(value)
+            KIND.parse_text(value)

@@ -1,4 +1,4 @@
-"""Answers in a context: windows, targets, the best span, and the official rules of SQuAD 2.0."""
+"""Extractive question answering: windows, targets, the best span, and SQuAD 2.0's scoring."""
 
 import numpy as np
 import pytest
@@ -27,19 +27,19 @@ def test_the_target_is_the_first_answers_tokens(loaded: Loaded):
     assert made.gold == [("w11 w12", "w13")]
 
 
-def test_answers_as_the_hub_has_them():
-    gold, wrong = KIND.gold([{"text": ["w1", "w2"], "answer_start": [0, 3]}, {}], ["", ""])
+def test_answers_in_the_hubs_format():
+    gold, mistakes = KIND.gold([{"text": ["w1", "w2"], "answer_start": [0, 3]}, {}], ["", ""])
     assert gold[0] == (("w1", 0), ("w2", 3))
-    assert [row for row, _ in wrong] == [1]
+    assert [row for row, _ in mistakes] == [1]
 
 
-def test_a_question_without_an_answer_points_at_the_first_token(loaded: Loaded):
+def test_the_target_of_an_unanswerable_question_is_the_first_token(loaded: Loaded):
     made = encode([], loaded)
     assert made.arrays["start_positions"].tolist() == made.arrays["end_positions"].tolist() == [0]
     assert made.gold == [()]
 
 
-def test_a_long_context_is_read_in_windows_that_overlap(loaded: Loaded):
+def test_a_long_context_is_split_into_overlapping_windows(loaded: Loaded):
     """12 tokens: 2 of the question, 3 special, 7 of the context, overlapping by 4."""
     made = encode([("w18", 32)], loaded, length=12)
     assert made.rows == 2
@@ -50,16 +50,16 @@ def test_a_long_context_is_read_in_windows_that_overlap(loaded: Loaded):
     assert made.arrays["start_positions"].tolist() == [0, 9]  # only the second window has w18
 
 
-def outputs(made: Encoded, **places: dict[tuple[int, int], float]) -> np.ndarray:
-    """Start and end logits of zero but at (row, token)."""
+def outputs(made: Encoded, **logits: dict[tuple[int, int], float]) -> np.ndarray:
+    """Start and end logits that are zero except at the given (row, token)."""
     flat = np.zeros((made.units[-1], 2), np.float32)
     for side, name in enumerate(("start", "end")):
-        for (row, token), value in places[name].items():
+        for (row, token), value in logits[name].items():
             flat[made.units[row] + token, side] = value
     return flat
 
 
-def test_the_best_answer_of_all_windows_counts(loaded: Loaded):
+def test_the_best_span_of_all_windows_is_predicted(loaded: Loaded):
     made = encode([("w18", 32)], loaded, length=12)
     given = outputs(made, start={(0, 4): 2.0, (1, 9): 3.0}, end={(0, 5): 2.0, (1, 9): 3.0})
     assert KIND.answers(given, made) == ["w18"]
@@ -67,10 +67,10 @@ def test_the_best_answer_of_all_windows_counts(loaded: Loaded):
 
 def test_no_answer_needs_the_first_token_to_win_in_every_window(loaded: Loaded):
     made = encode([], loaded, length=12)
-    null = {(0, 0): 5.0, (1, 0): 5.0}
-    assert KIND.answers(outputs(made, start=null, end=null), made) == [""]
-    one = {(0, 0): 5.0, (1, 9): 3.0}
-    assert KIND.answers(outputs(made, start=one, end=one), made) == ["w18"]
+    both = {(0, 0): 5.0, (1, 0): 5.0}
+    assert KIND.answers(outputs(made, start=both, end=both), made) == [""]
+    first = {(0, 0): 5.0, (1, 9): 3.0}
+    assert KIND.answers(outputs(made, start=first, end=first), made) == ["w18"]
 
 
 def test_an_answer_never_ends_before_it_starts(loaded: Loaded):
@@ -79,20 +79,20 @@ def test_an_answer_never_ends_before_it_starts(loaded: Loaded):
     assert KIND.answers(given, made) == ["w14 w15 w16 w17 w18 w19"[:3]]
 
 
-def test_the_question_is_never_an_answer(loaded: Loaded):
+def test_an_answer_is_never_part_of_the_question(loaded: Loaded):
     made = encode([("w11", 4)], loaded)
     given = outputs(made, start={(0, 1): 9.0, (0, 5): 1.0}, end={(0, 2): 9.0, (0, 5): 1.0})
     assert KIND.answers(given, made) == ["w11"]
 
 
-def test_the_end_of_a_long_question_is_cut(loaded: Loaded):
+def test_a_long_question_is_truncated(loaded: Loaded):
     split = Split(["x"], [" ".join(["w1"] * 50)], [CONTEXT], [()])
     made = KIND.encode(split, loaded.processor, max_length=30, truncate="only_second")
     assert (made.columns["input_ids"][:13] == 6).sum() == 10  # a third of 30
     assert made.rows == 1
 
 
-def test_padding_has_no_divergence(loaded: Loaded):
+def test_padding_does_not_count_towards_the_divergence(loaded: Loaded):
     split = Split(["x", "y"], ["w1", "w1"], ["w2", "w2 w3"], [(), ()])
     made = KIND.encode(split, loaded.processor, max_length=32, truncate="only_second")
     batch = collate(made, np.array([0, 1]))
@@ -112,9 +112,9 @@ def test_padding_has_no_divergence(loaded: Loaded):
         ((), "", 1, 1),
         ((), "x", 0, 0),
         (("x",), "", 0, 0),
-        (("the",), "", 1, 1),  # a gold answer that normalises to nothing is none
+        (("the",), "", 1, 1),  # a gold answer that normalises to "" is no answer
     ],
 )
-def test_the_official_rules(answers, given, exact, overlap):
+def test_squad_scores_follow_the_official_evaluation(answers, given, exact, overlap):
     assert METRICS["squad_em"]([answers], [given]) == exact
     assert METRICS["squad_f1"]([answers], [given]) == pytest.approx(overlap)

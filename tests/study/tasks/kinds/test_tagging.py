@@ -1,4 +1,4 @@
-"""Tags: which token has the label, what truncation costs, and the published scoring rules."""
+"""Token classification: label positions, truncated words, and the published scoring rules."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def encode(words: list[list[str]], tags: list[list[str]], loaded: Loaded, length
     return KIND.encode(split, loaded.processor, max_length=length, truncate="longest_first")
 
 
-def test_the_label_sits_on_a_words_first_token(loaded: Loaded):
+def test_only_the_first_token_of_a_word_has_a_label(loaded: Loaded):
     """[CLS] w1 w2 - w3 w4 [SEP]: "w2-w3" is one word of three tokens."""
     made = encode([["w1", "w2-w3", "w4"]], [["O", "B-X", "I-X"]], loaded, 32)
     assert made.columns["labels"].tolist() == [IGNORED, 0, 1, IGNORED, IGNORED, 2, IGNORED]
@@ -32,15 +32,15 @@ def logits(*tags: int) -> np.ndarray:
     return np.eye(3, dtype=np.float32)[list(tags)]
 
 
-def test_words_that_were_cut_off_are_answered_with_o(loaded: Loaded):
-    """An entity that truncation lost is missed, instead of leaving the score."""
+def test_truncated_words_are_predicted_o(loaded: Loaded):
+    """A truncated entity counts as missed, instead of being left out of the score."""
     made = encode([["w1", "w2", "w3"]], [["B-X", "O", "B-X"]], loaded, 4)
     assert KIND.answers(logits(1, 0), made) == [["B-X", "O", "O"]]
     score = METRICS["entity_f1"](made.gold, KIND.answers(logits(1, 0), made))
     assert score == pytest.approx(2 / 3)  # one right, one missed
 
 
-def test_a_word_without_tokens_is_answered_with_o(loaded: Loaded):
+def test_a_word_without_tokens_is_predicted_o(loaded: Loaded):
     made = encode([["\u200b", "w2"]], [["O", "B-X"]], loaded, 32)
     assert KIND.answers(logits(1), made) == [["O", "B-X"]]
 
@@ -49,11 +49,11 @@ def test_units_follow_the_rows_and_skip_padding(loaded: Loaded):
     made = encode([["w1"], ["w1", "w2"]], [["O"], ["O", "B-X"]], loaded, 32)
     batch = collate(made, np.array([1, 0]))
     given = torch.arange(2 * 4 * 3, dtype=torch.float32).reshape(2, 4, 3)
-    found = KIND.units(TokenClassifierOutput(logits=given), batch)
-    assert found[:, 0].tolist() == [3.0, 6.0, 15.0]  # tokens 1 and 2 of row 1, token 1 of row 0
+    units = KIND.units(TokenClassifierOutput(logits=given), batch)
+    assert units[:, 0].tolist() == [3.0, 6.0, 15.0]  # tokens 1 and 2 of row 1, token 1 of row 0
 
 
-def test_padding_has_no_divergence(loaded: Loaded):
+def test_padding_does_not_count_towards_the_divergence(loaded: Loaded):
     made = encode([["w1"], ["w1", "w2"]], [["O"], ["O", "B-X"]], loaded, 32)
     batch = collate(made, np.array([0, 1]))
     first = torch.zeros(2, 4, 3)
@@ -67,15 +67,15 @@ def test_padding_has_no_divergence(loaded: Loaded):
 
 def conlleval(tags: list[str]) -> set[tuple[str, int, int]]:
     """Entities by the rules of the CoNLL-2000 script: a stray I- begins one."""
-    found, start, kind = set(), 0, None
-    for place, tag in enumerate([*tags, "O"]):
+    entities, start, kind = set(), 0, None
+    for index, tag in enumerate([*tags, "O"]):
         prefix, _, name = tag.partition("-")
         if kind is not None and (prefix != "I" or name != kind):
-            found.add((kind, start, place))
+            entities.add((kind, start, index))
             kind = None
         if prefix != "O" and kind is None:
-            start, kind = place, name
-    return found
+            start, kind = index, name
+    return entities
 
 
 def test_entity_f1_follows_the_conll_script():
@@ -102,27 +102,27 @@ def test_word_f1_ignores_prefixes_and_o_by_hand():
     assert METRICS["word_macro_f1"](gold, given) == pytest.approx((2 / 3 + 0 + 0) / 3)
 
 
-def test_rows_that_are_wrong():
-    gold, wrong = KIND.gold([["O"], ["O", "B-Z"]], [["a", "b"], ["a", "b"]])
+def test_invalid_rows_are_reported():
+    gold, mistakes = KIND.gold([["O"], ["O", "B-Z"]], [["a", "b"], ["a", "b"]])
     assert gold == [["O"], ["O", "B-Z"]]
-    assert wrong == [
-        (0, "has 1 tags for 2 words."),
+    assert mistakes == [
+        (0, "has 1 tags for 2 words; each word needs one tag."),
         (1, "'B-Z' is not a label. Did you mean 'B-X'?"),
     ]
 
 
-def test_tags_that_are_none():
-    """Bare classes or numbers would score 0 for a perfect prediction."""
-    kind = Tagging(Tagging.found([["O", "1", "B"]]))
-    _, wrong = kind.gold([["O", "1", "B"]], [["a", "b", "c"]])
-    assert wrong == [
-        (0, "'1' is no tag: O, or B- or I- with a class, as in B-Gene."),
-        (0, "'B' is no tag: O, or B- or I- with a class, as in B-Gene."),
+def test_values_that_are_not_tags_are_reported():
+    """Class names without a prefix, or numbers, would score 0 for a perfect prediction."""
+    kind = Tagging(Tagging.class_names([["O", "1", "B"]]))
+    _, mistakes = kind.gold([["O", "1", "B"]], [["a", "b", "c"]])
+    assert mistakes == [
+        (0, "'1' is not a tag; use O, B-CLASS or I-CLASS, such as B-Gene."),
+        (0, "'B' is not a tag; use O, B-CLASS or I-CLASS, such as B-Gene."),
     ]
     assert kind.gold([3], [["a"]])[1][0] == (0, "3 is not a list of words or tags.")
 
 
-def test_all_constant_tags(loaded: Loaded):
+def test_constant_predictions_are_one_per_tag(loaded: Loaded):
     made = encode([["w1", "w2"]], [["O", "B-X"]], loaded, 32)
     assert KIND.constants(made) == [[["O", "O"]], [["B-X", "B-X"]], [["I-X", "I-X"]]]
     assert KIND.is_constant([["O", "O"], ["O"]])
