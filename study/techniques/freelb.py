@@ -54,12 +54,12 @@ class FreeLB(Technique):
         for _ in range(self.steps):
             shift.requires_grad_()
             part = extra_forward(batch, state, masks="shared", shift=shift).loss / self.steps
-            ascent, *found = torch.autograd.grad(part, [shift, *trainable], allow_unused=True)
-            gradients = [g for g in found if g is not None]
+            ascent, *of_weights = torch.autograd.grad(part, [shift, *trainable], allow_unused=True)
+            gradients = [g for g in of_weights if g is not None]
             sums = list(torch._foreach_add(sums, gradients)) if sums else gradients
             mean += part.detach()
             shift = self._ascend(shift.detach(), ascent)
-        used = [p for p, g in zip(trainable, found, strict=True) if g is not None]
+        used = [p for p, g in zip(trainable, of_weights, strict=True) if g is not None]
         adversarial: Tensor = _PrecomputedGradients.apply(mean, sums, *used)  # type: ignore[no-untyped-call]
         return adversarial if loss is outputs.loss else loss - outputs.loss + adversarial
 

@@ -152,7 +152,7 @@ class TrainState:
 
         Args:
             stream: The stream to draw from.
-            *purpose: The technique's name, then what else tells its draws apart.
+            *purpose: The technique's name, then what else distinguishes its draws.
         """
         return torch_rng(self.seed, stream, *purpose)
 

@@ -1,4 +1,4 @@
-"""Resumable checkpoint: the file from which an interrupted run goes on bit for bit.
+"""Resumable checkpoint: the file from which an interrupted run resumes bit for bit.
 
 It is one safetensors file: numbers and structure are JSON in its header, tensors follow by number,
 and the last tensor is the SHA-256 of all before it. Every save replaces the file atomically.
@@ -30,7 +30,7 @@ class ResumableCheckpoint:
 
     Attributes:
         heartbeat: Called at every optimizer step and every batch of an evaluation.
-        resumed: Whether the run went on from the file.
+        resumed: Whether the run was resumed from the file.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class ResumableCheckpoint:
         return time.monotonic() - self._saved_at >= self._every
 
     def save(self, state: Callable[[], Tree]) -> None:
-        """Replace the file by what `state` returns; the old file stays until the new is whole."""
+        """Replace the file by what `state` returns; after an error the old file stays."""
         try:
             write_tree(self._path, {"of": self._identity, "state": state()})
         except OSError as error:
-            log.warning("%s could not be written, the run goes on: %s", self._path, error)
+            log.warning("%s could not be written, the run continues: %s", self._path, error)
         except CheckpointError as error:
-            log.warning("this run leaves no checkpoints, and goes on: %s", error)
+            log.warning("this run saves no checkpoints and continues: %s", error)
             self._every = float("inf")
         self._saved_at = time.monotonic()
 
@@ -71,7 +71,7 @@ class ResumableCheckpoint:
         """The saved state, on the CPU; None where there is none that can be trusted.
 
         Args:
-            environment: What else moves bits; a file saved in another environment is not used.
+            environment: What else changes bits; a file saved in another environment is not used.
         """
         self._identity.update(environment)
         try:
@@ -110,7 +110,7 @@ class ResumableCheckpoint:
 
     def refuse(self, reason: str) -> None:
         """Log why the file is not used."""
-        log.warning("%s is not used, the run starts anew: %s", self._path, reason)
+        log.warning("%s is not used, the run starts from scratch: %s", self._path, reason)
 
     def clear(self) -> None:
         """Remove the file at the end of a run; what cannot be removed stays."""

@@ -23,7 +23,10 @@ from study.techniques.state import Group, Phase, TrainState, no_heartbeat, plain
 from study.training.checkpoint import digest, restore
 from study.training.tensor_file import CheckpointError, Tree
 
-EVALUATION_BATCH = {"cpu": 16, "cuda": 128}  # small on CPUs, whose caches larger ones overflow
+EVALUATION_BATCH = {
+    "cpu": 16,
+    "cuda": 128,
+}  # per device type; few rows, so that a CPU can cache them
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ def test_tpe_draws_ten_then_proposes_batches_of_four():
 def test_a_batch_waits_for_every_score_before_it():
     scores = [smooth_score(value) for value in draw(DECAY, 10, seed=0)]
     for known in (0, 1, 9):
-        found = choose(DECAY, sampler="tpe", trials=20, seed=0, scores=scores[:known])
-        assert found == draw(DECAY, 10, seed=0)
+        chosen = choose(DECAY, sampler="tpe", trials=20, seed=0, scores=scores[:known])
+        assert chosen == draw(DECAY, 10, seed=0)
 
 
 def test_choices_are_repeatable_and_more_trials_begin_with_the_same():

@@ -60,8 +60,8 @@ def test_norms_and_the_head_train_too_and_nothing_else(kind):
     Adapters().prepare(state)
     for name, parameter in state.model.named_parameters():
         head = state.depths.of(name) == state.depths.head
-        learns = ".adapter." in name or in_norm(state.model, name) or head
-        assert parameter.requires_grad == learns, name
+        expected = ".adapter." in name or in_norm(state.model, name) or head
+        assert parameter.requires_grad == expected, name
 
 
 def test_values_come_from_the_head_stream_alone():

@@ -69,7 +69,7 @@ def test_the_mask_holds_the_largest_squares_over_all_layers(tiny_state, data):
     """Against a full sort; the head and the embeddings have no mask."""
     tiny_state.batches = lambda: (batch for _, batch in evaluation_batches(data["train"], 8))
     ChildTuningD(p=0.2).prepare(tiny_state)
-    masks = {n: learns for n, (learns, _) in tiny_state.fixed["ChildTuningD"].items()}
+    masks = {n: mask for n, (mask, _) in tiny_state.fixed["ChildTuningD"].items()}
     squares = {n: torch.zeros_like(p) for n, p in layers(tiny_state.model).items()}
     assert set(masks) == set(squares)
     for batch in tiny_state.batches():

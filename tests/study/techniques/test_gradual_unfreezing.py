@@ -14,8 +14,8 @@ def trained_depths(technique, state, step):
 
 def test_the_schedule_by_hand(tiny_state):  # embeddings 0, layers 1 and 2, head 3
     tiny_state.steps = 12
-    found = [trained_depths(GradualUnfreezing(share=0.5), tiny_state, s) for s in range(12)]
-    assert found == [
+    depths = [trained_depths(GradualUnfreezing(share=0.5), tiny_state, s) for s in range(12)]
+    assert depths == [
         *[[3]] * 2,
         *[[2, 3]] * 2,
         *[[1, 2, 3]] * 2,

@@ -38,8 +38,8 @@ def test_identity_layers_by_hand(layer, above):
     noise = torch.empty(4, 7, 16).normal_(0.0, 0.5, generator=rng)
     real = batch["attention_mask"].bool()
     expected = 2.0 * above * noise.square().sum(-1)[real].mean().item()
-    found = penalty(LNSR(weight=2.0, layer=layer, sigma=0.5), state, batch)
-    assert found == pytest.approx(expected, rel=1e-5)
+    computed = penalty(LNSR(weight=2.0, layer=layer, sigma=0.5), state, batch)
+    assert computed == pytest.approx(expected, rel=1e-5)
 
 
 def test_it_grows_with_the_square_of_the_noise_whatever_the_dropout():

@@ -62,10 +62,10 @@ def test_targets_in_every_family(kind):
     """peft knows no targets for some families and guesses those of others."""
     state = state_of(kind)
     LoRA().prepare(state)
-    found = [n.partition(".lora_A.")[0] for n in state.trainable if ".lora_A." in n]
+    wrapped = [n.partition(".lora_A.")[0] for n in state.trainable if ".lora_A." in n]
     wanted = TARGETS.get(kind, ["query", "value"])
-    assert len(found) == state.depths.layers * len(wanted)
-    assert {name.rpartition(".")[2] for name in found} == set(wanted)
+    assert len(wrapped) == state.depths.layers * len(wanted)
+    assert {name.rpartition(".")[2] for name in wrapped} == set(wanted)
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -102,5 +102,5 @@ def test_the_wider_targets_are_all_maps_of_the_layers():
     state = state_of("llama")
     maps = [n for n, m in state.model.named_modules() if isinstance(m, nn.Linear)]
     LoRA(targets="linear").prepare(state)
-    found = [n.partition(".lora_A.")[0] for n in state.trainable if ".lora_A." in n]
-    assert sorted(found) == sorted(n for n in maps if n != "score")
+    wrapped = [n.partition(".lora_A.")[0] for n in state.trainable if ".lora_A." in n]
+    assert sorted(wrapped) == sorted(n for n in maps if n != "score")

@@ -32,9 +32,9 @@ def test_each_weight_follows_the_formula(mask):
     weight, start = module.weight, module.start
     kept = (weight - P * start) / (1 - P)
     swapped = (start - P * start) / (1 - P)
-    seen = mixed(module, seed=1)
-    is_kept = torch.isclose(seen, kept)
-    assert torch.all(is_kept ^ torch.isclose(seen, swapped))
+    used = mixed(module, seed=1)
+    is_kept = torch.isclose(used, kept)
+    assert torch.all(is_kept ^ torch.isclose(used, swapped))
     assert is_kept.any()
     assert not is_kept.all()
     assert torch.equal(is_kept.all(0), is_kept.any(0)) == (mask == "column")

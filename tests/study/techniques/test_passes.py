@@ -61,14 +61,16 @@ def test_a_small_shift_survives_bfloat16(family):
     """1e-5 added in bfloat16 would be rounded away; patches come out of a bfloat16 convolution."""
     state, batch = state_of(family, dropout=0.0), batch_of(family)
     state.recipe = state.recipe.replace(precision="bfloat16")
-    seen = []
+    embeddings = []
     state.model.get_submodule(f"{state.depths.family.body}.embeddings").register_forward_hook(
-        lambda module, inputs, output: seen.append(output)
+        lambda module, inputs, output: embeddings.append(output)
     )
     alternating = torch.ones_like(input_embeddings(batch, state)).cumsum(-1) % 2 * 2e-5 - 1e-5
     for shift in (torch.zeros_like(alternating), alternating):
         extra_forward(batch, state, masks="fresh", shift=shift)
-    assert (seen[0] != seen[1])[:, 1:].float().mean() > 0.9  # an image's first token is no patch
+    assert (embeddings[0] != embeddings[1])[
+        :, 1:
+    ].float().mean() > 0.9  # an image's first token is no patch
 
 
 def test_other_weights_replace_the_models_own_in_one_pass():
@@ -98,7 +100,7 @@ def test_divergence_in_regression_is_the_squared_difference_both_ways(tiny_state
     assert symmetric_divergence(p, q, {}, tiny_state).item() == 2 * (0 + 9) / 2
 
 
-def learns(technique, state, batch):
+def step_once(technique, state, batch):
     """One step without an optimizer: the loss before and after, and whether gradients flow."""
     technique.prepare(state)
     technique.before_step(state)
@@ -121,7 +123,7 @@ def test_every_family_learns_with_it_or_is_refused(name, family):
     if EXAMPLES[name].objection(state.depths, state.kind.name):
         assert (name, family) == ("LNSR", "albert")
     else:
-        assert learns(EXAMPLES[name], state, batch_of(family)) == (name != "HyPe")
+        assert step_once(EXAMPLES[name], state, batch_of(family)) == (name != "HyPe")
 
 
 @pytest.mark.parametrize("family", ["bert", "deberta-v2", "llama"])
@@ -132,7 +134,7 @@ def test_every_kind_of_task_learns_with_it_or_is_refused(name, kind, family):
     if EXAMPLES[name].objection(state.depths, kind):
         assert name == "SupervisedContrastive"
     else:
-        assert learns(EXAMPLES[name], state, batch_of(family, kind)) == (name != "HyPe")
+        assert step_once(EXAMPLES[name], state, batch_of(family, kind)) == (name != "HyPe")
 
 
 @pytest.mark.gpu
@@ -142,7 +144,7 @@ def test_on_a_gpu(name):
     batch = {key: value.cuda() for key, value in batch_of("bert").items()}
     first = state.forward(batch)
     assert torch.equal(first.logits, extra_forward(batch, state, masks="shared").logits)
-    assert learns(EXAMPLES[name], state, batch) == (name != "HyPe")
+    assert step_once(EXAMPLES[name], state, batch) == (name != "HyPe")
 
 
 @pytest.mark.parametrize("family", ALL)

@@ -34,8 +34,8 @@ def test_formula_against_torch(noise):
     noisy = extra_forward(batch, state, masks="fresh", shift=shift).logits
     log_p, log_q = (x.double().log_softmax(-1) for x in (clean, noisy))
     expected = 2.0 * ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean()
-    found = penalty(R3F(weight=2.0, epsilon=0.5, noise=noise), state, batch)
-    assert found == pytest.approx(expected.item(), rel=1e-3)
+    computed = penalty(R3F(weight=2.0, epsilon=0.5, noise=noise), state, batch)
+    assert computed == pytest.approx(expected.item(), rel=1e-3)
 
 
 def test_regression_is_not_dropped_silently():

@@ -85,5 +85,5 @@ def test_gradient_is_the_mean_of_both_passes():
     state.reseed()
     outputs = state.forward(batch)
     loss = RDrop(alpha=0.0).loss(outputs.loss, outputs, batch, state)
-    (found,) = torch.autograd.grad(loss, weight)
-    assert torch.allclose(found, sum(separate) / 2, atol=1e-7)
+    (gradient,) = torch.autograd.grad(loss, weight)
+    assert torch.allclose(gradient, sum(separate) / 2, atol=1e-7)

@@ -118,14 +118,14 @@ def test_a_strong_pull_keeps_the_start(data, loaded):
     from tests.conftest import CPU, PAIRS, RECIPE
 
     start = loaded.fresh(Seed(0, 0, 0), None)
-    apart = {}
+    distances = {}
     for technique in (Standard(), RecAdam(k=1.0, t0=1.0, gamma=90.0)):
         setting = Setting(RECIPE, technique, Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
         model = train(setting, data, loaded, CPU)[1]
         for name in ("bert.encoder.layer.1.output.dense.weight", "classifier.weight"):
             distance = (model.get_parameter(name) - start.get_parameter(name)).norm().item()
-            apart.setdefault(name, []).append(distance)
-    plain, recalled = apart["bert.encoder.layer.1.output.dense.weight"]
+            distances.setdefault(name, []).append(distance)
+    plain, recalled = distances["bert.encoder.layer.1.output.dense.weight"]
     assert recalled < plain / 5
-    plain, recalled = apart["classifier.weight"]
+    plain, recalled = distances["classifier.weight"]
     assert recalled > plain / 2

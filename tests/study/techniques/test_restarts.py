@@ -34,7 +34,7 @@ def test_the_first_start_is_the_run_itself_and_only_heads_differ():
 
 def test_the_best_start_continues_as_if_it_were_the_only_one(data, model):
     """Trains every start by itself; Restarts must equal the one that leads after an epoch."""
-    loaded = Loaded(model, Regression(()))  # a squared error tells every two starts apart
+    loaded = Loaded(model, Regression(()))  # no two starts tie in squared error
     values = {
         name: replace(
             split,

@@ -22,22 +22,22 @@ def test_three_examples_by_hand():
     """
     summaries = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])  # lengths do not matter
     expected = 2 / 3 * math.log(1 + math.exp(-1))
-    found = supervised_contrast(summaries, torch.tensor([0, 0, 1]), 1.0)
-    assert found.item() == pytest.approx(expected)
+    loss = supervised_contrast(summaries, torch.tensor([0, 0, 1]), 1.0)
+    assert loss.item() == pytest.approx(expected)
 
 
 def test_two_partners_by_hand():
     """Three equal examples of one class: each has two partners at 1/2, so the loss is ln 2."""
-    found = supervised_contrast(torch.ones(3, 2), torch.zeros(3), 0.1)
-    assert found.item() == pytest.approx(math.log(2), rel=1e-5)
+    loss = supervised_contrast(torch.ones(3, 2), torch.zeros(3), 0.1)
+    assert loss.item() == pytest.approx(math.log(2), rel=1e-5)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], [0]])
 def test_without_positives_it_is_zero_and_so_is_its_gradient(labels):
     summaries = torch.randn(len(labels), 4, requires_grad=True)
-    found = supervised_contrast(summaries, torch.tensor(labels), 0.3)
-    (gradient,) = torch.autograd.grad(found, summaries)
-    assert found == 0
+    loss = supervised_contrast(summaries, torch.tensor(labels), 0.3)
+    (gradient,) = torch.autograd.grad(loss, summaries)
+    assert loss == 0
     assert torch.equal(gradient, torch.zeros_like(gradient))
 
 

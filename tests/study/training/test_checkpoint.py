@@ -88,7 +88,7 @@ def test_a_damaged_file_is_not_used(spoil, why, tmp_path, caplog):
     file = tmp_path / "checkpoint.safetensors"
     file.write_bytes(spoil(file.read_bytes()))
     assert ResumableCheckpoint(tmp_path, 0.0, "key").load(ABOUT) is None
-    assert "the run starts anew" in caplog.text
+    assert "the run starts from scratch" in caplog.text
     assert why in caplog.text
 
 
@@ -312,7 +312,7 @@ class MovesFrozen(Technique):
 def test_a_technique_that_moves_what_is_frozen_starts_anew(data, model, tmp_path, caplog):
     run = setting(MovesFrozen())
     outcome, trained, steps = resumed(run, data, model, tmp_path, stops=[5])
-    assert "is not used, the run starts anew: what is rebuilt at a start" in caplog.text
+    assert "is not used, the run starts from scratch: what is rebuilt at a start" in caplog.text
     assert steps == outcome.facts["steps"]
     assert bits(outcome, trained) == bits(*uninterrupted(run, data, model))
 
@@ -339,7 +339,7 @@ def test_what_cannot_be_saved_is_logged_once_and_the_run_goes_on(
     )
     assert outcome.outcome == "completed"
     (record,) = caplog.records
-    assert "this run leaves no checkpoints, and goes on" in record.getMessage()
+    assert "this run saves no checkpoints and continues" in record.getMessage()
     assert "/KeepsGenerator/rng is a Generator; a checkpoint holds numbers" in record.getMessage()
 
 

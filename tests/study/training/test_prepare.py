@@ -174,9 +174,9 @@ def test_a_batch_is_padded_to_its_own_longest_row(data: dict[str, Encoded]):
     batch = collate(train, shortest)
     assert batch["input_ids"].shape == (3, int(train.lengths[shortest].max()))
     assert batch["attention_mask"].sum(1).tolist() == train.lengths[shortest].tolist()
-    for place, number in enumerate(shortest):
+    for position, number in enumerate(shortest):
         start, end = train.starts[number], train.starts[number + 1]
-        tokens = batch["input_ids"][place, : end - start]
+        tokens = batch["input_ids"][position, : end - start]
         assert tokens.tolist() == train.columns["input_ids"][start:end].tolist()
 
 
@@ -199,8 +199,8 @@ def test_an_epoch_sees_every_row_once_in_an_order_of_its_own(data, by_length):
 
 
 def test_evaluation_covers_every_row(data: dict[str, Encoded]):
-    seen = np.concatenate([rows for rows, _ in evaluation_batches(data["dev"], 7)])
-    assert sorted(seen) == list(range(len(data["dev"].ids)))
+    covered = np.concatenate([rows for rows, _ in evaluation_batches(data["dev"], 7)])
+    assert sorted(covered) == list(range(len(data["dev"].ids)))
 
 
 def test_encoded_data_are_read_back_from_disk(tmp_path, task, model):
