@@ -1,4 +1,4 @@
-"""An example of each technique, with an effect on a tiny model of two layers."""
+"""Of each technique an example that has an effect on a tiny model, and a golden key."""
 
 from study.techniques import (
     EMA,
@@ -63,4 +63,38 @@ EXAMPLES: dict[str, Technique] = {
     "HyPe": HyPe(epsilon=0.1),
     "EMA": EMA(beta=0.9),
     "SWA": SWA(start=0.5),
+}
+
+# What a technique adds to the keys of its runs; a finished study finds its runs by these, so that
+# none may ever change.
+GOLDEN: dict[str, Technique] = {
+    "d92f810dd7ea": Standard(),
+    "49f68f749664": StrongBaseline(),
+    "ad8a230a6e17": BiasedAdam(),
+    "19eb3f11f020": RecAdam(k=0.5),
+    "a5fc218714a0": NoisyTune(),
+    "604938c8b5c9": ReinitTop(layers=1),
+    "5f8a9a0a2131": LoRA(),
+    "08994d4cd1d5": Adapters(),
+    "259de71c9bfe": Mixout(p=0.5),
+    "358e3fac361a": FreezeLower(layers=4),
+    "a17e4336617e": BitFit(),
+    "6ce014482da9": GradualUnfreezing(),
+    "5fbf4650dd36": ProbeThenTune(),
+    "2d0cf8cced95": LayerwiseDecay(rate=0.7),
+    "5d6fd87b128d": ComponentClip(),
+    "9e55650c407b": ChildTuningF(p=0.4),
+    "b8b35721fdcd": ChildTuningD(p=0.3),
+    "5a6d6b805ded": L2SP(alpha=0.1),
+    "1fab69db9dc6": PriorDecay(rate=0.1),
+    "5a062525a0da": EMA(),
+    "7e67149d1b41": SWA(),
+    "53e8ab3b7808": Restarts(heads=3),
+    "07f741da7b8c": RDrop(alpha=0.5),
+    "a1de3b67d324": R3F(weight=0.5),
+    "f068ee49ba3a": SMART(weight=3.0),
+    "37427e3887ec": FreeLB(steps=2),
+    "8c4cf5475038": SupervisedContrastive(weight=0.5),
+    "dad3861b211c": LNSR(layer=2),
+    "7db29d05f349": HyPe(epsilon=1e-4),
 }

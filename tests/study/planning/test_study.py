@@ -11,7 +11,6 @@ from study import (
     SWA,
     Adapters,
     BiasedAdam,
-    BitFit,
     Budget,
     ChildTuningD,
     ChildTuningF,
@@ -30,7 +29,6 @@ from study import (
     RDrop,
     RecAdam,
     Recipe,
-    ReinitTop,
     Restarts,
     Seeds,
     SpecError,
@@ -47,6 +45,7 @@ from study.planning.runs import run_from
 from study.tasks import TERMS
 from study.techniques import TECHNIQUES, Combined
 from tests import needs
+from tests.examples import GOLDEN
 
 
 def mistakes(spec: object) -> list[str]:
@@ -212,70 +211,9 @@ def test_released_defaults_of_techniques_never_change():
 
 def test_golden_keys():
     """Finished studies find their runs by these; a change here loses them all."""
-    techniques = [
-        Standard(),
-        StrongBaseline(),
-        BiasedAdam(),
-        RecAdam(k=0.5),
-        NoisyTune(),
-        ReinitTop(layers=1),
-        LoRA(),
-        Adapters(),
-        Mixout(p=0.5),
-        FreezeLower(layers=4),
-        BitFit(),
-        GradualUnfreezing(),
-        ProbeThenTune(),
-        LayerwiseDecay(rate=0.7),
-        ComponentClip(),
-        ChildTuningF(p=0.4),
-        ChildTuningD(p=0.3),
-        L2SP(alpha=0.1),
-        PriorDecay(rate=0.1),
-        EMA(),
-        SWA(),
-        Restarts(heads=3),
-        RDrop(alpha=0.5),
-        R3F(weight=0.5),
-        SMART(weight=3.0),
-        FreeLB(steps=2),
-        SupervisedContrastive(weight=0.5),
-        LNSR(layer=2),
-        HyPe(epsilon=1e-4),
-    ]
-    found = {t.label: digest(t.canonical()) for t in techniques}
-    assert found == {
-        "Standard": "d92f810dd7ea",
-        "StrongBaseline": "49f68f749664",
-        "BiasedAdam": "ad8a230a6e17",
-        "RecAdam(0.5)": "19eb3f11f020",
-        "NoisyTune": "a5fc218714a0",
-        "ReinitTop(1)": "604938c8b5c9",
-        "LoRA": "5f8a9a0a2131",
-        "Adapters": "08994d4cd1d5",
-        "Mixout(0.5)": "259de71c9bfe",
-        "FreezeLower(4)": "358e3fac361a",
-        "BitFit": "a17e4336617e",
-        "GradualUnfreezing": "6ce014482da9",
-        "ProbeThenTune": "5fbf4650dd36",
-        "LayerwiseDecay(0.7)": "2d0cf8cced95",
-        "ComponentClip": "5d6fd87b128d",
-        "ChildTuningF(0.4)": "9e55650c407b",
-        "ChildTuningD(0.3)": "b8b35721fdcd",
-        "L2SP(0.1)": "5a6d6b805ded",
-        "PriorDecay(0.1)": "1fab69db9dc6",
-        "EMA": "5a062525a0da",
-        "SWA": "7e67149d1b41",
-        "Restarts(3)": "53e8ab3b7808",
-        "RDrop(0.5)": "07f741da7b8c",
-        "R3F(0.5)": "a1de3b67d324",
-        "SMART(3)": "f068ee49ba3a",
-        "FreeLB(2)": "37427e3887ec",
-        "SupervisedContrastive(0.5)": "8c4cf5475038",
-        "LNSR(2)": "dad3861b211c",
-        "HyPe(0.0001)": "7db29d05f349",
-    }
-    assert set(TECHNIQUES) == {t.title for t in techniques}
+    found = {technique.label: digest(technique.canonical()) for technique in GOLDEN.values()}
+    assert found == {technique.label: key for key, technique in GOLDEN.items()}
+    assert set(TECHNIQUES) == {technique.title for technique in GOLDEN.values()}
 
 
 def test_golden_run_key():
