@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 
 @pytest.fixture
 def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
-    from study.tracking.schema import entry_of
+    from study.tracking.entry import entry_of
     from study.tracking.writer import TrackingWriter
     from study.training.result import packed
 

@@ -19,8 +19,8 @@ from study.models.loading import Loaded
 from study.planning.runs import run_from
 from study.planning.stages import CellPlan
 from study.planning.study import Configuration
-from study.tracking.outbox import Entry, Outbox
-from study.tracking.schema import entry_of
+from study.tracking.entry import Entry, entry_of
+from study.tracking.outbox import Outbox
 from study.tracking.store import Store, StoreGoneError
 from study.tracking.writer import TrackingWriter
 from study.training.result import packed
@@ -96,6 +96,58 @@ def test_what_goes_in_comes_out(home, study, outcomes, prepared):
     assert list(part["id"]) == prepared.splits["test"].ids
     found = find_run(first.key[:10], home.uri)
     assert run_from(found["spec"]).key == first.key
+
+
+def test_the_writer_and_the_reader_have_the_same_names():
+    from analysis.frames import columns
+    from study.core.seeding import Seed
+    from study.models.model import FACTS
+    from study.tracking import schema
+
+    for name in [
+        *("KIND", "CELL_KIND", "RUN_KIND", "KEY", "CELL", "STAGE", "SEEDS", "IN_STUDY", "NAME"),
+        *("MODEL_FACT", "COLLAPSE_RULE", "DEV_FLOOR", "RUN_JSON", "PREDICTIONS"),
+    ]:
+        assert getattr(columns, name) == getattr(schema, name), name
+    assert tuple(columns.STREAMS) == schema.STREAMS == Seed._fields
+    assert tuple(columns.FACTS) == FACTS
+    assert {*columns.CELL_TEXT, *columns.PROTOCOL} <= {*schema.CELL_TAGS}
+    text = {*columns.RUN_TEXT} - {"collapse_rule"} | {columns.COLLAPSE_RULE}
+    assert text | {*columns.RUN_COUNTS} <= {*schema.RUN_TAGS}
+    assert {*columns.RUN_NUMBERS} <= {*schema.RUN_METRICS}
+
+
+def test_the_store_has_the_names_of_the_schema(home, study, outcomes, prepared):
+    from mlflow import MlflowClient
+
+    from study.tracking import schema
+
+    tracking = opened(home, study)
+    run, outcome = next(iter(outcomes.items()))
+    options = {"started": 100.0, "ended": 101.5, "resumed": True, "not_kept": "the disk is full"}
+    result = packed(outcome, prepared, **options)
+    tracking.put(entry_of(run, result, faults=[("machine", 2)]), result.predictions)
+    tracking.note_missing(study.runs()[1], "out of memory")
+    assert tracking.close(20) == 0
+    client = MlflowClient(tracking_uri=home.uri)
+
+    def own(names):
+        return {name for name in names if not name.startswith(("mlflow.", schema.MODEL_FACT))}
+
+    number = client.get_experiment_by_name("door").experiment_id
+    (child,) = client.search_runs([number], schema.RUNS)
+    optional = {schema.COMMIT, schema.DIRTY}  # where the study file is in a repository
+    assert own(child.data.tags) | optional == {*schema.RUN_TAGS}
+    assert child.data.params.keys() == {*schema.PARAMETERS}
+    curves = {name for name in child.data.metrics if schema.CURVE in name}
+    assert curves == {"train/loss", "dev/accuracy"}
+    assert child.data.metrics.keys() - curves == {*schema.RUN_METRICS}
+    files = {file.path for file in client.list_artifacts(child.info.run_id)}
+    assert files == {schema.RUN_JSON, schema.PREDICTIONS}
+    parents = {run.info.run_id: run for run in client.search_runs([number], schema.CELLS)}
+    tags = parents[child.data.tags[schema.PARENT]].data.tags
+    assert own(tags) == {*schema.CELL_TAGS}
+    assert {f"{schema.MODEL_FACT}family", schema.NOTE, schema.SOURCE, schema.NAME} <= {*tags}
 
 
 def test_what_is_recommended_can_be_pasted(home, study, outcomes, prepared, capsys, monkeypatch):
@@ -196,13 +248,13 @@ def test_a_write_that_was_cut_short_is_completed(home, study, outcomes, prepared
     client = tracking._store.client
     sent = entry(run, outcome, prepared)
     half = client.create_run(
-        tracking._experiment, tags={"kind": "run", "key": run.key, "cell": run.cell.key}
+        tracking._experiment.id, tags={"kind": "run", "key": run.key, "cell": run.cell.key}
     )
     client.log_metric(half.info.run_id, "dev", sent.metrics[0][1], sent.ended, 0)
     Outbox(home.study("door") / "outbox").put(sent, b"")
     again = opened(home, study)
     assert again.close(20) == 0
-    found = client.search_runs([tracking._experiment], f"tags.key = '{run.key}'")
+    found = client.search_runs([tracking._experiment.id], f"tags.key = '{run.key}'")
     assert [r.info.run_id for r in found] == [half.info.run_id]
     assert found[0].info.status == "FINISHED"
     assert len(client.get_metric_history(half.info.run_id, "dev")) == 1
@@ -260,7 +312,7 @@ def test_the_summary_holds_the_runs_that_the_study_asks_for(home, study, outcome
     tracking.close(20)
     again = opened(home, study.replace(seeds=[2, 7, 8]))
     again.close(20)
-    for run in again._store.client.search_runs([again._experiment], "tags.kind = 'cell'"):
+    for run in again._store.client.search_runs([again._experiment.id], "tags.kind = 'cell'"):
         label = run.data.tags["configuration"]
         assert run.data.metrics["n"] == (1 if label == "Standard" else 0)
         assert run.data.metrics["missing"] == (2 if label == "Standard" else 3)
@@ -278,7 +330,7 @@ def test_a_diverged_run_counts_at_the_floor(home, study, outcomes, prepared):
     tracking.close(20)
     values = dict(zip(("n", "diverged"), (3.0, 1.0), strict=True))
     (parent,) = tracking._store.client.search_runs(
-        [tracking._experiment], "tags.kind = 'cell' and tags.configuration = 'Standard'"
+        [tracking._experiment.id], "tags.kind = 'cell' and tags.configuration = 'Standard'"
     )
     expected = np.mean([outcomes[runs[0]].test, outcomes[runs[1]].test, 0.5])
     assert parent.data.metrics["test_mean"] == pytest.approx(expected)
@@ -311,12 +363,12 @@ def test_a_study_ends_while_the_status_of_a_cell_is_written(home, study):
 
     class Meanwhile(str):
         def __eq__(self, other):
-            tracking._status["another", "final"] = "RUNNING"
+            tracking._cells._status["another", "final"] = "RUNNING"
             return False
 
         __hash__ = str.__hash__
 
-    tracking._status[tracking.stages.asked[0].place] = Meanwhile("RUNNING")
+    tracking._cells._status[tracking.stages.asked[0].place] = Meanwhile("RUNNING")
     assert tracking.close(20) == 0
 
 
@@ -337,7 +389,7 @@ def test_what_is_not_the_stores_trouble_reaches_the_driver(home, study, outcomes
     tracking = opened(home, study)
     refused = Configuration(Restarts(epochs=2), recipe=study.recipe)
     cell = study.cell(study.tasks[0], study.models[0], refused)
-    tracking.ask([CellPlan(cell, "final", (), "0")])
+    tracking.add([CellPlan(cell, "final", (), "0")])
     tracking._thread.join(20)
     with pytest.raises(SpecError, match="leaves nothing to train"):
         put(tracking, dict(list(outcomes.items())[:1]), prepared)
@@ -381,7 +433,9 @@ def test_a_whole_study_opened_again_writes_nothing(home, study, outcomes, prepar
     tracking.close(20)
 
     def written():
-        (cell,) = tracking._store.client.search_runs([tracking._experiment], "tags.kind = 'cell'")
+        (cell,) = tracking._store.client.search_runs(
+            [tracking._experiment.id], "tags.kind = 'cell'"
+        )
         history = tracking._store.client.get_metric_history(cell.info.run_id, "n")
         return cell.info.status, cell.info.end_time, [(m.timestamp, m.value) for m in history]
 
@@ -408,7 +462,7 @@ def test_a_run_of_two_studies_is_one_run(home, study, outcomes, prepared):
 def test_a_store_that_is_gone_is_not_made_anew(home, study):
     opened(home, study).close(5)
     (home.root / "mlflow.db").rename(home.root / "elsewhere.db")
-    with pytest.raises(StoreGoneError, match="is gone. Bring it back"):
+    with pytest.raises(StoreGoneError, match="is gone. Restore it"):
         opened(home, study)
     assert not (home.root / "mlflow.db").exists()
 
@@ -468,13 +522,13 @@ def test_a_server_gives_the_same_frame_as_the_database(
     home, study, outcomes, prepared, monkeypatch
 ):
     """The client's pages, made to go round the server: both readers must agree."""
-    import analysis.frames.load
+    import analysis.frames.store
 
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
     tracking.close(20)
     direct, curves = load_runs("door", home.uri), load_curves("door", home.uri)
-    monkeypatch.setattr(analysis.load, "_is_database", lambda uri: False)
+    monkeypatch.setattr(analysis.frames.store, "_is_database", lambda uri: False)
     paged = load_runs("door", home.uri)
     assert paged.equals(direct)
     assert load_curves("door", home.uri).equals(curves)
