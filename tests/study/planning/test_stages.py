@@ -156,21 +156,21 @@ def test_the_feed_waits_while_a_run_can_still_bring_others():
     stages = Stages(study(), {})
     runs = stages.runs("tune")
     more = lambda run, dev: ([], [r for a in stages.tell(run.key, dev) for r in a.runs])  # noqa: E731
-    feed = RunQueue(runs, Progress(total=8, finished=0), keep_going=False, more=more)
-    taken = [feed.next() for _ in runs]
-    assert feed.next() is None
+    queue = RunQueue(runs, Progress(total=8, finished=0), keep_going=False, more=more)
+    taken = [queue.next() for _ in runs]
+    assert queue.next() is None
     for run in taken[:-1]:
-        feed.succeeded(run, 0.5)
-    assert feed.next() is None
-    assert feed.may_get_more
-    feed.succeeded(taken[-1], 0.5)
-    assert feed.next().seed.head == 100
-    feed.next()
-    lost = feed.runs[stages.runs("final")[-1].key]
+        queue.succeeded(run, 0.5)
+    assert queue.next() is None
+    assert queue.may_get_more
+    queue.succeeded(taken[-1], 0.5)
+    assert queue.next().seed.head == 100
+    queue.next()
+    lost = queue.runs[stages.runs("final")[-1].key]
     for run in stages.runs("final"):
-        feed.failed(run, Fault("code", "ValueError", ""))
-    assert feed.next() is None
-    assert not feed.may_get_more, lost
+        queue.failed(run, Fault("code", "ValueError", ""))
+    assert queue.next() is None
+    assert not queue.may_get_more, lost
 
 
 def test_all_mistakes_of_a_search_at_once():
