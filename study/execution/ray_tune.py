@@ -28,6 +28,7 @@ from study.models import transport
 from study.planning.runs import Run
 from study.planning.study import Study
 from study.tracking.entry import entry_of
+from study.tracking.schema import NOT_KEPT
 from study.training.prepare import Prepared
 
 log = logging.getLogger(__name__)
@@ -228,7 +229,7 @@ class ResultCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types h
             shutil.rmtree(self._shared.checkpoint(run.key), ignore_errors=True)
             if trial.config["keep"]:
                 self._session.models.settle(run, done.outcome)
-            if why := done.about.get("not_kept"):
+            if why := done.about.get(NOT_KEPT):
                 self._not_kept(run, why)
             self._progress.finished += 1
             self._progress.seconds.append(done.ended - done.started)

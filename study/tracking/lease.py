@@ -289,7 +289,7 @@ def _first(home: Home, study: str) -> tuple[Store, str, Driver | None]:
         for name, driver in _drivers(experiment.tags).items()
         if driver["ticket"]
     ]
-    _, name, first = min(queue, key=lambda place: place[:2], default=(0, "", None))
+    _, name, first = min(queue, key=lambda entry: entry[:2], default=(0, "", None))
     return store, experiment.experiment_id, first and {**first, "id": name}
 
 

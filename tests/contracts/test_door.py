@@ -1,4 +1,4 @@
-"""MLflow, the only door between `study` and `analysis`: what goes in comes out, once."""
+"""MLflow, the only interface between `study` and `analysis`: runs are read as written, once."""
 
 import json
 import math
@@ -68,7 +68,7 @@ def opened(home: Home, study: Study) -> TrackingWriter:
     return TrackingWriter(home, study, "door.py")
 
 
-def test_what_goes_in_comes_out(home, study, outcomes, prepared):
+def test_runs_are_read_as_they_were_written(home, study, outcomes, prepared):
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
     assert tracking.close(20) == 0
@@ -170,7 +170,7 @@ def test_what_is_recommended_can_be_pasted(home, study, outcomes, prepared, caps
     assert [row["recommended"] for row in json.loads(capsys.readouterr().out)] == [""]
 
 
-def test_what_failed_throughout_ends_recommend_with_one(
+def test_recommend_ends_with_one_if_all_runs_failed(
     home, study, outcomes, prepared, capsys, monkeypatch
 ):
     from study.cli.parser import run_command
@@ -185,7 +185,7 @@ def test_what_failed_throughout_ends_recommend_with_one(
 
 
 def test_the_analysis_knows_the_types_of_blurb():
-    """It loads nothing of `study`, so the list stands in both rooms."""
+    """It imports nothing of `study`, so both have the list."""
     from analysis import BLURB as KNOWN
     from study.tasks import BLURB
 
@@ -240,8 +240,8 @@ def test_putting_twice_writes_once(home, study, outcomes, prepared):
     assert len(load_runs("door", home.uri).query("outcome == 'completed'")) == 5
 
 
-def test_a_write_that_was_cut_short_is_completed(home, study, outcomes, prepared):
-    """As `kill -9` leaves it: the run is made, some of it is logged, the outbox still has it."""
+def test_an_interrupted_write_is_completed(home, study, outcomes, prepared):
+    """As after `kill -9`: the run is created and partly logged, and still in the outbox."""
     run, outcome = next(iter(outcomes.items()))
     tracking = opened(home, study)
     tracking.close(5)
@@ -284,7 +284,7 @@ def test_a_diverged_run_has_no_scores(home, study, outcomes, prepared):
 
 @pytest.mark.parametrize("name", ["C#", "why?", "%41", "ö ü"])
 def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
-    """In an address of SQLite, `#` and `?` end the path, and `%41` is an A."""
+    """In a SQLite URI `#` and `?` end the path, and `%41` is an A."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     home = Home(tmp_path / name)
     Store(home.uri, home.artifacts).experiment("door")
@@ -292,7 +292,9 @@ def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_what_left_the_file_stays_in_mlflow_but_not_in_the_frame(home, study, outcomes, prepared):
+def test_runs_that_left_the_file_stay_in_mlflow_but_not_in_the_frame(
+    home, study, outcomes, prepared
+):
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
     tracking.close(20)
@@ -306,7 +308,7 @@ def test_what_left_the_file_stays_in_mlflow_but_not_in_the_frame(home, study, ou
 
 
 def test_the_summary_holds_the_runs_that_the_study_asks_for(home, study, outcomes, prepared):
-    """Other seeds than before: the earlier runs stay, and neither count nor hide that some miss."""
+    """With other seeds the earlier runs do not count, and missing ones are reported."""
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
     tracking.close(20)
@@ -340,7 +342,7 @@ def test_a_diverged_run_counts_at_the_floor(home, study, outcomes, prepared):
 
 
 def test_the_outbox_is_listed_while_it_is_emptied(home, study, outcomes, prepared):
-    """The end of a study polls it while the writer sends."""
+    """The end of a study polls the outbox while the thread sends."""
     import threading
 
     box = Outbox(home.study("door") / "outbox")
@@ -357,8 +359,8 @@ def test_the_outbox_is_listed_while_it_is_emptied(home, study, outcomes, prepare
     assert box.keys() == []
 
 
-def test_a_study_ends_while_the_status_of_a_cell_is_written(home, study):
-    """The end went over the cells while the thread added one."""
+def test_a_study_ends_while_the_status_of_a_cell_changes(home, study):
+    """The end iterated over the cells while the thread added one."""
     tracking = opened(home, study)
 
     class Meanwhile(str):
@@ -372,7 +374,7 @@ def test_a_study_ends_while_the_status_of_a_cell_is_written(home, study):
     assert tracking.close(20) == 0
 
 
-def test_an_entry_that_mlflow_never_takes_blocks_nothing(home, study, outcomes, prepared, caplog):
+def test_an_entry_that_mlflow_refuses_blocks_no_other(home, study, outcomes, prepared, caplog):
     runs = list(outcomes)
     tracking = opened(home, study)
     bad = entry(runs[0], outcomes[runs[0]], prepared)
@@ -384,8 +386,8 @@ def test_an_entry_that_mlflow_never_takes_blocks_nothing(home, study, outcomes, 
     assert set(tracking.records) == {runs[1].key}
 
 
-def test_what_is_not_the_stores_trouble_reaches_the_driver(home, study, outcomes, prepared):
-    """A technique that refuses its recipe was tried again for ever, and nobody was told."""
+def test_errors_other_than_the_stores_reach_the_driver(home, study, outcomes, prepared):
+    """A technique that refuses its recipe was retried for ever, without a message."""
     tracking = opened(home, study)
     refused = Configuration(Restarts(epochs=2), recipe=study.recipe)
     cell = study.cell(study.tasks[0], study.models[0], refused)
@@ -400,8 +402,8 @@ def test_what_is_not_the_stores_trouble_reaches_the_driver(home, study, outcomes
     assert len(again.records) == 1
 
 
-def test_an_entry_of_a_cell_that_nobody_knows_any_more(home, study, outcomes, prepared):
-    """The outbox outlived both the store and the technique's place in the file."""
+def test_an_entry_of_an_unknown_cell_is_sent(home, study, outcomes, prepared):
+    """The store is new, and the study file no longer has the technique."""
     run = next(run for run in outcomes if run.cell.label != "Standard")
     box = Outbox(home.study("door") / "outbox")
     box.put(entry(run, outcomes[run], prepared), b"")
@@ -413,7 +415,7 @@ def test_an_entry_of_a_cell_that_nobody_knows_any_more(home, study, outcomes, pr
     assert list(load_runs("door", home.uri)["outcome"]).count("completed") == 1
 
 
-def test_stores_of_ones_own_are_not_made_anew_either(home, study, tmp_path, monkeypatch):
+def test_a_store_named_by_the_user_is_not_recreated_either(home, study, tmp_path, monkeypatch):
     file = tmp_path / "own.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
     opened(home, study).close(5)
@@ -424,8 +426,8 @@ def test_stores_of_ones_own_are_not_made_anew_either(home, study, tmp_path, monk
     opened(home, study).close(5)  # the default store never was: it is made
 
 
-def test_a_whole_study_opened_again_writes_nothing(home, study, outcomes, prepared):
-    """Opening and closing cost a write per cell, however little there was to do."""
+def test_opening_a_finished_study_writes_nothing(home, study, outcomes, prepared):
+    """Opening and closing cost a write per cell, with nothing to do."""
     runs = {run: made for run, made in outcomes.items() if run.cell.label == "Standard"}
     whole = study.replace(techniques=[Standard()])
     tracking = opened(home, whole)
@@ -459,7 +461,7 @@ def test_a_run_of_two_studies_is_one_run(home, study, outcomes, prepared):
     assert find_run(run.key, home.uri)["metrics"]["test"] == outcome.test
 
 
-def test_a_store_that_is_gone_is_not_made_anew(home, study):
+def test_a_store_that_is_gone_is_not_recreated(home, study):
     opened(home, study).close(5)
     (home.root / "mlflow.db").rename(home.root / "elsewhere.db")
     with pytest.raises(StoreGoneError, match="is gone. Restore it"):
@@ -467,7 +469,7 @@ def test_a_store_that_is_gone_is_not_made_anew(home, study):
     assert not (home.root / "mlflow.db").exists()
 
 
-def test_another_file_in_the_stores_place_is_not_written_to(home, study, outcomes, prepared):
+def test_another_file_at_the_stores_path_is_not_written_to(home, study, outcomes, prepared):
     tracking = opened(home, study)
     file = home.root / "mlflow.db"
     file.rename(home.root / "elsewhere.db")
@@ -478,7 +480,7 @@ def test_another_file_in_the_stores_place_is_not_written_to(home, study, outcome
 
 
 def test_nothing_is_left_in_the_working_directory(home, study, tmp_path, monkeypatch):
-    """MLflow makes parent folders of what it takes for a relative path."""
+    """MLflow creates the parent folders of what looks like a relative path."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     opened(home, study).close(5)
@@ -486,7 +488,7 @@ def test_nothing_is_left_in_the_working_directory(home, study, tmp_path, monkeyp
     assert list((tmp_path / "here").iterdir()) == []
 
 
-def test_a_reader_makes_no_store(tmp_path):
+def test_a_reader_creates_no_store(tmp_path):
     with pytest.raises(LookupError, match="no store at"):
         load_runs("door", f"sqlite:///{tmp_path / 'absent.db'}")
     assert list(tmp_path.iterdir()) == []
@@ -521,7 +523,7 @@ def test_seeds_are_read_as_they_are_written(study, seeds):
 def test_a_server_gives_the_same_frame_as_the_database(
     home, study, outcomes, prepared, monkeypatch
 ):
-    """The client's pages, made to go round the server: both readers must agree."""
+    """Both readers must agree; MLflow's client reads the database here, without a server."""
     import analysis.frames.store
 
     tracking = opened(home, study)

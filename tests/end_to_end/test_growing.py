@@ -1,4 +1,4 @@
-"""A cluster that begins with no machine that does runs, as one whose machines are paid for does."""
+"""An autoscaled cluster, which begins without a machine for runs."""
 
 import os
 import re

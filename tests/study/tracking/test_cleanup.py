@@ -75,8 +75,8 @@ def test_all_leftovers_are_listed_and_nothing_else_is_removed(home, study, used,
     assert left_in(home) == before
     listed = [line.split("  ") for line in said.out.splitlines() if line.startswith("  ")]
     assert [line[1].strip() for line in listed] == [
-        "incomplete",
         "deleted in MLflow",
+        "incomplete",
         "no longer in the file",
         "artifacts without a run",
         "refused by MLflow",

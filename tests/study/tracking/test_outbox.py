@@ -5,8 +5,8 @@ from google.auth.exceptions import GoogleAuthError
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
 
-from study.cli.parser import run as run_all
 from study.cli.parser import run_command
+from study.cli.run import run as run_all
 from study.tracking.experiment import Experiment
 from study.tracking.outbox import Outbox
 from study.tracking.store import Store

@@ -225,12 +225,12 @@ KEPT = []  # sockets that must outlive their function
     ],
 )
 def test_an_unreachable_server_is_reported(tmp_path, monkeypatch, capsys, study, address, cause):
-    from study.cli import parser
+    from study.cli.run import run
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address())
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
     began = time.monotonic()
-    assert parser.run(study) is False
+    assert run(study) is False
     assert time.monotonic() - began < 15
     said = capsys.readouterr().err
     assert "MLflow at http://" in said
