@@ -56,8 +56,8 @@ def outcomes(study, prepared, loaded: Loaded):
 
 def put(tracking: TrackingWriter, outcomes, data) -> None:
     for run, outcome in outcomes.items():
-        parcel = packed(outcome, data, started=100.0, ended=101.5)
-        tracking.put(entry_of(run, parcel, faults={}), parcel.predictions)
+        result = packed(outcome, data, started=100.0, ended=101.5)
+        tracking.put(entry_of(run, result, faults={}), result.predictions)
 
 
 def entry(run, outcome, data) -> Entry:

@@ -4,10 +4,9 @@ import importlib
 from pathlib import Path
 
 import pytest
+import ray
 
-ray = pytest.importorskip("ray")
-
-from study.execution.ray_internals import CHECKED  # noqa: E402
+from study.execution.ray_internals import CHECKED
 
 STUDY_ENDS = "a study ends where a worker is lost in another way than by a RayActorError"
 BLOCKED = "runs of a paused cell, or after a spent budget, begin nevertheless"
