@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from study import Study
     from study.execution.queue import Progress
-    from study.tracking.writer import Record, TrackingWriter
+    from study.tracking.entry import Record
+    from study.tracking.writer import TrackingWriter
 
     Watch = Callable[[Progress, TrackingWriter], None]
 

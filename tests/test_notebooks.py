@@ -43,7 +43,7 @@ print("modules", own_modules([], folder_of(started())))
 
 @pytest.fixture
 def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
-    from study.tracking.schema import entry_of
+    from study.tracking.entry import entry_of
     from study.tracking.writer import TrackingWriter
     from study.training.result import packed
 
@@ -60,8 +60,8 @@ def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
         tracking = TrackingWriter(home, study, Path(f"{study.name}.py"))
         for run in study.runs():
             outcome, _ = train(run.setting(prepared.kind), prepared.splits, loaded, CPU)
-            parcel = packed(outcome, prepared, started=0.0, ended=1.0)
-            tracking.put(entry_of(run, parcel, faults={}), parcel.predictions)
+            result = packed(outcome, prepared, started=0.0, ended=1.0)
+            tracking.put(entry_of(run, result, faults={}), result.predictions)
         assert tracking.close(30) == 0
     return home
 

@@ -1,7 +1,17 @@
-"""The columns of the frame of runs."""
+"""The columns of the frame of runs, and the names in an MLflow store that they come from."""
 
 import re
 from itertools import product
+
+# Names in the store. `study/tracking/schema.py` has them for the writer, since `analysis` imports
+# nothing of `study`; `tests/contracts/test_door.py` holds the two equal.
+KIND, CELL_KIND, RUN_KIND = "kind", "cell", "run"
+KEY, CELL, STAGE, SEEDS, IN_STUDY = "key", "cell", "stage", "seeds", "in_study"
+NAME = "mlflow.runName"
+MODEL_FACT = "model."  # prefix of the tags in `FACTS`
+COLLAPSE_RULE = "collapsed"  # the tag; the frame's column `collapsed` says whether there is one
+DEV_FLOOR = "dev_floor"
+RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"
 
 FINISHED = ["key", "cell", "stage", "dev", "floor", "seconds"]  # columns of `load_finished`
 IDENTITY = ["key", "task", "model", "configuration", "stage", "seed"]  # of rows below a run

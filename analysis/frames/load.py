@@ -12,15 +12,29 @@ from typing import Any
 import pandas as pd
 
 from analysis.frames.columns import (
+    CELL,
+    CELL_KIND,
     CELL_TEXT,
+    COLLAPSE_RULE,
     COLUMNS,
+    DEV_FLOOR,
     FACTS,
     FINISHED,
     IDENTITY,
+    IN_STUDY,
+    KEY,
+    KIND,
+    MODEL_FACT,
+    NAME,
+    PREDICTIONS,
     PROTOCOL,
     RUN_COUNTS,
+    RUN_JSON,
+    RUN_KIND,
     RUN_NUMBERS,
     RUN_TEXT,
+    SEEDS,
+    STAGE,
     STREAMS,
     seeds_of,
 )
@@ -82,11 +96,11 @@ def load_finished(study: str, uri: str | None = None) -> pd.DataFrame:
     tags = long.tags[long.tags["run"].isin(ended)]
     tags = tags.pivot(index="run", columns="name", values="value")
     numbers = long.metrics.pivot(index="run", columns="name", values="value")
-    tags = tags.reindex(columns=["kind", "key", "cell", "stage"])
-    found = tags[tags["kind"] == "run"].join(
-        numbers.reindex(columns=["dev", "dev_floor", "seconds"])
+    tags = tags.reindex(columns=[KIND, KEY, CELL, STAGE])
+    found = tags[tags[KIND] == RUN_KIND].join(
+        numbers.reindex(columns=["dev", DEV_FLOOR, "seconds"])
     )
-    found = found.rename(columns={"dev_floor": "floor"}).fillna({"stage": "final"})
+    found = found.rename(columns={DEV_FLOOR: "floor"}).fillna({"stage": "final"})
     return found[FINISHED].reset_index(drop=True)
 
 
@@ -107,7 +121,7 @@ def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
     uri = uri or default_uri()
     long = read_experiment(study, uri)
     runs = _frame(long, study)
-    keys = long.tags[long.tags["name"] == "key"].set_index("run")["value"]
+    keys = long.tags[long.tags["name"] == KEY].set_index("run")["value"]
     history = metric_history(study, uri, list(keys.index[keys.isin(runs["key"])]))
     history["key"] = history.pop("run").map(keys)
     merged = runs[IDENTITY].merge(history, on="key")
@@ -131,14 +145,12 @@ def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
     uri = uri or default_uri()
     long = read_experiment(study, uri)
     runs = _frame(long, study)
-    keys = long.tags.loc[long.tags["name"] == "key", ["run", "value"]]
+    keys = long.tags.loc[long.tags["name"] == KEY, ["run", "value"]]
     places = keys.merge(long.runs, on="run").set_index("value")["artifact_uri"]
     about = runs.loc[runs["outcome"] == "completed", IDENTITY]
     parts = []
     for row in about.to_dict("records"):
-        part = pd.read_parquet(
-            BytesIO(artifact_bytes(f"{places[row['key']]}/predictions.parquet", uri))
-        )
+        part = pd.read_parquet(BytesIO(artifact_bytes(f"{places[row['key']]}/{PREDICTIONS}", uri)))
         parts.append(part.assign(**{str(name): value for name, value in row.items()}))
     if not parts:
         return pd.DataFrame(columns=[*IDENTITY, "split"])
@@ -166,7 +178,7 @@ def find_run(key: str, uri: str | None = None, study: str | None = None) -> dict
     found: dict[str, tuple[str, str, LongTables]] = {}
     for name in studies(uri) if study is None else [study]:
         long = read_experiment(name, uri, key)
-        keys = long.tags[long.tags["name"] == "key"]
+        keys = long.tags[long.tags["name"] == KEY]
         for run, full in zip(keys["run"], keys["value"], strict=True):
             found[str(full)] = (str(run), name, long)  # studies can share a run: the same bits
     if len(found) != 1:
@@ -176,13 +188,13 @@ def find_run(key: str, uri: str | None = None, study: str | None = None) -> dict
     tags = _of_run(long.tags, run)
     place = str(long.runs.set_index("run").at[run, "artifact_uri"])
     return {
-        "key": tags["key"],
+        "key": tags[KEY],
         "study": name,
-        "name": tags.get("mlflow.runName", ""),
+        "name": tags.get(NAME, ""),
         "tags": {k: v for k, v in tags.items() if not k.startswith("mlflow.")},
         "metrics": _of_run(long.metrics, run),
         "artifacts": place,
-        "spec": json.loads(artifact_bytes(f"{place}/run.json", uri)),
+        "spec": json.loads(artifact_bytes(f"{place}/{RUN_JSON}", uri)),
     }
 
 
@@ -205,14 +217,14 @@ def _of_run(long: pd.DataFrame, run: str) -> dict[str, Any]:
 
 def _frame(long: LongTables, study: str) -> pd.DataFrame:
     tags = long.tags.pivot(index="run", columns="name", values="value")
-    if "kind" not in tags:
+    if KIND not in tags:
         raise LookupError(f"experiment {study!r} was not written by a study")
-    cells = tags[tags["kind"] == "cell"]
+    cells = tags[tags[KIND] == CELL_KIND]
     finished = long.runs.loc[long.runs["status"] == "FINISHED", "run"]
-    runs = tags[(tags["kind"] == "run") & tags.index.isin(finished)]
+    runs = tags[(tags[KIND] == RUN_KIND) & tags.index.isin(finished)]
     numbers = long.metrics.pivot(index="run", columns="name", values="value")
     runs = runs.join(numbers, rsuffix="_value")
-    frame = _wanted(runs, cells[cells["in_study"] == "true"])
+    frame = _wanted(runs, cells[cells[IN_STUDY] == "true"])
     return _typed(frame, study)
 
 
@@ -221,12 +233,12 @@ def _wanted(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     asked = pd.DataFrame(
         [
             {"parent": parent, "cell": key, **dict(zip(STREAMS, map(str, seed), strict=True))}
-            for parent, key, text in cells[["cell", "seeds"]].itertuples()
+            for parent, key, text in cells[[CELL, SEEDS]].itertuples()
             for seed in seeds_of(text)
         ],
         columns=["parent", "cell", *STREAMS],
     )
-    named = [*CELL_TEXT, *PROTOCOL, *(f"model.{fact}" for fact in FACTS)]
+    named = [*CELL_TEXT, *PROTOCOL, *(f"{MODEL_FACT}{fact}" for fact in FACTS)]
     about = [name for name in named if name in cells]
     needed = ["cell", *STREAMS, "outcome"]  # not there before the first run has finished
     kept = dict.fromkeys(name for name in [*runs, *needed] if name not in about)
@@ -237,8 +249,8 @@ def _wanted(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _typed(frame: pd.DataFrame, study: str) -> pd.DataFrame:
-    frame = frame.rename(columns={f"model.{fact}": fact for fact in FACTS})
-    frame = frame.rename(columns={"collapsed": "collapse_rule"})
+    frame = frame.rename(columns={f"{MODEL_FACT}{fact}": fact for fact in FACTS})
+    frame = frame.rename(columns={COLLAPSE_RULE: "collapse_rule"})
     for name in [*CELL_TEXT, "search", *FACTS, *RUN_TEXT]:
         frame[name] = frame[name].fillna("").astype(str) if name in frame else ""
     frame["stage"] = frame["stage"].replace("", "final")  # as all was before there were stages
@@ -248,7 +260,7 @@ def _typed(frame: pd.DataFrame, study: str) -> pd.DataFrame:
     frame["tried"] = frame["tried"].fillna(1)
     for name in RUN_NUMBERS:
         frame[name] = frame[name].astype(float) if name in frame else float("nan")
-    frame = frame.rename(columns={"dev_floor": "floor"})
+    frame = frame.rename(columns={DEV_FLOOR: "floor"})
     for name in ["higher_is_better", "dirty"]:
         frame[name] = (frame[name] if name in frame else pd.Series("", index=frame.index)) == "true"
     # A cell whose runs are all missing has no direction yet; its task's other cells have.

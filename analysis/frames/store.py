@@ -13,6 +13,8 @@ from urllib.parse import quote, unquote, urlparse
 import pandas as pd
 import sqlalchemy as sa
 
+from analysis.frames.columns import CELL, CELL_KIND, KEY, KIND, RUN_KIND, STAGE
+
 
 class StoreUnreachableError(LookupError):
     """A store or its server does not answer as it should, so nobody knows what it has."""
@@ -58,15 +60,15 @@ def _once(long: LongTables) -> LongTables:
     Somebody may have restored what was deleted and made again; the newest counts, as for the
     driver, which deletes the others when it next starts.
     """
-    tags = long.tags[long.tags["name"].isin(["kind", "key", "cell", "stage"])]
+    tags = long.tags[long.tags["name"].isin([KIND, KEY, CELL, STAGE])]
     tags = tags.pivot(index="run", columns="name", values="value")
-    about = long.runs.join(tags.reindex(columns=["kind", "key", "cell", "stage"]), on="run")
-    cells = about[about["kind"] == "cell"].fillna({"stage": "final"})
-    runs = about[about["kind"] == "run"]
+    about = long.runs.join(tags.reindex(columns=[KIND, KEY, CELL, STAGE]), on="run")
+    cells = about[about[KIND] == CELL_KIND].fillna({STAGE: "final"})
+    runs = about[about[KIND] == RUN_KIND]
     runs = pd.concat([part for _, part in runs.groupby(runs["status"] != "FINISHED")] or [runs])
     older = {
-        *cells.loc[cells.duplicated(["cell", "stage"]), "run"],
-        *runs.loc[runs.duplicated("key"), "run"],
+        *cells.loc[cells.duplicated([CELL, STAGE]), "run"],
+        *runs.loc[runs.duplicated(KEY), "run"],
     }
     return LongTables(*(part[~part["run"].isin(older)] for part in long)) if older else long
 

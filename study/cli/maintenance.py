@@ -41,19 +41,19 @@ def sync(arguments: argparse.Namespace) -> int:
     experiment_id(name, home.uri)
 
     def told(done: Synced) -> None:
-        if (done.copied + done.there) % 100 == 0:
-            complain(f"{done.copied + done.there} of {done.total} runs")
+        if (done.copied + done.unchanged) % 100 == 0:
+            complain(f"{done.copied + done.unchanged} of {done.total} runs")
 
     at = home.uri
     try:
         source = Store(at, home.artifacts)
         at = uri
         target = Store(uri, Path(uri.removeprefix("sqlite:///")).absolute().parent / "artifacts")
-        done = synced(name, source, target, told=told)
+        done = synced(name, source, target, progress=told)
     except TROUBLE as error:
         complain("the same command again goes on from here")
         return finished.trouble(at, error)
-    print(f"{done.copied} runs copied, {done.there} were there")
+    print(f"{done.copied} runs copied, {done.unchanged} were there")
     for run in done.different:
         complain(f"{run} is there with other scores, and stays as it is")
     return 1 if done.different else 0
@@ -68,7 +68,7 @@ def gc(arguments: argparse.Namespace) -> int:
     from analysis import load_runs
     from analysis.frames.load import experiment_id
     from study.tracking.cleanup import leftovers, remove, unused
-    from study.tracking.lease import alone
+    from study.tracking.lease import exclusive
     from study.tracking.store import TROUBLE, Store
 
     home = default_home()
@@ -76,15 +76,15 @@ def gc(arguments: argparse.Namespace) -> int:
     experiment_id(name, home.uri)  # there is such a study
     try:
         store = Store(home.uri, home.artifacts)
-        with alone(home, store, name, command="gc") as check:
+        with exclusive(home, store, name, command="gc") as check:
             runs = load_runs(name, home.uri)  # what finishes before is asked for, too
             missing = runs["outcome"] == "missing"
             left = leftovers(
-                home, store, name, asked=set(runs["key"]), failing=set(runs.loc[missing, "cell"])
+                home, store, name, wanted=set(runs["key"]), failing=set(runs.loc[missing, "cell"])
             )
             left += unused(home)
             for each in left:
-                print(f"  {each.why:<32} {_megabytes(each.size):>10}  {each.name}")
+                print(f"  {each.reason:<32} {_megabytes(each.size):>10}  {each.name}")
             if not left:
                 print("nothing to remove")
                 return 0

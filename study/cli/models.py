@@ -67,10 +67,10 @@ def import_blurb(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Give out a run's model as `transformers` loads it: kept, or trained again bit for bit."""
     from analysis.frames.load import find_run
-    from study.execution.saved_models import copy, export, kept
+    from study.execution.saved_models import copy, export, saved_model
 
     run = _trusted_run(arguments)
-    if source := kept(run.key, default_home()):
+    if source := saved_model(run.key, default_home()):
         copy(source, arguments.out)
         print(f"model: {near(arguments.out)}, as the study kept it")
         return 0

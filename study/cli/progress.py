@@ -59,7 +59,7 @@ def line(progress: Progress, tracking: "TrackingWriter") -> str:
         parts.append(retried(progress))
     seconds = progress.seconds_left()
     parts.append(f"{duration(seconds)} left" if seconds is not None else "starting workers")
-    if waits := progress.trouble or progress.lacks:
+    if waits := progress.trouble or progress.shortage:
         parts.append(f"waiting: {waits}")
     if tracking.trouble:
         parts.append(f"MLflow: {tracking.trouble}")
@@ -83,7 +83,7 @@ def duration(seconds: float) -> str:
 
 def _best(tracking: "TrackingWriter") -> str | None:
     best: tuple[float, str] | None = None
-    cells = tracking.cells_so_far()
+    cells = tracking.scores_by_cell()
     if len({name.split("/")[0] for name, _, _ in cells}) > 1:
         return None  # scores of different tasks do not compare
     for name, higher, records in cells:

@@ -1,4 +1,4 @@
-"""The Ray cluster: joining or starting it, what it can hold, and whether its machines are fit."""
+"""The Ray cluster: joining or starting it, and runs that must not begin any more."""
 
 import json
 import logging
@@ -11,10 +11,10 @@ from types import ModuleType
 from typing import Any
 
 import ray
-from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
 from study.execution.faults import ClusterError
 from study.execution.queue import ALL
+from study.execution.ray_internals import get_value, put_value
 
 REACH_SECONDS = 10.0
 
@@ -22,17 +22,17 @@ REACH_SECONDS = 10.0
 # --- joining ----------------------------------------------------------------------------------
 
 
-def join(address: str | None, *, own: list[str], alone: bool, verbose: bool) -> None:
+def join(address: str | None, *, own: list[str], local: bool, verbose: bool) -> None:
     """Connect to a Ray cluster, or start one here that listens on loopback only.
 
     Args:
         address: A cluster; None takes the one that runs on this machine, or starts one.
-        own: Python files and packages of the user's that workers import.
-        alone: Whether one is started here: its workers then find what this process finds.
+        own: The user's Python files and packages that workers import.
+        local: Whether one is started here; its workers then have this process's import path.
         verbose: Show Ray's own messages.
 
     Raises:
-        ClusterError: If there is no such cluster, or it is not of this driver's kind.
+        ClusterError: If there is no such cluster, or it does not accept this driver.
     """
     variables = {
         "OMP_NUM_THREADS": "1",
@@ -41,9 +41,9 @@ def join(address: str | None, *, own: list[str], alone: bool, verbose: bool) -> 
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
     environment: dict[str, Any] = {"env_vars": variables}
-    if alone:
-        found = (path or os.getcwd() for path in sys.path)
-        variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(found))
+    if local:
+        paths = (path or os.getcwd() for path in sys.path)
+        variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     elif own:
         environment["py_modules"] = own
     try:
@@ -60,10 +60,10 @@ def join(address: str | None, *, own: list[str], alone: bool, verbose: bool) -> 
 
 
 def _reach(address: str | None) -> None:
-    """See whether anybody listens at HOST:PORT; Ray itself asks for minutes.
+    """Make sure that something listens at HOST:PORT; Ray itself tries for minutes.
 
     Raises:
-        OSError: If nobody does.
+        OSError: If nothing does.
     """
     host, _, port = (address or "").rpartition(":")
     if port.isdigit() and "/" not in host:
@@ -76,61 +76,62 @@ def leave() -> None:
 
 
 def _why_not(error: BaseException, address: str | None) -> str:
-    told, where = str(error).strip(), "this machine" if address in (None, "auto") else address
-    if "ersion mismatch" in told:
-        parts = [line.strip() for line in told.splitlines() if line.strip()]
+    """What is wrong with a cluster, and what to do, from Ray's error."""
+    text, where = str(error).strip(), "this machine" if address in (None, "auto") else address
+    if "ersion mismatch" in text:
+        parts = [line.strip() for line in text.splitlines() if line.strip()]
         return (
             f"the cluster at {where} has other versions than this driver ({' '.join(parts[:5])}). "
             "Install the same Ray and Python on both; constraints.txt names them."
         )
     if "AuthenticationError" in f"{type(error).__name__} {error.__cause__}":
         return (
-            f"the cluster at {where} refuses this driver's token. Copy the cluster's own to "
-            "~/.ray/auth_token, or name it in RAY_AUTH_TOKEN; see docs/cluster.md."
+            f"the cluster at {where} refuses this driver's token. Copy the cluster's token to "
+            "~/.ray/auth_token, or set RAY_AUTH_TOKEN to it; see docs/cluster.md."
         )
-    if "Package size" in told:  # of what the user's modules lie in
+    if "Package size" in text:
         return (
-            "your own modules go to all machines, with the folders of packages. "
-            f"{told.partition(' To exclude')[0]} Move data out of them, or name them in a "
+            "your own modules are sent to all machines, packages with their whole folders. "
+            f"{text.partition(' To exclude')[0]} Move data out of them, or list it in a "
             ".rayignore file there."
         )
-    if "No node info found" in told:
+    if "No node info found" in text:
         return (
-            f"this machine is no part of the cluster at {where}. Run the driver on one that is: "
+            f"this machine is not part of the cluster at {where}. Run the driver on one that is: "
             "ray submit CLUSTER_FILE STUDY_FILE, or study run there."
         )
-    brief = getattr(error, "strerror", None) or (told or type(error).__name__).splitlines()[0]
+    brief = getattr(error, "strerror", None) or (text or type(error).__name__).splitlines()[0]
     return (
-        f"no Ray cluster to be had at {where}: {brief.rstrip('.')}. Is it up (ray status), and is "
-        "the address HOST:PORT of its head? Without --address the cluster of this machine is "
-        "taken; where one crashed, `ray stop` clears what it left. --address local starts one."
+        f"no Ray cluster at {where}: {brief.rstrip('.')}. Is it up (ray status), and is the "
+        "address HOST:PORT of its head? Without --address the cluster that runs on this machine is "
+        "used; if it crashed, `ray stop` clears what it left. --address local starts one."
     )
 
 
 def own_modules(names: Iterable[str], folder: Path) -> list[str]:
-    """Python files and packages of the user's own that other machines need.
+    """The user's own Python files and packages that other machines need.
 
     Args:
-        names: `module:Class` of every own technique, metric and the like.
-        folder: Of the study file; what was imported from there goes along.
+        names: `module:Class` of every technique, metric and the like that is the user's own.
+        folder: The study file's; modules that were imported from it are included.
 
     Returns:
         Paths of single files or of package folders.
     """
     wanted = {name.partition(":")[0].partition(".")[0] for name in names}
     beside = folder.resolve()
-    found = {}
+    paths = {}
     for top in {name.partition(".")[0] for name in list(sys.modules)}:
-        place = _place(sys.modules.get(top))
-        if place is None or top == "__main__" or top.startswith("study_file_"):
+        path = _module_path(sys.modules.get(top))
+        if path is None or top == "__main__" or top.startswith("study_file_"):
             continue
-        if top in wanted or (place.parent == beside and "site-packages" not in place.parts):
-            found[top] = str(place)
-    return sorted(found.values())
+        if top in wanted or (path.parent == beside and "site-packages" not in path.parts):
+            paths[top] = str(path)
+    return sorted(paths.values())
 
 
-def _place(module: ModuleType | None) -> Path | None:
-    """A top-level module's file, or its folder where it is a package."""
+def _module_path(module: ModuleType | None) -> Path | None:
+    """A top-level module's file, or its folder if it is a package."""
     if module is None or (file := getattr(module, "__file__", None)) is None:
         return None
     path = Path(file).resolve()
@@ -140,20 +141,20 @@ def _place(module: ModuleType | None) -> Path | None:
 # --- runs that must not begin any more -----------------------------------------------------------
 
 
-def hold(cells: Iterable[str]) -> None:
-    """Let no further run of these cells begin; Tune has handed some to workers already.
+def block(cells: Iterable[str]) -> None:
+    """Let no further run of these cells begin, including those that Tune has given to workers.
 
     Args:
-        cells: All of them, as `Progress.held` names them: what was held before is forgotten.
+        cells: All of them, as `Progress.blocked` names them; they replace those of earlier calls.
     """
-    _internal_kv_put(_held_by_this_job(), json.dumps(list(cells)), overwrite=True)
+    put_value(_key_of_this_job(), json.dumps(list(cells)))
 
 
-def is_held(cell: str) -> bool:
+def is_blocked(cell: str) -> bool:
     """Whether a run of this cell must not begin; for workers."""
-    held = json.loads(_internal_kv_get(_held_by_this_job()) or "[]")
-    return ALL in held or cell in held
+    blocked = json.loads(get_value(_key_of_this_job()) or "[]")
+    return ALL in blocked or cell in blocked
 
 
-def _held_by_this_job() -> str:
-    return f"study-held-{ray.get_runtime_context().get_job_id()}"
+def _key_of_this_job() -> str:
+    return f"study-blocked-{ray.get_runtime_context().get_job_id()}"

@@ -1,28 +1,28 @@
-"""What goes wrong outside a study file: clusters that are unfit, runs that are lost."""
+"""Faults outside a study file: lost runs, classified by cause, and clusters that cannot be used."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-Cause = Literal["machine", "process", "memory", "hang", "code", "unfit"]
+Cause = Literal["machine", "process", "memory", "hang", "code", "refused"]
 
 RETRIES: dict[Cause, int] = {
-    "machine": 20,  # cheap machines come and go, and the run is not to blame
+    "machine": 20,  # spot machines come and go, and the run is not to blame
     "process": 2,
-    "memory": 2,  # with a machine to itself; Ray may have ended it for what another took
+    "memory": 2,  # with a machine to itself; another run may have taken the memory
     "hang": 2,
     "code": 0,  # it would fail again
 }
-NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "ALLOC_FAILED")  # torch's words
-# How Ray words the end of a worker process: of its errors Tune keeps no more than that.
+NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "ALLOC_FAILED")  # of torch
+# Parts of Ray's messages about the end of a worker process; Tune keeps only the error's text.
 SIGNS: dict[Cause, tuple[str, ...]] = {
     "memory": ("low on memory", *NO_MEMORY),
-    # A worker cannot be reached before Ray has declared its node dead.
+    # "unavailable": Ray cannot reach a worker before it has declared the node dead.
     "machine": ("node died", "node has died", "node is dead", "node was terminated", "its node")
     + ("is unavailable", "Failed to retrieve object"),
 }
 DIED = ("actor died", "worker died")
 NO_SET_UP = ("creation task", "Failed to set up runtime environment")
-SAID: dict[Cause, str] = {
+REASONS: dict[Cause, str] = {
     "machine": "its machine was lost again and again",
     "process": "its worker process died again and again",
     "memory": "out of memory, even with a machine to itself",
@@ -31,11 +31,11 @@ SAID: dict[Cause, str] = {
 
 
 class MachineRefusedError(Exception):
-    """A machine that came late is not fit for the study; says which, and why."""
+    """A machine that joined late cannot do the study's runs; says which, and why."""
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot be joined, or cannot do the study's runs; says the cure."""
+    """The cluster cannot be joined, or cannot do the study's runs; says what to do."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Fault:
     """What kept a run from its outcome.
 
     Attributes:
-        cause: Decides what happens next; `unfit` is a machine that refuses runs, see
-            `MachineRefusedError`.
+        cause: Decides what happens next; `refused` is a machine that cannot do runs of the study,
+            see `MachineRefusedError`.
         reason: One line for people.
         trace: All that is known.
     """
@@ -54,27 +54,27 @@ class Fault:
     trace: str
 
 
-def death(told: str, hung: str) -> Fault:
-    """The fault of a run whose worker process ended under it, or never came up.
+def classify(error: str, hang_trace: str) -> Fault:
+    """The fault of a run whose worker process ended during the run, or could not start.
 
     Args:
-        told: Ray's error.
-        hung: Where the worker's threads were when its watchdog ended it; empty if it did not.
+        error: Text of Ray's error.
+        hang_trace: Traceback of the worker's threads if its watchdog ended it; else empty.
     """
-    if hung:
-        return Fault("hang", SAID["hang"], hung)
+    if hang_trace:
+        return Fault("hang", REASONS["hang"], hang_trace)
     for cause, signs in SIGNS.items():
-        if any(sign in told for sign in signs):
-            return Fault(cause, SAID[cause], told)
-    if any(sign in told for sign in NO_SET_UP):  # whichever run it would have done
-        return Fault("unfit", _last_line(told), told)
-    if any(sign in told for sign in DIED) or not told.strip():
-        return Fault("process", SAID["process"], told)
-    return Fault("code", _last_line(told), told)
+        if any(sign in error for sign in signs):
+            return Fault(cause, REASONS[cause], error)
+    if any(sign in error for sign in NO_SET_UP):  # no run could begin there
+        return Fault("refused", _last_line(error), error)
+    if any(sign in error for sign in DIED) or not error.strip():
+        return Fault("process", REASONS["process"], error)
+    return Fault("code", _last_line(error), error)
 
 
-def _last_line(told: str) -> str:
-    """What was raised: the last line that is no advice of torch's to its developers."""
-    lines = [line.strip() for line in told.splitlines() if line.strip()]
-    said = [line for line in lines if "Error: " in line]
-    return (said or lines)[-1]
+def _last_line(error: str) -> str:
+    """The exception: the last line with `Error: `, since torch appends advice to developers."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    raised = [line for line in lines if "Error: " in line]
+    return (raised or lines)[-1]

@@ -1,4 +1,4 @@
-"""Word to whoever is away while a study runs: a command or a web address of theirs."""
+"""Notifications about a study, to a command or a web address of the user's."""
 
 import json
 import logging
@@ -12,54 +12,52 @@ from urllib.request import Request, urlopen
 
 log = logging.getLogger(__name__)
 
-VARIABLE = "STUDY_NOTIFY"  # from the environment alone: such addresses are secrets
-PATIENCE_SECONDS = 20.0
-AGAIN_SECONDS = 600.0  # the same trouble is told once in so long
+VARIABLE = "STUDY_NOTIFY"  # from the environment alone, since such addresses are secrets
+TIMEOUT_SECONDS = 20.0
+REPEAT_SECONDS = 600.0  # between two notifications of the same kind of trouble
 
 
 class Notifier:
-    """Tells what happens to one study; does nothing where `STUDY_NOTIFY` is not set.
+    """Sends notifications about one study; does nothing if `STUDY_NOTIFY` is not set.
 
     An http(s) address gets a JSON object by POST, a command gets it on standard input: `study`,
-    `event` (`ended` or `trouble`) and `text`, which chat services show.
+    `event` (`ended` or `trouble`) and `text`, the field that chat services show.
     """
 
     def __init__(self, study: str) -> None:
         self._study = study
-        self._told: dict[str, float] = {}
+        self._sent: dict[str, float] = {}
 
     def trouble(self, kind: str, text: str) -> None:
-        """Tell of trouble, in the background; the same kind once in ten minutes.
+        """Notify of trouble, in the background; of the same kind at most once in ten minutes.
 
         Args:
-            kind: What is told only once, such as `mlflow`.
+            kind: For instance `mlflow`.
             text: For people.
         """
         now = time.monotonic()
-        if now - self._told.get(kind, -AGAIN_SECONDS) < AGAIN_SECONDS:
+        if now - self._sent.get(kind, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return
-        self._told[kind] = now
+        self._sent[kind] = now
         threading.Thread(target=self._send, args=("trouble", text), daemon=True).start()
 
     def ended(self, text: str) -> None:
-        """Tell of the end; returns when that is told, or cannot be."""
+        """Notify of the end; returns when the notification is sent or has failed."""
         self._send("ended", text)
 
     def _send(self, event: str, text: str) -> None:
         where = os.environ.get(VARIABLE, "").strip()
         if not where:
             return
-        said = {"study": self._study, "event": event, "text": f"study {self._study}: {text}"}
-        body = json.dumps(said).encode()
+        message = {"study": self._study, "event": event, "text": f"study {self._study}: {text}"}
+        body = json.dumps(message).encode()
         try:
             if where.startswith(("http://", "https://")):
                 request = Request(where, body, {"Content-Type": "application/json"})
-                urlopen(request, timeout=PATIENCE_SECONDS).close()
+                urlopen(request, timeout=TIMEOUT_SECONDS).close()
             else:
                 words, quiet = shlex.split(where), subprocess.DEVNULL
-                subprocess.run(
-                    words, input=body, stdout=quiet, timeout=PATIENCE_SECONDS, check=True
-                )
+                subprocess.run(words, input=body, stdout=quiet, timeout=TIMEOUT_SECONDS, check=True)
         except (OSError, ValueError, HTTPException, subprocess.SubprocessError) as error:
-            # Not the error's text, which holds the address.
-            log.warning("%s could not be told: %s", VARIABLE, type(error).__name__)
+            # Not the error's text, which contains the address.
+            log.warning("the notification to %s failed: %s", VARIABLE, type(error).__name__)

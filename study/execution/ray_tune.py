@@ -1,4 +1,4 @@
-"""Ray Tune: a searcher hands out runs, warm workers do them, a callback takes the outcomes."""
+"""Ray Tune: a searcher hands out runs, warm workers do them, a callback takes the results."""
 
 import json
 import logging
@@ -12,48 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray import exceptions, tune
-from ray.air.execution._internal import actor_manager
-from ray.tune.execution import tune_controller
+from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.experiment import trial as tune_trial
 from ray.tune.search import Searcher
 
 from study.core.paths import PROBLEMS
 from study.core.provenance import versions
 from study.execution import capacity, cluster, machines
 from study.execution.capacity import Capacity, UnschedulableStopper
-from study.execution.faults import ClusterError, Fault, death
-from study.execution.notify import Notifier
-from study.execution.queue import Progress, RunQueue
-from study.execution.saved_models import ModelStore
+from study.execution.faults import ClusterError, Fault, classify
+from study.execution.ray_internals import treat_all_losses_alike
+from study.execution.session import Session
 from study.execution.worker import Shared, Weights, Worker
 from study.models import transport
 from study.planning.runs import Run
-from study.planning.stages import Stages
 from study.planning.study import Study
-from study.tracking.schema import entry_of
-from study.tracking.writer import TrackingWriter
+from study.tracking.entry import entry_of
+from study.tracking.schema import NOT_KEPT
 from study.training.prepare import Prepared
 
 log = logging.getLogger(__name__)
 
-# Ray 2.60's Tune ends all of a study where a worker is lost in another way than the first of these,
-# such as Ray's own watch over a machine's memory.
-LOST = (
-    exceptions.RayActorError,
-    exceptions.OutOfMemoryError,
-    exceptions.WorkerCrashedError,
-    exceptions.ObjectLostError,
-)
-for _module in (actor_manager, tune_controller, tune_trial):
-    _module.RayActorError = LOST
-for _kind in LOST[1:]:
-    _kind.preempted = False
+treat_all_losses_alike()
 
-WAVE = 1000  # runs handed to one Tuner: its driver remembers every one until it ends
-REFUSALS = 3  # in a row, by machines that are not fit, after which no run begins any more
-FULL_SECONDS = 2.0  # between two looks whether there is room for another outcome
+WAVE = 1000  # runs given to one Tuner, which keeps every trial in memory until it ends
+REFUSALS = 3  # consecutive runs that machines refused, after which no run begins any more
+FULL_SECONDS = 2.0  # between two looks whether the outbox takes another result
 
 
 def share(
@@ -62,29 +46,29 @@ def share(
     study: Study,
     folder: Path,
     *,
-    alone: bool,
+    local: bool,
 ) -> Shared:
-    """Make sure that the machines can do the runs, and lay out what all of these share.
+    """Check that the machines can do the runs, and put what the runs share into the object store.
 
     Args:
         runs: What is missing so far.
         data: Prepared data by `Run.data_key`.
-        study: What a run needs.
+        study: Says what a run needs.
         folder: The study's own.
-        alone: Whether the cluster is this machine and will not grow.
+        local: Whether the cluster is this machine and will not grow.
 
     Raises:
         ClusterError: If a run fits on no machine, or a machine cannot do it; with all reasons.
     """
-    least, most = needed(study, runs)
-    capacity.check_room(most, alone=alone)
+    smallest, largest = needed(study, runs)
+    capacity.check_fits(largest, local=local)
     weights: dict[str, Weights] = {}
-    if not alone:
+    if not local:
         sent = [model.name for model in study.models if transport.is_local(model)]
-        apart = machines.check_machines(study.models, sent, folder, least)
-        if apart and study.keep != "none":
+        separate = machines.check_machines(study.models, sent, folder, smallest)
+        if separate and study.keep != "none":
             raise ClusterError(
-                f"{', '.join(apart)} cannot write to {folder}, where models are kept. Set "
+                f"{', '.join(separate)} cannot write to {folder}, where models are kept. Set "
                 'STUDY_HOME to a folder that all machines share, or keep="none".'
             )
         weights = {
@@ -94,8 +78,8 @@ def share(
             for model in study.models
         }
     return Shared(
-        data={key: ray.put(made) for key, made in data.items()},
-        versions="" if alone else versions(),
+        data={key: ray.put(prepared) for key, prepared in data.items()},
+        versions="" if local else versions(),
         weights=weights,
         gpus=study.gpus,
         folder=folder,
@@ -104,232 +88,214 @@ def share(
     )
 
 
-def tune_all(
-    feed: RunQueue,
-    tracking: TrackingWriter,
-    progress: Progress,
-    *,
-    study: Study,
-    shared: Shared,
-    shelf: ModelStore,
-    notice: Notifier,
-    workers: int | None,
-    verbose: bool,
-) -> None:
-    """Do all of the feed's runs, wave by wave.
+def tune_all(session: Session, shared: Shared, *, workers: int | None, verbose: bool) -> None:
+    """Do all runs of the queue, wave by wave.
 
     Args:
-        feed: Which runs, in which order.
-        tracking: Takes the outcomes.
-        progress: Kept up to date.
-        study: What a run needs, and its name.
+        session: The study, its queue, and what takes the results.
         shared: What workers get.
-        shelf: Where trained models go.
-        notice: Told of trouble.
         workers: Runs under way at once at most; None uses the whole cluster.
         verbose: Show Tune's own tables.
     """
+    queue, progress = session.queue, session.progress
     trainable = tune.with_parameters(Worker, shared=shared)
-    collect = ResultCallback(feed, tracking, progress, shelf, shared, notice)
+    callback = ResultCallback(session, shared)
     progress.began = time.monotonic()
-    while not feed.is_over:
-        smallest, _ = needed(study, feed.runs.values())
-        room = Capacity(smallest, workers)
-        # Tune keeps a folder per run and its own state; resuming goes by keys, so nobody reads it.
+    while not queue.is_over:
+        smallest, _ = needed(session.study, queue.runs.values())
+        # Tune keeps a folder per run and its own state there. Neither is read again, since a study
+        # resumes by the keys of its finished runs.
         with tempfile.TemporaryDirectory(prefix="study-tune-") as scratch:
             tuner = tune.Tuner(
-                tune.with_resources(trainable, lambda config: config["takes"]),
+                tune.with_resources(trainable, lambda config: config["resources"]),
                 tune_config=tune.TuneConfig(
-                    search_alg=RunSearcher(feed, progress, study, tracking.stages, shelf, room),
+                    search_alg=RunSearcher(session, Capacity(smallest, workers)),
                     num_samples=-1,
-                    max_concurrent_trials=WAVE,  # as many as `RunSearcher` gives
+                    max_concurrent_trials=WAVE,  # `RunSearcher` has a limit that changes
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
-                    name=study.name,
+                    name=session.study.name,
                     storage_path=scratch,
                     verbose=1 if verbose else 0,
-                    callbacks=[collect],
+                    callbacks=[callback],
                     stop=UnschedulableStopper(progress, smallest),
-                    failure_config=tune.FailureConfig(max_failures=0),  # the feed decides
+                    failure_config=tune.FailureConfig(max_failures=0),  # the queue retries
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             )
             tuner.fit()
-        feed.recall()
-        progress.takes.clear()
-        progress.alone.clear()
+        queue.put_all_back()
+        progress.resources.clear()
+        progress.exclusive.clear()
 
 
 def needed(study: Study, runs: Iterable[Run]) -> tuple[dict[str, float], dict[str, float]]:
     """What the smallest and the largest of these runs take of a machine."""
     by_threads = {run.recipe.threads: run for run in runs}
     smallest, largest = by_threads[min(by_threads)], by_threads[max(by_threads)]
-    return _takes(study, smallest), _takes(study, largest)
+    return _resources(study, smallest), _resources(study, largest)
 
 
-def _takes(study: Study, run: Run, *, alone: bool = False) -> dict[str, float]:
-    """What a run is given, by the name of Ray's resource: of one machine, or all of it."""
+def _resources(study: Study, run: Run, *, exclusive: bool = False) -> dict[str, float]:
+    """What a run takes, by the name of Ray's resource; `exclusive` takes a machine to itself."""
     need = {"CPU": float(run.recipe.threads), "GPU": study.gpus, **study.needs}
-    whole = {"CPU": capacity.whole(need), "GPU": float(math.ceil(study.gpus))} if alone else {}
-    return need | whole
+    if not exclusive:
+        return need
+    # All cores keep other runs away, whatever they need.
+    return need | {"CPU": capacity.cores_of_largest(need), "GPU": float(math.ceil(study.gpus))}
 
 
 class RunSearcher(Searcher):  # type: ignore[misc]  # Ray has no types here
-    """Hands out the feed's runs, one wave of them; Tune decides when."""
+    """Hands out the queue's runs, one wave of them; Tune decides when."""
 
-    def __init__(
-        self,
-        feed: RunQueue,
-        progress: Progress,
-        study: Study,
-        stages: Stages,
-        shelf: ModelStore,
-        room: Callable[[], int],
-    ) -> None:
+    def __init__(self, session: Session, limit: Callable[[], int]) -> None:
+        """Begin a wave.
+
+        Args:
+            session: Has the queue.
+            limit: Returns the number of runs that may be under way now.
+        """
         super().__init__()
-        self._feed, self._progress, self._study = feed, progress, study
-        self._stages, self._shelf = stages, shelf
-        self._room, self._left = room, WAVE
+        self._session, self._limit, self._left = session, limit, WAVE
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """Tune's limit is fixed; `suggest` keeps to one that grows with the cluster."""
+        """Ignore Tune's fixed limit; `suggest` keeps to one that grows with the cluster."""
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next run; None, to be asked again, while there is no room or others may come."""
-        if len(self._progress.takes) >= self._room():
+        """The next run; None, to be asked again, at the limit or while more runs may come."""
+        session, queue, progress = self._session, self._session.queue, self._session.progress
+        if len(progress.resources) >= self._limit():
             return None
-        run = self._feed.next() if self._left else None
-        if run is not None:
-            self._left -= 1
-            alone = self._feed.alone(run)
-            takes = _takes(self._study, run, alone=alone)
-            self._progress.takes[trial_id] = takes
-            if alone:
-                self._progress.alone.add(trial_id)
-            final = self._stages.stage(run.key) == "final"
-            place = self._shelf.place(run) if final else None
-            return {
-                "key": run.key,
-                "cell": run.cell.name,
-                "spec": json.dumps(run.spec()),
-                "keep": "" if place is None else str(place),
-                "takes": takes,
-            }
-        return None if self._left and self._feed.may_get_more else Searcher.FINISHED
+        run = queue.next() if self._left else None
+        if run is None:
+            return None if self._left and queue.may_get_more else Searcher.FINISHED
+        self._left -= 1
+        exclusive = queue.needs_own_machine(run)
+        resources = _resources(session.study, run, exclusive=exclusive)
+        progress.resources[trial_id] = resources
+        if exclusive:
+            progress.exclusive.add(trial_id)
+        final = session.tracking.stages.stage(run.key) == "final"
+        folder = session.models.folder(run) if final else None
+        return {
+            "key": run.key,
+            "cell": run.cell.name,
+            "spec": json.dumps(run.spec()),
+            "keep": "" if folder is None else str(folder),
+            "resources": resources,
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """There is room for another; `ResultCallback` tells the feed how it ended."""
-        self._progress.takes.pop(trial_id, None)
-        self._progress.alone.discard(trial_id)
+        """Note that a run is no longer under way; `ResultCallback` tells the queue how it ended."""
+        self._session.progress.resources.pop(trial_id, None)
+        self._session.progress.exclusive.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a resumed study asks MLflow which runs are missing."""
+        """Do nothing: a resumed study asks MLflow which runs are missing."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, likewise."""
+        """Do nothing, likewise."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles it beside its own state, which is never read back
 
 
 class ResultCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types here
-    """Takes each outcome out of Tune's result and puts it in the outbox."""
+    """Takes each run's result or fault from Tune; results go to the outbox."""
 
-    def __init__(
-        self,
-        feed: RunQueue,
-        tracking: TrackingWriter,
-        progress: Progress,
-        shelf: ModelStore,
-        shared: Shared,
-        notice: Notifier,
-    ) -> None:
-        self._feed, self._tracking, self._progress = feed, tracking, progress
-        self._shelf, self._shared, self._notice = shelf, shared, notice
-        self._said = False  # that a model is not kept
+    def __init__(self, session: Session, shared: Shared) -> None:
+        self._session, self._shared = session, shared
+        self._queue, self._tracking = session.queue, session.tracking
+        self._progress, self._notifier = session.progress, session.notifier
+        self._warned = False  # that a model was not kept
         self._refusals = 0
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """A run came back, with an outcome or a fault."""
-        busy = sum(each.status == Trial.RUNNING for each in trials)
+        """Take what a worker returned, see `Worker.step`."""
+        busy = sum(other.status == Trial.RUNNING for other in trials)
         self._progress.workers = max(self._progress.workers, busy)
-        run = self._feed.runs[trial.config["key"]]
-        if parcel := result.pop("parcel", None):
-            entry = entry_of(run, parcel, faults=self._feed.faults.get(run.key, {}).items())
-            self._tracking.put(entry, parcel.predictions)
+        run = self._queue.runs[trial.config["key"]]
+        # Taken out of Tune's result, which Tune keeps and writes to its own files.
+        if done := result.pop("result", None):
+            entry = entry_of(run, done, faults=self._queue.faults.get(run.key, {}).items())
+            self._tracking.put(entry, done.predictions)
+            # Not before the result is in the outbox: until then the run may have to be resumed.
             shutil.rmtree(self._shared.checkpoint(run.key), ignore_errors=True)
             if trial.config["keep"]:
-                self._shelf.settle(run, parcel.outcome)
-            if why := parcel.about.get("not_kept"):
+                self._session.models.settle(run, done.outcome)
+            if why := done.about.get(NOT_KEPT):
                 self._not_kept(run, why)
             self._progress.finished += 1
-            self._progress.seconds.append(parcel.ended - parcel.started)
+            self._progress.seconds.append(done.ended - done.started)
             self._refusals = 0
-            self._feed.succeeded(run, entry.record().dev)
-            self._wait_for_room()
+            self._queue.succeeded(run, entry.record().dev)
+            self._wait_for_outbox()
         elif fault := result.pop("fault", None):
             self._lost(run, fault)
-        elif result.pop("held", None):
-            self._feed.held(run)
+        elif result.pop("blocked", None):
+            self._queue.put_back(run)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A worker died, or could not be set up."""
-        run = self._feed.runs[trial.config["key"]]
-        hang, hung = self._shared.hang(run.key), ""
+        """Classify why a worker died, or could not be set up."""
+        run = self._queue.runs[trial.config["key"]]
+        file, hang_trace = self._shared.hang(run.key), ""
         with suppress(OSError):  # a disk that fails takes workers with it
-            hung = hang.read_text()
-            hang.unlink()
-        file = trial.error_file  # `get_error` reads a copy that is made later
-        told = Path(file).read_text() if file else ""
-        self._lost(run, death(told, hung))
+            hang_trace = file.read_text()
+            file.unlink()
+        # Not `trial.get_error()`, which reads a copy that Tune makes later.
+        error = Path(trial.error_file).read_text() if trial.error_file else ""
+        self._lost(run, classify(error, hang_trace))
 
-    def _wait_for_room(self) -> None:
-        """While too much waits for the disk or for MLflow, hold up all of Tune."""
+    def _wait_for_outbox(self) -> None:
+        """Block Tune while the outbox is full; Tune calls callbacks from its main loop."""
         while self._tracking.full and not self._progress.closed:
             self._progress.trouble = f"{self._tracking.outbox.folder} cannot take more runs"
-            self._notice.trouble("outbox", self._progress.trouble)
+            self._notifier.trouble("outbox", self._progress.trouble)
             time.sleep(FULL_SECONDS)
         self._progress.trouble = ""
 
     def _not_kept(self, run: Run, why: str) -> None:
-        told = f"the model of {run.name} is not kept: {why}. `study export` can train it again"
-        if not self._said:  # a full disk would say it of every run; all of them have a tag
-            log.warning("%s. More like it have the tag `not_kept`.", told)
-        self._said = True
-        self._notice.trouble("models", told)
+        text = f"the model of {run.name} is not kept: {why}. `study export` can train it again"
+        if not self._warned:  # a full disk would log it for every run; all of them have the tag
+            log.warning("%s. Further models that are not kept have the tag `not_kept`.", text)
+        self._warned = True
+        self._notifier.trouble("models", text)
 
     def _refused(self, run: Run, why: str) -> None:
-        """A machine is not fit: it would be free at once for every run that still waits."""
-        self._feed.held(run)
+        """Put back a run that a machine refused; after several refusals begin no more runs.
+
+        Such a machine is free again at once, and would get every run that waits.
+        """
+        self._queue.put_back(run)
         self._refusals += 1
         if self._refusals == REFUSALS:
-            self._progress.closed = f"a machine is not fit for this study: {why}"
-            cluster.hold(self._progress.held)
-            self._notice.trouble("machine", self._progress.closed)
+            self._progress.closed = f"a machine cannot do runs of this study: {why}"
+            cluster.block(self._progress.blocked)
+            self._notifier.trouble("machine", self._progress.closed)
 
     def _lost(self, run: Run, fault: Fault) -> None:
         folder = self._shared.folder / PROBLEMS
-        with suppress(OSError):  # the disk may be full: the reason alone goes on
+        with suppress(OSError):  # the disk may be full; the reason is kept without it
             folder.mkdir(exist_ok=True)
             (folder / f"{run.cell.key}.txt").write_text(f"{run.name}\n\n{fault.trace}\n")
             self._progress.traces = folder
-        if fault.cause == "unfit":
+        if fault.cause == "refused":
             self._refused(run, fault.reason)
             return
         paused = len(self._progress.paused)
-        if not self._feed.failed(run, fault):
-            self._tracking.missing(run, fault.reason)
+        if not self._queue.failed(run, fault):
+            self._tracking.note_missing(run, fault.reason)
         if len(self._progress.paused) > paused:
-            cluster.hold(self._progress.held)
-            self._notice.trouble(run.cell.key, f"{run.cell.name} is paused: {fault.reason}")
+            cluster.block(self._progress.blocked)
+            self._notifier.trouble(run.cell.key, f"{run.cell.name} is paused: {fault.reason}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}
+        return {}  # as for `RunSearcher`

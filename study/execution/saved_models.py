@@ -1,4 +1,4 @@
-"""The trained models of a study: saved by workers, all of them or the best of each cell."""
+"""Trained models on disk: saved by workers, all of them or the best of each cell; exported."""
 
 import json
 import shutil
@@ -62,40 +62,40 @@ def save(
 
 
 class ModelStore:
-    """The models that a study keeps, one folder per run, named by its key."""
+    """The models that a study keeps; one folder per run, named by its key."""
 
     def __init__(self, folder: Path, keep: Keep, runs: Iterable[Run]) -> None:
-        """Find what an earlier start of the study left.
+        """Find the models of earlier starts of the study.
 
         Args:
-            folder: Holds the models; on a cluster a folder that machines share.
-            keep: Which.
-            runs: The study's. A model of another, such as one on rows that have changed since,
-                is left alone.
+            folder: Folder of the models; on a cluster one that all machines share.
+            keep: Which models to keep.
+            runs: The study's. Models of other runs, for instance on data that have changed since,
+                are ignored.
         """
         self._folder, self._keep = folder, keep
         self._best: dict[str, tuple[float, str]] = {}  # dev and run key by cell key
         known = {run.key: run for run in runs}
-        for found in folder.glob("*/run.json") if keep == "best" else ():
-            if run := known.get(found.parent.name):
-                self._settle(run, json.loads(found.read_text())["dev"])
+        for path in folder.glob("*/run.json") if keep == "best" else ():
+            if run := known.get(path.parent.name):
+                self._settle(run, json.loads(path.read_text())["dev"])
 
-    def place(self, run: Run) -> Path | None:
-        """Where a run's model goes; None where none is kept."""
+    def folder(self, run: Run) -> Path | None:
+        """The folder for a run's model; None if no models are kept."""
         return None if self._keep == "none" else self._folder / run.key
 
     def settle(self, run: Run, outcome: Outcome) -> None:
-        """Discard what is no longer the best of its cell; a model that is not here beats none."""
-        here = (self._folder / run.key).is_dir()
-        if self._keep != "best" or outcome.outcome == "diverged" or not here:
+        """Remove the worse of a cell's two models; a run without a saved model changes nothing."""
+        saved = (self._folder / run.key).is_dir()
+        if self._keep != "best" or outcome.outcome == "diverged" or not saved:
             return
         self._settle(run, outcome.dev)
 
     def _settle(self, run: Run, dev: float) -> None:
-        """Of equals the lowest key stays, so that the order of arrival does not matter."""
-        mine = (metric_named(run.cell.task.metric).oriented(dev), run.key)
+        """Among equal scores the lowest key stays, so that the order of arrival does not matter."""
+        new = (metric_named(run.cell.task.metric).oriented(dev), run.key)
         best, other = sorted(
-            (mine, self._best.get(run.cell.key, mine)), key=lambda found: (-found[0], found[1])
+            (new, self._best.get(run.cell.key, new)), key=lambda model: (-model[0], model[1])
         )
         self._best[run.cell.key] = best
         if other[1] != best[1]:
@@ -106,8 +106,8 @@ def _card(run: Run, outcome: Outcome, key: str) -> str:
     metric = metric_named(run.cell.task.metric).name
     return f"""# {run.name}
 
-One run of a stability study; its key is `{key}`. It is one seed of many: the study's report
-says how much its scores scatter.
+One run of a stability study; its key is `{key}`. It is one seed of several: the study's report
+says how much the scores vary between seeds.
 
 | | |
 |---|---|
@@ -121,14 +121,14 @@ says how much its scores scatter.
 """
 
 
-def kept(key: str, home: Home) -> Path | None:
-    """The folder of a run's model, where a study kept it."""
-    found = sorted(home.root.glob(f"studies/*/models/{key}"))
-    return found[0] if found else None
+def saved_model(key: str, home: Home) -> Path | None:
+    """The folder of a run's model; None if no study kept it."""
+    folders = sorted(home.root.glob(f"studies/*/models/{key}"))
+    return folders[0] if folders else None
 
 
 def copy(source: Path, folder: Path) -> None:
-    """Give out a kept model."""
+    """Copy a kept model."""
     shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
@@ -136,13 +136,13 @@ def export(run: Run, folder: Path, device: str) -> Outcome:
     """Train a run and save its model with its tokenizer.
 
     Args:
-        run: Which.
-        folder: Gets safetensors, configuration, tokenizer, `run.json` and a card.
-        device: `cpu` or `cuda`, as the study trained it; the other rounds otherwise.
+        run: The run.
+        folder: Gets safetensors, configuration, tokenizer, `run.json` and a model card.
+        device: `cpu` or `cuda`, as in the study; results differ between the two by rounding.
 
     Returns:
-        The outcome, to compare with the one that the study saw. Merging what a technique inserted
-        rounds: the saved model's outputs are then equal to the run's up to the last bits.
+        The outcome, to compare with the one of the study. If a technique's modules were merged into
+        the model, the saved model's outputs equal the run's only up to rounding.
 
     Raises:
         SpecError: If `transformers` has no plain model that computes what was trained.

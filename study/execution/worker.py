@@ -1,4 +1,4 @@
-"""A worker: a run's spec in, a parcel for the driver out."""
+"""A worker: takes a run's spec, and returns its result to the driver."""
 
 import json
 import math
@@ -32,16 +32,17 @@ from study.training.prepare import Prepared
 from study.training.result import packed
 from study.training.train import Outcome, train
 
-KEPT_MODELS = 2  # checkpoints a worker keeps in memory; runs come seed by seed over all models
+KEPT_MODELS = 2  # pretrained weights in memory; runs come seed by seed over all models
 KEPT_DATA = 4
 
 
 class Weights(NamedTuple):
-    """A checkpoint as the driver has it.
+    """The driver's copy of a model's pretrained weights.
 
     Attributes:
-        identity: Its fingerprint.
-        files: Object reference to its files, for machines that lack them; None for the hub's.
+        identity: Fingerprint of the files.
+        files: Object reference to the files, for machines that lack them; None if the weights are
+            from the hub.
     """
 
     identity: str
@@ -54,12 +55,12 @@ class Shared:
 
     Attributes:
         data: Object references to the prepared data, by `Run.data_key`.
-        versions: The driver's, where workers may be on other machines; else empty.
-        weights: By model, likewise.
-        gpus: Share of a GPU per run; 0 trains on the CPU.
-        folder: The study's own; a machine that lacks it saves no run's place and keeps no model.
-        checkpoint_seconds: From one save of a run's place to the next.
-        hang_seconds: Without progress, after which a worker ends itself.
+        versions: The driver's, if workers may be on other machines; else empty.
+        weights: The driver's by model, likewise.
+        gpus: GPUs per run, or a fraction of one; 0 trains on the CPU.
+        folder: The study's own; a machine that lacks it writes no resume files and keeps no models.
+        checkpoint_seconds: Time between two resume files of a run.
+        hang_seconds: Time without progress after which a worker ends itself.
     """
 
     data: Mapping[str, Any]
@@ -71,26 +72,26 @@ class Shared:
     hang_seconds: float
 
     def checkpoint(self, key: str) -> Path:
-        """The folder where a run is saved on the way."""
+        """The folder of a run's resume file."""
         return self.folder / CHECKPOINTS / key
 
     def hang(self, key: str) -> Path:
-        """Where a worker leaves word that a run made no progress."""
+        """The file for the traceback of a worker whose run made no progress."""
         return self.folder / HANGS / f"{key}.txt"
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
-    """A process that does one run after another; imports, data and checkpoints stay loaded."""
+    """A process that does one run after another; imports, data and weights stay loaded."""
 
     def setup(self, config: dict[str, Any], *, shared: Shared) -> None:
-        """Take what all runs share.
+        """Prepare for the first run.
 
         Args:
-            config: The first run's key, its spec as JSON, and more, see `RunSearcher`.
+            config: The run, as `RunSearcher.suggest` returns it.
             shared: The same for every run.
 
         Raises:
-            RuntimeError: If this machine, which may have come late, has other versions.
+            RuntimeError: If this machine, which may have joined late, has other versions.
         """
         if others := machines.other_versions(versions(), shared.versions):
             raise RuntimeError(f"{socket.gethostname()} {'; '.join(others)}")
@@ -101,7 +102,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         self._device = torch.device("cuda" if shared.gpus else "cpu")
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next run."""
+        """Take the next run, instead of a new process for it."""
         self._config = new_config
         return True
 
@@ -109,17 +110,17 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         """Do the run.
 
         Returns:
-            A `parcel`, or, where the run failed without harm to this process, the `fault`: such a
-            run has no outcome and is missing. One that must not begin any more is `held`.
+            The `result`, a `RunResult`; or the `fault` that kept the run from an outcome, if this
+            process can go on; or `blocked`, if the run must not begin any more.
         """
-        if cluster.is_held(self._config["cell"]):
-            return {"done": True, "held": True}
+        if cluster.is_blocked(self._config["cell"]):
+            return {"done": True, "blocked": True}
         started, shared = time.time(), self._shared
         try:
             with Watchdog(shared.hang_seconds, shared.hang(self._config["key"])) as watchdog:
                 run = run_from(json.loads(self._config["spec"]))
                 data = self._prepared(run)
-                loaded = self._checkpoint(run, data.kind)
+                loaded = self._weights(run, data.kind)
                 checkpoints = self._checkpoints(watchdog)
                 outcome, model = train(
                     run.setting(data.kind), data.splits, loaded, self._device, checkpoints
@@ -128,36 +129,36 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
                 if self._config["keep"] and outcome.outcome == "completed":
                     try:
                         self._keep(model, loaded, run, outcome)
-                    except OSError as error:  # the outcome is whole: `study export` trains again
+                    except OSError as error:  # the outcome counts without it
                         not_kept = f"{type(error).__name__}: {error}"
         except torch.AcceleratorError:
-            raise  # the device's context is lost with it: Tune starts another process
+            raise  # the CUDA context is lost: Tune starts another process
         except MachineRefusedError as error:
-            return {"done": True, "fault": Fault("unfit", str(error), traceback.format_exc())}
-        except Exception as error:  # told to the driver; the process is sound for the next run
+            return {"done": True, "fault": Fault("refused", str(error), traceback.format_exc())}
+        except Exception as error:  # this process can do the next run
             cause: Cause = "code"
             if _out_of_memory(error):
                 cause = "memory"
-                self._forget()
+                self._free_memory()
             reason = f"{type(error).__name__}: {error}"
             return {"done": True, "fault": Fault(cause, reason, traceback.format_exc())}
         resumed, ended = checkpoints.resumed, time.time()
-        parcel = packed(
+        result = packed(
             outcome, data, started=started, ended=ended, resumed=resumed, not_kept=not_kept
         )
-        return {"done": True, "parcel": parcel}
+        return {"done": True, "result": result}
 
     def _keep(self, model: nn.Module, loaded: Loaded, run: Run, outcome: Outcome) -> None:
         folder = Path(self._config["keep"])  # named by the run's key
-        if not self._shared.folder.is_dir():  # a machine that came late
+        if not self._shared.folder.is_dir():  # a machine that joined late
             raise OSError(f"{socket.gethostname()} does not share {self._shared.folder}")
         save(model, loaded, run, outcome, folder, key=folder.name)
 
     def _checkpoints(self, watchdog: Watchdog) -> ResumableCheckpoint:
-        """Where the run is saved on the way; the driver clears it when the outcome is safe."""
+        """Writes resume files; the driver removes them when the result is in the outbox."""
         key, shared = self._config["key"], self._shared
         every = shared.checkpoint_seconds if shared.folder.is_dir() else math.inf
-        return ResumableCheckpoint(shared.checkpoint(key), every, key, heartbeat=watchdog.beat)
+        return ResumableCheckpoint(shared.checkpoint(key), every, key, heartbeat=watchdog.heartbeat)
 
     def _prepared(self, run: Run) -> Prepared:
         if run.data_key not in self._data:
@@ -166,19 +167,19 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             self._data[run.data_key] = ray.get(self._shared.data[run.data_key])
         return self._data[run.data_key]
 
-    def _checkpoint(self, run: Run, kind: Kind) -> Loaded:
+    def _weights(self, run: Run, kind: Kind) -> Loaded:
         key = (run.cell.model, kind)
         if key not in self._loaded:
             while len(self._loaded) >= KEPT_MODELS:
                 self._loaded.pop(next(iter(self._loaded)))
-            self._loaded[key] = Loaded(self._at_hand(run.cell.model), kind)
+            self._loaded[key] = Loaded(self._local(run.cell.model), kind)
         return self._loaded[key]
 
-    def _at_hand(self, model: Model) -> Model:
-        """The model with a checkpoint that this machine has, the same as the driver's.
+    def _local(self, model: Model) -> Model:
+        """The model with a checkpoint on this machine that is the same as the driver's.
 
         Raises:
-            MachineRefusedError: If it is another, or absent and cannot be had.
+            MachineRefusedError: If this machine has another one, or none and cannot get it.
         """
         weights = self._shared.weights.get(model.name)
         if weights is None:
@@ -195,8 +196,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             raise MachineRefusedError(f"model {model.name!r} has other weights on {where}")
         return model
 
-    def _forget(self) -> None:
-        """Give back all memory that can be had again."""
+    def _free_memory(self) -> None:
+        """Drop all cached weights and data."""
         self._loaded.clear()
         self._data.clear()
         if self._device.type == "cuda":
@@ -204,7 +205,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether a GPU's or the machine's memory did not suffice; torch has a class for some cases."""
+    """Whether a GPU or the machine is out of memory; torch has a class for some cases only."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         sign in str(error) for sign in NO_MEMORY
     )

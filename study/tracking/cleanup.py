@@ -1,4 +1,4 @@
-"""What studies leave behind that nothing needs any more: found, with its size, and removed."""
+"""Garbage collection: finds runs and files of a study that nothing needs, and removes them."""
 
 import shutil
 import time
@@ -9,28 +9,29 @@ from pathlib import Path
 
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
-from mlflow.tracking._tracking_service.utils import _get_store
 
 from study.core.paths import CHECKPOINTS, HANGS, OUTBOX, PROBLEMS, Home
-from study.tracking.outbox import waiting
+from study.tracking import schema
+from study.tracking.mlflow_internals import delete_permanently
+from study.tracking.outbox import REFUSED, waiting
 from study.tracking.store import Store
 
-UNUSED_DAYS = 30  # encoded data are made anew in seconds to minutes
+UNUSED_DAYS = 30  # encoded data take seconds to minutes to make again
 
 
 @dataclass(frozen=True)
-class Left:
-    """Something that can go.
+class Leftover:
+    """Runs or files that can be removed.
 
     Attributes:
-        why: Why, in few words.
+        reason: Why, in a few words.
         name: What it is.
         size: Bytes on this machine's disks.
-        runs: Runs of MLflow.
+        runs: MLflow runs.
         paths: Files and folders.
     """
 
-    why: str
+    reason: str
     name: str
     size: int
     runs: tuple[MlflowRun, ...] = ()
@@ -38,90 +39,120 @@ class Left:
 
 
 def leftovers(
-    home: Home, store: Store, study: str, *, asked: Collection[str], failing: Collection[str]
-) -> list[Left]:
-    """What a study left behind.
+    home: Home, store: Store, study: str, *, wanted: Collection[str], failing: Collection[str]
+) -> list[Leftover]:
+    """Find what a study left behind.
 
     Args:
-        home: Where its files are.
-        store: Where it is tracked.
+        home: Has the study's files.
+        store: Has its runs.
         study: Its name.
-        asked: Keys of finished runs that the study asks for.
+        wanted: Keys of finished runs that the study asks for.
         failing: Keys of cells with missing runs.
     """
-    runs = list(_runs(store, study))
-    own, artifacts = home.study(study), home.artifacts / study
-    sent = {entry.key for entry in waiting(own / OUTBOX)}
-    found: dict[tuple[str, str], list[MlflowRun]] = defaultdict(list)
+    runs = list(_all_runs(store, study))
+    unsent = {entry.key for entry in waiting(home.study(study) / OUTBOX)}
+    found = _runs_left(runs, store, home.artifacts / study, wanted=wanted, unsent=unsent)
+    return found + _files_left(runs, home, store, study, wanted={*wanted, *unsent}, failing=failing)
+
+
+def _runs_left(
+    runs: Iterable[MlflowRun],
+    store: Store,
+    artifacts: Path,
+    *,
+    wanted: Collection[str],
+    unsent: Collection[str],
+) -> list[Leftover]:
+    """Runs that can be removed, grouped by reason and cell."""
+    groups: dict[tuple[str, str], list[MlflowRun]] = defaultdict(list)
     for run in runs:
-        if why := _reason(run, asked, sent):
-            cell = run.data.tags.get("mlflow.runName", "").rpartition("/")
-            name = cell[0] if run.data.tags.get("kind") == "run" else "".join(cell)
-            found[why, name].append(run)
-    left = [
-        Left(
-            why,
+        if reason := _reason(run, wanted, unsent):
+            name = run.data.tags.get(schema.NAME, "")
+            is_run = _kind(run) == schema.RUN_KIND
+            groups[reason, name.rpartition("/")[0] if is_run else name].append(run)
+    return [
+        Leftover(
+            reason,
             f"{name}: {_count(group)}",
             sum(_size(artifacts / run.info.run_id) for run in group),
             tuple(group),
             tuple(artifacts / run.info.run_id for run in group) if store.is_database else (),
         )
-        for (why, name), group in sorted(found.items())
+        for (reason, name), group in sorted(groups.items(), key=lambda item: item[0])
     ]
-    finished = {r.data.tags["key"] for r in runs if _kind(r) == "run" and _is_whole(r)}
-    wanted = {*asked, *sent}
-    own_store = not home.shared  # else the artifacts here are of runs in another one
-    kept = {run.info.run_id for run in runs}
 
-    def of_no_run(name: str) -> bool:  # a study that had this name before left some there
-        return own_store and name not in kept and not store.lifecycle(name)
+
+def _files_left(
+    runs: Iterable[MlflowRun],
+    home: Home,
+    store: Store,
+    study: str,
+    *,
+    wanted: Collection[str],
+    failing: Collection[str],
+) -> list[Leftover]:
+    """Files and folders that can be removed."""
+    own, artifacts = home.study(study), home.artifacts / study
+    finished = {
+        run.data.tags[schema.KEY]
+        for run in runs
+        if _kind(run) == schema.RUN_KIND and _is_complete(run)
+    }
+    known = {run.info.run_id for run in runs}
+    own_store = not home.shared  # otherwise the artifacts here are of runs in another store
+
+    def has_no_run(name: str) -> bool:
+        # A study that was renamed keeps its artifacts in the folder of its old name.
+        return own_store and name not in known and not store.lifecycle(name)
 
     folders: list[tuple[str, Path, Callable[[str], bool]]] = [
-        ("artifacts of no run", artifacts, of_no_run),
-        ("refused by MLflow", own / "refused", lambda name: True),
-        ("kept model of no run", home.models(study), lambda name: name not in wanted),
+        ("artifacts without a run", artifacts, has_no_run),
+        ("refused by MLflow", own / REFUSED, lambda name: True),
+        ("model without a run", home.models(study), lambda name: name not in wanted),
         ("checkpoint of a finished run", own / CHECKPOINTS, lambda name: name in finished),
-        ("left by a lost worker", own / HANGS, lambda name: True),
-        ("error that is over", own / PROBLEMS, lambda name: Path(name).stem not in failing),
+        ("trace of a hung worker", own / HANGS, lambda name: True),
+        ("resolved error", own / PROBLEMS, lambda name: Path(name).stem not in failing),
     ]
-    for why, folder, gone in folders:
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if gone(path.name):
-                left.append(Left(why, str(path), _size(path), paths=(path,)))
-    return left
+    return [
+        Leftover(reason, str(path), _size(path), paths=(path,))
+        for reason, folder, is_left in folders
+        for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
+        if is_left(path.name)
+    ]
 
 
-def unused(home: Home) -> list[Left]:
-    """Encoded data that no study has read for long."""
+def unused(home: Home) -> list[Leftover]:
+    """Encoded data that no study has read for `UNUSED_DAYS`."""
     oldest = time.time() - UNUSED_DAYS * 86400
-    why = f"encoded data, not read for {UNUSED_DAYS} days"
+    reason = f"encoded data, not read for {UNUSED_DAYS} days"
     files = sorted(home.encoded.iterdir()) if home.encoded.is_dir() else []
     stats = [(file, file.stat()) for file in files]
     return [
-        Left(why, str(file), stat.st_size, paths=(file,))
+        Leftover(reason, str(file), stat.st_size, paths=(file,))
         for file, stat in stats
         if max(stat.st_atime, stat.st_mtime) < oldest
     ]
 
 
-def remove(left: Iterable[Left], store: Store, *, check: Callable[[], object]) -> None:
-    """Remove what was found, and nothing else.
+def remove(left: Iterable[Leftover], store: Store, *, check: Callable[[], object]) -> None:
+    """Remove what was found.
 
-    Runs are removed from a database with their artifacts; a server marks them as deleted.
+    A database loses the runs for good; on a server they are marked as deleted.
 
     Args:
         left: What was found.
-        store: Where the runs are.
-        check: Called before each removal; raises where a driver may be at work.
+        store: Has the runs.
+        check: Called before each removal; raises if a driver may be running.
     """
-    for each in left:
-        for run in each.runs:
+    for leftover in left:
+        for run in leftover.runs:
             check()
             if not _is_deleted(run):
                 store.client.delete_run(run.info.run_id)
             if store.is_database:
-                _get_store(store.uri)._hard_delete_run(run.info.run_id)
-        for path in each.paths:
+                delete_permanently(store.uri, run.info.run_id)
+        for path in leftover.paths:
             check()
             if path.is_dir():
                 shutil.rmtree(path)
@@ -129,31 +160,32 @@ def remove(left: Iterable[Left], store: Store, *, check: Callable[[], object]) -
                 path.unlink(missing_ok=True)
 
 
-def _runs(store: Store, study: str) -> Iterator[MlflowRun]:
-    """All runs of an experiment, those that were deleted included where they can be removed."""
+def _all_runs(store: Store, study: str) -> Iterator[MlflowRun]:
+    """All runs of an experiment, including deleted ones if they can be removed for good."""
     experiment = store.client.get_experiment_by_name(study)
     view = ViewType.ALL if store.is_database else ViewType.ACTIVE_ONLY
     return store.runs(experiment.experiment_id, "", view)
 
 
-def _reason(run: MlflowRun, asked: Collection[str], sent: Collection[str]) -> str | None:
+def _reason(run: MlflowRun, wanted: Collection[str], unsent: Collection[str]) -> str | None:
+    """Why a run can be removed; None if it cannot."""
     tags = run.data.tags
     if _is_deleted(run):
         return "deleted in MLflow"
-    if _kind(run) == "cell":
-        return "no longer in the file" if tags.get("in_study") == "false" else None
-    if _kind(run) != "run":
-        return None  # not ours
-    if not _is_whole(run):
-        return None if tags["key"] in sent else "cut short"
-    return None if tags["key"] in asked else "no longer in the file"
+    if _kind(run) == schema.CELL_KIND:
+        return "no longer in the file" if tags.get(schema.IN_STUDY) == "false" else None
+    if _kind(run) != schema.RUN_KIND:
+        return None  # not written by this project
+    if not _is_complete(run):
+        return None if tags[schema.KEY] in unsent else "incomplete"
+    return None if tags[schema.KEY] in wanted else "no longer in the file"
 
 
 def _kind(run: MlflowRun) -> str:
-    return str(run.data.tags.get("kind", ""))
+    return str(run.data.tags.get(schema.KIND, ""))
 
 
-def _is_whole(run: MlflowRun) -> bool:
+def _is_complete(run: MlflowRun) -> bool:
     return not _is_deleted(run) and run.info.status == "FINISHED"
 
 
@@ -162,13 +194,13 @@ def _is_deleted(run: MlflowRun) -> bool:
 
 
 def _count(group: Collection[MlflowRun]) -> str:
-    runs = sum(_kind(run) == "run" for run in group)
+    runs = sum(_kind(run) == schema.RUN_KIND for run in group)
     cell = ["the cell"] if runs < len(group) else []
     return " and ".join(cell + ([f"{runs} runs" if runs > 1 else "1 run"] if runs else []))
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file or of a folder's files; 0 where there is none."""
+    """Bytes of a file, or of all files in a folder; 0 if there is neither."""
     if path.is_file():
         return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,95 +1,83 @@
-"""The MLflow schema: names of tags, metrics, parameters and artifacts."""
+"""The MLflow schema: names of the tags, metrics, parameters and artifacts of a study's experiment.
 
-from collections.abc import Iterable
-from typing import Any
+A study is an experiment, a cell in a stage a parent run, a run a child run. `analysis` imports
+nothing of `study`; the names that it reads are in `analysis/frames/columns.py`, and
+`tests/contracts/test_door.py` holds the two equal. Stores written earlier have these names, so none
+of them ever changes.
+"""
 
-import numpy as np
+# --- tags of every MLflow run -----------------------------------------------------------------
 
-from study.models.model import describe
-from study.planning.runs import Cell, Run
-from study.planning.stages import CellPlan
-from study.tasks.metrics import metric_named
-from study.techniques.base import parts_of
-from study.tracking.outbox import Entry
-from study.training.result import RunResult
+KIND = "kind"
+CELL_KIND, RUN_KIND = "cell", "run"  # its values
+CELL = "cell"  # the cell's key
+STAGE = "stage"
+CELLS = f"tags.{KIND} = '{CELL_KIND}'"  # filters of `search_runs`
+RUNS = f"tags.{KIND} = '{RUN_KIND}'"
 
+# MLflow's own
+NAME, PARENT = "mlflow.runName", "mlflow.parentRunId"
+SOURCE, NOTE = "mlflow.source.name", "mlflow.note.content"
 
-def entry_of(run: Run, parcel: RunResult, faults: Iterable[tuple[str, int]]) -> Entry:
-    """A finished run as MLflow will get it.
+# --- a cell: its parent run -------------------------------------------------------------------
 
-    Args:
-        run: Which.
-        parcel: What its worker sent.
-        faults: Causes for which it was lost before, and how often.
-    """
-    outcome, metric = parcel.outcome, metric_named(run.cell.task.metric)
-    splits = run.cell.task.load().splits
-    values = {
-        "dev": outcome.dev,
-        "test": outcome.test,
-        "dev_floor": outcome.dev_floor,
-        "test_floor": outcome.test_floor,
-        **outcome.facts,
-    }
-    metrics = [(name, value, 0) for name, value in values.items()]
-    for name, curve in outcome.curves.items():
-        metrics += [(name, value, epoch) for epoch, value in enumerate(curve, start=1)]
-    tags = {
-        "outcome": outcome.outcome,
-        "collapsed": ",".join(outcome.collapsed),
-        "metric": metric.name,
-        "higher_is_better": str(metric.higher_is_better).lower(),
-        **{f"{name}_rows": str(len(split.ids)) for name, split in splits.items()},
-        **{stream: str(number) for stream, number in run.seed._asdict().items()},
-        **parcel.about,
-    }
-    if retried := ", ".join(f"{cause} {count}" for cause, count in faults):
-        tags["retried"] = retried
-    params = {
-        "task": run.cell.task.name,
-        "model": run.cell.model.name,
-        "configuration": run.cell.label,
-        "seed": run.seed.label,
-    }
-    return Entry(
-        key=run.key,
-        cell=run.cell.key,
-        name=run.name,
-        tags=tags,
-        params=params,
-        metrics=[(name, value, step) for name, value, step in metrics if np.isfinite(value)],
-        started=int(parcel.started * 1000),
-        ended=int(parcel.ended * 1000),
-        spec=run.spec(),
-    )
+TASK, MODEL, CONFIGURATION = "task", "model", "configuration"
+TECHNIQUE = "technique"
+METRIC = "metric"
+TASK_TYPE = "task_type"
+SEEDS = "seeds"
+TRIED, SEARCH = "tried", "search"  # number of configurations it was chosen from; the search, JSON
+IN_STUDY = "in_study"  # "true", or "false" once the study file no longer has the cell
+PROBLEM = "problem"  # why runs are missing
+MODEL_FACT = "model."  # prefix of what `describe` knows of the model
+CELL_TAGS = (
+    *(KIND, CELL, TASK, MODEL, TECHNIQUE, CONFIGURATION, METRIC, TASK_TYPE, STAGE, SEEDS, TRIED),
+    *(SEARCH, IN_STUDY, PROBLEM),
+)
 
+# Metrics, updated while the study runs
+N, MISSING, DIVERGED, COLLAPSED = "n", "missing", "diverged", "collapsed"
+SUFFIXES = MEAN, SD, LOW, HIGH = "_mean", "_sd", "_low", "_high"  # of `dev` and `test`
 
-def cell_tags(asked: CellPlan) -> dict[str, str]:
-    """The tags of a cell's parent run."""
-    cell = asked.cell
-    metric = cell.task.metric
-    return {
-        "kind": "cell",
-        "cell": cell.key,
-        "task": cell.task.name,
-        "model": cell.model.name,
-        "technique": cell.technique.title,
-        "configuration": cell.label,
-        "metric": metric.rpartition(":")[2],
-        "task_type": cell.task.task_type,
-        "stage": asked.stage,
-        "seeds": asked.seeds_text,
-        "tried": str(asked.tried),
-        "search": asked.search,
-        **{f"model.{name}": value for name, value in describe(cell.model).items()},
-    }
+# --- a run: a child run -----------------------------------------------------------------------
 
+KEY = "key"
+OUTCOME = "outcome"
+COLLAPSE_RULE = "collapsed"  # the rules that fired, comma-separated; empty for none
+HIGHER_IS_BETTER = "higher_is_better"
+ROWS = "_rows"  # suffix of a split's name: its number of rows
+RETRIED = "retried"  # causes for which it was lost before, and how often
+# From the worker, see `study.training.result.RunResult.about`
+DEVICE, HOST, VERSIONS, RESUMED, NOT_KEPT = "device", "host", "versions", "resumed", "not_kept"
+# From the driver, see `study.core.provenance.provenance`
+COMMIT, DIRTY = "commit", "dirty"
+STREAMS = ("head", "order", "noise")  # the seeds
+RUN_TAGS = (
+    *(KIND, KEY, CELL, STAGE, OUTCOME, COLLAPSE_RULE, METRIC, HIGHER_IS_BETTER, *STREAMS),
+    *(f"{split}{ROWS}" for split in ("train", "dev", "test")),
+    *(DEVICE, HOST, VERSIONS, RESUMED, NOT_KEPT, COMMIT, DIRTY, RETRIED),
+)
 
-def flat_parameters(cell: Cell) -> dict[str, str]:
-    """What the cell trains with: the recipe after the technique's hook, and every value set."""
-    flat: dict[str, Any] = {}
-    for name, value in cell.technique.recipe(cell.recipe).model_dump().items():
-        flat[f"recipe.{name}"] = value
-    for part in parts_of(cell.technique):
-        flat |= {f"{part.title}.{name}": getattr(part, name) for name in type(part).model_fields}
-    return {name: str(value) for name, value in flat.items()}
+SEED = "seed"
+PARAMETERS = (TASK, MODEL, CONFIGURATION, SEED)
+
+# Metrics at step 0; curves have an epoch as their step, and a slash in their name
+DEV, TEST = "dev", "test"
+DEV_FLOOR, TEST_FLOOR = "dev_floor", "test_floor"  # the constant predictor's scores
+SECONDS = "seconds"
+RUN_METRICS = (
+    *(DEV, TEST, DEV_FLOOR, TEST_FLOOR, SECONDS, "steps_per_second", "peak_memory_bytes"),
+    *("trained_fraction", "steps"),
+)
+CURVE = "/"
+
+RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"  # artifacts
+
+# --- the experiment ---------------------------------------------------------------------------
+
+OPENED = "study.opened"  # who opened the study last, with which file, and when
+DRIVER = "study.driver."  # prefix; then a driver's id: what it says of itself, see `lease`
+STOP = "study.stop"  # the id of the driver that is asked to stop
+VIEW = "cells"  # the key of the view that MLflow's UI opens with, see `study ui`
+VIEW_STATE = f"mlflow.sharedViewState.{VIEW}"
+EXPERIMENT_KIND = "mlflow.experimentKind"

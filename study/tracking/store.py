@@ -1,4 +1,4 @@
-"""The tracking store: never made anew by accident, never written to where it should not be."""
+"""The tracking store: never recreated by accident, never confused with another file."""
 
 import json
 import sqlite3
@@ -9,36 +9,41 @@ from urllib.parse import quote, urlparse
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.tracking._tracking_service.utils import _get_store
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.core.paths import hurry, without_password
+from study.tracking import schema
+from study.tracking.mlflow_internals import close_connections, get_once
 
-REACH_SECONDS = 10  # for the first answer of a server
-PAGE = 1000  # runs per answer; a server takes about 2 ms for each
-VIEW = "cells"  # the key of a view that MLflow's UI opens on, see `study ui`
+REACH_SECONDS = 10.0  # for the first response of a server
+PAGE = 1000  # runs per response; a server takes about 2 ms for each
 CELLS_VIEW = {
-    "searchFilter": "tags.kind = 'cell'",
-    "orderByKey": "metrics.`dev_mean`",
+    "searchFilter": schema.CELLS,
+    "orderByKey": f"metrics.`{schema.DEV}{schema.MEAN}`",
     "orderByAsc": False,
     "startTime": "ALL",
     "lifecycleFilter": "Active",
     "selectedColumns": [
         f"metrics.`{name}`"
-        for name in ("n", "dev_mean", "test_mean", "test_sd", "test_low", "test_high")
-        + ("collapsed", "diverged", "missing")
+        for name in (
+            schema.N,
+            f"{schema.DEV}{schema.MEAN}",
+            *(f"{schema.TEST}{suffix}" for suffix in schema.SUFFIXES),
+            schema.COLLAPSED,
+            schema.DIVERGED,
+            schema.MISSING,
+        )
     ],
 }
 
 
 class StoreGoneError(RuntimeError):
-    """The tracking store is not where it was, or is another one, or cannot be used."""
+    """The tracking store is gone, was replaced by another one, or cannot be used."""
 
 
-TROUBLE = (StoreGoneError, MlflowException, SQLAlchemyError, OSError)  # waited for, and tried again
+# Errors of a store that may work again later: the driver waits and retries.
+TROUBLE = (StoreGoneError, MlflowException, SQLAlchemyError, OSError)
 
 
 class Store:
@@ -46,20 +51,20 @@ class Store:
 
     Attributes:
         uri: Its address.
-        file: Of a SQLite store; else None.
+        file: The file of a SQLite store; None for others.
         is_database: Whether it is used without a server.
-        client: MLflow's.
+        client: MLflow's client.
     """
 
     def __init__(self, uri: str, artifacts: Path) -> None:
-        """Open it; a SQLite store is made where there never was one.
+        """Open the store; a SQLite store is created where there never was one.
 
         Args:
             uri: Its address.
-            artifacts: Where they go, unless a server keeps them.
+            artifacts: Folder of artifacts, unless a server stores them.
 
         Raises:
-            StoreGoneError: If a SQLite store has been here and is not now, or a server cannot be
+            StoreGoneError: If a SQLite store was here before and is gone, or a server cannot be
                 used.
         """
         hurry()
@@ -68,11 +73,11 @@ class Store:
         self._artifacts = artifacts
         self.file = sqlite_file(self.uri)
         if self.file is not None:
-            marker = Path(f"{self.file}.seen")
+            marker = Path(f"{self.file}.seen")  # remembers that there was a store
             if not self.file.exists():
                 if marker.exists():
                     raise StoreGoneError(
-                        f"the store {self.file} is gone. Bring it back, or remove {marker} to "
+                        f"the store {self.file} is gone. Restore it, or remove {marker} to "
                         "start an empty one."
                     )
                 _create(self.file)
@@ -80,28 +85,28 @@ class Store:
             self.uri = address(self.file, "rw")  # never creates a file, unlike the plain one
         elif not self.is_database:
             _reach(self.uri)
-        self._inode = self._seen()
+        self._inode = self._current_inode()
         self.client = MlflowClient(tracking_uri=self.uri)
 
     def experiment(self, name: str) -> str:
-        """The id of a study's experiment; it is restored where it was deleted, else made."""
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                self.client.restore_experiment(found.experiment_id)
-            return str(found.experiment_id)
+        """The id of a study's experiment, which is created if absent and restored if deleted."""
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is not None:
+            if experiment.lifecycle_stage == "deleted":
+                self.client.restore_experiment(experiment.experiment_id)
+            return str(experiment.experiment_id)
         tags = {
-            "mlflow.experimentKind": "custom_model_development",
-            f"mlflow.sharedViewState.{VIEW}": json.dumps(CELLS_VIEW),
+            schema.EXPERIMENT_KIND: "custom_model_development",
+            schema.VIEW_STATE: json.dumps(CELLS_VIEW),
         }
-        where = (self._artifacts / name).as_uri() if self.is_database else None
+        location = (self._artifacts / name).as_uri() if self.is_database else None
         try:
-            made = self.client.create_experiment(name, artifact_location=where, tags=tags)
+            created = self.client.create_experiment(name, artifact_location=location, tags=tags)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody was faster
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another driver was faster
                 raise
             return self.experiment(name)
-        return str(made)
+        return str(created)
 
     def runs(
         self, experiment: str, filter_string: str, view: int = ViewType.ACTIVE_ONLY
@@ -110,8 +115,8 @@ class Store:
 
         Args:
             experiment: Its id.
-            filter_string: As MLflow has it; empty for all.
-            view: Whether those that were deleted count.
+            filter_string: In MLflow's syntax; empty for all.
+            view: Whether to include deleted runs.
         """
         token = None
         while True:
@@ -124,7 +129,7 @@ class Store:
                 return
 
     def lifecycle(self, run_id: str) -> str:
-        """Whether a run is `active` or `deleted`; empty where no experiment has it."""
+        """A run's lifecycle stage, `active` or `deleted`; empty if no experiment has the run."""
         try:
             return str(self.client.get_run(run_id).info.lifecycle_stage)
         except MlflowException as error:
@@ -136,17 +141,17 @@ class Store:
         """Make sure that the next transaction goes to the store that was opened.
 
         Raises:
-            StoreGoneError: If it does not.
+            StoreGoneError: If the file is gone, or is another one.
         """
-        if self.file is None or self._seen() == self._inode:
+        if self.file is None or self._current_inode() == self._inode:
             return
         # Pooled connections still write to the file that was moved away.
-        _get_store(self.uri).engine.dispose()
-        if self._seen() is None:
+        close_connections(self.uri)
+        if self._current_inode() is None:
             raise StoreGoneError(f"the store {self.file} is gone; waiting for it to come back")
         raise StoreGoneError(f"another file is at {self.file}; waiting for the store to come back")
 
-    def _seen(self) -> tuple[int, int] | None:
+    def _current_inode(self) -> tuple[int, int] | None:
         if self.file is None:
             return None
         try:
@@ -157,53 +162,47 @@ class Store:
 
 
 def _reach(uri: str) -> None:
-    """Make sure that an MLflow server answers and lets us in.
+    """Make sure that an MLflow server responds and grants access.
 
     Raises:
-        StoreGoneError: If not, saying what to do.
+        StoreGoneError: If not; the message says what to do.
     """
     search = "/api/2.0/mlflow/experiments/search"
     try:
-        answer = http_request(
-            get_default_host_creds(uri),
-            search,
-            "GET",
-            params={"max_results": 1},
-            timeout=REACH_SECONDS,
-            max_retries=0,
-            raise_on_status=False,
-        )
+        answer = get_once(uri, search, {"max_results": 1}, REACH_SECONDS)
     except MlflowException as error:
         cure = "Is it up, and is MLFLOW_TRACKING_URI right?"
         raise StoreGoneError(f"{in_brief(error)}. {cure}") from error
     text = answer.text.strip()
     if "Invalid Host header" in text:
         host = urlparse(uri).hostname
-        raise StoreGoneError(f"it does not go by this name; start it with --allowed-hosts {host}")
+        raise StoreGoneError(
+            f"it does not accept this host name; start it with --allowed-hosts {host}"
+        )
     if answer.status_code in (401, 403):
         raise StoreGoneError(
             f"access denied ({answer.status_code}); set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
     if answer.status_code >= 500:
-        raise StoreGoneError(f"the server has trouble ({answer.status_code}); is its database up?")
+        raise StoreGoneError(f"server error {answer.status_code}; is its database up?")
     if answer.status_code != 200 or not text.startswith("{"):
         raise StoreGoneError(
-            "what answers there is no MLflow server; is MLFLOW_TRACKING_URI right?"
+            "what responds there is no MLflow server; is MLFLOW_TRACKING_URI right?"
         )
 
 
 def in_brief(error: Exception) -> str:
-    """What is wrong with a store, in one line without passwords."""
+    """An error of a store in one line, without passwords."""
     text = without_password((str(error) or type(error).__name__).splitlines()[0])
     if text.startswith("API request to"):
         for sign, words in (
             ("NameResolution", "unknown host"),
             ("refused", "connection refused"),
-            ("imeout", "no answer in time"),
-            ("imed out", "no answer in time"),
-            ("SSL", "TLS fails"),
-            ("aborted", "the connection broke"),
+            ("imeout", "no response in time"),
+            ("imed out", "no response in time"),
+            ("SSL", "TLS error"),
+            ("aborted", "connection aborted"),
         ):
             if sign in text:
                 return f"the server cannot be reached ({words})"
@@ -211,18 +210,18 @@ def in_brief(error: Exception) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite store; None for another."""
+    """The file of a SQLite store; None for other stores."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def address(file: Path, mode: str) -> str:
-    """A SQLite file's address, whatever signs are in its path.
+    """A SQLite file's address; its path may contain any character.
 
     Args:
-        file: Which.
-        mode: `rw`, or `rwc` to make it where it is absent.
+        file: The file.
+        mode: `rw`, or `rwc` to create it if absent.
     """
-    # The driver is named because MLflow makes folders for a plain sqlite:/// address.
+    # The driver is named because MLflow creates folders for a plain sqlite:/// address.
     return URL.create(
         "sqlite+pysqlite",
         database=f"file:{quote(str(file))}",
@@ -231,11 +230,11 @@ def address(file: Path, mode: str) -> str:
 
 
 def _create(file: Path) -> None:
-    """An empty MLflow store, in WAL mode so that the UI reads while the driver writes."""
+    """Create an empty store, in WAL mode so that the UI can read while the driver writes."""
     file.parent.mkdir(parents=True, exist_ok=True)
     uri = address(file, "rwc")
     MlflowClient(tracking_uri=uri).search_experiments()
-    _get_store(uri).engine.dispose()
+    close_connections(uri)
     connection = sqlite3.connect(file)
     try:
         connection.execute("PRAGMA journal_mode=WAL")

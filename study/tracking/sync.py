@@ -1,4 +1,4 @@
-"""A study from one MLflow store into another, by key: again and again, without a run twice."""
+"""Copies a study from one MLflow store into another, by key; repeatable, without duplicates."""
 
 import tempfile
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from study.core.paths import Home
-from study.tracking.experiment import Experiment, place_of
+from study.tracking import schema
+from study.tracking.entry import Entry, Record, record_of
+from study.tracking.experiment import Experiment, cell_stage
 from study.tracking.lease import Lease
-from study.tracking.outbox import PREDICTIONS, RUN_JSON, Entry
 from study.tracking.store import Store
-from study.tracking.summary import Record, record_of
 
 
 @dataclass
@@ -25,64 +25,64 @@ class Synced:
     Attributes:
         total: Finished runs in the source.
         copied: Runs that the target did not have.
-        there: Runs that it had, with the same scores.
-        different: Names of runs that it has with other scores; they stay as they are.
+        unchanged: Runs that the target had, with the same scores.
+        different: Names of runs that the target had with other scores; they stay as they are.
     """
 
     total: int
     copied: int = 0
-    there: int = 0
+    unchanged: int = 0
     different: list[str] = field(default_factory=list)
 
 
-def sync(study: str, source: Store, target: Store, *, told: Callable[[Synced], object]) -> Synced:
+def sync(
+    study: str, source: Store, target: Store, *, progress: Callable[[Synced], object]
+) -> Synced:
     """Copy a study's cells and finished runs: tags, parameters, curves, scores, artifacts.
 
-    Whatever is interrupted is completed by the next call. The study may run in the source.
+    A call after an interruption completes what is left. The study may be running in the source.
 
     Args:
         study: Its name.
-        source: Has it; only read.
-        target: Gets it; no driver or other sync may hold the study there.
-        told: Called after each run.
+        source: Has the study; it is only read.
+        target: Gets the study; no driver or other sync may hold it there.
+        progress: Called after each run.
 
     Raises:
         StudyLockedError: If the study is held in the target.
     """
-    found = source.client.get_experiment_by_name(study)
+    experiment = source.client.get_experiment_by_name(study)
     with ExitStack() as held:
-        if target.file is not None:  # a driver whose own store it is has a lock there
+        if target.file is not None:  # a driver with this store as its own holds a file lock there
             held.enter_context(Home(target.file.parent).lock(study).held("sync"))
-        experiment = target.experiment(study)
-        lease = Lease(target, experiment, study, command="sync", stop=lambda: None)
+        target_id = target.experiment(study)
+        lease = Lease(target, target_id, study, command="sync", stop=lambda: None)
         held.callback(lease.release)
-        mine = Experiment(source, found.experiment_id, source.check)  # only read
-        theirs = Experiment(target, experiment, lease.check)
-        for cell in mine.cells.values():
-            _copy_cell(cell, theirs)
-        runs = [run for run in mine.search("tags.kind = 'run'") if run.info.status == "FINISHED"]
+        here = Experiment(source, experiment.experiment_id, source.check)  # only read
+        there = Experiment(target, target_id, lease.check)
+        for cell in here.cells.values():
+            _copy_cell(cell, there)
+        runs = [run for run in here.search(schema.RUNS) if run.info.status == "FINISHED"]
         done = Synced(len(runs))
         for run in runs:
-            key = run.data.tags["key"]
-            if key not in theirs.records:
-                _copy_run(run, source, theirs)
+            key = run.data.tags[schema.KEY]
+            if key not in there.records:
+                _copy_run(run, source, there)
                 done.copied += 1
-            elif _scores(record_of(run.data.tags, run.data.metrics)) == _scores(
-                theirs.records[key]
-            ):
-                done.there += 1
+            elif _scores(record_of(run.data.tags, run.data.metrics)) == _scores(there.records[key]):
+                done.unchanged += 1
             else:
-                done.different.append(run.data.tags.get("mlflow.runName", key))
-            told(done)
+                done.different.append(run.data.tags.get(schema.NAME, key))
+            progress(done)
         return done
 
 
 def _copy_cell(cell: MlflowRun, to: Experiment) -> None:
     tags = cell.data.tags
-    place = place_of(tags["cell"], tags)
-    if place in to.made and tags.get("in_study") != "true":
-        return  # whoever runs the study there knows better
-    run_id = to.cell(place, tags, cell.data.params, name=cell.info.run_name)
+    at = cell_stage(tags[schema.CELL], tags)
+    if at in to.parents and tags.get(schema.IN_STUDY) != "true":
+        return  # the cell has left the source's file, which may not be true of the target's
+    run_id = to.parent(at, tags, cell.data.params, name=cell.info.run_name)
     ended = cell.info.end_time or cell.info.start_time
     metrics = [Metric(name, value, ended, 0) for name, value in cell.data.metrics.items()]
     batch = [RunTag(name, text) for name, text in tags.items()]
@@ -93,12 +93,14 @@ def _copy_cell(cell: MlflowRun, to: Experiment) -> None:
 
 def _copy_run(run: MlflowRun, source: Store, to: Experiment) -> None:
     entry = _entry(run, source)
-    place = place_of(entry.cell, entry.tags)
-    parent = to.cell(place, {"in_study": "false"}, {}, name=entry.name.rpartition("/")[0])
+    at = cell_stage(entry.cell, entry.tags)
+    name = entry.name.rpartition("/")[0]
+    # Normally the cell has been copied. The source may have got a new one since it was read.
+    parent = to.parent(at, {schema.IN_STUDY: "false"}, {}, name=name)
     artifacts = get_artifact_repository(run.info.artifact_uri, source.uri)
-    there = {file.path for file in artifacts.list_artifacts()}
+    names = {file.path for file in artifacts.list_artifacts()}
     with tempfile.TemporaryDirectory(prefix="study-sync-") as folder:
-        for name in sorted(there & {RUN_JSON, PREDICTIONS}):
+        for name in sorted(names & {schema.RUN_JSON, schema.PREDICTIONS}):
             artifacts.download_artifacts(name, folder)
         to.send(entry, Path(folder), parent)
     to.settle(entry)
@@ -107,15 +109,15 @@ def _copy_run(run: MlflowRun, source: Store, to: Experiment) -> None:
 def _entry(run: MlflowRun, source: Store) -> Entry:
     metrics: list[tuple[str, float, int]] = []
     for name, value in run.data.metrics.items():
-        if "/" in name:  # a curve
+        if schema.CURVE in name:
             history = source.client.get_metric_history(run.info.run_id, name)
             metrics += [(name, point.value, point.step) for point in history]
         else:
             metrics.append((name, value, 0))
     tags = run.data.tags
     return Entry(
-        key=tags["key"],
-        cell=tags["cell"],
+        key=tags[schema.KEY],
+        cell=tags[schema.CELL],
         name=run.info.run_name,
         tags=tags,
         params=run.data.params,

@@ -1,13 +1,13 @@
-"""MLflow: a study is an experiment, a cell a parent run, a run a child run.
+"""Writes a study to MLflow: the study is an experiment, a cell a parent run, a run a child run.
 
-The driver alone writes, from one thread: entries go from the outbox to MLflow and leave the outbox
-only when MLflow has them. A store that vanished is waited for and never made anew.
+The driver alone writes, from one thread: entries go from the outbox to MLflow, and leave the outbox
+only when MLflow has them. If the store vanishes, the thread waits for it and never creates a new
+one.
 """
 
 import getpass
 import json
 import logging
-import math
 import os
 import socket
 import threading
@@ -18,9 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, RunTag
-from mlflow.exceptions import MlflowException
-
 from study.core.lock import clock
 from study.core.paths import OUTBOX, Home
 from study.core.provenance import provenance
@@ -28,30 +25,34 @@ from study.planning.runs import Run
 from study.planning.stages import CellPlan, Stages
 from study.planning.study import Study
 from study.planning.study_file import folder_of
-from study.tasks.metrics import metric_named
-from study.tracking.experiment import Experiment, Place, place_of
+from study.tracking.cells import CellRuns
+from study.tracking.entry import Entry, Record
+from study.tracking.experiment import Experiment
 from study.tracking.lease import Lease
-from study.tracking.outbox import Entry, Outbox, waiting
-from study.tracking.schema import cell_tags, flat_parameters
+from study.tracking.schema import OPENED, STAGE
+from study.tracking.sender import Sender
 from study.tracking.store import TROUBLE, Store, in_brief
-from study.tracking.summary import Record, note, summary
 
 log = logging.getLogger(__name__)
 
 SUMMARY_SECONDS = 3.0  # a summary costs as much as a run; people look every few seconds at most
 RETRY_SECONDS = 1.0
-OUTBOX_LIMIT = 1000  # entries; a run's predictions can be megabytes
-OPENED = "study.opened"  # who opened the study last, with which file, and when
+IDLE_SECONDS = 0.05  # between two looks at an empty outbox
 
 
 class TrackingWriter:
-    """One study's experiment, and the thread that writes to it."""
+    """One study's experiment and outbox, as the driver uses them.
+
+    Attributes:
+        stages: The runs that the study asks for so far.
+        outbox: Finished runs that wait for MLflow.
+    """
 
     def __init__(self, home: Home, study: Study, source: Path | None) -> None:
-        """Open the experiment, drain the outbox, and make the cells.
+        """Open the experiment, drain the outbox, and create the cells' parent runs.
 
         Args:
-            home: Where the outbox is.
+            home: Has the outbox.
             study: The study.
             source: The study file, for MLflow's source column; None where there is none.
 
@@ -59,123 +60,88 @@ class TrackingWriter:
             StoreGoneError: If the store has vanished, or a server cannot be used.
             StudyLockedError: If a driver with another home holds the study.
         """
-        self._closing = threading.Event()
-        self._until = 0.0  # a closing thread tries again for so long, by the monotonic clock
-        self._lock = threading.Lock()
-        self._status: dict[Place, str] = {}
-        self._stale: set[Place] = set()  # cells whose summary is to be written
-        self._wanted: dict[Place, CellPlan] = {}
-        self._thread = threading.Thread(target=self._write, name="tracking", daemon=True)
+        name = study.name
         self._store = Store(home.uri, home.artifacts)
-        self._experiment = self._store.experiment(study.name)
-        self._lease = None
+        experiment = self._store.experiment(name)
+        self._lease: Lease | None = None
+        self._thread: WriterThread | None = None
         if home.shared:
-            name = study.name
             stop = home.lock(name).request_stop
-            self._lease = Lease(self._store, self._experiment, name, stop=stop)
+            self._lease = Lease(self._store, experiment, name, stop=stop)
         try:
-            self.outbox = Outbox(home.study(study.name) / OUTBOX)
-            self.trouble: str | None = None
-            self._unwritten: list[tuple[Entry, bytes]] = []  # the disk was full
-            self._stuck: dict[str, str] = {}  # entries that cannot be sent, and why
-            self._failure: Exception | None = None  # what ended the thread
-            self._source = source
             self._provenance = provenance(folder_of(source))
-            self._ledger = Experiment(self._store, self._experiment, self._check)
-            self._tags = {place: run.data.tags for place, run in self._ledger.cells.items()}
-            self._status = {place: run.info.status for place, run in self._ledger.cells.items()}
-            self._problems: dict[Place, str] = {}  # why runs are missing
-            self._new: list[CellPlan] = []  # cells whose parents are still to be made
-            self._came = {e.key: e.record() for e in waiting(self.outbox.folder)}
+            self._experiment = Experiment(self._store, experiment, self._check)
+            self._cells = CellRuns(self._experiment, source)
+            folder = home.study(name) / OUTBOX
+            self._sender = Sender(folder, self._experiment, self._cells, self._check)
+            self.outbox = self._sender.outbox
             scores = {key: record.dev for key, record in self.finished.items()}
             self.stages = Stages(study, scores)
-            self.ask(self.stages.plans)
-            self._tidy(study.name)
-            self._make_cells()
-            self._drain()
+            self._cells.add(self.stages.plans)
+            open_again(self._experiment, self._cells, name, source)
+            self._cells.create()
+            self._sender.drain()
+            self._thread = WriterThread(self._sender, self._cells)
         except BaseException:
-            self.release()
+            self._give_back()
             raise
-        self._thread.start()
 
-    # --- for the driver ---
+    @property
+    def trouble(self) -> str | None:
+        """What the thread waits for; None while the store works."""
+        return self._thread.trouble if self._thread else None
 
     @property
     def records(self) -> Mapping[str, Record]:
-        """What is in MLflow, by key."""
-        return self._ledger.records
+        """Runs that MLflow has, by key."""
+        return self._experiment.records
 
     @property
     def finished(self) -> dict[str, Record]:
-        """What need not run again, by key: what is in MLflow, and what earlier starts left to send.
+        """Runs that need not run again, by key: in MLflow, or left in the outbox by earlier starts.
 
-        A copy: the thread goes on writing.
+        A copy, since the thread goes on writing.
         """
-        return {**self._came, **self.records}
+        return self._sender.finished
 
     @property
     def full(self) -> bool:
-        """Whether no more runs should start, since too much waits or this driver was replaced.
+        """Whether no more runs should start: too many wait, or another driver has taken over.
 
         Raises:
-            Exception: What ended the thread that writes, as from `put`.
+            Exception: What ended the thread, as from `put`.
         """
-        self._hand_over()
+        self._raise_failure()
         replaced = self._lease is not None and self._lease.lost is not None
-        return bool(self._unwritten) or replaced or self._much_waits()
-
-    def _much_waits(self) -> bool:
-        try:
-            return self.outbox.count() >= OUTBOX_LIMIT
-        except OSError:  # the disk does not tell
-            return True
+        return replaced or self._sender.full
 
     @property
     def waiting(self) -> list[str] | None:
-        """Keys of the runs that wait for MLflow; None where the disk does not tell."""
-        try:
-            return self.outbox.keys()
-        except OSError:
-            return None
+        """Keys of the runs that wait for MLflow; None if the disk cannot be read."""
+        return self._sender.waiting
 
     def put(self, entry: Entry, predictions: bytes) -> None:
         """Hand over a finished run; it is on disk when this returns, unless the disk is full.
 
         Raises:
-            Exception: What ended the thread that writes, if it is not the store's trouble; the run
-                is on disk then too.
+            Exception: What ended the thread, if it was not trouble with the store; the run is on
+                disk then too.
         """
-        stage = {"stage": self.stages.stage(entry.key)}
-        whole = replace(entry, tags=entry.tags | self._provenance | stage)
-        try:
-            self.outbox.put(whole, predictions)
-        except OSError as error:
-            log.warning("%s: %s. Finished runs stay in memory.", self.outbox.folder, error.strerror)
-            with self._lock:
-                self._unwritten.append((whole, predictions))
-        self._hand_over()
+        stage = {STAGE: self.stages.stage(entry.key)}
+        self._sender.put(replace(entry, tags=entry.tags | self._provenance | stage), predictions)
+        self._raise_failure()
 
-    def ask(self, asked: Iterable[CellPlan]) -> None:
-        """Take cells that the study asks for; their parents are made before their runs' rows."""
-        with self._lock:
-            for each in asked:
-                self._wanted[each.key] = each
-                self._new.append(each)
+    def add(self, plans: Iterable[CellPlan]) -> None:
+        """Take more cells that the study asks for, before any of their runs is put."""
+        self._cells.add(plans)
 
-    def missing(self, run: Run, reason: str) -> None:
+    def note_missing(self, run: Run, reason: str) -> None:
         """Say in a run's cell why the run is missing."""
-        place = run.cell.key, self.stages.stage(run.key)
-        with self._lock:
-            self._problems[place] = f"{run.seed.label}: {reason}"[:500]
-            self._stale.add(place)
+        self._cells.note_problem(run, self.stages.stage(run.key), reason)
 
-    def cells_so_far(self) -> list[tuple[str, bool, list[Record]]]:
+    def scores_by_cell(self) -> list[tuple[str, bool, list[Record]]]:
         """Each final cell's name, whether its metric is better when higher, its finished runs."""
-        return [
-            (a.cell.name, metric_named(a.cell.task.metric).higher_is_better, self._finished(a))
-            for a in list(self._wanted.values())
-            if a.stage == "final"
-        ]
+        return self._cells.scores()
 
     def close(self, patience: float) -> int:
         """Write what waits, update all cells, and end the thread.
@@ -184,188 +150,41 @@ class TrackingWriter:
             patience: Seconds to wait for a store in trouble.
 
         Returns:
-            Entries still in the outbox; the next start sends them.
+            Number of entries left in the outbox; the next start sends them.
 
         Raises:
             StudyLockedError: If another driver has taken over.
-            Exception: What ended the thread before, if it is not the store's trouble.
+            Exception: What ended the thread before, if it was not trouble with the store.
         """
-        self._end(time.monotonic() + patience)
-        self._thread.join(timeout=patience + 10.0)
+        if self._thread:
+            self._thread.end(time.monotonic() + patience)
+            self._thread.join(timeout=patience + 10.0)
         self.release()
-        if self._unwritten:
-            log.error("The disk is full: %d finished runs are lost.", len(self._unwritten))
-        late = [self._wanted[place] for place in list(self._stale) if place in self._wanted]
-        if behind := sorted(asked.cell.name for asked in late):
+        if unwritten := self._sender.unwritten:
+            log.error("The disk is full: %d finished runs are lost.", unwritten)
+        if outdated := self._cells.outdated():
             log.warning(
-                "%d cells are not up to date in MLflow; the next start sees to them: %s.",
-                *(len(behind), ", ".join(behind[:5]) + (", ..." if behind[5:] else "")),
+                "%d cells are not up to date in MLflow; the next start updates them: %s.",
+                *(len(outdated), ", ".join(outdated[:5]) + (", ..." if outdated[5:] else "")),
             )
-        self._hand_over()
+        self._raise_failure()
         return len(self.waiting or [])
 
     def release(self) -> None:
-        """End the thread, and let another driver have the study, once nothing is on its way."""
-        self._end(0.0)
-        if self._thread.is_alive():
-            self._thread.join(timeout=10.0)
+        """End the thread, and let another driver have the study when no request is under way."""
+        if self._thread:
+            self._thread.end(0.0)
+            if self._thread.is_alive():
+                self._thread.join(timeout=10.0)
+        self._give_back()
+
+    def _give_back(self) -> None:
         if self._lease is None:
             return
-        if self._thread.is_alive():  # a request of it may be under way
+        if self._thread and self._thread.is_alive():  # it may be waiting for a response
             self._lease.lapse()
         else:
             self._lease.release()
-
-    def _end(self, until: float) -> None:
-        """Have the thread write what is left, trying until then, and end."""
-        with self._lock:
-            self._until = until
-            if not self._closing.is_set():
-                self._closing.set()
-                known = list(self._status.items())  # the thread may be adding to it
-                whole = {place for place, is_ in known if is_ == "FINISHED"}
-                self._stale |= self._wanted.keys() - whole
-
-    # --- writing ---
-
-    def _tidy(self, name: str) -> None:
-        """Mark the cells that the file no longer asks for, and say whose they may be."""
-        gone = [place for place in self._ledger.made if place not in self._wanted]
-        left = [place for place in gone if self._tags[place].get("in_study") != "false"]
-        client = self._store.client
-        me: dict[str, Any] = {"who": f"{_user()} on {socket.gethostname()}"}
-        me["file"] = str(self._source or folder_of(None))
-        before = _opened(client.get_experiment(self._experiment).tags.get(OPENED, "")) or me
-        if left and any(before[word] != me[word] for word in me):
-            log.warning(
-                "%d cells of study %r are not in this file. %s opened it last, %s, with %s. If "
-                "that is another study, give one of the two another name.",
-                *(len(left), name, before["who"], clock(before["when"]), before["file"]),
-            )
-        now = json.dumps({**me, "when": time.time()})
-        self._ledger.writing().set_experiment_tag(self._experiment, OPENED, now)
-        for place in left:
-            self._ledger.writing().set_tag(self._ledger.made[place], "in_study", "false")
-        for run_id in self._ledger.repeated:
-            self._ledger.writing().delete_run(run_id)
-
-    def _make_cells(self) -> None:
-        while self._new:
-            asked = self._new[0]
-            tags = {**cell_tags(asked), "in_study": "true"}
-            place = asked.key
-            new = place not in self._ledger.made
-            source = {"mlflow.source.name": str(self._source)} if self._source else {}
-            run_id = self._ledger.cell(
-                place, tags | source, flat_parameters(asked.cell), name=asked.cell.name
-            )
-            had = tags if new else self._tags.get(place, {})
-            batch = [RunTag(name, value) for name, value in tags.items() if had.get(name) != value]
-            if batch:  # the summary is of something else: whoever is killed here does it again
-                self._set_status(place, "RUNNING")
-                self._ledger.writing().log_batch(run_id, tags=batch)
-            with self._lock:
-                self._tags[place] = {**had, **tags}
-                self._new.pop(0)
-                if self._status.get(place) != "FINISHED":
-                    self._stale.add(place)
-
-    def _write(self) -> None:
-        summarised = 0.0
-        while True:
-            closing = self._closing.is_set()
-            moved = 0
-            try:
-                moved = self._drain()
-                if closing or time.monotonic() - summarised > SUMMARY_SECONDS:
-                    self._summarise()
-                    summarised = time.monotonic()
-                if self._stuck:
-                    self.trouble = next(iter(self._stuck.values()))
-                else:
-                    self._all_well()
-            except TROUBLE as error:
-                self._in_trouble(error)
-            except Exception as error:  # a thread cannot raise to the driver
-                log.error("Writing to MLflow has ended; runs wait in %s.", self.outbox.folder)
-                self._failure = error
-                return
-            if closing:
-                if not self.trouble or time.monotonic() > self._until:
-                    return
-                time.sleep(RETRY_SECONDS)
-            elif not moved:
-                self._closing.wait(RETRY_SECONDS if self.trouble else 0.05)
-
-    def _drain(self) -> int:
-        moved = 0
-        while True:
-            full = self._put_unwritten()
-            sent = self._send_waiting()  # even where the disk is full: what leaves makes room
-            moved += sent
-            if full is None:
-                return moved
-            if not sent:
-                raise full
-
-    def _put_unwritten(self) -> OSError | None:
-        """Put what is in memory on the disk; gives the error where that is still full."""
-        while self._unwritten:
-            try:
-                self.outbox.put(*self._unwritten[0])
-            except OSError as error:
-                return error
-            with self._lock:
-                self._unwritten.pop(0)
-        return None
-
-    def _send_waiting(self) -> int:
-        keys = self.outbox.keys()
-        self._make_cells()  # a cell is asked for before its runs come, so its parent is there now
-        self._stuck = {key: why for key, why in self._stuck.items() if key in keys}
-        moved = 0
-        for key in sorted(keys, key=self._stuck.__contains__):
-            try:
-                moved += self._send(key)
-            except TROUBLE as error:
-                self._check()  # raise where it is the store's trouble; else it is the entry's,
-                self._ledger.check()  # and the others can go
-                reason = f"run {key} cannot be sent: {in_brief(error)}"
-                if key not in self._stuck:
-                    log.warning("%s. It waits in %s; others go on.", reason, self.outbox.folder)
-                self._stuck[key] = reason
-                if self._closing.is_set() and time.monotonic() > self._until:
-                    return moved
-            else:
-                self._stuck.pop(key, None)
-        return moved
-
-    def _send(self, key: str) -> bool:
-        """Send an entry; False where it was set aside."""
-        try:
-            entry, artifacts = self.outbox.get(key)
-        except ValueError as error:
-            return self._set_aside(key, f"run {key}: {error}")
-        if key not in self.records:
-            try:
-                self._ledger.send(entry, artifacts, self._parent(entry))
-            except MlflowException as error:
-                if error.error_code != "INVALID_PARAMETER_VALUE":
-                    raise
-                self._ledger.check()
-                return self._set_aside(key, f"MLflow refuses {entry.name}: {error}")
-            self._store.check()  # only now is it certain which file was written to
-            self._ledger.settle(entry)
-        self.outbox.remove(key)
-        with self._lock:
-            self._stale.add(place_of(entry.cell, entry.tags))
-        return True
-
-    def _set_aside(self, key: str, reason: str) -> bool:
-        place = self.outbox.refuse(key, reason)
-        self._came.pop(key, None)
-        log.error("%s. It is in %s.", reason, place)
-        return False
 
     def _check(self) -> None:
         """Make sure that a write goes to the right store, and that this driver may write."""
@@ -373,71 +192,71 @@ class TrackingWriter:
         if self._lease is not None:
             self._lease.check()
 
-    def _parent(self, entry: Entry) -> str:
-        """The run id of an entry's cell, made where an earlier study file knew it and no store."""
-        tags = {name: text for name, text in entry.params.items() if name != "seed"}
-        name = entry.name.rpartition("/")[0]
-        place = place_of(entry.cell, entry.tags)
-        return self._ledger.cell(place, {**tags, "in_study": "false"}, {}, name=name)
+    def _raise_failure(self) -> None:
+        if self._thread and self._thread.failure is not None:
+            raise self._thread.failure
 
-    def _finished(self, asked: CellPlan) -> list[Record]:
-        return [self.records[run.key] for run in asked.runs if run.key in self.records]
 
-    def _summarise(self) -> None:
+class WriterThread(threading.Thread):
+    """Drains the outbox and keeps the summaries of cells up to date, until `end`.
+
+    Attributes:
+        trouble: What it waits for; None while the store works.
+        failure: What ended it, if that was not trouble with the store. A thread cannot raise in
+            the driver's, so the driver looks here.
+    """
+
+    def __init__(self, sender: Sender, cells: CellRuns) -> None:
+        super().__init__(name="tracking", daemon=True)
+        self.trouble: str | None = None
+        self.failure: Exception | None = None
+        self._sender, self._cells = sender, cells
+        self._closing = threading.Event()
+        self.start()
+
+    def end(self, deadline: float) -> None:
+        """Have it write what is left, retry until the deadline (monotonic clock), and end."""
+        self._sender.deadline = deadline
+        # Before the event: once the thread sees that, it must find all cells that are to be closed.
+        self._cells.close()
+        self._closing.set()
+
+    def run(self) -> None:
+        """Write until `end`, or until something other than the store fails."""
+        summarised = 0.0
         while True:
-            with self._lock:
-                if not self._stale:
-                    return
-                place, closing = self._stale.pop(), self._closing.is_set()
+            closing = self._closing.is_set()
+            moved = 0
             try:
-                # Else it is not made yet, or not ours.
-                if place in self._wanted and place in self._ledger.made:
-                    self._update(place, unfinished="KILLED" if closing else "RUNNING")
-            except TROUBLE:
-                with self._lock:
-                    self._stale.add(place)
-                raise
+                moved = self._sender.drain()
+                if closing or time.monotonic() - summarised > SUMMARY_SECONDS:
+                    self._cells.summarise()
+                    summarised = time.monotonic()
+                if self._sender.stuck:
+                    self.trouble = next(iter(self._sender.stuck.values()))
+                else:
+                    self._all_well()
+            except TROUBLE as error:
+                self._in_trouble(error)
+            except Exception as error:
+                log.error("Writing to MLflow has ended; runs wait in %s.", self._folder)
+                self.failure = error
+                return
+            if closing:
+                if not self.trouble or time.monotonic() > self._sender.deadline:
+                    return
+                time.sleep(RETRY_SECONDS)
+            elif not moved:
+                self._closing.wait(RETRY_SECONDS if self.trouble else IDLE_SECONDS)
 
-    def _update(self, place: Place, *, unfinished: str) -> None:
-        """Write a cell's summary, and its status where runs are missing or not."""
-        now, asked = int(time.time() * 1000), self._wanted[place]
-        values = summary(self._finished(asked), len(asked.seeds))
-        metrics = [Metric(n, v, now, 0) for n, v in values.items() if math.isfinite(v)]
-        problem = self._problems.get(place) if values["missing"] else None
-        described = {"mlflow.note.content": note(values, problem)}
-        if problem or self._tags[place].get("problem"):
-            described["problem"] = problem or ""
-        tags = [RunTag(name, text) for name, text in described.items()]
-        run_id = self._ledger.made[place]
-        try:
-            self._ledger.writing().log_batch(run_id, metrics=metrics, tags=tags)
-        except MlflowException:
-            if self._ledger.deleted(run_id):
-                self._ledger.forget(place)
-                self._status.pop(place, None)
-                self.ask([asked])  # made again, with its runs
-            raise
-        self._tags[place] = {**self._tags[place], **described}
-        self._set_status(place, unfinished if values["missing"] else "FINISHED")
-
-    def _set_status(self, place: Place, status: str) -> None:
-        if self._status.get(place, "RUNNING") == status:  # as runs are made
-            return
-        if status == "RUNNING":
-            self._ledger.writing().update_run(self._ledger.made[place], status=status)
-        else:
-            self._ledger.writing().set_terminated(self._ledger.made[place], status)
-        self._status[place] = status
-
-    def _hand_over(self) -> None:
-        """Raise what ended the thread in the driver's, where it can be dealt with."""
-        if self._failure is not None:
-            raise self._failure
+    @property
+    def _folder(self) -> Path:
+        return self._sender.outbox.folder
 
     def _in_trouble(self, error: Exception) -> None:
         reason = in_brief(error)
         if self.trouble is None:
-            log.warning("MLflow: %s. Finished runs wait in %s.", reason, self.outbox.folder)
+            log.warning("MLflow: %s. Finished runs wait in %s.", reason, self._folder)
         self.trouble = reason
 
     def _all_well(self) -> None:
@@ -446,7 +265,37 @@ class TrackingWriter:
         self.trouble = None
 
 
-def _opened(text: str) -> dict[str, Any] | None:
+def open_again(experiment: Experiment, cells: CellRuns, name: str, source: Path | None) -> None:
+    """Bring an experiment in line with the study file.
+
+    Cells that the file no longer has are marked, duplicates are deleted, and this driver is noted
+    as the last one. A warning names the one before if it may be of another study with this name.
+
+    Args:
+        experiment: The study's.
+        cells: With all that the study file asks for.
+        name: The study's.
+        source: The study file; None where there is none.
+    """
+    retired = cells.retired()
+    client = experiment.store.client
+    file = str(source or folder_of(None))
+    me: dict[str, Any] = {"who": f"{_user()} on {socket.gethostname()}", "file": file}
+    last = _last_driver(client.get_experiment(experiment.id).tags.get(OPENED, "")) or me
+    if retired and any(last[field] != me[field] for field in me):
+        log.warning(
+            "%d cells of study %r are not in this file. %s opened it last, %s, with %s. If that is "
+            "another study, rename one of the two.",
+            *(len(retired), name, last["who"], clock(last["when"]), last["file"]),
+        )
+    now = json.dumps({**me, "when": time.time()})
+    experiment.writing().set_experiment_tag(experiment.id, OPENED, now)
+    cells.mark_retired(retired)
+    for run_id in experiment.duplicates:
+        experiment.writing().delete_run(run_id)
+
+
+def _last_driver(text: str) -> dict[str, Any] | None:
     with suppress(ValueError, KeyError, TypeError):  # anybody can write a tag
         data = json.loads(text)
         return {"who": str(data["who"]), "file": str(data["file"]), "when": float(data["when"])}
@@ -456,5 +305,5 @@ def _opened(text: str) -> dict[str, Any] | None:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
+    except (KeyError, OSError):  # in a container the user may have no name
         return str(os.getuid())

@@ -1,4 +1,4 @@
-"""The cluster files fit the programs that read them, and name only what is there."""
+"""The cluster files are valid for the programs that read them, and name only what exists."""
 
 import copy
 import os
@@ -50,7 +50,7 @@ def test_ray_refuses_a_field_it_does_not_know(name):
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_what_is_mounted_is_here_and_what_is_installed_is_mounted(name):
+def test_mounted_files_exist_and_installed_ones_are_mounted(name):
     mounts = read(name)["file_mounts"]
     assert mounts.pop("~/.ray/auth_token") == "~/.ray/auth_token"
     assert {remote: (ROOT / local).exists() for remote, local in mounts.items()} == {
@@ -71,14 +71,14 @@ def test_commands_use_steps_that_exist(name):
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_nothing_is_opened_to_the_world(name):
+def test_no_port_is_open_to_the_internet(name):
     text = (ROOT / name).read_text()
     assert "0.0.0.0" not in text
     assert "dashboard-host" not in text
     assert "password" not in str(read(name))
 
 
-def test_machines_come_from_none_and_the_head_does_no_runs():
+def test_the_cluster_starts_without_workers_and_the_head_does_no_runs():
     config = read("cluster.yaml")
     head, gpu = config["available_node_types"]["head"], config["available_node_types"]["gpu"]
     assert head["resources"] == {"CPU": 0}
@@ -170,8 +170,8 @@ def test_kuberay_retries_are_stated_and_the_token_is_on():
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
 
-def test_kuberay_tries_again_only_a_driver_that_was_killed_or_crashed():
-    """What fails is tried again with a budget that is new, so the driver's end must not fail."""
+def test_kuberay_retries_only_a_driver_that_was_killed_or_crashed():
+    """A failed job is retried with a new budget, so the regular end of a driver must not fail."""
     shell, script, step, file = kubernetes()["RayJob"]["spec"]["entrypoint"].split()
     mounts = kubernetes()["RayJob"]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     places = [mount["mountPath"] for mount in mounts["containers"][0]["volumeMounts"]]
@@ -222,7 +222,7 @@ def test_kuberay_lets_only_ray_clusters_reach_mlflow():
     assert spec["ingress"] == [{"from": [{"podSelector": clusters}], "ports": ports}]
 
 
-def test_kuberay_tells_the_driver_how_far_the_cluster_can_grow():
+def test_kuberay_passes_the_size_of_the_grown_cluster():
     cluster = kubernetes()["RayJob"]["spec"]["rayClusterSpec"]
     (group,) = cluster["workerGroupSpecs"]
     gpus = int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
@@ -252,5 +252,5 @@ def test_extras_that_nodes_install_exist_and_are_pinned(name):
 
 
 @pytest.mark.parametrize("name", [*LAUNCHED, "clusters/kuberay.yaml", "clusters/slurm.sh"])
-def test_what_a_user_changes_says_so(name):
+def test_lines_for_the_user_to_change_are_marked(name):
     assert "CHANGE" in (ROOT / name).read_text()

@@ -1,4 +1,4 @@
-"""What `clusters/node.sh` does, on made-up machines: programs of theirs stand on the PATH."""
+"""`clusters/node.sh` on simulated machines, with stand-ins for programs on the PATH."""
 
 import os
 import shlex
@@ -29,7 +29,7 @@ PROGRAMS = {
 
 
 class Machines:
-    """Some that share a folder; each has a home of its own."""
+    """Machines that share a folder; each has its own home."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,7 +82,7 @@ def machines(tmp_path) -> Iterator[Machines]:
         made.on(lock.parent.name, "stop")
 
 
-def test_a_sqlite_file_has_one_server_on_whichever_machine(machines, tmp_path):
+def test_a_sqlite_file_has_one_server_among_all_machines(machines, tmp_path):
     machines.at_once()
     store = f"sqlite:///{tmp_path}/mlflow.db"
     assert machines.on("first", "serve", store).returncode == 0
@@ -95,14 +95,14 @@ def test_a_sqlite_file_has_one_server_on_whichever_machine(machines, tmp_path):
     assert (tmp_path / "mlflow.db.lock").read_text() == "second\n"
 
 
-def test_who_serves_already_starts_anew(machines, tmp_path):
+def test_a_machine_that_serves_already_restarts_its_server(machines, tmp_path):
     machines.at_once()
     for _ in range(2):
         assert machines.on("first", "serve", f"sqlite:///{tmp_path}/mlflow.db").returncode == 0
     assert machines.serves("first") == 2
 
 
-def test_a_strangers_server_is_not_taken_for_ones_own(machines, tmp_path):
+def test_a_foreign_server_is_not_used(machines, tmp_path):
     machines.provide(sleep="exit")
     (tmp_path / "answers-first").touch()
     done = machines.on("first", "serve", "postgresql+psycopg2://me@host/mlflow")
@@ -111,7 +111,9 @@ def test_a_strangers_server_is_not_taken_for_ones_own(machines, tmp_path):
     assert machines.serves("first") == 0
 
 
-def test_where_the_port_is_taken_another_serves_and_every_shell_knows_it(machines, tmp_path):
+def test_if_the_port_is_taken_another_machine_serves_and_every_shell_has_its_address(
+    machines, tmp_path
+):
     machines.provide(mlflow=f'echo "$@" >"$FOLDER/asked"\n{SERVES}')
     token = tmp_path / "first" / ".ray" / "auth_token"
     token.parent.mkdir(parents=True)
@@ -127,7 +129,7 @@ def test_where_the_port_is_taken_another_serves_and_every_shell_knows_it(machine
     assert "--port 5001" in (tmp_path / "asked").read_text()
 
 
-def test_a_machine_that_comes_next_waits_for_the_end_of_the_one_before(machines, tmp_path):
+def test_the_next_machine_waits_for_the_end_of_the_one_before(machines, tmp_path):
     store = f"sqlite:///{tmp_path}/mlflow.db"
     assert machines.on("first", "serve", store).returncode == 0
     loop = int((tmp_path / "first" / ".study-mlflow.first.lock").read_text())
@@ -147,7 +149,7 @@ def test_postgresql_may_have_several_servers(machines):
     assert (machines.serves("a"), machines.serves("b")) == (1, 1)
 
 
-def test_a_folder_without_locks_is_refused_in_words(machines, tmp_path):
+def test_a_folder_without_locks_is_refused_with_a_message(machines, tmp_path):
     machines.provide(flock='[[ $* != *" 8" ]] || exit 71')  # as where the file system has none
     done = machines.on("first", "serve", f"sqlite:///{tmp_path}/mlflow.db")
     assert done.returncode == 1
@@ -155,7 +157,7 @@ def test_a_folder_without_locks_is_refused_in_words(machines, tmp_path):
     assert machines.serves("first") == 0
 
 
-def test_a_home_without_locks_is_refused_and_ends_nobody(machines):
+def test_a_home_without_locks_is_refused_and_ends_no_server(machines):
     machines.provide(flock="exit 71")
     for words in (("serve", "postgresql+psycopg2://me@host/mlflow"), ("stop",)):
         done = machines.on("first", *words)
@@ -164,7 +166,7 @@ def test_a_home_without_locks_is_refused_and_ends_nobody(machines):
     assert machines.serves("first") == 0
 
 
-def test_a_server_that_ends_at_once_is_started_ever_less_often_and_its_log_is_cut(
+def test_a_server_that_ends_at_once_is_restarted_with_backoff_and_its_log_is_truncated(
     machines, tmp_path
 ):
     sleep = subprocess.check_output(["which", "sleep"], text=True).strip()
@@ -183,8 +185,8 @@ def test_a_server_that_ends_at_once_is_started_ever_less_often_and_its_log_is_cu
     assert 4_000_000 <= log.stat().st_size < 6_000_000
 
 
-def test_a_study_that_ended_with_runs_missing_is_no_failed_job(machines, capsys):
-    """A budget was spent, somebody typed `study stop`, or a run fails for good."""
+def test_a_study_that_ends_with_runs_missing_is_no_failed_job(machines, capsys):
+    """A budget is spent, a user runs `study stop`, or a run fails for good."""
     progress = Progress(total=3, finished=1, closed="its budget of 1 hours is spent")
     ending = Ending("mine", 3, as_json=True)
     assert ending.ended(progress, lost=2, waiting=0, tables=lambda: None) == 1
@@ -203,6 +205,6 @@ def test_a_study_that_ended_with_runs_missing_is_no_failed_job(machines, capsys)
         ("kill -9 $$", 137),
     ],
 )
-def test_a_job_fails_with_a_driver_that_did_not_come_to_its_end(end, code, machines):
+def test_a_job_fails_with_a_driver_that_did_not_end_regularly(end, code, machines):
     machines.provide(study=f"echo said by code of ones own; {end}")
     assert machines.on("head", "drive", "my.py").returncode == code

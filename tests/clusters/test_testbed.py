@@ -50,7 +50,7 @@ if __name__ == "__main__":
 
 
 class Laptop:
-    """Where `ray up` is typed: a home of its own, and the cluster file as a user fills it in."""
+    """The machine that runs `ray up`: its own home, and the cluster file with the user's values."""
 
     def __init__(self, folder: Path, bed: testbed.Testbed, shared: Path) -> None:
         self.folder, self.bed = folder, bed
@@ -142,7 +142,7 @@ def mlflow_answers() -> bool:
 
 
 def hosts_of_runs(name: str, count: int) -> set[str]:
-    """Where a study's runs were done, each of them once."""
+    """The hosts of a study's runs, each of which was done once."""
     client = MlflowClient(SERVER)
     experiment = client.get_experiment_by_name(name)
     runs = client.search_runs([experiment.experiment_id], "tags.kind = 'run'")
@@ -178,7 +178,7 @@ def laptop(tmp_path) -> Iterator[Laptop]:
 
 
 @pytest.mark.slow
-def test_a_cluster_comes_up_runs_a_study_on_all_its_machines_and_goes(laptop):
+def test_a_cluster_comes_up_runs_a_study_on_all_machines_and_goes_down(laptop):
     shared = laptop.bed.folder / "shared"
     file = STUDY.format(name="cluster", model=str(shared / "model"), gpus=0)
     unfit = STUDY.format(name="unfit", model=str(shared / "model"), gpus=1)
@@ -217,7 +217,7 @@ def test_a_cluster_comes_up_runs_a_study_on_all_its_machines_and_goes(laptop):
 
 
 @pytest.mark.slow
-def test_quickstart_is_submitted_as_it_is(laptop):
+def test_quickstart_is_submitted_unchanged(laptop):
     laptop.brings_up()
     quickstart = str(ROOT / "study/designs/quickstart.py")
     said = laptop.types("ray", "submit", "CLUSTER", quickstart, within=900)

@@ -1,4 +1,4 @@
-"""MLflow, the only door between `study` and `analysis`: what goes in comes out, once."""
+"""MLflow, the only interface between `study` and `analysis`: runs are read as written, once."""
 
 import json
 import math
@@ -19,8 +19,8 @@ from study.models.loading import Loaded
 from study.planning.runs import run_from
 from study.planning.stages import CellPlan
 from study.planning.study import Configuration
-from study.tracking.outbox import Entry, Outbox
-from study.tracking.schema import entry_of
+from study.tracking.entry import Entry, entry_of
+from study.tracking.outbox import Outbox
 from study.tracking.store import Store, StoreGoneError
 from study.tracking.writer import TrackingWriter
 from study.training.result import packed
@@ -56,8 +56,8 @@ def outcomes(study, prepared, loaded: Loaded):
 
 def put(tracking: TrackingWriter, outcomes, data) -> None:
     for run, outcome in outcomes.items():
-        parcel = packed(outcome, data, started=100.0, ended=101.5)
-        tracking.put(entry_of(run, parcel, faults={}), parcel.predictions)
+        result = packed(outcome, data, started=100.0, ended=101.5)
+        tracking.put(entry_of(run, result, faults={}), result.predictions)
 
 
 def entry(run, outcome, data) -> Entry:
@@ -68,7 +68,7 @@ def opened(home: Home, study: Study) -> TrackingWriter:
     return TrackingWriter(home, study, Path("door.py"))
 
 
-def test_what_goes_in_comes_out(home, study, outcomes, prepared):
+def test_runs_are_read_as_they_were_written(home, study, outcomes, prepared):
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
     assert tracking.close(20) == 0
@@ -98,6 +98,59 @@ def test_what_goes_in_comes_out(home, study, outcomes, prepared):
     assert run_from(found["spec"]).key == first.key
 
 
+def test_the_writer_and_the_reader_have_the_same_names():
+    from analysis.frames import columns
+    from study.core.seeding import Seed
+    from study.models.model import FACTS
+    from study.tracking import schema
+
+    for name in [
+        *("KIND", "CELL_KIND", "RUN_KIND", "KEY", "CELL", "STAGE", "SEEDS", "IN_STUDY", "NAME"),
+        *("MODEL_FACT", "COLLAPSE_RULE", "DEV_FLOOR", "RUN_JSON", "PREDICTIONS"),
+    ]:
+        assert getattr(columns, name) == getattr(schema, name), name
+    assert tuple(columns.STREAMS) == schema.STREAMS == Seed._fields
+    assert tuple(columns.FACTS) == FACTS
+    assert {*columns.CELL_TEXT, *columns.PROTOCOL} <= {*schema.CELL_TAGS}
+    text = {*columns.RUN_TEXT} - {"collapse_rule"} | {columns.COLLAPSE_RULE}
+    assert text | {*columns.RUN_COUNTS} <= {*schema.RUN_TAGS}
+    assert {*columns.RUN_NUMBERS} <= {*schema.RUN_METRICS}
+
+
+def test_the_store_has_the_names_of_the_schema(home, study, outcomes, prepared):
+    from mlflow import MlflowClient
+
+    from study.tracking import schema
+
+    tracking = opened(home, study)
+    run, outcome = next(iter(outcomes.items()))
+    options = {"started": 100.0, "ended": 101.5, "resumed": True, "not_kept": "the disk is full"}
+    result = packed(outcome, prepared, **options)
+    tracking.put(entry_of(run, result, faults=[("machine", 2)]), result.predictions)
+    missing = next(r for r in study.runs() if r.cell == run.cell and r.key != run.key)
+    tracking.note_missing(missing, "out of memory")
+    assert tracking.close(20) == 0
+    client = MlflowClient(tracking_uri=home.uri)
+
+    def own(names):
+        return {name for name in names if not name.startswith(("mlflow.", schema.MODEL_FACT))}
+
+    number = client.get_experiment_by_name("door").experiment_id
+    (child,) = client.search_runs([number], schema.RUNS)
+    optional = {schema.COMMIT, schema.DIRTY}  # where the study file is in a repository
+    assert own(child.data.tags) | optional == {*schema.RUN_TAGS}
+    assert child.data.params.keys() == {*schema.PARAMETERS}
+    curves = {name for name in child.data.metrics if schema.CURVE in name}
+    assert curves == {"train/loss", "dev/accuracy"}
+    assert child.data.metrics.keys() - curves == {*schema.RUN_METRICS}
+    files = {file.path for file in client.list_artifacts(child.info.run_id)}
+    assert files == {schema.RUN_JSON, schema.PREDICTIONS}
+    parents = {run.info.run_id: run for run in client.search_runs([number], schema.CELLS)}
+    tags = parents[child.data.tags[schema.PARENT]].data.tags
+    assert own(tags) == {*schema.CELL_TAGS}
+    assert {f"{schema.MODEL_FACT}family", schema.NOTE, schema.SOURCE, schema.NAME} <= {*tags}
+
+
 def test_what_is_recommended_can_be_pasted(home, study, outcomes, prepared, capsys, monkeypatch):
     from study.cli.parser import run_command
 
@@ -118,7 +171,7 @@ def test_what_is_recommended_can_be_pasted(home, study, outcomes, prepared, caps
     assert [row["recommended"] for row in json.loads(capsys.readouterr().out)] == [""]
 
 
-def test_what_failed_throughout_ends_recommend_with_one(
+def test_recommend_ends_with_one_if_all_runs_failed(
     home, study, outcomes, prepared, capsys, monkeypatch
 ):
     from study.cli.parser import run_command
@@ -133,7 +186,7 @@ def test_what_failed_throughout_ends_recommend_with_one(
 
 
 def test_the_analysis_knows_the_types_of_blurb():
-    """It loads nothing of `study`, so the list stands in both rooms."""
+    """It imports nothing of `study`, so both have the list."""
     from analysis import BLURB as KNOWN
     from study.tasks import BLURB
 
@@ -188,21 +241,21 @@ def test_putting_twice_writes_once(home, study, outcomes, prepared):
     assert len(load_runs("door", home.uri).query("outcome == 'completed'")) == 5
 
 
-def test_a_write_that_was_cut_short_is_completed(home, study, outcomes, prepared):
-    """As `kill -9` leaves it: the run is made, some of it is logged, the outbox still has it."""
+def test_an_interrupted_write_is_completed(home, study, outcomes, prepared):
+    """As after `kill -9`: the run is created and partly logged, and still in the outbox."""
     run, outcome = next(iter(outcomes.items()))
     tracking = opened(home, study)
     tracking.close(5)
     client = tracking._store.client
     sent = entry(run, outcome, prepared)
     half = client.create_run(
-        tracking._experiment, tags={"kind": "run", "key": run.key, "cell": run.cell.key}
+        tracking._experiment.id, tags={"kind": "run", "key": run.key, "cell": run.cell.key}
     )
     client.log_metric(half.info.run_id, "dev", sent.metrics[0][1], sent.ended, 0)
     Outbox(home.study("door") / "outbox").put(sent, b"")
     again = opened(home, study)
     assert again.close(20) == 0
-    found = client.search_runs([tracking._experiment], f"tags.key = '{run.key}'")
+    found = client.search_runs([tracking._experiment.id], f"tags.key = '{run.key}'")
     assert [r.info.run_id for r in found] == [half.info.run_id]
     assert found[0].info.status == "FINISHED"
     assert len(client.get_metric_history(half.info.run_id, "dev")) == 1
@@ -232,7 +285,7 @@ def test_a_diverged_run_has_no_scores(home, study, outcomes, prepared):
 
 @pytest.mark.parametrize("name", ["C#", "why?", "%41", "ö ü"])
 def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
-    """In an address of SQLite, `#` and `?` end the path, and `%41` is an A."""
+    """In a SQLite URI `#` and `?` end the path, and `%41` is an A."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     home = Home(tmp_path / name)
     Store(home.uri, home.artifacts).experiment("door")
@@ -240,7 +293,9 @@ def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_what_left_the_file_stays_in_mlflow_but_not_in_the_frame(home, study, outcomes, prepared):
+def test_runs_that_left_the_file_stay_in_mlflow_but_not_in_the_frame(
+    home, study, outcomes, prepared
+):
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
     tracking.close(20)
@@ -254,13 +309,13 @@ def test_what_left_the_file_stays_in_mlflow_but_not_in_the_frame(home, study, ou
 
 
 def test_the_summary_holds_the_runs_that_the_study_asks_for(home, study, outcomes, prepared):
-    """Other seeds than before: the earlier runs stay, and neither count nor hide that some miss."""
+    """With other seeds the earlier runs do not count, and missing ones are reported."""
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
     tracking.close(20)
     again = opened(home, study.replace(seeds=[2, 7, 8]))
     again.close(20)
-    for run in again._store.client.search_runs([again._experiment], "tags.kind = 'cell'"):
+    for run in again._store.client.search_runs([again._experiment.id], "tags.kind = 'cell'"):
         label = run.data.tags["configuration"]
         assert run.data.metrics["n"] == (1 if label == "Standard" else 0)
         assert run.data.metrics["missing"] == (2 if label == "Standard" else 3)
@@ -278,7 +333,7 @@ def test_a_diverged_run_counts_at_the_floor(home, study, outcomes, prepared):
     tracking.close(20)
     values = dict(zip(("n", "diverged"), (3.0, 1.0), strict=True))
     (parent,) = tracking._store.client.search_runs(
-        [tracking._experiment], "tags.kind = 'cell' and tags.configuration = 'Standard'"
+        [tracking._experiment.id], "tags.kind = 'cell' and tags.configuration = 'Standard'"
     )
     expected = np.mean([outcomes[runs[0]].test, outcomes[runs[1]].test, 0.5])
     assert parent.data.metrics["test_mean"] == pytest.approx(expected)
@@ -288,7 +343,7 @@ def test_a_diverged_run_counts_at_the_floor(home, study, outcomes, prepared):
 
 
 def test_the_outbox_is_listed_while_it_is_emptied(home, study, outcomes, prepared):
-    """The end of a study polls it while the writer sends."""
+    """The end of a study polls the outbox while the thread sends."""
     import threading
 
     box = Outbox(home.study("door") / "outbox")
@@ -305,22 +360,22 @@ def test_the_outbox_is_listed_while_it_is_emptied(home, study, outcomes, prepare
     assert box.keys() == []
 
 
-def test_a_study_ends_while_the_status_of_a_cell_is_written(home, study):
-    """The end went over the cells while the thread added one."""
+def test_a_study_ends_while_the_status_of_a_cell_changes(home, study):
+    """The end iterated over the cells while the thread added one."""
     tracking = opened(home, study)
 
     class Meanwhile(str):
         def __eq__(self, other):
-            tracking._status["another", "final"] = "RUNNING"
+            tracking._cells._status["another", "final"] = "RUNNING"
             return False
 
         __hash__ = str.__hash__
 
-    tracking._status[tracking.stages.plans[0].key] = Meanwhile("RUNNING")
+    tracking._cells._status[tracking.stages.plans[0].key] = Meanwhile("RUNNING")
     assert tracking.close(20) == 0
 
 
-def test_an_entry_that_mlflow_never_takes_blocks_nothing(home, study, outcomes, prepared, caplog):
+def test_an_entry_that_mlflow_refuses_blocks_no_other(home, study, outcomes, prepared, caplog):
     runs = list(outcomes)
     tracking = opened(home, study)
     bad = entry(runs[0], outcomes[runs[0]], prepared)
@@ -332,12 +387,12 @@ def test_an_entry_that_mlflow_never_takes_blocks_nothing(home, study, outcomes, 
     assert set(tracking.records) == {runs[1].key}
 
 
-def test_what_is_not_the_stores_trouble_reaches_the_driver(home, study, outcomes, prepared):
-    """A technique that refuses its recipe was tried again for ever, and nobody was told."""
+def test_errors_other_than_the_stores_reach_the_driver(home, study, outcomes, prepared):
+    """A technique that refuses its recipe was retried for ever, without a message."""
     tracking = opened(home, study)
     refused = Configuration(Restarts(epochs=2), recipe=study.recipe)
     cell = study.cell(study.tasks[0], study.models[0], refused)
-    tracking.ask([CellPlan(cell, "final", (), "0")])
+    tracking.add([CellPlan(cell, "final", (), "0")])
     tracking._thread.join(20)
     with pytest.raises(SpecError, match="leaves nothing to train"):
         put(tracking, dict(list(outcomes.items())[:1]), prepared)
@@ -348,8 +403,8 @@ def test_what_is_not_the_stores_trouble_reaches_the_driver(home, study, outcomes
     assert len(again.records) == 1
 
 
-def test_an_entry_of_a_cell_that_nobody_knows_any_more(home, study, outcomes, prepared):
-    """The outbox outlived both the store and the technique's place in the file."""
+def test_an_entry_of_an_unknown_cell_is_sent(home, study, outcomes, prepared):
+    """The store is new, and the study file no longer has the technique."""
     run = next(run for run in outcomes if run.cell.label != "Standard")
     box = Outbox(home.study("door") / "outbox")
     box.put(entry(run, outcomes[run], prepared), b"")
@@ -361,7 +416,7 @@ def test_an_entry_of_a_cell_that_nobody_knows_any_more(home, study, outcomes, pr
     assert list(load_runs("door", home.uri)["outcome"]).count("completed") == 1
 
 
-def test_stores_of_ones_own_are_not_made_anew_either(home, study, tmp_path, monkeypatch):
+def test_a_store_named_by_the_user_is_not_recreated_either(home, study, tmp_path, monkeypatch):
     file = tmp_path / "own.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
     opened(home, study).close(5)
@@ -372,8 +427,8 @@ def test_stores_of_ones_own_are_not_made_anew_either(home, study, tmp_path, monk
     opened(home, study).close(5)  # the default store never was: it is made
 
 
-def test_a_whole_study_opened_again_writes_nothing(home, study, outcomes, prepared):
-    """Opening and closing cost a write per cell, however little there was to do."""
+def test_opening_a_finished_study_writes_nothing(home, study, outcomes, prepared):
+    """Opening and closing cost a write per cell, with nothing to do."""
     runs = {run: made for run, made in outcomes.items() if run.cell.label == "Standard"}
     whole = study.replace(techniques=[Standard()])
     tracking = opened(home, whole)
@@ -381,7 +436,9 @@ def test_a_whole_study_opened_again_writes_nothing(home, study, outcomes, prepar
     tracking.close(20)
 
     def written():
-        (cell,) = tracking._store.client.search_runs([tracking._experiment], "tags.kind = 'cell'")
+        (cell,) = tracking._store.client.search_runs(
+            [tracking._experiment.id], "tags.kind = 'cell'"
+        )
         history = tracking._store.client.get_metric_history(cell.info.run_id, "n")
         return cell.info.status, cell.info.end_time, [(m.timestamp, m.value) for m in history]
 
@@ -405,15 +462,15 @@ def test_a_run_of_two_studies_is_one_run(home, study, outcomes, prepared):
     assert find_run(run.key, home.uri)["metrics"]["test"] == outcome.test
 
 
-def test_a_store_that_is_gone_is_not_made_anew(home, study):
+def test_a_store_that_is_gone_is_not_recreated(home, study):
     opened(home, study).close(5)
     (home.root / "mlflow.db").rename(home.root / "elsewhere.db")
-    with pytest.raises(StoreGoneError, match="is gone. Bring it back"):
+    with pytest.raises(StoreGoneError, match="is gone. Restore it"):
         opened(home, study)
     assert not (home.root / "mlflow.db").exists()
 
 
-def test_another_file_in_the_stores_place_is_not_written_to(home, study, outcomes, prepared):
+def test_another_file_at_the_stores_path_is_not_written_to(home, study, outcomes, prepared):
     tracking = opened(home, study)
     file = home.root / "mlflow.db"
     file.rename(home.root / "elsewhere.db")
@@ -424,7 +481,7 @@ def test_another_file_in_the_stores_place_is_not_written_to(home, study, outcome
 
 
 def test_nothing_is_left_in_the_working_directory(home, study, tmp_path, monkeypatch):
-    """MLflow makes parent folders of what it takes for a relative path."""
+    """MLflow creates the parent folders of what looks like a relative path."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     opened(home, study).close(5)
@@ -432,7 +489,7 @@ def test_nothing_is_left_in_the_working_directory(home, study, tmp_path, monkeyp
     assert list((tmp_path / "here").iterdir()) == []
 
 
-def test_a_reader_makes_no_store(tmp_path):
+def test_a_reader_creates_no_store(tmp_path):
     with pytest.raises(LookupError, match="no store at"):
         load_runs("door", f"sqlite:///{tmp_path / 'absent.db'}")
     assert list(tmp_path.iterdir()) == []
@@ -470,7 +527,7 @@ def test_seeds_are_read_as_they_are_written(study, seeds):
 def test_a_server_gives_the_same_frame_as_the_database(
     home, study, outcomes, prepared, monkeypatch
 ):
-    """The client's pages, made to go round the server: both readers must agree."""
+    """Both readers must agree; MLflow's client reads the database here, without a server."""
     import analysis.frames.store
 
     tracking = opened(home, study)

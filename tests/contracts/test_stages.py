@@ -13,8 +13,8 @@ from study.cli import finished
 from study.execution.queue import Progress
 from study.execution.runner import following
 from study.planning.stages import Stages
+from study.tracking.entry import entry_of
 from study.tracking.outbox import Outbox
-from study.tracking.schema import entry_of
 from study.training.result import packed
 from study.training.train import train
 from tests.conftest import CPU
@@ -67,14 +67,14 @@ def test_a_cell_in_both_stages_has_two_parents(home, tuned, outcome, prepared): 
     ]
     finish(tracking, tracking.stages.runs("final"), outcome, prepared, dev=lambda run: 0.6)
     assert tracking.close(20) == 0
-    found = tracking._store.client.search_runs([tracking._experiment], "tags.kind = 'cell'")
+    found = tracking._store.client.search_runs([tracking._experiment.id], "tags.kind = 'cell'")
     parents = {(p.data.tags["configuration"], p.data.tags["stage"]): p for p in found}
     assert len(found) == len(parents) == 5
     best = parents["LayerwiseDecay(0.9)", "final"]
     assert (best.data.metrics["n"], best.data.metrics["dev_mean"]) == (2, pytest.approx(0.6))
     assert best.data.tags["tried"] == "3"
     assert parents["LayerwiseDecay(0.9)", "tune"].data.metrics["n"] == 1
-    for child in tracking._store.client.search_runs([tracking._experiment], "tags.kind = 'run'"):
+    for child in tracking._store.client.search_runs([tracking._experiment.id], "tags.kind = 'run'"):
         own = next(p for p in found if p.info.run_id == child.data.tags["mlflow.parentRunId"])
         assert own.data.tags["stage"] == child.data.tags["stage"]
     runs = load_runs("door", home.uri)

@@ -1,4 +1,4 @@
-"""Real studies in processes of their own, to be killed, moved under and counted."""
+"""Fixtures: real studies in processes of their own, which tests kill, interrupt and count."""
 
 import os
 import signal
@@ -99,7 +99,7 @@ class Driver:
     def wait_for(self, condition: Callable[[], bool], timeout: float = 120.0) -> None:
         until = time.monotonic() + timeout
         while not condition():
-            assert time.monotonic() < until, f"waited in vain:\n{self.said()}"
+            assert time.monotonic() < until, f"timed out:\n{self.said()}"
             assert self.process.poll() is None, f"ended too early:\n{self.said()}"
             time.sleep(0.02)
 
@@ -136,7 +136,7 @@ def ancestors(pid: int) -> set[int]:
 
 
 def tracked(home: Path) -> list[str]:
-    """Keys of the finished runs in the store, straight from its tables; repeats would show."""
+    """Keys of the finished runs in the store, duplicates included, read from its tables."""
     file = home / "mlflow.db"
     if not file.exists():
         return []
@@ -154,7 +154,7 @@ def tracked(home: Path) -> list[str]:
 
 
 def scores(home: Path) -> dict[str, tuple[float, float]]:
-    """Dev and test score by key, and nothing missing."""
+    """Dev and test score by key; no run may be missing."""
     from analysis import load_runs
 
     frame = load_runs("kills", f"sqlite:///{home / 'mlflow.db'}")
@@ -183,7 +183,7 @@ def undisturbed(bench: Bench) -> dict[str, tuple[float, float]]:
 
 @pytest.fixture
 def running(bench: Bench, tmp_path: Path) -> Iterator[Driver]:
-    """The same study, just started in a fresh home."""
+    """The same study, just started in an empty home."""
     bench.write()
     driver = bench.start(tmp_path / "home", background=True)  # the harder case
     yield driver

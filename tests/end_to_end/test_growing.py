@@ -1,4 +1,4 @@
-"""A cluster that begins with no machine that does runs, as one whose machines are paid for does."""
+"""An autoscaled cluster, which begins without a machine for runs."""
 
 import os
 import re
@@ -108,7 +108,7 @@ def test_a_budget_ends_a_study_whose_machines_never_come(bench, tmp_path, start,
 def test_a_late_machine_with_other_code_costs_no_run(bench, tmp_path, start, monkeypatch):
     other = tmp_path / "other"
     shutil.copytree(ROOT / "study", other / "study")
-    (other / "study" / "faults.py").open("a").write("# before the last change\n")
+    (other / "study" / "execution" / "faults.py").open("a").write("# before the last change\n")
     (other / "sitecustomize.py").write_text(ELSEWHERE.format(folder=str(other / "study")))
     address = start("--head", f"--port={start.port}", "--num-cpus=0", "--include-dashboard=false")
     bench.write()
@@ -117,9 +117,9 @@ def test_a_late_machine_with_other_code_costs_no_run(bench, tmp_path, start, mon
     driver.wait_for(lambda: "starting workers" in driver.said())
     start(f"--address={address}", "--num-cpus=1", PYTHONPATH=str(other))
     assert driver.finish() == 1
-    assert re.search("a machine is not fit for this study: .* has code .*ray up", driver.said())
+    assert re.search("a machine cannot do runs of this study: .* has code .*ray up", driver.said())
     assert f"0 of {RUNS} runs done" in driver.said()
     assert "missing" not in driver.said()
     again = bench.start(tmp_path / "home", "--address", address)
     assert again.finish() == 1
-    assert "the cluster is not fit for this study" in again.said()
+    assert "the cluster cannot run this study" in again.said()

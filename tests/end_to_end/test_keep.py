@@ -1,4 +1,4 @@
-"""A study that keeps models: one per cell, the best on dev, and given out as it was kept."""
+"""A study that keeps the best model of each cell on dev, and exports it unchanged."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from analysis import load_runs
 pytestmark = pytest.mark.slow
 
 
-def test_the_best_model_of_each_cell_is_kept_and_given_out(bench, tmp_path):
+def test_the_best_model_of_each_cell_is_kept_and_exported(bench, tmp_path):
     file = bench.write(["Standard()", "BiasedAdam()"], seeds="range(3)", epochs=2)
     text = file.read_text().replace("    seeds=", '    keep="best",\n    seeds=')
     file.write_text(text)

@@ -1,4 +1,4 @@
-"""Whatever is killed, moved or asked twice: each run once, with an undisturbed study's bits."""
+"""After kills and interruptions each run is in MLflow once, with the undisturbed scores."""
 
 import os
 import re
@@ -101,7 +101,7 @@ def test_second_driver_is_refused_and_stop_stops_the_first(bench, running):
 
 
 def test_store_moved_away_and_back(running, undisturbed):
-    """Nothing is lost, and neither the moved file nor a new one is written to unnoticed."""
+    """Nothing is lost, and neither the moved file nor a new one is written to."""
     file, away = running.home / "mlflow.db", running.home / "elsewhere.db"
     running.wait_for_runs(2)
     file.rename(away)

@@ -1,4 +1,4 @@
-"""Runs that take their worker down, or hang, or want memory: done again, with the same bits.
+"""Runs that crash their worker, hang, or run out of memory are retried, with the same scores.
 
 What needs several hosts is in `tests/faults/campaign.py`.
 """
@@ -18,7 +18,7 @@ TECHNIQUES = ["Standard()", "Trapped()"]
 
 @pytest.fixture
 def trapped(bench, monkeypatch, tmp_path):
-    """The study of two techniques, one of which looks for traps."""
+    """A study of two techniques, one of which fails where a trap lies."""
     shutil.copy(TRAPPED, bench.folder)
     path = bench.write(techniques=TECHNIQUES, seeds="range(3)")
     text = path.read_text().replace("import BiasedAdam", "import Budget, BiasedAdam", 1)
@@ -29,7 +29,7 @@ def trapped(bench, monkeypatch, tmp_path):
     return path
 
 
-def test_crash_hang_and_want_of_memory(bench, trapped, tmp_path):
+def test_crash_hang_and_out_of_memory(bench, trapped, tmp_path):
     quiet = bench.start(tmp_path / "quiet")
     assert quiet.finish() == 0, quiet.said()
     trapped.write_text(trapped.read_text().replace("seeds=", "hang_minutes=0.5,\n    seeds="))
@@ -49,7 +49,7 @@ def test_crash_hang_and_want_of_memory(bench, trapped, tmp_path):
     assert list(left.glob("hangs/*")) == []
 
 
-def test_a_budget_ends_a_study_in_order_and_it_resumes(bench, trapped, tmp_path):
+def test_a_budget_ends_a_study_that_resumes(bench, trapped, tmp_path):
     whole = trapped.read_text().replace("range(3)", "range(150)")
     budget = f"budget=Budget(hours={45 / 3600}),\n    seeds="
     trapped.write_text(whole.replace("seeds=", budget))

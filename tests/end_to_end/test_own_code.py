@@ -1,4 +1,4 @@
-"""A user's own module: it works like a built-in one, and where it fails the others go on."""
+"""A user's own module works like a built-in one; where it fails, other cells go on."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def test_the_documented_example_runs_and_a_broken_technique_is_paused(folder):
     assert {row["metric"] for row in shown} == {"share_correct"}
 
 
-def test_a_run_with_code_of_ones_own_is_exported_from_its_file_alone(folder):
+def test_a_run_with_own_code_is_exported_from_its_file_alone(folder):
     assert study(folder, "run", "my_study.py", "--only", "technique=HeadDecay").returncode == 0
     from analysis import load_runs
 

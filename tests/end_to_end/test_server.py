@@ -1,4 +1,4 @@
-"""A study tracked by a server, whose database restarts, which goes away, and whose driver dies."""
+"""A study tracked by a server: database restarts, outages, and killed or sleeping drivers."""
 
 import signal
 import time
@@ -87,13 +87,13 @@ def test_a_killed_driver_is_taken_over_from_another_machine(bench, undisturbed, 
     assert time.monotonic() - began < 60
 
 
-def test_a_driver_that_slept_stops_when_it_was_taken_over(bench, undisturbed, server, tmp_path):
+def test_a_driver_that_slept_stops_after_a_takeover(bench, undisturbed, server, tmp_path):
     bench.write()
     first = bench.start(tmp_path / "first", uri=server.uri)
     first.wait_for(lambda: done(server.uri) >= 2)
     first.process.send_signal(signal.SIGSTOP)
     second = bench.start(tmp_path / "second", uri=server.uri)
-    # For a minute of this it waits for a sign of life.
+    # For a minute of this it waits for a heartbeat.
     second.wait_for(lambda: done(server.uri) >= 5, timeout=300)
     first.process.send_signal(signal.SIGCONT)
     assert first.finish(120) == 1, first.said()

@@ -1,4 +1,4 @@
-"""Two stages, killed in each of them: the same choices, and each run once."""
+"""A study of two stages, killed in each: the same choices, and each run once."""
 
 import json
 
@@ -51,7 +51,7 @@ def frame(home):
     return load_runs("kills", f"sqlite:///{home / 'mlflow.db'}")
 
 
-def told(home):
+def outcome_of(home):
     """What was tried and chosen, and every score."""
     runs = frame(home).sort_values(["stage", "key"], ignore_index=True)
     return runs[["stage", "key", "configuration", "seed", "search", "dev", "test"]]
@@ -98,7 +98,7 @@ def test_killed_in_each_stage(tuned, whole, tmp_path):
     driver = tuned.start(home)
     assert driver.finish(600) == 0, driver.said()
     assert len(tracked(home)) == len(set(tracked(home))) == RUNS
-    assert told(home).equals(told(whole))
+    assert outcome_of(home).equals(outcome_of(whole))
     assert list((home / "studies" / "kills" / "outbox").iterdir()) == []
 
 

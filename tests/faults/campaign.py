@@ -1,10 +1,10 @@
-"""The fault campaign: a dozen runs on a real cluster of hosts, and everything that can go wrong.
+"""The fault campaign: a dozen runs on a real cluster of hosts, with one injected fault each time.
 
     python -m tests.faults.campaign [--only KIND ...] [--times 3] [--out docs/results/faults.md]
 
 Each round is a fresh study of the same twelve runs, so an undisturbed one says what must come out.
-In each round one fault strikes at a moment drawn from a fixed seed; whoever is lost is brought back
-as a user or a service would. Then every run must be in MLflow exactly once, with the undisturbed
+In each round one fault strikes at a time drawn from a fixed seed; what is lost is restarted as a
+user or a service would. Then every run must be in MLflow exactly once, with the undisturbed
 scores bit for bit, and nothing may wait in the outbox. A round whose fault hit nothing counts as
 failed. It takes root and about an hour; the hosts are made and removed by it.
 """
@@ -64,7 +64,7 @@ class Round:
     Attributes:
         bed: The hosts.
         name: The study's.
-        dice: Draws moments and victims.
+        dice: Draws times and victims.
         hit: What the fault was seen to do; empty while it hit nothing.
         struck: When it struck (`time.monotonic`).
         told: What the driver must say in the end; empty for anything.
@@ -106,7 +106,7 @@ class Round:
         return len(tracked(self.name)) + waiting
 
     def moment(self, low: int = 1, high: int = 7) -> None:
-        """Wait for a moment drawn by the dice: so many runs done, and up to a second more."""
+        """Wait for a random time: until some runs are done, and up to a second more."""
         count = self.dice.randint(low, high)
         until(lambda: self.finished() >= count, f"{count} runs", 240)
         time.sleep(self.dice.random())
@@ -123,7 +123,7 @@ class Round:
         raise AssertionError("no host does a run")
 
     def victim(self) -> int:
-        """A host that does a run, at a moment drawn by the dice."""
+        """A host that does a run, at a random time."""
         self.moment()
         return self.busy_host()
 
@@ -223,7 +223,7 @@ def disk_full(round: Round) -> None:
 
 
 def disk_held_up(round: Round) -> None:
-    """Whoever writes to the shared disk waits for a while, as on a file server that is busy."""
+    """Writes to the shared disk block for a while, as on a busy file server."""
     round.moment()
     round.bed.freeze()
     time.sleep(round.dice.uniform(8, 15))
@@ -252,7 +252,7 @@ def mlflow_down(round: Round) -> None:
 
 
 def mlflow_frozen(round: Round) -> None:
-    """The MLflow server takes requests and does not answer for a while, which may be patience's."""
+    """The MLflow server accepts requests and does not respond for a while."""
     round.moment()
     round.bed.ssh(0, "pkill -STOP -f '[u]vicorn'")
     assert "T" in round.bed.ssh(0, "ps -o stat= -p $(pgrep -d, -f '[u]vicorn')")
@@ -261,7 +261,7 @@ def mlflow_frozen(round: Round) -> None:
 
 
 def postgres_restarted(round: Round) -> None:
-    """PostgreSQL is restarted at once, whoever is connected; the driver need not notice."""
+    """PostgreSQL is restarted without waiting for its clients; the driver need not notice."""
     round.moment()
     round.bed.restart_postgres()
 
@@ -287,20 +287,20 @@ def _sprung(round: Round, trap: str) -> None:
 
 
 def out_of_memory(round: Round) -> None:
-    """A run is out of memory; it is done again with a machine to itself."""
+    """A run is out of memory; it is retried with a machine to itself."""
     round.moment(high=4)
     _sprung(round, "memory")
 
 
 def memory_taken(round: Round) -> None:
-    """A run takes the memory of its host, and Ray kills it; it is done again alone."""
+    """Ray kills a run that takes the memory of its host; it is retried with a machine to itself."""
     round.moment(high=4)
     _sprung(round, "balloon")
     round.told = "memory"
 
 
 def run_hangs(round: Round) -> None:
-    """A run stops making progress; its worker ends itself and the run is done again."""
+    """A run stops making progress; its worker ends itself and the run is retried."""
     round.moment(high=4)
     _sprung(round, "hang")
 
@@ -374,7 +374,7 @@ def long_run(bed: Testbed) -> str:
 
 
 def tracked(name: str) -> dict[str, list[tuple[float, float]]]:
-    """Dev and test scores of every finished run in MLflow, by key; a list, so that repeats show."""
+    """Dev and test scores of each finished run in MLflow, by key; a list, to show duplicates."""
     try:
         found = _runs(name)
     except MlflowException:  # it is down just now
@@ -395,7 +395,7 @@ def _runs(name: str) -> list[Run]:
 
 @dataclass
 class Result:
-    """What a round came to."""
+    """The outcome of a round."""
 
     kind: str
     number: int
@@ -407,7 +407,7 @@ class Result:
     wrong: str
 
 
-def play(fault: Callable[[Round], None], number: int, bed: Testbed, right: dict) -> Result:
+def run_round(fault: Callable[[Round], None], number: int, bed: Testbed, right: dict) -> Result:
     """One round."""
     kind = fault.__name__
     round = Round(bed, f"{kind}-{number}", random.Random(f"{kind} {number}"))
@@ -439,7 +439,7 @@ def play(fault: Callable[[Round], None], number: int, bed: Testbed, right: dict)
 
 
 def mend(bed: Testbed) -> None:
-    """Bring back whatever a failed round left broken, so that the next is fair."""
+    """Repair what a failed round left broken, before the next one."""
     bed.thaw()
     (STORAGE / "ballast").unlink(missing_ok=True)
     for trap in (*STORAGE.glob("traps/*"), *STORAGE.glob("sprung/*")):
@@ -454,8 +454,8 @@ def mend(bed: Testbed) -> None:
     bed.wait_for_machines(HOSTS)
 
 
-def lay_out(bed: Testbed) -> None:
-    """Give the driver's home what a user would copy there, and the shared disk its traps."""
+def set_up(bed: Testbed) -> None:
+    """Copy the study to the driver's home, and create the folders on the shared disk."""
     home = bed.folder / "host0"
     tiny_model(home / "model")
     tiny_task(home / "task", rows=64)
@@ -466,7 +466,7 @@ def lay_out(bed: Testbed) -> None:
 
 
 def undisturbed(bed: Testbed) -> dict[str, list[tuple[float, float]]]:
-    """The scores of a study that nothing happens to."""
+    """The scores of an undisturbed study."""
     round = Round(bed, "undisturbed", random.Random(0))
     assert round.submit().wait(300) == 0, round.said()
     right = tracked(round.name)
@@ -501,7 +501,7 @@ def page(results: list[Result], said: str) -> str:
 
 
 def main() -> int:
-    """Play all rounds, print and write what came out; 1 where anything was lost or wrong."""
+    """Run all rounds, print and write the results; 1 if anything was lost or wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -517,12 +517,12 @@ def main() -> int:
         return 0
     results: list[Result] = []
     with Testbed(arguments.folder, HOSTS) as bed:
-        lay_out(bed)
+        set_up(bed)
         said = "" if arguments.no_long else long_run(bed)
         right = undisturbed(bed)
         for fault in [fault for fault in FAULTS if fault.__name__ in arguments.only]:
             for number in range(arguments.times):
-                result = play(fault, number, bed, right)
+                result = run_round(fault, number, bed, right)
                 results.append(result)
                 print(result, flush=True)
                 mend(bed)

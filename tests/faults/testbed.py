@@ -52,11 +52,11 @@ def postgres() -> Path | None:
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
-    """Wait for something; fails where it does not come."""
+    """Wait for a condition; raises after a timeout."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited in vain for {what}")
+            raise TimeoutError(f"timed out waiting for {what}")
         time.sleep(0.2)
 
 
@@ -104,11 +104,11 @@ class Testbed:
         _run("mount", "-o", "loop", str(disk), str(STORAGE))
 
     def freeze(self) -> None:
-        """Let whoever writes to the shared disk wait."""
+        """Block writes to the shared disk."""
         _run("fsfreeze", "--freeze", str(STORAGE))
 
     def thaw(self) -> None:
-        """Let them go on; also where nobody waits."""
+        """Unblock writes; also where none are blocked."""
         _run("fsfreeze", "--unfreeze", str(STORAGE), check=False)
 
     def act(self, *words: object) -> None:
@@ -119,7 +119,7 @@ class Testbed:
         _run(str(SCRIPT), *map(str, words), *map(str, folder), check=words[0] != "kill")
 
     def ssh(self, host: int, command: str, *, check: bool = True) -> str:
-        """What a command says on a host."""
+        """The output of a command on a host."""
         done = subprocess.run(
             [*self._ssh(host), command], capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
@@ -157,7 +157,7 @@ class Testbed:
         return " ".join(f"{name}='{value}'" for name, value in own.items())
 
     def join(self, host: int) -> None:
-        """Start Ray on a host, and again whenever it ends, as a service would."""
+        """Start Ray on a host, and restart it whenever it ends, as a service would."""
         here = f"--node-ip-address=10.77.0.1{host} --object-store-memory=120000000"
         common = f"{here} --memory=4000000000 --disable-usage-stats --block"
         role = (
@@ -199,7 +199,7 @@ class Testbed:
         self.ssh(0, f"cd / && runuser -u postgres -- {make}", check=False)
 
     def restart_postgres(self) -> None:
-        """Restart PostgreSQL at once, whoever is connected."""
+        """Restart PostgreSQL without waiting for its clients."""
         stop = f"{postgres()}/pg_ctl -D {self.folder / 'postgres'} -m immediate stop"
         self.ssh(0, f"cd / && runuser -u postgres -- {stop}")
         self.start_postgres()

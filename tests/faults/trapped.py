@@ -1,7 +1,8 @@
-"""A technique of a user's own that can be told to fail once, and the study that has it.
+"""A user's own technique that can be made to fail once, by a file in the folder of traps.
 
-Both are copied to the driver's home folder, which the other hosts do not see: they, the rows and
-the weights travel. What a trap does is no field of the technique, so that keys stay the same.
+It and its study are copied to the driver's home folder, which the other hosts do not see, so that
+the module, the rows and the weights are sent. What a trap does is no field of the technique, so
+that keys stay the same.
 """
 
 import os
@@ -15,7 +16,7 @@ TRAPS = Path(os.environ.get("TRAPS", "/mnt/study-testbed/traps"))
 
 
 class Trapped(Technique):
-    """Trains as usual; where a file lies in the folder of traps, it is taken, and sprung."""
+    """Trains as usual, unless there is a file in the folder of traps: that is moved, and sprung."""
 
     def after_step(self, state):
         if state.step != 3 or not TRAPS.is_dir():

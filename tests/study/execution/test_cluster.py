@@ -1,4 +1,4 @@
-"""What a driver asks of a cluster before the first run: room, versions, weights, storage."""
+"""What a driver checks before the first run: capacity, versions, weights, storage."""
 
 import json
 import sys
@@ -11,10 +11,11 @@ import pytest
 from study import Recipe, Standard, Study, Task, TaskOverrides
 from study.core.paths import Home
 from study.core.provenance import versions
-from study.execution import capacity, cluster, machines, ray_tune, runner
+from study.execution import capacity, cluster, machines, monitor, ray_tune
 from study.execution.faults import ClusterError, Fault
 from study.execution.notify import Notifier
 from study.execution.queue import Progress, RunQueue
+from study.execution.session import Session
 from study.models import transport
 from study.testing import tiny_model, tiny_task
 
@@ -27,7 +28,7 @@ GONE = {"Alive": False, "NodeID": "d", "Resources": {"CPU": 96.0, "GPU": 8.0}}
 @pytest.fixture
 def mixed(monkeypatch):
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [HEAD, SMALL, LARGE, GONE])
-    monkeypatch.setattr(capacity, "room_when_grown", lambda need: 0)
+    monkeypatch.setattr(capacity, "runs_when_grown", lambda need: 0)
 
 
 @pytest.mark.parametrize(
@@ -41,25 +42,27 @@ def mixed(monkeypatch):
         ({"CPU": 1.0, "GPU": 8.0}, 0),
     ],
 )
-def test_room_is_what_single_machines_hold(mixed, need, runs):
-    assert capacity.room(need) == runs
+def test_capacity_is_what_single_machines_hold(mixed, need, runs):
+    assert capacity.runs_at_once(need) == runs
 
 
-def test_alone_is_all_cores_of_the_largest_machine_that_fits(mixed):
-    """Of a smaller one's cores, a larger machine has several times as many."""
-    assert capacity.whole({"CPU": 1.0, "GPU": 0.0}) == 32
-    assert capacity.whole({"CPU": 1.0, "GPU": 2.0}) == 32
-    assert capacity.whole({"CPU": 1.0, "GPU": 8.0}) == 1  # the only one that fits is gone
+def test_a_machine_to_itself_is_the_largest_that_fits(mixed):
+    """A larger machine would hold several runs with the cores of a smaller one."""
+    assert capacity.cores_of_largest({"CPU": 1.0, "GPU": 0.0}) == 32
+    assert capacity.cores_of_largest({"CPU": 1.0, "GPU": 2.0}) == 32
+    assert (
+        capacity.cores_of_largest({"CPU": 1.0, "GPU": 8.0}) == 1
+    )  # the only one that fits is gone
 
 
-def test_a_run_that_fits_nowhere_says_what_there_is(mixed):
+def test_a_run_that_fits_nowhere_is_refused_with_what_the_machines_have(mixed):
     with pytest.raises(ClusterError) as error:
-        capacity.check_room({"CPU": 1.0, "GPU": 8.0}, alone=False)
+        capacity.check_fits({"CPU": 1.0, "GPU": 8.0}, local=False)
     assert "a run needs 1 CPU, 8 GPU; its machines have 4 CPU, 0 GPU; 8 CPU, 1 GPU" in str(error)
     assert "add machines" in str(error.value)
 
 
-def test_a_package_too_large_to_send_is_not_taken_for_a_cluster_that_is_away(monkeypatch):
+def test_a_package_too_large_to_send_has_its_own_message(monkeypatch):
     def refuses(**_):
         raise ValueError(
             "Package size (600.00MiB) exceeds the maximum size of 500.00MiB. To exclude …"
@@ -67,13 +70,13 @@ def test_a_package_too_large_to_send_is_not_taken_for_a_cluster_that_is_away(mon
 
     monkeypatch.setattr(cluster.ray, "init", refuses)
     with pytest.raises(ClusterError, match="of 500.00MiB. Move data out of them") as error:
-        cluster.join("auto", own=["mine"], alone=False, verbose=False)
+        cluster.join("auto", own=["mine"], local=False, verbose=False)
     assert "ray status" not in str(error.value)
 
 
 def test_a_cluster_that_can_grow_is_waited_for(mixed, monkeypatch):
-    monkeypatch.setattr(capacity, "room_when_grown", lambda need: 2)
-    capacity.check_room({"CPU": 1.0, "GPU": 8.0}, alone=False)
+    monkeypatch.setattr(capacity, "runs_when_grown", lambda need: 2)
+    capacity.check_fits({"CPU": 1.0, "GPU": 8.0}, local=False)
 
 
 FILE = {  # as `ray up` leaves it
@@ -97,39 +100,39 @@ FILE = {  # as `ray up` leaves it
         ({"CPU": 1.0, "GPU": 8.0}, 0),
     ],
 )
-def test_what_a_cluster_can_grow_to_is_read_where_ray_left_it(need, runs, monkeypatch, tmp_path):
+def test_growth_is_read_from_the_file_of_ray_up(need, runs, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("STUDY_ROOM", raising=False)
-    assert capacity.room_when_grown(need) == 0  # nothing there
+    assert capacity.runs_when_grown(need) == 0  # nothing there
     (tmp_path / capacity.GROWTH).write_text("cut short")
-    assert capacity.room_when_grown(need) == 0
+    assert capacity.runs_when_grown(need) == 0
     (tmp_path / capacity.GROWTH).write_text(json.dumps(FILE))
-    assert capacity.room_when_grown(need) == runs
+    assert capacity.runs_when_grown(need) == runs
     monkeypatch.setenv("STUDY_ROOM", "7")
-    assert capacity.room_when_grown(need) == 7
+    assert capacity.runs_when_grown(need) == 7
     monkeypatch.setenv("STUDY_ROOM", "many")
-    with pytest.raises(ClusterError, match="STUDY_ROOM=many is no number"):
-        capacity.room_when_grown(need)
+    with pytest.raises(ClusterError, match="STUDY_ROOM=many is not a number"):
+        capacity.runs_when_grown(need)
 
 
-def test_a_wrong_word_for_the_room_is_told_at_once(monkeypatch):
+def test_a_malformed_capacity_is_refused_at_once(monkeypatch):
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [SMALL])
     monkeypatch.setenv("STUDY_ROOM", "many")
     with pytest.raises(ClusterError, match="STUDY_ROOM=many"):
-        capacity.check_room({"CPU": 1.0, "GPU": 1.0}, alone=False)
+        capacity.check_fits({"CPU": 1.0, "GPU": 1.0}, local=False)
 
 
-def test_what_grows_elsewhere_helps_no_machine_alone(mixed, monkeypatch):
-    monkeypatch.setattr(capacity, "room_when_grown", lambda need: 2)
+def test_growth_does_not_count_for_a_local_cluster(mixed, monkeypatch):
+    monkeypatch.setattr(capacity, "runs_when_grown", lambda need: 2)
     with pytest.raises(ClusterError, match="this machine has"):
-        capacity.check_room({"CPU": 1.0, "GPU": 8.0}, alone=True)
+        capacity.check_fits({"CPU": 1.0, "GPU": 8.0}, local=True)
 
 
-def test_more_runs_are_under_way_once_machines_have_come(monkeypatch):
+def test_the_limit_follows_the_machines(monkeypatch):
     there = [HEAD]
-    monkeypatch.setattr(capacity, "live_nodes", lambda: there)
-    monkeypatch.setattr(capacity, "room_when_grown", lambda need: 0)
-    monkeypatch.setattr(capacity, "ROOM_SECONDS", 0.0)
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: there)
+    monkeypatch.setattr(capacity, "runs_when_grown", lambda need: 0)
+    monkeypatch.setattr(capacity, "REFRESH_SECONDS", 0.0)
     need = {"CPU": 1.0, "GPU": 1.0}
     free, limited = capacity.Capacity(need, None), capacity.Capacity(need, 3)
     assert (free(), limited()) == (2, 3)
@@ -160,35 +163,36 @@ def test_runs_differ_in_what_they_take(study):
 
 def test_a_run_that_was_out_of_memory_gets_the_largest_machine(mixed, study, monkeypatch):
     progress = Progress(total=4, finished=0)
-    feed = RunQueue(study.runs()[:1], progress, keep_going=False)
-    stages = SimpleNamespace(stage=lambda key: "tune")
-    supply = ray_tune.RunSearcher(feed, progress, study, stages, None, lambda: 2)
-    assert supply.suggest("a")["takes"]["CPU"] == 1
-    feed.failed(study.runs()[0], Fault("memory", "why", ""))
-    supply.on_trial_complete("a")
-    assert not progress.alone
-    assert supply.suggest("b")["takes"]["CPU"] == 32
-    assert progress.alone == {"b"}
+    queue = RunQueue(study.runs()[:1], progress, keep_going=False)
+    tracking = SimpleNamespace(stages=SimpleNamespace(stage=lambda key: "tune"), trouble=None)
+    session = Session(study, queue, tracking, models=None, notifier=Notifier("s"))
+    searcher = ray_tune.RunSearcher(session, lambda: 2)
+    assert searcher.suggest("a")["resources"]["CPU"] == 1
+    queue.failed(study.runs()[0], Fault("memory", "why", ""))
+    searcher.on_trial_complete("a")
+    assert not progress.exclusive
+    assert searcher.suggest("b")["resources"]["CPU"] == 32
+    assert progress.exclusive == {"b"}
 
-    monkeypatch.setattr(runner, "STOP_SECONDS", 0.01)
-    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.0)
-    there = {"home": Home(Path("absent")), "study": study, "runs": study.runs()}
-    with runner._watched(progress, SimpleNamespace(trouble=None), notice=Notifier("s"), **there):
-        until(lambda: progress.lacks == "")
+    monkeypatch.setattr(monitor, "STOP_SECONDS", 0.01)
+    monkeypatch.setattr(monitor, "LOOK_SECONDS", 0.0)
+    smallest, _ = ray_tune.needed(study, study.runs())
+    with monitor.Monitor(session, Home(Path("absent")), smallest):
+        until(lambda: progress.shortage == "")
         monkeypatch.setattr(cluster.ray, "nodes", lambda: [HEAD, SMALL, GONE])
-        until(lambda: "the machine is gone" in progress.lacks)
+        until(lambda: "the machine is gone" in progress.shortage)
         monkeypatch.setattr(cluster.ray, "nodes", lambda: [GONE])
-        until(lambda: progress.lacks.startswith("no machine of the cluster can hold a run"))
-    supply.on_trial_complete("b")
-    assert not progress.alone
-    assert not progress.takes
+        until(lambda: progress.shortage.startswith("no machine of the cluster can hold a run"))
+    searcher.on_trial_complete("b")
+    assert not progress.exclusive
+    assert not progress.resources
 
 
 ORDINARY, WHOLE = {"CPU": 1.0}, {"CPU": 32.0}
 
 
 @pytest.mark.parametrize(
-    ("takes", "alone", "there", "ends", "ends_when_closed"),
+    ("resources", "exclusive", "there", "ends", "ends_when_closed"),
     [
         ({}, set(), [HEAD], False, False),  # nothing is under way
         ({"a": ORDINARY}, set(), [HEAD], False, False),
@@ -200,16 +204,16 @@ ORDINARY, WHOLE = {"CPU": 1.0}, {"CPU": 32.0}
         ({"a": WHOLE, "b": ORDINARY}, {"a"}, [SMALL], False, False),  # the other is being done
     ],
 )
-def test_a_wave_of_which_no_run_can_begin_ends(
-    monkeypatch, takes, alone, there, ends, ends_when_closed
+def test_a_wave_of_which_no_run_can_be_scheduled_ends(
+    monkeypatch, resources, exclusive, there, ends, ends_when_closed
 ):
-    monkeypatch.setattr(capacity, "ROOM_SECONDS", 0.0)
+    monkeypatch.setattr(capacity, "REFRESH_SECONDS", 0.0)
     monkeypatch.setattr(cluster.ray, "nodes", lambda: there)
-    progress = Progress(total=2, finished=0, takes=takes, alone=alone)
-    stranded = capacity.UnschedulableStopper(progress, ORDINARY)
-    assert not stranded.stop_all()  # the machine may come back
+    progress = Progress(total=2, finished=0, resources=resources, exclusive=exclusive)
+    stopper = capacity.UnschedulableStopper(progress, ORDINARY)
+    assert not stopper.stop_all()  # the machine may come back
     monkeypatch.setattr(capacity, "RETURN_SECONDS", -1.0)
-    assert stranded.stop_all() == ends
+    assert stopper.stop_all() == ends
     progress.closed = "its budget is spent"
     monkeypatch.setattr(capacity, "RETURN_SECONDS", 900.0)
     assert not capacity.UnschedulableStopper(
@@ -231,7 +235,7 @@ def model(tmp_path):
     return tiny_model(tmp_path / "model")
 
 
-def seen(model, **differences):
+def report(model, **differences):
     what = {
         "host": "host2",
         "versions": versions(),
@@ -242,9 +246,9 @@ def seen(model, **differences):
     return machines.MachineReport(**what | differences)
 
 
-def test_a_machine_like_the_drivers_has_nothing_wrong(model):
-    assert machines._objections(seen(model), [model], set()) == []
-    assert machines._objections(seen(model, folder="own"), [model], set()) == []
+def test_a_machine_like_the_drivers_is_accepted(model):
+    assert machines._objections(report(model), [model], set()) == []
+    assert machines._objections(report(model, folder="own"), [model], set()) == []
 
 
 def test_versions_are_compared_by_name():
@@ -256,36 +260,36 @@ def test_versions_are_compared_by_name():
 
 def test_another_version_is_named_with_the_drivers(model):
     other = versions().replace("torch ", "torch 0")
-    (text,) = machines._objections(seen(model, versions=other), [model], set())
+    (text,) = machines._objections(report(model, versions=other), [model], set())
     assert text.startswith("has torch 0")
     assert "the driver torch" in text
 
 
 def test_other_code_under_the_same_version_is_named(model):
-    """A machine whose image was made before the last change."""
+    """As on a machine with an older image."""
     before, _, digest = versions().rpartition(" ")
-    (text,) = machines._objections(seen(model, versions=f"{before} 0"), [model], set())
-    assert text == f"has code 0, the driver code {digest}; bring the driver's there (ray up)."
+    (text,) = machines._objections(report(model, versions=f"{before} 0"), [model], set())
+    assert text == f"has code 0, the driver code {digest}; copy the driver's there (ray up)."
 
 
-def test_another_python_patch_is_no_matter(model):
+def test_another_patch_version_of_python_is_accepted(model):
     other = "python 3.11.0, " + versions().partition(", ")[2]
-    assert machines._objections(seen(model, versions=other), [model], set()) == []
+    assert machines._objections(report(model, versions=other), [model], set()) == []
 
 
-def test_weights_must_be_the_same_or_travel(model):
+def test_weights_must_be_the_same_or_be_sent(model):
     other = {model.name: "0123456789abcdef"}
-    (text,) = machines._objections(seen(model, weights=other), [model], {model.name})
+    (text,) = machines._objections(report(model, weights=other), [model], {model.name})
     assert "other weights for model 'tiny'" in text
     absent = {"weights": {model.name: None}, "missing": {model.name: "no folder '/x'."}}
-    (text,) = machines._objections(seen(model, **absent), [model], set())
+    (text,) = machines._objections(report(model, **absent), [model], set())
     assert text == "lacks model 'tiny': no folder '/x'."
-    assert machines._objections(seen(model, **absent), [model], {model.name}) == []
+    assert machines._objections(report(model, **absent), [model], {model.name}) == []
 
 
-def test_a_folder_that_cannot_be_written_is_said(model):
+def test_a_folder_that_cannot_be_written_is_reported(model):
     wrong = "cannot write to /shared/studies/s (Permission denied)"
-    (text,) = machines._objections(seen(model, folder=wrong), [model], set())
+    (text,) = machines._objections(report(model, folder=wrong), [model], set())
     assert text.startswith(wrong)
 
 
@@ -296,7 +300,7 @@ def test_a_folder_is_shared_where_the_drivers_file_is(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [".token"]
 
 
-def test_a_checkpoint_travels_whole(model, tmp_path, monkeypatch):
+def test_a_checkpoint_is_sent_with_all_its_files(model, tmp_path, monkeypatch):
     monkeypatch.setattr(transport.tempfile, "gettempdir", lambda: str(tmp_path / "there"))
     there = transport.unpacked(model, transport.packed(model), model.identity())
     assert there.checkpoint != model.checkpoint
@@ -304,7 +308,7 @@ def test_a_checkpoint_travels_whole(model, tmp_path, monkeypatch):
     assert transport.unpacked(model, {}, model.identity()) == there  # written once
 
 
-def test_users_of_one_machine_unpack_apart(model, tmp_path, monkeypatch):
+def test_users_of_one_machine_unpack_into_folders_of_their_own(model, tmp_path, monkeypatch):
     monkeypatch.setattr(transport.tempfile, "gettempdir", lambda: str(tmp_path / "there"))
     places = []
     for user in (1000, 1001):
@@ -313,12 +317,12 @@ def test_users_of_one_machine_unpack_apart(model, tmp_path, monkeypatch):
     assert places[0] != places[1]
 
 
-def test_a_checkpoint_from_the_hub_does_not_travel(model):
+def test_a_checkpoint_from_the_hub_is_not_sent(model):
     assert not transport.is_local(model.replace(checkpoint="google/bert_uncased_L-2"))
     assert transport.is_local(model)
 
 
-def test_own_code_travels_and_nothing_else(tmp_path, monkeypatch):
+def test_the_users_modules_are_sent_and_nothing_else(tmp_path, monkeypatch):
     (tmp_path / "my_losses.py").write_text("X = 1\n")
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package" / "__init__.py").write_text("import my_losses\n")

@@ -18,12 +18,12 @@ from tests.conftest import CPU, PAIRS
 DEV = {0: 0.5, 1: 0.75, 2: 0.75}  # by seed; of equals the lowest key stays
 
 
-def arrive(shelf: ModelStore, run: Run) -> None:
-    folder = shelf.place(run)
+def arrive(store: ModelStore, run: Run) -> None:
+    folder = store.folder(run)
     assert folder is not None
     folder.mkdir(parents=True)
     describe(folder, run, DEV[run.seed.head])
-    shelf.settle(run, Outcome("completed", dev=DEV[run.seed.head]))
+    store.settle(run, Outcome("completed", dev=DEV[run.seed.head]))
 
 
 def describe(folder: Path, run: Run, dev: float) -> None:
@@ -39,11 +39,11 @@ def stored(folder: Path) -> set[str]:
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("restart_after", [0, 1, 2])
 def test_the_best_on_dev_stays(tmp_path, runs, order, restart_after):
-    shelf = ModelStore(tmp_path, "best", runs)
-    for number, place in enumerate(order):
+    store = ModelStore(tmp_path, "best", runs)
+    for number, index in enumerate(order):
         if number == restart_after:
-            shelf = ModelStore(tmp_path, "best", runs)
-        arrive(shelf, runs[place])
+            store = ModelStore(tmp_path, "best", runs)
+        arrive(store, runs[index])
     assert stored(tmp_path) == {min(runs[1].key, runs[2].key)}
 
 
@@ -59,11 +59,11 @@ def test_a_model_of_no_run_of_the_study_is_left_alone(tmp_path, runs, name):
 
 
 def test_all_or_none_stay(tmp_path, runs):
-    shelf = ModelStore(tmp_path, "all", runs)
+    store = ModelStore(tmp_path, "all", runs)
     for run in runs:
-        arrive(shelf, run)
+        arrive(store, run)
     assert stored(tmp_path) == {run.key for run in runs}
-    assert ModelStore(tmp_path, "none", runs).place(runs[0]) is None
+    assert ModelStore(tmp_path, "none", runs).folder(runs[0]) is None
 
 
 def test_a_saved_model_takes_the_place_of_what_was_there(tmp_path, runs, data, loaded):
@@ -100,9 +100,9 @@ def test_a_model_that_cannot_be_written_leaves_what_was_there(
 
 
 def test_a_model_that_is_not_there_displaces_none(tmp_path, runs):
-    shelf = ModelStore(tmp_path, "best", runs)
-    arrive(shelf, runs[0])
-    shelf.settle(runs[1], Outcome("completed", dev=DEV[1]))  # its disk was full
+    store = ModelStore(tmp_path, "best", runs)
+    arrive(store, runs[0])
+    store.settle(runs[1], Outcome("completed", dev=DEV[1]))  # its disk was full
     assert stored(tmp_path) == {runs[0].key}
 
 

@@ -1,4 +1,4 @@
-"""Stores that are shared: an MLflow server in its own process, and a line to it that breaks."""
+"""Fixtures: an MLflow server in its own process, and a proxy that loses requests."""
 
 import http.client
 import http.server
@@ -21,7 +21,7 @@ import pytest
 from study import LayerwiseDecay, Recipe, Standard, Study
 from study.core.paths import Home
 from study.planning.runs import Run
-from study.tracking.outbox import Entry
+from study.tracking.entry import Entry
 from study.tracking.writer import TrackingWriter
 
 
@@ -85,57 +85,57 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made.stop()
 
 
-class Line(http.server.ThreadingHTTPServer):
-    """A line to a server that loses requests before, and answers after the server did its work."""
+class Proxy(http.server.ThreadingHTTPServer):
+    """A proxy that loses requests before, and responses after, the server has done its work."""
 
     daemon_threads = True
 
     def __init__(self, port: int, *, seed: int, loss: float) -> None:
-        super().__init__(("127.0.0.1", 0), Through)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.to, self.loss, self.seed = port, loss, seed
         self.rngs: dict[
             str, random.Random
         ] = {}  # one per endpoint: threads take turns as they like
         self.broken = False
-        self.holding: list[str] = []  # endpoints that let nothing through,
+        self.holding: list[str] = []  # endpoints that hold requests back,
         self.held = False  # and whether one did so
-        self.losing: list[str] = []  # endpoints that lose their next answer, for certain
+        self.losing: list[str] = []  # endpoints that lose their next response for certain
         self.too_large: bytes | None = None  # bodies with this are refused, as a proxy does
         self.lost_requests: list[str] = []
-        self.lost_answers: list[str] = []
+        self.lost_responses: list[str] = []
 
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class Through(http.server.BaseHTTPRequestHandler):
-    server: Line
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Proxy
 
-    def _pass(self) -> None:
-        line, body = self.server, self.rfile.read(int(self.headers.get("Content-Length", 0)))
+    def _forward(self) -> None:
+        proxy, body = self.server, self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = "/".join(self.path.partition("?")[0].removeprefix("/api/2.0/").split("/")[:3])
-        rng = line.rngs.setdefault(path, random.Random(f"{line.seed} {path}"))
-        fate = rng.random() if line.broken else 1.0
+        rng = proxy.rngs.setdefault(path, random.Random(f"{proxy.seed} {path}"))
+        fate = rng.random() if proxy.broken else 1.0
         self.close_connection = True
-        if fate < line.loss:
-            line.lost_requests.append(path)
+        if fate < proxy.loss:
+            proxy.lost_requests.append(path)
             return
-        if line.too_large is not None and line.too_large in body:
+        if proxy.too_large is not None and proxy.too_large in body:
             self.send_response(413)
             self.end_headers()
             self.wfile.write(b"<html>Request Entity Too Large</html>")
             return
-        while path in line.holding:
-            line.held = True
+        while path in proxy.holding:
+            proxy.held = True
             time.sleep(0.05)
-        onward = http.client.HTTPConnection("127.0.0.1", line.to, timeout=60)
+        onward = http.client.HTTPConnection("127.0.0.1", proxy.to, timeout=60)
         onward.request(self.command, self.path, body, dict(self.headers))
         answer = onward.getresponse()
         content = answer.read()
-        if path in line.losing or fate < 2 * line.loss:
-            line.losing = [other for other in line.losing if other != path]
-            line.lost_answers.append(path)
+        if path in proxy.losing or fate < 2 * proxy.loss:
+            proxy.losing = [other for other in proxy.losing if other != path]
+            proxy.lost_responses.append(path)
             return
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
@@ -143,15 +143,15 @@ class Through(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass  # noqa: N815
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _forward  # noqa: N815
 
     def log_message(self, *words: object) -> None:
         """Nothing: hundreds of lines."""
 
 
 @pytest.fixture
-def line(server: Server) -> Iterator[Line]:
-    made = Line(server.port, seed=4, loss=0.12)
+def proxy(server: Server) -> Iterator[Proxy]:
+    made = Proxy(server.port, seed=4, loss=0.12)
     threading.Thread(target=made.serve_forever, daemon=True).start()
     yield made
     made.shutdown()

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own in a folder, for tests: loopback only, gone with the folder."""
+"""A temporary PostgreSQL server in a folder, for tests; it listens on loopback only."""
 
 import shutil
 import subprocess
@@ -34,7 +34,7 @@ class Postgres:
 
 @contextmanager
 def postgres_running() -> Iterator[Postgres]:
-    """One that runs until the block ends."""
+    """A server that runs until the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="study-postgres-"))  # pytest's are closed to others
     shutil.chown(folder, "postgres")
     made = Postgres(folder, free_port())

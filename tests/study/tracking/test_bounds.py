@@ -1,12 +1,13 @@
-"""What waits has bounds, and a full disk loses nothing."""
+"""The outbox is bounded, and a full disk loses nothing."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from study.core.paths import Home
-from study.tracking.writer import OUTBOX_LIMIT
+from study.tracking.sender import OUTBOX_LIMIT
 from tests.study.tracking.conftest import entry, opened, put_all
 
 
@@ -35,15 +36,15 @@ def test_a_full_disk_loses_nothing(small, study, tmp_path, monkeypatch, caplog):
     assert tracking.full
     assert "No space left on device. Finished runs stay in memory" in caplog.text
     while tracking.trouble is None:
-        tracking._closing.wait(0.05)
+        time.sleep(0.05)
     assert "No space left" in tracking.trouble
     ballast.unlink()
     assert tracking.close(30) == 0
     assert sorted(tracking.records) == sorted(run.key for run in study.runs())
 
 
-def test_a_disk_that_the_outbox_itself_fills_is_emptied(small, study, tmp_path, monkeypatch):
-    """The run in memory was put on the disk first, and that failed before anything was sent."""
+def test_a_disk_that_the_outbox_itself_fills_is_freed(small, study, tmp_path, monkeypatch):
+    """The run in memory was written to the disk first, which failed before anything was sent."""
     store, away = tmp_path / "mlflow.db", tmp_path / "away.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
     (tmp_path / "artifacts").mkdir()
@@ -52,13 +53,13 @@ def test_a_disk_that_the_outbox_itself_fills_is_emptied(small, study, tmp_path, 
     store.rename(away)
     for run in study.runs()[:3]:
         tracking.put(entry(run), bytes(900_000))
-    assert len(tracking._unwritten) == 1
+    assert len(tracking._sender._unwritten) == 1
     away.rename(store)
     assert tracking.close(10) == 0
     assert len(tracking.records) == 3
 
 
-def test_too_much_that_waits_holds_new_runs_back(home, study):
+def test_a_full_outbox_holds_new_runs_back(home, study):
     tracking = opened(home, study)
     tracking.close(20)
     for number in range(OUTBOX_LIMIT):

@@ -1,4 +1,4 @@
-"""What is left behind is listed with its size; only what is listed goes, and only when told."""
+"""`study gc`: leftovers are listed with sizes; only these are removed, and only on request."""
 
 import json
 import os
@@ -12,10 +12,11 @@ from analysis import load_runs
 from study import Standard
 from study.cli.parser import run_command
 from study.core.lock import StudyLockedError, this_process
-from study.tracking.cleanup import Left, remove
+from study.tracking.cleanup import Leftover, remove
 from study.tracking.experiment import Experiment
-from study.tracking.lease import DRIVER, alone
+from study.tracking.lease import exclusive
 from study.tracking.outbox import Outbox
+from study.tracking.schema import DRIVER
 from study.tracking.store import Store
 from study.tracking.writer import TrackingWriter
 from tests.study.tracking.conftest import entry, opened, put_all
@@ -36,9 +37,9 @@ def used(home, study, monkeypatch):
     opened(home, study.replace(techniques=[Standard()])).close(20)  # three runs left the file
     tracking = opened(home, study.replace(techniques=[Standard()]))
     tags = {"kind": "run", "key": "0" * 12, "cell": "c"}
-    tracking._store.client.create_run(tracking._experiment, tags=tags, run_name="a/b/c/s9")
+    tracking._store.client.create_run(tracking._experiment.id, tags=tags, run_name="a/b/c/s9")
     (first, second, _), (other, *_) = keys_of(study)
-    (gone,) = tracking._store.client.search_runs([tracking._experiment], f"tags.key = '{first}'")
+    (gone,) = tracking._store.client.search_runs([tracking._experiment.id], f"tags.key = '{first}'")
     tracking._store.client.delete_run(gone.info.run_id)
     tracking.close(20)
     own = home.study(study.name)
@@ -67,7 +68,7 @@ def left_in(home) -> set[Path]:
     return {path for path in files if path.name not in locks and "mlflow.db" not in path.name}
 
 
-def test_all_is_listed_and_nothing_else_goes(home, study, used, capsys):
+def test_all_leftovers_are_listed_and_nothing_else_is_removed(home, study, used, capsys):
     before, runs = left_in(home), load_runs(study.name, home.uri)
     assert run_command(["gc", study.name]) == 0
     said = capsys.readouterr()
@@ -75,14 +76,14 @@ def test_all_is_listed_and_nothing_else_goes(home, study, used, capsys):
     assert left_in(home) == before
     listed = [line.split("  ") for line in said.out.splitlines() if line.startswith("  ")]
     assert [line[1].strip() for line in listed] == [
-        "cut short",
         "deleted in MLflow",
+        "incomplete",
         "no longer in the file",
-        "artifacts of no run",
+        "artifacts without a run",
         "refused by MLflow",
-        "kept model of no run",
+        "model without a run",
         "checkpoint of a finished run",
-        "error that is over",
+        "resolved error",
         "encoded data, not read for 30 days",
     ]
     assert "LayerwiseDecay(0.5): the cell and 3 runs" in said.out
@@ -103,19 +104,19 @@ def test_all_is_listed_and_nothing_else_goes(home, study, used, capsys):
     assert capsys.readouterr().out == "nothing to remove\n"
 
 
-def test_what_was_removed_runs_again_and_nothing_else(home, study, used):
+def test_removed_runs_run_again_and_no_others(home, study, used):
     run_command(["gc", study.name, "--yes"])
     tracking = opened(home, study)
     assert set(tracking.records) == set(keys_of(study)[0][1:])
     tracking.close(20)
 
 
-def test_what_waits_in_the_outbox_is_not_cut_short(home, study, monkeypatch, capsys):
+def test_runs_in_the_outbox_are_not_incomplete(home, study, monkeypatch, capsys):
     monkeypatch.setenv("STUDY_HOME", str(home.root))
     tracking = opened(home, study)
     run = study.runs()[0]
     tags = {"kind": "run", "key": run.key, "cell": run.cell.key}
-    tracking._store.client.create_run(tracking._experiment, tags=tags)
+    tracking._store.client.create_run(tracking._experiment.id, tags=tags)
     tracking.close(20)
     Outbox(home.study(study.name) / "outbox").put(entry(run), b"")
     (home.models(study.name) / run.key).mkdir(parents=True)
@@ -132,13 +133,13 @@ def test_a_driver_is_not_disturbed(home, study, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_who_holds_a_study_is_named_by_command(home_of, study, monkeypatch, capsys, shared):
+def test_the_holder_of_a_study_is_named_by_command(home_of, study, monkeypatch, capsys, shared):
     home, own = home_of("driver"), home_of("laptop" if shared else "driver")
     if not shared:
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setenv("STUDY_HOME", str(own.root))
     opened(home, study).close(20)
-    with alone(home, Store(home.uri, home.artifacts), study.name, command="gc"):
+    with exclusive(home, Store(home.uri, home.artifacts), study.name, command="gc"):
         assert run_command(["status", study.name]) == 0
         assert "being run by study gc (process" in capsys.readouterr().out
         assert run_command(["stop", study.name]) == 0
@@ -163,7 +164,7 @@ def test_a_server_marks_runs_as_deleted(home_of, study, monkeypatch, capsys):
     again.close(20)
 
 
-def test_a_run_that_finishes_while_gc_waits_stays(home_of, study, monkeypatch, capsys, caplog):
+def test_a_run_that_finishes_while_gc_waits_is_kept(home_of, study, monkeypatch, capsys, caplog):
     home = home_of("driver")
     monkeypatch.setenv("STUDY_HOME", str(home.root))
     *most, last = study.runs()
@@ -180,17 +181,17 @@ def test_a_run_that_finishes_while_gc_waits_stays(home_of, study, monkeypatch, c
     while "Waiting to see" not in caplog.text:
         assert tidying.is_alive()
         time.sleep(0.05)
-    ledger = Experiment(store, experiment, store.check)
+    written = Experiment(store, experiment, store.check)
     sent = Outbox(home.root / "elsewhere")
     sent.put(entry(last), b"")
-    ledger.send(*sent.get(last.key), ledger.made[last.cell.key, "final"])
+    written.send(*sent.get(last.key), written.parents[last.cell.key, "final"])
     store.client.delete_experiment_tag(experiment, tag)
     tidying.join(60)
     assert capsys.readouterr().out == "nothing to remove\n"
     assert set(load_runs(study.name, home.uri)["outcome"]) == {"completed"}
 
 
-def test_artifacts_of_another_store_stay(home, study, server, monkeypatch, capsys):
+def test_artifacts_of_another_store_are_kept(home, study, server, monkeypatch, capsys):
     monkeypatch.setenv("STUDY_HOME", str(home.root))
     tracking = opened(home, study)
     put_all(tracking, study)
@@ -202,11 +203,11 @@ def test_artifacts_of_another_store_stay(home, study, server, monkeypatch, capsy
     assert len(list(home.artifacts.rglob("run.json"))) == 6
 
 
-def test_nothing_more_goes_once_a_driver_may_be_at_work(home, tmp_path):
+def test_nothing_more_is_removed_once_a_driver_may_be_running(home, tmp_path):
     files = tmp_path / "first", tmp_path / "second"
     for file in files:
         file.touch()
-    left = [Left("why", file.name, 0, paths=(file,)) for file in files]
+    left = [Leftover("reason", file.name, 0, paths=(file,)) for file in files]
     held = iter([None])
 
     def check() -> None:

@@ -1,4 +1,4 @@
-"""What people delete in MLflow, and two people who use one name."""
+"""Runs that users delete or restore in MLflow, and two studies with one name."""
 
 import time
 
@@ -52,7 +52,7 @@ def test_a_deleted_run_is_missing_and_runs_again(home, done):
     whole(home, done)
 
 
-def test_a_deleted_cell_is_made_again_above_its_runs(home, done):
+def test_a_deleted_cell_is_created_again_as_the_parent_of_its_runs(home, done):
     client = MlflowClient(tracking_uri=home.uri)
     gone = cells(client, done.name)[0].info.run_id
     client.delete_run(gone)
@@ -68,7 +68,7 @@ def test_a_cell_deleted_while_the_study_runs(home, study):
     client = MlflowClient(tracking_uri=home.uri)
     put_all(tracking, study.replace(seeds=[0]))
     while len(tracking.records) < 2:
-        tracking._closing.wait(0.05)
+        time.sleep(0.05)
     for cell in cells(client, study.name):
         client.delete_run(cell.info.run_id)
     put_all(tracking, study)
@@ -77,21 +77,23 @@ def test_a_cell_deleted_while_the_study_runs(home, study):
     whole(home, study)
 
 
-def test_a_cell_deleted_together_with_a_run_is_made_again_once(home, study):
+def test_a_cell_deleted_together_with_a_run_is_created_again_once(home, study):
     tracking = opened(home, study)
     put_all(tracking, study)
     while len(tracking.records) < 6:
-        tracking._closing.wait(0.05)
+        time.sleep(0.05)
     client, runs, _ = everything(home.uri, study.name)
     gone = runs[0]
     for run_id in (gone.info.run_id, gone.data.tags["mlflow.parentRunId"]):
         client.delete_run(run_id)
-    tracking.missing(next(r for r in study.runs() if r.key == gone.data.tags["key"]), "looked at")
+    tracking.note_missing(
+        next(r for r in study.runs() if r.key == gone.data.tags["key"]), "looked at"
+    )
     until = time.monotonic() + 20
     for there in (False, True):  # trouble comes, and is over
         while (tracking.trouble is None) is not there:
             assert time.monotonic() < until
-            tracking._closing.wait(0.02)
+            time.sleep(0.02)
     assert tracking.close(20) == 0
     _, runs, found = everything(home.uri, study.name)
     assert (len(runs), len(found)) == (5, 7)
@@ -100,8 +102,8 @@ def test_a_cell_deleted_together_with_a_run_is_made_again_once(home, study):
     assert parent in {cell.info.run_id for cell in cells(client, study.name)}
 
 
-def test_what_is_there_twice_is_read_once(home, done):
-    """Somebody restored what had been made again, and no driver has started since."""
+def test_duplicates_are_read_once(home, done):
+    """A user restored what had been created again, and no driver has started since."""
     client, runs, found = everything(home.uri, done.name)
     before = load_runs(done.name, home.uri)
     parent = next(run for run in found if run not in runs)
@@ -114,11 +116,11 @@ def test_what_is_there_twice_is_read_once(home, done):
     assert len(load_finished(done.name, home.uri)) == 6
 
 
-def test_a_cell_whose_making_was_cut_short_gets_its_parameters(home, study):
+def test_a_cell_whose_creation_was_interrupted_gets_its_parameters(home, study):
     first = opened(home, study.replace(techniques=[Standard()]))
     other = study.cells()[1]
     tags = {"kind": "cell", "cell": other.key, "stage": "final", "in_study": "true"}
-    first._store.client.create_run(first._experiment, tags=tags, run_name=other.name)
+    first._store.client.create_run(first._experiment.id, tags=tags, run_name=other.name)
     first.close(10)
     opened(home, study).close(10)
     found = cells(first._store.client, study.name)
@@ -141,7 +143,7 @@ def test_a_deleted_experiment_is_restored_at_the_next_start(home, done):
 def test_an_experiment_deleted_while_the_study_runs_refuses_no_run(home, study, caplog):
     tracking = opened(home, study)
     client = MlflowClient(tracking_uri=home.uri)
-    client.delete_experiment(tracking._experiment)
+    client.delete_experiment(tracking._experiment.id)
     put_all(tracking, study)
     assert tracking.close(3) == 6
     assert "the experiment was deleted; restore it in MLflow" in caplog.text
@@ -160,18 +162,18 @@ def test_a_study_under_another_name_has_the_runs_of_its_renamed_experiment(home,
     assert tracking.close(20) == 0
     whole(home, renamed)
     other = opened(home, done)  # whose artifacts go to the same folder
-    left = leftovers(home, other._store, done.name, asked=(), failing=())
+    left = leftovers(home, other._store, done.name, wanted=(), failing=())
     assert other.close(20) == 0
-    assert [each.why for each in left if each.why == "artifacts of no run"] == []
+    assert [each.reason for each in left if each.reason == "artifacts without a run"] == []
     assert list((home.artifacts / done.name).iterdir())
 
 
-def test_two_people_with_one_name_are_told_of_each_other(home, study, caplog):
+def test_a_study_of_the_same_name_is_named_in_a_warning(home, study, caplog):
     opened(home, study, "/ann/study.py").close(10)
     opened(home, study, "/ann/study.py").close(10)
     opened(home, study.replace(techniques=[Standard()]), "/ann/study.py").close(10)
     opened(home, study, "/ann/study.py").close(10)
-    assert "give one of the two another name" not in caplog.text
+    assert "rename one of the two" not in caplog.text
     opened(home, study.replace(techniques=[Standard()]), "/bob/study.py").close(10)
     assert "1 cells of study" in caplog.text
     assert "opened it last" in caplog.text

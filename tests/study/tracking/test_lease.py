@@ -1,4 +1,4 @@
-"""One driver where several machines share a store: whoever comes first, dies, or comes back."""
+"""The lease: one driver where several machines share a store."""
 
 import json
 import os
@@ -12,23 +12,23 @@ from study.core.lock import StudyLockedError
 from study.core.paths import Home
 from study.tracking.experiment import Experiment
 from study.tracking.lease import (
-    BEAT_SECONDS,
-    DRIVER,
-    SILENT_BEATS,
-    SURE_BEATS,
+    HEARTBEAT_SECONDS,
+    SILENT_HEARTBEATS,
+    SURE_HEARTBEATS,
     Lease,
     ask_to_stop,
     driver,
 )
 from study.tracking.outbox import Outbox
+from study.tracking.schema import DRIVER
 from study.tracking.store import Store, StoreGoneError
 from tests.study.tracking.conftest import entry
 
 BEAT = 0.3
 
 
-class Deaf:
-    """Nothing to stop."""
+class Stop:
+    """Notes that a stop was requested."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -47,12 +47,12 @@ def experiment(store: Store) -> str:
     return store.experiment("shared")
 
 
-def lease(store: Store, experiment: str, stop: Deaf | None = None) -> Lease:
-    return Lease(store, experiment, "shared", stop=stop or Deaf(), beat=BEAT)
+def lease(store: Store, experiment: str, stop: Stop | None = None) -> Lease:
+    return Lease(store, experiment, "shared", stop=stop or Stop(), interval=BEAT)
 
 
-def killed(held: Lease) -> None:
-    """As `kill -9` leaves it: no more beats, and its tag is there."""
+def kill(held: Lease) -> None:
+    """Leave what `kill -9` leaves: no more heartbeats, and the tag."""
     held._over.set()
     held._thread.join()
 
@@ -61,7 +61,7 @@ def tags(store: Store, experiment: str) -> list[str]:
     return [t for t in store.client.get_experiment(experiment).tags if t.startswith(DRIVER)]
 
 
-def test_the_second_is_told_who_drives(store, experiment):
+def test_a_second_driver_is_refused_and_told_the_holder(store, experiment):
     first = lease(store, experiment)
     with pytest.raises(
         StudyLockedError, match=r"study 'shared' is being run by process \d+ on .*, since"
@@ -72,7 +72,7 @@ def test_the_second_is_told_who_drives(store, experiment):
     first.release()
 
 
-def test_after_a_release_nobody_waits(store, experiment):
+def test_after_a_release_the_next_driver_starts_at_once(store, experiment):
     lease(store, experiment).release()
     assert tags(store, experiment) == []
     began = time.monotonic()
@@ -80,11 +80,11 @@ def test_after_a_release_nobody_waits(store, experiment):
     assert time.monotonic() - began < 2 * BEAT + 1
 
 
-def test_a_killed_driver_is_taken_over_once_it_was_silent_for_long(store, experiment, caplog):
-    killed(lease(store, experiment))
+def test_a_killed_driver_is_replaced_after_its_silence(store, experiment, caplog):
+    kill(lease(store, experiment))
     began = time.monotonic()
     second = lease(store, experiment)
-    assert time.monotonic() - began > SILENT_BEATS * BEAT
+    assert time.monotonic() - began > SILENT_HEARTBEATS * BEAT
     assert "Waiting to see whether process" in caplog.text
     assert "this driver takes over" in caplog.text
     assert len(tags(store, experiment)) == 1
@@ -92,8 +92,8 @@ def test_a_killed_driver_is_taken_over_once_it_was_silent_for_long(store, experi
 
 
 def test_of_many_at_once_one_drives(store, experiment):
-    """Also where a killed one is in front of all."""
-    killed(lease(store, experiment))
+    """With a killed one in front of all."""
+    kill(lease(store, experiment))
     won: list[Lease] = []
     held: list[StudyLockedError] = []
     at_once = threading.Barrier(6)
@@ -117,9 +117,9 @@ def test_of_many_at_once_one_drives(store, experiment):
     won[0].release()
 
 
-def test_a_driver_that_was_taken_for_gone_stops(store, experiment, caplog):
-    """It slept for longer than others wait, say with its laptop."""
-    stop = Deaf()
+def test_a_driver_that_was_replaced_stops(store, experiment, caplog):
+    """For instance after its laptop slept for longer than others wait."""
+    stop = Stop()
     first = lease(store, experiment, stop)
     store.client.delete_experiment_tag(experiment, tags(store, experiment)[0])
     second = lease(store, experiment)
@@ -133,11 +133,11 @@ def test_a_driver_that_was_taken_for_gone_stops(store, experiment, caplog):
     second.release()
 
 
-def test_of_two_that_both_live_the_later_one_stops(store, experiment):
-    """The earlier one was taken for gone just before it left a sign of life."""
-    stop = Deaf()
+def test_of_two_live_drivers_the_later_one_stops(store, experiment):
+    """The earlier one was removed as gone just before a heartbeat of its own."""
+    stop = Stop()
     later = lease(store, experiment, stop)
-    earlier = json.dumps({**later._me, "ticket": 1})
+    earlier = json.dumps({**later._own, "ticket": 1})
     store.client.set_experiment_tag(experiment, DRIVER + "0", earlier)
     assert stop.asked.wait(10)
     with pytest.raises(StudyLockedError):
@@ -145,13 +145,13 @@ def test_of_two_that_both_live_the_later_one_stops(store, experiment):
     later.release()
 
 
-def test_who_cannot_leave_signs_of_life_writes_nothing(store, experiment, home: Home):
+def test_a_driver_that_cannot_renew_its_lease_writes_nothing(store, experiment, home: Home):
     held = lease(store, experiment)
     held.check()
     file = home.root / "mlflow.db"
     file.rename(Path(f"{file}.away"))
     time.sleep(3 * BEAT)
-    with pytest.raises(StoreGoneError, match="cannot be told that this one lives"):
+    with pytest.raises(StoreGoneError, match="the lease on the study cannot be renewed"):
         held.check()
     Path(f"{file}.away").rename(file)
     time.sleep(3 * BEAT)
@@ -159,10 +159,10 @@ def test_who_cannot_leave_signs_of_life_writes_nothing(store, experiment, home: 
     held.release()
 
 
-def test_asked_to_stop_from_elsewhere(store, experiment, home: Home):
+def test_a_stop_requested_from_another_machine(store, experiment, home: Home):
     assert ask_to_stop(home, "shared") is None
     assert driver(home, "shared") is None
-    stop = Deaf()
+    stop = Stop()
     held = lease(store, experiment, stop)
     assert "process" in str(ask_to_stop(home, "shared"))
     assert "last seen" in str(driver(home, "shared"))
@@ -173,29 +173,29 @@ def test_asked_to_stop_from_elsewhere(store, experiment, home: Home):
         ask_to_stop(home, "other")
 
 
-def test_a_stop_is_not_meant_for_the_next_driver(store, experiment, home: Home):
+def test_a_stop_request_does_not_stop_the_next_driver(store, experiment, home: Home):
     first = lease(store, experiment)
     ask_to_stop(home, "shared")
     first.release()
-    stop = Deaf()
+    stop = Stop()
     second = lease(store, experiment, stop)
     assert not stop.asked.wait(3 * BEAT)
     second.release()
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"ticket": "first"}', "null"])
-def test_what_reads_as_no_driver_is_none(store, experiment, text):
+def test_malformed_driver_tags_are_ignored(store, experiment, text):
     store.client.set_experiment_tag(experiment, DRIVER + "x", text)
     lease(store, experiment).release()
 
 
-def test_nobody_takes_over_while_a_request_may_be_under_way(store):
-    """A driver asks just before it may no longer, and the answer comes just before its timeout."""
+def test_no_driver_takes_over_while_a_request_may_be_under_way(store):
+    """At worst it is sent just before the lease expires, and answered just before its timeout."""
     timeout = float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
-    assert timeout < (SILENT_BEATS - SURE_BEATS) * BEAT_SECONDS
+    assert timeout < (SILENT_HEARTBEATS - SURE_HEARTBEATS) * HEARTBEAT_SECONDS
 
 
-def test_who_is_not_sure_to_be_done_lets_the_next_one_wait(store, experiment):
+def test_after_a_lapse_the_next_driver_waits(store, experiment):
     first = lease(store, experiment)
     first.lapse()
     with pytest.raises(StudyLockedError, match="was given back"):
@@ -203,22 +203,22 @@ def test_who_is_not_sure_to_be_done_lets_the_next_one_wait(store, experiment):
     assert len(tags(store, experiment)) == 1
     began = time.monotonic()
     lease(store, experiment).release()
-    assert time.monotonic() - began > SILENT_BEATS * BEAT
+    assert time.monotonic() - began > SILENT_HEARTBEATS * BEAT
 
 
-def test_who_gave_the_study_back_writes_nothing(store, experiment):
+def test_after_a_release_the_driver_writes_nothing(store, experiment):
     first = lease(store, experiment)
     first.release()
     with pytest.raises(StudyLockedError, match="was given back"):
         first.check()
 
 
-def test_each_request_of_a_run_asks_for_leave(store, experiment, study, tmp_path):
+def test_each_request_of_a_run_checks_the_lease(store, experiment, study, tmp_path):
     run, asked, box = study.runs()[0], [], Outbox(tmp_path / "outbox")
     box.put(entry(run), b"predictions")
-    ledger = Experiment(store, experiment, lambda: asked.append(0))
-    parent = ledger.cell((run.cell.key, "final"), {}, {"a": "b"}, name="cell")
+    written = Experiment(store, experiment, lambda: asked.append(0))
+    parent = written.parent((run.cell.key, "final"), {}, {"a": "b"}, name="cell")
     assert len(asked) == 2
     asked.clear()
-    ledger.send(*box.get(run.key), parent)
+    written.send(*box.get(run.key), parent)
     assert len(asked) == 5  # made, described, two files, ended

@@ -14,13 +14,13 @@ from tests.study.tracking.conftest import entry, opened, put_all
 from tests.study.tracking.test_server import everything
 
 
-def test_an_entry_that_a_proxy_refuses_waits_alone(
-    home_of, study, server, line, monkeypatch, caplog
+def test_an_entry_that_a_proxy_refuses_blocks_no_other(
+    home_of, study, server, proxy, monkeypatch, caplog
 ):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", line.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
     tracking = opened(home_of("driver"), study)
     first = study.runs()[0]
-    line.too_large = first.key.encode()
+    proxy.too_large = first.key.encode()
     put_all(tracking, study)
     assert tracking.close(3) == 1
     assert tracking.waiting == [first.key]
@@ -31,7 +31,7 @@ def test_an_entry_that_a_proxy_refuses_waits_alone(
     assert len(runs) == 5
     cells = {run.data.metrics["n"] for run in found if run not in runs}
     assert cells == {2, 3}  # up to date without it
-    line.too_large = None
+    proxy.too_large = None
     assert opened(home_of("driver"), study).close(20) == 0
     assert len(everything(server.uri, study.name)[1]) == 6
 
@@ -70,7 +70,7 @@ def test_a_finished_run_that_waits_does_not_run_again(home, study, monkeypatch, 
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db"])
-def test_a_stray_file_is_nobodys_entry(home, study, name):
+def test_a_stray_file_is_no_entry(home, study, name):
     folder = home.study(study.name) / "outbox"
     folder.mkdir(parents=True)
     (folder / name).write_text("stray")
@@ -84,7 +84,7 @@ def test_a_stray_file_is_nobodys_entry(home, study, name):
     ("raised", "seen"),
     [(GoogleAuthError("no key"), MlflowException), (AttributeError("ours"), AttributeError)],
 )
-def test_errors_of_object_stores_are_trouble_and_mistakes_of_ours_are_not(
+def test_errors_of_object_stores_are_trouble_and_other_errors_are_not(
     home, study, monkeypatch, raised, seen
 ):
     class Broken:
@@ -97,8 +97,8 @@ def test_errors_of_object_stores_are_trouble_and_mistakes_of_ours_are_not(
     monkeypatch.setitem(_artifact_repository_registry._registry, "broken", Broken)
     store, run = Store(home.uri, home.artifacts), study.runs()[0]
     experiment = store.client.create_experiment("broken", artifact_location="broken://there")
-    ledger, box = Experiment(store, experiment, store.check), Outbox(home.root / "outbox")
+    written, box = Experiment(store, experiment, store.check), Outbox(home.root / "outbox")
     box.put(entry(run), b"")
-    parent = ledger.cell((run.cell.key, "final"), {}, {}, name="cell")
+    parent = written.parent((run.cell.key, "final"), {}, {}, name="cell")
     with pytest.raises(seen):
-        ledger.send(*box.get(run.key), parent)
+        written.send(*box.get(run.key), parent)

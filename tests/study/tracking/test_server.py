@@ -1,4 +1,4 @@
-"""A study tracked by an MLflow server: through it, without it, and past what is lost on the way."""
+"""A study tracked by an MLflow server, with lost requests, lost responses, and outages."""
 
 import http.server
 import json
@@ -31,7 +31,7 @@ def everything(uri, name, *, deleted=False):
     return client, [run for run in found if run.data.tags["kind"] == "run"], found
 
 
-def test_what_goes_in_comes_out(home_of, study, server, capsys):
+def test_runs_are_read_as_they_were_written(home_of, study, server, capsys):
     home = home_of("driver")
     tracking = opened(home, study)
     put_all(tracking, study)
@@ -52,19 +52,19 @@ def test_what_goes_in_comes_out(home_of, study, server, capsys):
 CELLS = [LayerwiseDecay(rate=0.5), FreezeLower(layers=1)]
 
 
-def test_an_answer_that_is_lost_writes_nothing_twice(home_of, study, server, line, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", line.uri)
+def test_lost_responses_cause_no_duplicates(home_of, study, server, proxy, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
     some = study.replace(techniques=[Standard()], seeds=range(2))
     tracking = opened(home_of("driver"), some)
     study = some.replace(techniques=[Standard(), *CELLS])
-    line.broken = True
-    tracking.ask([CellPlan(cell, "final", (), "0-1") for cell in study.cells()[1:]])
+    proxy.broken = True
+    tracking.add([CellPlan(cell, "final", (), "0-1") for cell in study.cells()[1:]])
     put_all(tracking, study)
     assert tracking.close(240) == 0
-    lost = Counter(line.lost_answers)
+    lost = Counter(proxy.lost_responses)
     assert lost["mlflow/runs/create"] >= 3, lost  # of cells and of runs
     assert lost["mlflow/runs/update"], lost
-    assert len(line.lost_requests) > 5
+    assert len(proxy.lost_requests) > 5
     client, runs, found = everything(server.uri, study.name)
     keys = [run.data.tags["key"] for run in runs]
     assert sorted(keys) == sorted(run.key for run in study.runs())
@@ -76,32 +76,32 @@ def test_an_answer_that_is_lost_writes_nothing_twice(home_of, study, server, lin
         assert [(m.step, m.value) for m in curve] == [(1, 1.0), (2, 1 / 2), (3, 1 / 3)]
 
 
-def test_a_cell_whose_description_got_no_answer_has_one_parent(
-    home_of, study, server, line, monkeypatch
+def test_a_cell_whose_parameters_got_no_response_has_one_parent(
+    home_of, study, server, proxy, monkeypatch
 ):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", line.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
     tracking = opened(home_of("driver"), study.replace(techniques=[Standard()]))
-    line.losing = ["mlflow/runs/log-batch"]
-    tracking.ask([CellPlan(study.cells()[1], "final", (), "0-2")])
+    proxy.losing = ["mlflow/runs/log-batch"]
+    tracking.add([CellPlan(study.cells()[1], "final", (), "0-2")])
     put_all(tracking, study)
     assert tracking.close(60) == 0
-    assert line.lost_answers == ["mlflow/runs/log-batch"]
+    assert proxy.lost_responses == ["mlflow/runs/log-batch"]
     _, runs, found = everything(server.uri, study.name)
     assert (len(runs), len(found)) == (6, 8)
     assert all(run.data.params for run in found)
 
 
-def test_an_answer_lost_at_the_end_leaves_no_cell_behind(
-    home_of, study, server, line, monkeypatch, caplog
+def test_a_response_lost_at_the_end_leaves_no_cell_outdated(
+    home_of, study, server, proxy, monkeypatch, caplog
 ):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", line.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
     tracking = opened(home_of("driver"), study)
     put_all(tracking, study)
     while len(tracking.records) < 6:
         time.sleep(0.02)
-    line.losing = ["mlflow/runs/log-batch", "mlflow/runs/update"]
+    proxy.losing = ["mlflow/runs/log-batch", "mlflow/runs/update"]
     assert tracking.close(20) == 0
-    assert line.losing == []
+    assert proxy.losing == []
     _, runs, found = everything(server.uri, study.name)
     cells = [run for run in found if run not in runs]
     assert [(c.info.status, c.data.metrics["n"]) for c in cells] == [("FINISHED", 3)] * 2
@@ -114,7 +114,7 @@ def test_cells_that_are_not_up_to_date_are_named(home, study, caplog):
     file.rename(home.root / "away")
     tracking.close(1)
     (home.root / "away").rename(file)
-    assert "2 cells are not up to date in MLflow; the next start sees to them" in caplog.text
+    assert "2 cells are not up to date in MLflow; the next start updates them" in caplog.text
     assert study.cells()[0].name in caplog.text
 
 
@@ -131,18 +131,18 @@ def test_two_homes_have_one_driver(home_of, study, server):
 
 
 def test_a_study_is_not_given_back_while_a_request_is_under_way(
-    home_of, study, server, line, monkeypatch
+    home_of, study, server, proxy, monkeypatch
 ):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", line.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
     tracking = opened(home_of("driver"), study)
-    line.holding = ["mlflow/runs/create"]
+    proxy.holding = ["mlflow/runs/create"]
     put_all(tracking, study)
-    while not line.held:
+    while not proxy.held:
         time.sleep(0.05)
     tracking.release()
     assert tracking._thread.is_alive()
     assert driver(home_of("laptop"), study.name) is not None
-    line.holding = []
+    proxy.holding = []
     tracking._thread.join(20)
     assert len(everything(server.uri, study.name)[1]) == 1  # what was under way, and no more
 
@@ -181,7 +181,7 @@ class Answering(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("status", "text", "cure"),
+    ("status", "text", "remedy"),
     [
         (401, "You are not authenticated", "MLFLOW_TRACKING_USERNAME"),
         (403, "Permission denied", "MLFLOW_TRACKING_USERNAME"),
@@ -191,19 +191,19 @@ class Answering(http.server.BaseHTTPRequestHandler):
         (500, "oh", "is its database up"),
     ],
 )
-def test_who_answers_wrongly_is_named_with_a_cure(tmp_path, monkeypatch, status, text, cure):
+def test_a_wrong_response_is_reported_with_a_remedy(tmp_path, monkeypatch, status, text, remedy):
     answering = type("Answering", (Answering,), {"status": status, "text": text})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), answering)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_address[1]}")
-    with pytest.raises(StoreGoneError, match=cure):
+    with pytest.raises(StoreGoneError, match=remedy):
         Store(Home(tmp_path).uri, tmp_path)
     server.shutdown()
     server.server_close()
 
 
 def silent_port() -> int:
-    """A port that takes connections and says nothing."""
+    """A port that accepts connections and sends nothing."""
     import socket
 
     listening = socket.socket()
@@ -221,7 +221,7 @@ KEPT = []  # sockets that must outlive their function
     [
         (lambda: f"http://127.0.0.1:{free_port()}", "connection refused"),
         (lambda: "http://nowhere.invalid:5000", "unknown host"),
-        (lambda: f"http://me:secret@127.0.0.1:{silent_port()}", "no answer in time"),
+        (lambda: f"http://me:secret@127.0.0.1:{silent_port()}", "no response in time"),
     ],
 )
 def test_nobody_answers(tmp_path, monkeypatch, capsys, study, address, cause):
@@ -239,12 +239,12 @@ def test_nobody_answers(tmp_path, monkeypatch, capsys, study, address, cause):
 
 
 @pytest.mark.parametrize("password", ["secret", "se@secret", "@secret@"])
-def test_no_password_is_told(password):
+def test_no_password_is_shown(password):
     said = without_password(f"from http://me:{password}@host:5000/a@b to sqlite:///file, me@host")
     assert said == "from http://host:5000/a@b to sqlite:///file, me@host"
 
 
-def test_a_reader_says_it_too(monkeypatch, capsys):
+def test_a_reader_reports_an_unreachable_server(monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:se@secret@127.0.0.1:{free_port()}")
     assert run_command(["status", "any"]) == 2
     said = capsys.readouterr().err
@@ -252,7 +252,7 @@ def test_a_reader_says_it_too(monkeypatch, capsys):
     assert "secret" not in said
 
 
-def test_the_users_own_patience_counts(server, monkeypatch):
+def test_the_users_own_retry_settings_count(server, monkeypatch):
     import os
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -262,8 +262,8 @@ def test_the_users_own_patience_counts(server, monkeypatch):
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "30"
 
 
-def test_away_in_the_middle(home_of, study, server, monkeypatch, caplog):
-    """What finished meanwhile waits on disk, and is sent when the server is back."""
+def test_an_outage_in_the_middle(home_of, study, server, monkeypatch, caplog):
+    """Runs that finish meanwhile wait on disk, and are sent when the server is back."""
     tracking = opened(home_of("driver"), study)
     server.stop()
     put_all(tracking, study)

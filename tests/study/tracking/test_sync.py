@@ -1,4 +1,4 @@
-"""A study from one store into another: once, again, after a break, and where scores differ."""
+"""`study sync`: once, repeated, after an interruption, and with different scores."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ def same(study, first, second) -> bool:
     return bool(frames[0].equals(frames[1]) and curves[0].equals(curves[1]))
 
 
-def test_the_other_store_tells_the_same(filled, study, server, capsys):
+def test_the_target_has_the_same_study(filled, study, server, capsys):
     assert run_command(["sync", study.name, "--to", server.uri]) == 0
     assert "6 runs copied, 0 were there" in capsys.readouterr().out
     assert same(study, filled, server.uri)
@@ -52,7 +52,7 @@ def test_the_other_store_tells_the_same(filled, study, server, capsys):
     assert same(study, filled, server.uri)
 
 
-def test_back_from_a_server_into_a_file(filled, study, server, tmp_path, monkeypatch):
+def test_a_study_is_copied_from_a_server_into_a_file(filled, study, server, tmp_path, monkeypatch):
     run_command(["sync", study.name, "--to", server.uri])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     other = f"sqlite:///{tmp_path / 'copy' / 'mlflow.db'}"
@@ -60,22 +60,24 @@ def test_back_from_a_server_into_a_file(filled, study, server, tmp_path, monkeyp
     assert same(study, filled, other)
 
 
-def test_a_break_in_the_middle_is_completed(filled, study, server, home, line):
-    line.broken, line.loss = True, 0.05
+def test_an_interrupted_copy_is_completed(filled, study, server, home, proxy):
+    proxy.broken, proxy.loss = True, 0.05
     source, breaks = Store(filled, home.artifacts), 0
     for _ in range(40):
         try:
-            done = sync(study.name, source, Store(line.uri, home.artifacts), told=lambda _: None)
+            done = sync(
+                study.name, source, Store(proxy.uri, home.artifacts), progress=lambda _: None
+            )
             break
         except TROUBLE:
             breaks += 1
     assert breaks
-    assert done.copied + done.there == 6
+    assert done.copied + done.unchanged == 6
     assert same(study, filled, server.uri)
     assert len(everything(server.uri, study.name)[1]) == 6
 
 
-def test_other_scores_are_told_and_stay(filled, study, server, home_of, capsys, monkeypatch):
+def test_different_scores_are_reported(filled, study, server, home_of, capsys, monkeypatch):
     tracking = opened(home_of("other"), study)
     run = study.runs()[0]
     tracking.put(entry(run, 0.123), b"")
@@ -89,48 +91,48 @@ def test_other_scores_are_told_and_stay(filled, study, server, home_of, capsys, 
     assert frame.loc[run.key, "dev"] == 0.123
 
 
-def test_a_driver_at_the_other_end_is_not_disturbed(filled, study, server, home):
+def test_a_study_held_in_the_target_is_not_copied(filled, study, server, home):
     target = Store(server.uri, home.artifacts)
     experiment = target.experiment(study.name)
     driver = Lease(target, experiment, study.name, stop=lambda: None)
     with pytest.raises(StudyLockedError):
-        sync(study.name, Store(filled, home.artifacts), target, told=lambda _: None)
+        sync(study.name, Store(filled, home.artifacts), target, progress=lambda _: None)
     driver.release()
 
 
-def test_a_run_that_finishes_during_the_copy_comes_along(home, study, server, line):
+def test_a_run_that_finishes_during_the_copy_is_copied(home, study, server, proxy):
     first, *others = study.runs()
     tracking = opened(home, study)
     tracking.put(entry(first), b"")
     while not tracking.records:
-        tracking._closing.wait(0.05)
-    line.holding = ["mlflow/runs/log-batch"]  # of the first cell: by then the source has been read
-    stores, done = (Store(home.uri, home.artifacts), Store(line.uri, home.artifacts)), []
+        time.sleep(0.05)
+    proxy.holding = ["mlflow/runs/log-batch"]  # of the first cell: by then the source has been read
+    stores, done = (Store(home.uri, home.artifacts), Store(proxy.uri, home.artifacts)), []
     copying = threading.Thread(
-        target=lambda: done.append(sync(study.name, *stores, told=lambda _: None))
+        target=lambda: done.append(sync(study.name, *stores, progress=lambda _: None))
     )
     copying.start()
-    while not line.held:
+    while not proxy.held:
         assert copying.is_alive()
         time.sleep(0.05)
     for run in others:
         tracking.put(entry(run), b"")
     assert tracking.close(20) == 0
-    line.holding = []
+    proxy.holding = []
     copying.join(60)
     assert done[0].copied == 6
     assert len(everything(server.uri, study.name)[1]) == 6
 
 
-def test_a_driver_whose_own_store_is_the_target_is_not_disturbed(filled, study, tmp_path):
+def test_a_study_locked_in_the_targets_folder_is_not_copied(filled, study, tmp_path):
     other = Home(tmp_path / "other")
     with other.lock(study.name).held():
         target = Store(f"sqlite:///{other.root / 'mlflow.db'}", other.artifacts)
         with pytest.raises(StudyLockedError, match="is being run by process"):
-            sync(study.name, Store(filled, other.artifacts), target, told=lambda _: None)
+            sync(study.name, Store(filled, other.artifacts), target, progress=lambda _: None)
 
 
-def test_predictions_come_along(home, study, tmp_path, monkeypatch):
+def test_predictions_are_copied(home, study, tmp_path, monkeypatch):
     import pandas as pd
 
     monkeypatch.setenv("STUDY_HOME", str(home.root))
@@ -145,8 +147,8 @@ def test_predictions_come_along(home, study, tmp_path, monkeypatch):
     assert there.equals(here)
 
 
-def test_the_store_in_use_is_known_by_any_of_its_names(filled, study, home, capsys, monkeypatch):
-    """A relative path, or one by a link, synced a store with itself."""
+def test_the_store_in_use_is_recognised_by_any_address(filled, study, home, capsys, monkeypatch):
+    """A relative path, or one through a link, copied a store into itself."""
     monkeypatch.chdir(home.root.parent)
     Path("link").symlink_to(home.root)
     near = f"{home.root.name}/mlflow.db"
