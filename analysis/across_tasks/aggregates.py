@@ -5,8 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.columns import FAILED, RUNS, count_columns, dropped_notes, name_columns
 from analysis.across_tasks.pools import BY, Pool, View, pools, sorted_rows
+from analysis.across_tasks.table_columns import (
+    FAILED_NOTE,
+    RUNS_NOTE,
+    count_columns,
+    dropped_notes,
+    name_columns,
+)
 from analysis.frames.runs import Row
 from analysis.rendering.builder import Columns, RowTuple, table_of
 from analysis.rendering.formatting import interval_text, score_with_interval
@@ -157,8 +163,8 @@ def aggregates_table(found: pd.DataFrame) -> Table:
         "Intervals resample the seeds of each task and say what new seeds would do on these tasks; "
         "they are a little short below ten seeds. 'On new tasks' resamples the tasks as well, from "
         "five of them, and is short below twenty.",
-        FAILED,
-        RUNS,
+        FAILED_NOTE,
+        RUNS_NOTE,
         *dropped_notes(found),
     ]
     details = ["IQM on new tasks", "IQM, not failed", "Mean, not failed", "Runs"]

@@ -5,8 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.columns import FAILED, RUNS, count_columns, dropped_notes, name_columns
 from analysis.across_tasks.pools import BY, VIEWS, Pool, View, pools, sorted_rows
+from analysis.across_tasks.table_columns import (
+    FAILED_NOTE,
+    RUNS_NOTE,
+    count_columns,
+    dropped_notes,
+    name_columns,
+)
 from analysis.frames.runs import BASELINE, Row
 from analysis.per_task.best_strategy import ROPE
 from analysis.rendering.builder import Columns, table_of
@@ -128,8 +134,8 @@ def rope_table(found: pd.DataFrame) -> Table:
         "over tasks.",
         "Bayesian signed-rank test over tasks: worse and better are by more than half a point, "
         "unless a task was given a width of its own; a verdict needs a probability of 0.95.",
-        FAILED,
-        RUNS,
+        FAILED_NOTE,
+        RUNS_NOTE,
         *dropped_notes(found),
     ]
     coarse = [] if found.empty else sorted(set("; ".join(found["coarse"]).split("; ")) - {""})

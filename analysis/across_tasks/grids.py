@@ -1,19 +1,20 @@
-"""Tables as papers print them, with a column per task; the numbers are of `suite` and `tables`."""
+"""One column per task: every technique, and how the models were pretrained."""
 
 import pandas as pd
 
-from analysis.frames.runs import BASELINE
-from analysis.rendering.builder import (
-    FAILED,
-    Columns,
-    RowTuple,
-    grid_table,
-    mean_and_sd_text,
-    versus_text,
-)
+from analysis.across_tasks.chosen import chosen
+from analysis.frames.runs import BASELINE, baseline_of, blocks, checked, final
+from analysis.per_task.cells import cells
+from analysis.rendering.builder import FAILED, Columns, grid_table, mean_and_sd_text
 from analysis.rendering.table import Table
 
+SETTINGS = ["whole_word_masking", "next_sentence", "objective", "vocabulary"]  # of pretraining
 SCATTER = "Mean (sd) of test scores over seeds; the sd has divisor n − 1."
+
+
+def by_technique(runs: pd.DataFrame) -> pd.DataFrame:
+    """As `tables.cells`, of each technique the configuration recommended on dev."""
+    return cells(chosen(runs, ("model", "technique")))
 
 
 def technique_table(found: pd.DataFrame) -> Table:
@@ -38,30 +39,15 @@ def technique_table(found: pd.DataFrame) -> Table:
     )
 
 
-def strategy_table(found: pd.DataFrame) -> Table:
-    """The recommended configuration of tasks by models, as `tables.best_strategy` gives it."""
-    found = found.sort_values(["family", "model", "task"])
-
-    def text(row: RowTuple) -> str:
-        if not row.recommended:
-            return "–"
-        tied = len(row.tied.split("; ")) if row.tied else 0
-        gain = "" if row.reason == "is_baseline" else f" {versus_text(row)}"
-        return f"{row.recommended}{gain}" + (f", {tied} level" if tied else "")
-
-    notes = [
-        f"Chosen on dev; the gain over {BASELINE} is of test means over seeds, with its 95% Welch "
-        "interval, not adjusted for the number of comparisons.",
-        "Level: how many other configurations a Welch test does not tell from the best on dev.",
-    ]
-    return grid_table(
-        ("strategies", "Best strategy by model family"),
-        found,
-        {"Task": lambda r: r.task},
-        lambda r: f"{r.family}: {r.model}" if r.family else r.model,
-        text=text,
-        notes=notes,
-    )
+def pretraining(runs: pd.DataFrame) -> pd.DataFrame:
+    """As `tables.cells`, of the baseline alone, with how each model was pretrained."""
+    runs = final(checked(runs))
+    parts = [b[b["configuration"] == baseline_of(b)] for _, _, b in blocks(runs)]
+    base = pd.concat(parts, ignore_index=True) if parts else runs
+    facts = base.groupby("model")[SETTINGS].first().fillna("")
+    found = cells(base)
+    found = found.assign(**{name: found["model"].map(facts[name]) for name in SETTINGS})
+    return found.sort_values([*SETTINGS, "model", "task"], ignore_index=True)
 
 
 def pretraining_table(found: pd.DataFrame) -> Table:

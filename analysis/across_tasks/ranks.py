@@ -11,8 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.columns import FAILED, RUNS, count_columns, left_out_text, name_columns
 from analysis.across_tasks.pools import BY, Pool, average_ranks, best_ranked, pools, sorted_rows
+from analysis.across_tasks.table_columns import (
+    FAILED_NOTE,
+    RUNS_NOTE,
+    count_columns,
+    left_out_text,
+    name_columns,
+)
 from analysis.frames.runs import BASELINE, Row
 from analysis.rendering.builder import Columns, RowTuple, table_of
 from analysis.rendering.formatting import DAGGER, number_text, number_with_interval, p_text
@@ -163,7 +169,7 @@ def ranks_table(found: pd.DataFrame, tests: pd.DataFrame) -> Table:
     ]
     if reached:
         notes.append("p: Wilcoxon's signed-rank test over tasks, Holm over all pairs.")
-    notes += [FAILED, RUNS, *map(_tested, tested)]
+    notes += [FAILED_NOTE, RUNS_NOTE, *map(_tested, tested)]
     notes += [f"{DAGGER} {_of(r)}{r.sensitivity}" for r in tested if r.sensitivity]
     details = ["Not failed", "Runs"]
     return table_of("ranks", "Ranks over tasks", found, columns, notes=notes, details=details)

@@ -10,10 +10,7 @@ from analysis.across_tasks.chosen import chosen, unfit
 from analysis.frames.runs import (
     Row,
     Split,
-    baseline_of,
-    blocks,
     checked,
-    final,
     scores,
 )
 from analysis.per_task.cells import cells
@@ -37,7 +34,6 @@ BLURB = {  # task: type; a contract test holds it against the catalogue of `stud
     "hoc": "document classification",
     **dict.fromkeys(("pubmedqa", "bioasq"), "question answering"),
 }
-SETTINGS = ["whole_word_masking", "next_sentence", "objective", "vocabulary"]  # of pretraining
 
 Draws = dict[str, FloatArray]  # by task: the mean, then one resampled mean per draw
 RESAMPLED = (
@@ -166,22 +162,6 @@ def headline(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd.D
     together["last"] = together["part"] != "task"  # the mean of a type stands after its tasks
     order = together.sort_values(["model", "place", "last", "name"], ignore_index=True)
     return order.drop(columns=["place", "last"])
-
-
-def by_technique(runs: pd.DataFrame) -> pd.DataFrame:
-    """As `tables.cells`, of each technique the configuration recommended on dev."""
-    return cells(chosen(runs, ("model", "technique")))
-
-
-def pretraining(runs: pd.DataFrame) -> pd.DataFrame:
-    """As `tables.cells`, of the baseline alone, with how each model was pretrained."""
-    runs = final(checked(runs))
-    parts = [b[b["configuration"] == baseline_of(b)] for _, _, b in blocks(runs)]
-    base = pd.concat(parts, ignore_index=True) if parts else runs
-    facts = base.groupby("model")[SETTINGS].first().fillna("")
-    found = cells(base)
-    found = found.assign(**{name: found["model"].map(facts[name]) for name in SETTINGS})
-    return found.sort_values([*SETTINGS, "model", "task"], ignore_index=True)
 
 
 def _refuse(wrong: Mapping[str, str]) -> None:

@@ -22,6 +22,7 @@ from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
     RowTuple,
+    grid_table,
     n_note,
     table_of,
     tried_columns,
@@ -316,3 +317,29 @@ def add_holm(rows: list[Row], *names: str) -> None:
         adjusted = holm(np.array([row[name] for row in rows]))
         for row, value in zip(rows, adjusted, strict=True):
             row[f"{name}_holm"] = float(value)
+
+
+def strategy_table(found: pd.DataFrame) -> Table:
+    """The recommended configuration of tasks by models, as `tables.best_strategy` gives it."""
+    found = found.sort_values(["family", "model", "task"])
+
+    def text(row: RowTuple) -> str:
+        if not row.recommended:
+            return "–"
+        tied = len(row.tied.split("; ")) if row.tied else 0
+        gain = "" if row.reason == "is_baseline" else f" {versus_text(row)}"
+        return f"{row.recommended}{gain}" + (f", {tied} level" if tied else "")
+
+    notes = [
+        f"Chosen on dev; the gain over {BASELINE} is of test means over seeds, with its 95% Welch "
+        "interval, not adjusted for the number of comparisons.",
+        "Level: how many other configurations a Welch test does not tell from the best on dev.",
+    ]
+    return grid_table(
+        ("strategies", "Best strategy by model family"),
+        found,
+        {"Task": lambda r: r.task},
+        lambda r: f"{r.family}: {r.model}" if r.family else r.model,
+        text=text,
+        notes=notes,
+    )

@@ -8,8 +8,10 @@ import pandas as pd
 from analysis.rendering.builder import NAMED, Columns, RowTuple
 from analysis.rendering.formatting import DAGGER, ENTERS, count_text
 
-FAILED = f"A failed run {ENTERS}. 'Not failed' leaves all failed runs out."
-RUNS = "Least n is the number of seeds of the task with the fewest; runs are those of all tasks."
+FAILED_NOTE = f"A failed run {ENTERS}. 'Not failed' leaves all failed runs out."
+RUNS_NOTE = (
+    "Least n is the number of seeds of the task with the fewest; runs are those of all tasks."
+)
 
 
 def name_columns(found: pd.DataFrame, doubtful: Collection[tuple[str, str]] = ()) -> Columns:
