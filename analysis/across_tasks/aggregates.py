@@ -67,12 +67,12 @@ def aggregates(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
 
 def _aggregated(pool: Pool) -> list[Row]:
     used = pool.complete("all_floor")
-    found, anew = (_over_suite(pool, "all_floor", over) for over in OVER)
-    clean = _over_suite(pool, "excluded", "fixed") if pool.failed() else found
+    frame, anew = (_over_suite(pool, "all_floor", over) for over in OVER)
+    clean = _over_suite(pool, "excluded", "fixed") if pool.failed() else frame
     rows = []
     for i, name in enumerate(pool.names):
         row = pool.where | {pool.kind: name}
-        for prefix, numbers in (("", found), ("clean_", clean)):
+        for prefix, numbers in (("", frame), ("clean_", clean)):
             for statistic in ("iqm", "mean", "median"):
                 ends = getattr(numbers, statistic)[:, i]
                 for end, value in zip(("", "_low", "_high"), ends, strict=True):
@@ -139,14 +139,14 @@ def _profiled(pool: Pool) -> list[pd.DataFrame]:
     return parts
 
 
-def aggregates_table(found: pd.DataFrame) -> Table:
+def aggregates_table(frame: pd.DataFrame) -> Table:
     """Scores over all tasks, as `across.aggregates` gives them."""
 
     def text(row: RowTuple, name: str) -> str:
         value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
         return score_with_interval(value, low, high, scale=100)
 
-    columns: Columns = name_columns(found)
+    columns: Columns = name_columns(frame)
     columns |= {
         "IQM, 95%": lambda r: text(r, "iqm"),
         "Mean, 95%": lambda r: text(r, "mean"),
@@ -165,8 +165,8 @@ def aggregates_table(found: pd.DataFrame) -> Table:
         "five of them, and is short below twenty.",
         FAILED_NOTE,
         RUNS_NOTE,
-        *dropped_notes(found),
+        *dropped_notes(frame),
     ]
     details = ["IQM on new tasks", "IQM, not failed", "Mean, not failed", "Runs"]
     title = "Normalised scores over tasks"
-    return table_of("aggregates", title, found, columns, notes=notes, details=details)
+    return table_of("aggregates", title, frame, columns, notes=notes, details=details)

@@ -60,11 +60,11 @@ def rope(
         raise ValueError(f"a width must be above 0: {', '.join(wrong)}.")
     rows: list[Row] = []
     for pool in map(Pool.shares, pools(runs, by)):
-        found = [
+        frame = [
             pool.where | {pool.kind: name} | _against_baseline(pool, name, widths)
             for name in pool.names
         ]
-        rows += sorted_rows(found, "difference", falling=True)
+        rows += sorted_rows(frame, "difference", falling=True)
     names = [*by, "difference", "worse", "same", "better", "verdict", "tasks", "n"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
 
@@ -100,24 +100,24 @@ def _posterior(pool: Pool, name: str, widths: Mapping[str, float], view: View) -
     gaps = np.array(own) - np.array(base)
     size = np.array([widths.get(task, ROPE) for task in used])
     rng = pool.rng("rope")
-    found = bayes_signed_rank(gaps / size, rope=1.0, samples=SAMPLES, rng=rng)
+    frame = bayes_signed_rank(gaps / size, rope=1.0, samples=SAMPLES, rng=rng)
     ends = mean_interval(gaps)
     row |= {"difference": mean(gaps), "difference_low": ends.low, "difference_high": ends.high}
-    row |= {"worse": found.worse, "same": found.same, "better": found.better}
-    return row | {"verdict": _verdict(found), "reason": found.reason}
+    row |= {"worse": frame.worse, "same": frame.same, "better": frame.better}
+    return row | {"verdict": _verdict(frame), "reason": frame.reason}
 
 
-def _verdict(found: Posterior) -> str:
-    if found.reason:
+def _verdict(frame: Posterior) -> str:
+    if frame.reason:
         return "–"
     words = ("worse", "practically equal", "better")
-    sure = [word for word, p in zip(words, found[:3], strict=True) if p >= SURE]
+    sure = [word for word, p in zip(words, frame[:3], strict=True) if p >= SURE]
     return sure[0] if sure else "undecided"
 
 
-def rope_table(found: pd.DataFrame) -> Table:
+def rope_table(frame: pd.DataFrame) -> Table:
     """Better, worse or practically equal, as `across.rope` gives it."""
-    columns: Columns = name_columns(found)
+    columns: Columns = name_columns(frame)
     columns |= {
         f"Minus {BASELINE}, 95%": lambda r: score_with_interval(
             r.difference, r.difference_low, r.difference_high, scale=100, sign="+"
@@ -136,12 +136,12 @@ def rope_table(found: pd.DataFrame) -> Table:
         "unless a task was given a width of its own; a verdict needs a probability of 0.95.",
         FAILED_NOTE,
         RUNS_NOTE,
-        *dropped_notes(found),
+        *dropped_notes(frame),
     ]
-    coarse = [] if found.empty else sorted(set("; ".join(found["coarse"]).split("; ")) - {""})
+    coarse = [] if frame.empty else sorted(set("; ".join(frame["coarse"]).split("; ")) - {""})
     if coarse:
         notes.append(f"One row of the test set weighs as much as the width on {', '.join(coarse)}.")
     details = ["Not failed", "Runs"]
     return table_of(
-        "rope", "Better, worse or practically equal", found, columns, notes=notes, details=details
+        "rope", "Better, worse or practically equal", frame, columns, notes=notes, details=details
     )

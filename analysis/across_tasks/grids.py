@@ -13,13 +13,31 @@ SCATTER = "Mean (sd) of test scores over seeds; the sd has divisor n − 1."
 
 
 def by_technique(runs: pd.DataFrame) -> pd.DataFrame:
-    """As `tables.cells`, of each technique the configuration recommended on dev."""
+    """As `cells`, for each technique's configuration recommended on dev.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> by_technique(runs)[["model", "technique", "test_mean"]].round(3)
+                               model technique  test_mean
+        0            bert_base_cased  Standard      0.635
+        1          bert_base_uncased  Standard      0.644
+        2  microsoft_deberta_v3_base  Standard      0.750
+        3               roberta_base  Standard      0.678
+    """
     return cells(chosen(runs, ("model", "technique")))
 
 
-def technique_table(found: pd.DataFrame) -> Table:
-    """Models and techniques by tasks, as `suite.by_technique` gives them."""
-    labels = found.groupby("technique")["configuration"].unique().to_dict()
+def technique_table(frame: pd.DataFrame) -> Table:
+    """The table of `by_technique`: models and techniques by tasks.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task in ('cb', 'copa') and model == 'roberta_base'")
+        >>> technique_table(by_technique(runs)).header
+        ('Technique', 'cb', 'copa')
+    """
+    labels = frame.groupby("technique")["configuration"].unique().to_dict()
     rows: Columns = {
         "Model": lambda r: r.model,
         "Technique": lambda r: (
@@ -27,11 +45,11 @@ def technique_table(found: pd.DataFrame) -> Table:
         ),
     }
     several = any(len(each) > 1 for each in labels.values())
-    choice = "A technique's settings are those recommended on dev, for each task and model."
+    choice = "Each technique's settings are those recommended on dev, per task and model."
     notes = [SCATTER, *([choice] if several else []), FAILED]
     return grid_table(
         ("by_technique", "Techniques by task"),
-        found,
+        frame,
         rows,
         lambda r: r.task,
         text=mean_and_sd_text,
@@ -40,18 +58,36 @@ def technique_table(found: pd.DataFrame) -> Table:
 
 
 def pretraining(runs: pd.DataFrame) -> pd.DataFrame:
-    """As `tables.cells`, of the baseline alone, with how each model was pretrained."""
+    """As `cells`, for the baseline alone, with the pretraining settings of each model.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> runs = runs.assign(objective=runs["model"].str.contains("deberta").map(str))
+        >>> pretraining(runs)[["objective", "model", "test_mean"]].round(3)
+          objective                      model  test_mean
+        0     False            bert_base_cased      0.635
+        1     False          bert_base_uncased      0.644
+        2     False               roberta_base      0.678
+        3      True  microsoft_deberta_v3_base      0.750
+    """
     runs = final(checked(runs))
     parts = [b[b["configuration"] == baseline_of(b)] for _, _, b in blocks(runs)]
     base = pd.concat(parts, ignore_index=True) if parts else runs
     facts = base.groupby("model")[SETTINGS].first().fillna("")
-    found = cells(base)
-    found = found.assign(**{name: found["model"].map(facts[name]) for name in SETTINGS})
-    return found.sort_values([*SETTINGS, "model", "task"], ignore_index=True)
+    frame = cells(base)
+    frame = frame.assign(**{name: frame["model"].map(facts[name]) for name in SETTINGS})
+    return frame.sort_values([*SETTINGS, "model", "task"], ignore_index=True)
 
 
-def pretraining_table(found: pd.DataFrame) -> Table:
-    """How models were pretrained by tasks, as `suite.pretraining` gives it."""
+def pretraining_table(frame: pd.DataFrame) -> Table:
+    """The table of `pretraining`: pretraining settings and models by tasks.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> pretraining_table(pretraining(example_runs().query("task == 'cb'"))).title
+        'Scores by pretraining settings'
+    """
     rows: Columns = {
         "Whole-word masking": lambda r: r.whole_word_masking or "–",
         "Next sentence": lambda r: r.next_sentence or "–",
@@ -60,10 +96,14 @@ def pretraining_table(found: pd.DataFrame) -> Table:
         "Model": lambda r: r.model,
     }
     return grid_table(
-        ("pretraining", "Pretraining settings"),
-        found,
+        ("pretraining", "Scores by pretraining settings"),
+        frame,
         rows,
         lambda r: r.task,
         text=mean_and_sd_text,
-        notes=[f"All by {BASELINE}; a dash where a setting is not known.", SCATTER, FAILED],
+        notes=[
+            f"All fine-tuned with {BASELINE}; a dash where a setting is unknown.",
+            SCATTER,
+            FAILED,
+        ],
     )

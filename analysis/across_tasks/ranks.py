@@ -117,10 +117,10 @@ def friedman(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
     for pool in pools(runs, by):
         used, k = pool.complete("all_floor"), len(pool.names)
         table, without = pool.means("all_floor"), pool.means("excluded")
-        found, clean = friedman_test(table), friedman_test(without)
-        f = iman_davenport(found.statistic, tasks=len(used), techniques=k)
+        frame, clean = friedman_test(table), friedman_test(without)
+        f = iman_davenport(frame.statistic, tasks=len(used), techniques=k)
         row: Row = pool.where | {"compared": k, "tasks": len(used)} | pool.dropped(used)
-        row |= {"chi2": found.statistic, "p": found.p, "reason": found.reason}
+        row |= {"chi2": frame.statistic, "p": frame.p, "reason": frame.reason}
         row |= {"f": f.statistic, "f_p": f.p}
         row |= {"critical_difference": critical_difference(tasks=len(used), techniques=k)}
         row |= {"least_tasks": least_tasks(max(1, k * (k - 1) // 2))}
@@ -144,12 +144,12 @@ def _sensitivity(row: Row) -> str:
     return f"Without failed runs {', and '.join(changes)}." if changes else ""
 
 
-def ranks_table(found: pd.DataFrame, tests: pd.DataFrame) -> Table:
+def ranks_table(frame: pd.DataFrame, tests: pd.DataFrame) -> Table:
     """Average ranks, as `across.ranks` gives them, with the tests of `across.friedman`."""
     tested: list[RowTuple] = list(tests.itertuples())
     doubtful = {(getattr(r, "model", ""), r.best) for r in tested if r.sensitivity}
-    reached = not found.empty and (found["p_reason"] == "").any()
-    columns: Columns = name_columns(found, doubtful)
+    reached = not frame.empty and (frame["p_reason"] == "").any()
+    columns: Columns = name_columns(frame, doubtful)
     columns |= {
         "Average rank, 95%": lambda r: number_with_interval(
             r.average_rank, r.rank_low, r.rank_high
@@ -158,7 +158,7 @@ def ranks_table(found: pd.DataFrame, tests: pd.DataFrame) -> Table:
     }
     if reached:
         columns |= {"p vs best": lambda r: p_text(r.p_best)}
-        if found["p_baseline"].notna().any():
+        if frame["p_baseline"].notna().any():
             columns |= {f"p vs {BASELINE}": lambda r: p_text(r.p_baseline)}
     columns |= {"Not failed": lambda r: number_text(r.clean_rank), **count_columns()}
     notes = [
@@ -172,7 +172,7 @@ def ranks_table(found: pd.DataFrame, tests: pd.DataFrame) -> Table:
     notes += [FAILED_NOTE, RUNS_NOTE, *map(_tested, tested)]
     notes += [f"{DAGGER} {_of(r)}{r.sensitivity}" for r in tested if r.sensitivity]
     details = ["Not failed", "Runs"]
-    return table_of("ranks", "Ranks over tasks", found, columns, notes=notes, details=details)
+    return table_of("ranks", "Ranks over tasks", frame, columns, notes=notes, details=details)
 
 
 def _of(row: RowTuple) -> str:

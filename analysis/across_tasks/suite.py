@@ -146,14 +146,14 @@ def headline(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd.D
     Raises:
         ValueError: If `runs` is malformed; see `frame.checked`.
     """
-    found = cells(chosen(runs)).rename(
+    frame = cells(chosen(runs)).rename(
         columns={f"test_mean{end}": f"test{end}" for end in ("", "_low", "_high")}
     )
     suite, own = _suite(checked(runs), types)
     place = {name: number for number, name in enumerate(dict.fromkeys(suite.values()))}
-    parts = [found.assign(part="task", name=found["task"], label=found["task"])]
-    parts[0]["place"] = [place[own[task]] for task in found["task"]]
-    if not found.empty and not unfit(runs):
+    parts = [frame.assign(part="task", name=frame["task"], label=frame["task"])]
+    parts[0]["place"] = [place[own[task]] for task in frame["task"]]
+    if not frame.empty and not unfit(runs):
         means = type_means(runs, types).assign(part="type")
         means["name"], means["place"] = means["task_type"] + " mean", means["task_type"].map(place)
         total = suite_score(runs, types, by=("model",))
@@ -178,15 +178,15 @@ def _draws(part: pd.DataFrame, split: Split) -> Draws:
 
     The resamples are named after task and model alone: what a technique is called matters nothing.
     """
-    found: Draws = {}
+    frame: Draws = {}
     for (task, model), cell in part.groupby(["task", "model"]):
         x = scores(cell, split).all_floor
         if x.size:
             rng = stream("suite", split, str(task), str(model))
             moved = x[rng.integers(x.size, size=(N_BOOT, x.size))].mean(axis=1) - mean(x)
             widened = moved * np.sqrt(x.size / (x.size - 1)) if x.size > 1 else moved * np.nan
-            found[str(task)] = mean(x) + np.concatenate([[0.0], widened])
-    return found
+            frame[str(task)] = mean(x) + np.concatenate([[0.0], widened])
+    return frame
 
 
 def _mean(draws: Draws, types: Mapping[str, str], *, name: str) -> Row:
@@ -228,14 +228,14 @@ def _label(covered: Mapping[str, str], suite: Mapping[str, str]) -> str:
     return f"mean over covered {words} ({k} of {m}{few})"
 
 
-def suite_table(found: pd.DataFrame) -> Table:
+def suite_table(frame: pd.DataFrame) -> Table:
     """Scores over all tasks, as `suite.suite_score` gives them."""
-    labels = found["label"].unique()
+    labels = frame["label"].unique()
     same = len(labels) == 1
     columns: Columns = {"Model": lambda r: r.model}
-    if "technique" in found:
+    if "technique" in frame:
         columns["Technique"] = lambda r: r.technique
-    if "configuration" in found:
+    if "configuration" in frame:
         columns["Configuration"] = lambda r: r.configuration
     if not same:
         columns["Score"] = lambda r: r.label
@@ -248,7 +248,7 @@ def suite_table(found: pd.DataFrame) -> Table:
         "Runs": lambda r: count_text(r.finished, r.asked),
         "Failed": lambda r: f"{r.failed}",
     }
-    if found["absent"].any():
+    if frame["absent"].any():
         columns["No score on"] = lambda r: r.absent.replace("; ", ", ") or "–"
     notes = [
         "In points: the mean over seeds, then over the tasks of a type, then over types; least n "
@@ -257,12 +257,12 @@ def suite_table(found: pd.DataFrame) -> Table:
         RESAMPLED,
         "By falling dev score.",
     ]
-    return table_of("suite", "Over all tasks", found, columns, notes=notes, details=[])
+    return table_of("suite", "Over all tasks", frame, columns, notes=notes, details=[])
 
 
-def headline_table(found: pd.DataFrame) -> Table:
+def headline_table(frame: pd.DataFrame) -> Table:
     """Models at their own best strategies, as `suite.headline` gives them."""
-    labels = found.groupby("name")["label"].unique().to_dict()
+    labels = frame.groupby("name")["label"].unique().to_dict()
 
     def text(row: RowTuple) -> str:
         shown = score_text(row.test, row.scale)
@@ -276,12 +276,12 @@ def headline_table(found: pd.DataFrame) -> Table:
     notes = ["Each task at the configuration recommended on dev; means of test scores over seeds."]
     notes += (
         [RESAMPLED]
-        if (found["part"] == "suite").any()
+        if (frame["part"] == "suite").any()
         else ["There is no mean over tasks, since not all metrics are shares."]
     )
     return grid_table(
         ("headline", "Models at their best"),
-        found,
+        frame,
         {"Model": lambda r: r.model},
         lambda r: labels[r.name][0] if len(labels[r.name]) == 1 else r.name,
         text=text,

@@ -286,9 +286,9 @@ def _known_mean(values: FloatArray) -> float:
     return float(known.mean()) if known.size else np.nan
 
 
-def agreement_table(found: pd.DataFrame) -> Table:
+def agreement_table(frame: pd.DataFrame) -> Table:
     """How far seeds agree, as `agreement.agreement` gives it."""
-    with_runs = "asked" in found
+    with_runs = "asked" in frame
     columns: Columns = {
         **CELL_COLUMNS,
         "n": lambda r: count_text(r.n, r.asked) if with_runs else f"{r.n}",
@@ -311,7 +311,7 @@ def agreement_table(found: pd.DataFrame) -> Table:
                 r.clean_disagreement, r.clean_disagreement_low, r.clean_disagreement_high
             ),
         }
-    if not found.empty and found["value_sd"].notna().any():
+    if not frame.empty and frame["value_sd"].notna().any():
         columns["sd per example"] = lambda r: score_text(r.value_sd, 1)
     notes = [
         "Test examples; shares of them in points. Disagreement: examples on which two runs differ. "
@@ -324,14 +324,14 @@ def agreement_table(found: pd.DataFrame) -> Table:
         "A diverged run has no predictions; a collapsed one counts"
         + (", and is left out in the last column." if with_runs else "."),
     ]
-    absent = int(found["absent"].sum()) if not found.empty else 0
+    absent = int(frame["absent"].sum()) if not frame.empty else 0
     if absent:
         notes.append(f"{absent} answers are absent; each example counts with those it has.")
     details = ["Examples", "JSD", "Ambiguity of 5", "Right, mixed, wrong"]
-    return table_of("agreement", "Do seeds agree?", found, columns, notes=notes, details=details)
+    return table_of("agreement", "Do seeds agree?", frame, columns, notes=notes, details=details)
 
 
-def flips_table(found: pd.DataFrame) -> Table:
+def flips_table(frame: pd.DataFrame) -> Table:
     """The examples of each task that seeds disagree on most, as `agreement.flips` gives them."""
     columns: Columns = {
         **CELL_COLUMNS,
@@ -343,12 +343,12 @@ def flips_table(found: pd.DataFrame) -> Table:
         "Right": lambda r: percent_text(r.right),
         "Disagreement": lambda r: score_text(r.disagreement, POINTS),
     }
-    shown, nothing = found, NOTHING
+    shown, nothing = frame, NOTHING
     notes = []
-    if not found.empty:
-        if found["value_sd"].notna().any():
+    if not frame.empty:
+        if frame["value_sd"].notna().any():
             columns["sd"] = lambda r: score_text(r.value_sd, 1)
-        order = found.assign(scatter=found["disagreement"].fillna(found["value_sd"]))
+        order = frame.assign(scatter=frame["disagreement"].fillna(frame["value_sd"]))
         compared = order["scatter"].notna().any()
         nothing = f"{'Seeds agree on every' if compared else 'One seed answered each'} example."
         order = order[order["scatter"] > 0]
@@ -359,7 +359,7 @@ def flips_table(found: pd.DataFrame) -> Table:
         shown = order.groupby("task").head(SHOWN).drop(columns="scatter")
         notes = [
             f"The {SHOWN} test examples of each task that the seeds of one cell disagree on most, "
-            f"of {len(order)} of {len(found)} (cell and example) on which they disagree at all.",
+            f"of {len(order)} of {len(frame)} (cell and example) on which they disagree at all.",
             "n: runs with an answer. Off it: share of them that do not give the most frequent "
             "answer; right: share that gives the label; disagreement: pairs of runs that differ, "
             "in points.",

@@ -58,21 +58,21 @@ def ensembles(predictions: pd.DataFrame) -> pd.DataFrame:
             row |= {"examples": int(used.sum()), "left_out": int((~used).sum())}
             row["single"] = float(right.mean()) if right.size else np.nan
             rng = stream(*cell.cell, "ensembles", str(k))
-            found = ensemble_gains(probabilities, gold, k, rng)
-            for name, each in zip(("mean", "vote"), found, strict=True):
+            frame = ensemble_gains(probabilities, gold, k, rng)
+            for name, each in zip(("mean", "vote"), frame, strict=True):
                 row |= {f"{name}_accuracy": each.accuracy, f"{name}_gain": each.gain}
                 row |= {f"{name}_low": each.interval.low, f"{name}_high": each.interval.high}
-            rows.append(row | {"reason": found[0].interval.reason})
+            rows.append(row | {"reason": frame[0].interval.reason})
     columns = [*CELL, "k", "n", "examples", "single", "mean_gain", "vote_gain", "reason"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
-def ensembles_table(found: pd.DataFrame) -> Table:
+def ensembles_table(frame: pd.DataFrame) -> Table:
     """What ensembles of seeds would gain, as `stored.ensembles` gives them."""
     names = [f"{how}_{name}" for how in ("mean", "vote") for name in ("gain", "low", "high")]
-    wide = found
-    if not found.empty:
-        wide = side_by_side(found, CELL, "k", list(ENSEMBLES_OF), names=names)
+    wide = frame
+    if not frame.empty:
+        wide = side_by_side(frame, CELL, "k", list(ENSEMBLES_OF), names=names)
     columns: Columns = {
         **CELL_COLUMNS,
         "n": lambda r: f"{r.n}",
@@ -97,7 +97,7 @@ def ensembles_table(found: pd.DataFrame) -> Table:
         details=details,
         nothing="No cell has predictions of classes.",
     )
-    return replace(table, frame=found)
+    return replace(table, frame=frame)
 
 
 def _gain(how: str, place: int) -> Callable[[RowTuple], str]:

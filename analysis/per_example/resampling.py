@@ -21,7 +21,7 @@ from analysis.statistics.multiplicity import holm
 _SOURCES = ("seeds", "examples", "both")
 
 
-def seeds_and_examples_table(found: pd.DataFrame) -> Table:
+def seeds_and_examples_table(frame: pd.DataFrame) -> Table:
     """Differences over seeds and examples, as `stored.seeds_and_examples` gives them."""
 
     def ends(name: str) -> Callable[[RowTuple], str]:
@@ -49,7 +49,7 @@ def seeds_and_examples_table(found: pd.DataFrame) -> Table:
     return table_of(
         "seeds_and_examples",
         "Gains over seeds and examples",
-        found,
+        frame,
         columns,
         notes=notes,
         details=["Baseline", "Examples"],
@@ -110,12 +110,12 @@ def _versus(ours: Predicted, theirs: Predicted, seeds: dict[str, str]) -> Row:
         return row | dict.fromkeys(["difference", *ends, "p"], np.nan)
     right = [_right(ours, common, own), _right(theirs, common, other)]
     rng = stream(*ours.cell, "seeds_and_examples")
-    found = multibootstrap(right[0], right[1], mean_of, paired=paired, rng=rng)
-    row["difference"] = found.estimate
+    frame = multibootstrap(right[0], right[1], mean_of, paired=paired, rng=rng)
+    row["difference"] = frame.estimate
     for name in _SOURCES:
-        part = getattr(found, name)
+        part = getattr(frame, name)
         row |= {f"{name}_low": part.low, f"{name}_high": part.high}
-    return row | {"p": found.both.p}
+    return row | {"p": frame.both.p}
 
 
 def _right(side: Predicted, examples: pd.Index, seeds: list[str]) -> FloatArray:

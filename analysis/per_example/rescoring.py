@@ -22,7 +22,7 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
         One row per run of a task of classes, in the columns of `load_runs` that a metric changes:
         key, metric, higher_is_better, dev, test, floor and test_floor (the best constant answer,
         or constant probabilities; NaN for the calibration error, of which a constant has none), so
-        that `runs.drop(columns=found.columns[1:]).merge(found, on="key", how="left")` is the study
+        that `runs.drop(columns=frame.columns[1:]).merge(frame, on="key", how="left")` is the study
         under that metric; which runs collapsed stays as it was. NaN for a run without any answer.
 
     Raises:
@@ -42,10 +42,10 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
         ]
         columns = ["key", split, floor_name]
         splits.append(pd.concat(parts) if parts else pd.DataFrame(columns=columns))
-    found = splits[0].merge(splits[1], on="key", how="outer")
-    found = found.assign(metric=metric, higher_is_better=metric in OF_ANSWERS)
+    frame = splits[0].merge(splits[1], on="key", how="outer")
+    frame = frame.assign(metric=metric, higher_is_better=metric in OF_ANSWERS)
     columns = ["key", "metric", "higher_is_better", "dev", "test", "floor", "test_floor"]
-    return found[columns].sort_values("key", ignore_index=True)
+    return frame[columns].sort_values("key", ignore_index=True)
 
 
 def _rescored(cell: Predicted, metric: str) -> tuple[FloatArray, float]:
