@@ -63,13 +63,14 @@ def pretraining(runs: pd.DataFrame) -> pd.DataFrame:
     Example:
         >>> from analysis import example_runs
         >>> runs = example_runs().query("task == 'cb'")
-        >>> runs = runs.assign(objective=runs["model"].str.contains("deberta").map(str))
-        >>> pretraining(runs)[["objective", "model", "test_mean"]].round(3)
-          objective                      model  test_mean
-        0     False            bert_base_cased      0.635
-        1     False          bert_base_uncased      0.644
-        2     False               roberta_base      0.678
-        3      True  microsoft_deberta_v3_base      0.750
+        >>> is_bert = runs["model"].str.startswith("bert")
+        >>> runs = runs.assign(next_sentence=is_bert.map({True: "yes", False: "no"}))
+        >>> pretraining(runs)[["next_sentence", "model", "test_mean"]].round(3)
+          next_sentence                      model  test_mean
+        0            no  microsoft_deberta_v3_base      0.750
+        1            no               roberta_base      0.678
+        2           yes            bert_base_cased      0.635
+        3           yes          bert_base_uncased      0.644
     """
     runs = final(checked(runs))
     parts = [b[b["configuration"] == baseline_of(b)] for _, _, b in blocks(runs)]

@@ -89,8 +89,9 @@ def by_group(runs: pd.DataFrame) -> pd.DataFrame:
         >>> names = runs["model"].replace("bert_base_cased", "Standard")
         >>> runs = runs.assign(technique=names, configuration=names, model="any")
         >>> advice = by_group(runs.assign(dev=runs["test"]))
-        >>> advice[["group", "blocks", "leader", "rank", "difference", "reason"]].round(3)
-        OUT
+        >>> advice[["group", "blocks", "technique", "leader", "difference"]].round(3)
+          group  blocks technique                     leader  difference
+        0   all       3            microsoft_deberta_v3_base       0.125
     """
     runs = final(checked(runs))
     runs = runs[~runs["task"].isin(list(unfit(runs)))]
@@ -153,7 +154,7 @@ def _labels(run: pd.Series) -> dict[str, str]:
     groups = {"all": "all", "family": family, "size": size}
     groups |= {"family and size": f"{family} {size}" if family and size else "", "domain": domain}
     groups |= {"data": _band(run["train_rows"], (1_000, 10_001), rows), "task type": kind}
-    return {dimension: group for dimension, group in frame.items() if group}
+    return {dimension: group for dimension, group in groups.items() if group}
 
 
 def _band(value: Any, edges: tuple[float, float], names: tuple[str, str, str]) -> str:
@@ -316,7 +317,7 @@ def groups_table(frame: pd.DataFrame) -> Table:
         >>> from analysis import example_runs
         >>> runs = example_runs().query("task in ('cb', 'copa', 'rte')")
         >>> groups_table(by_group(runs.assign(dev=runs["test"]))).body[0][:3]
-        OUT
+        ('Over all tasks and models', '12', 'no single strategy: no technique ranks above Standard')
     """
     columns: Columns = {
         "Group": lambda r: _SCOPE[r.dimension](r.group),

@@ -208,7 +208,7 @@ def test_no_runs_make_empty_tables_that_say_so(frame_of, table_of, runs):
 
 @pytest.mark.parametrize(("frame_of", "table_of"), ALL)
 @pytest.mark.parametrize("case", ["one seed", "all diverged", "all missing", "one", "constant"])
-def test_poor_data_make_tables_not_errors(frame_of, table_of, case, clean):
+def test_incomplete_data_give_tables_not_errors(frame_of, table_of, case, clean):
     frame = clean.copy()
     if case == "one seed":
         frame = frame[frame["seed"] == 0]

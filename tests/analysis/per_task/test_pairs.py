@@ -221,7 +221,7 @@ def test_rescaling_changes_no_verdict(clean):
 
 
 @pytest.mark.parametrize("case", ["one seed", "all diverged", "all missing", "one", "constant"])
-def test_poor_data_make_tables_not_errors(case, clean):
+def test_incomplete_data_give_tables_not_errors(case, clean):
     frame = clean.copy()
     if case == "one seed":
         frame = frame[frame["seed"] == 0]

@@ -65,7 +65,7 @@ def test_order_of_rows_does_not_matter(frame_of, runs):
 @pytest.mark.parametrize(
     "case", ["one seed", "two seeds", "all diverged", "all missing", "one", "constant", "no runs"]
 )
-def test_poor_data_make_tables_not_errors(case, clean):
+def test_incomplete_data_give_tables_not_errors(case, clean):
     frame = clean.copy()
     if case in ("one seed", "two seeds"):
         frame = frame[frame["seed"] < (1 if case == "one seed" else 2)]
@@ -299,7 +299,10 @@ def test_one_significant_loss_prevents_advice():
     frame = many(gains=gains, tasks=10, noise=0.004)
     row = at(by_group(frame), dimension="all")
     assert row["technique"] == ""
-    assert row["reason"] == "LayerwiseDecay is significantly worse in t0, bert" or "not supported" in row["reason"]
+    assert (
+        row["reason"] == "LayerwiseDecay is significantly worse in t0, bert"
+        or "not supported" in row["reason"]
+    )
     assert (row["worst_block"], row["worst"] < -0.02) == ("t0, bert", True)
 
 
