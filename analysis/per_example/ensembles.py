@@ -49,13 +49,13 @@ def ensembles(predictions: pd.DataFrame) -> pd.DataFrame:
         >>> predictions = pd.DataFrame({
         ...     "task": "nli", "model": "minilm", "configuration": "Standard", "stage": "final",
         ...     "key": [*"rrssttuuvvww"], "seed": [*"001122334455"], "split": "test",
-        ...     "id": [*"abababababab"], "label": "yes", "logit_no": 0.0, "logit_yes": [1, 1, 1, -1] * 3,
+        ...     "id": ["a", "b"] * 6, "label": "yes", "logit_no": 0, "logit_yes": [1, 1, 1, -1] * 3,
         ... })
-        >>> ensembles(predictions)[["k", "n", "single", "mean_gain", "reason"]].round(3)
-            k  n  single  mean_gain       reason
-        0   3  6    0.75        0.0
-        1   5  6    0.75        NaN  n_too_small
-        2  10  6    0.75        NaN  n_too_small
+        >>> ensembles(predictions)[["k", "n", "single", "mean_gain", "vote_gain"]].round(3)
+            k  n  single  mean_gain  vote_gain
+        0   3  6    0.75        0.0        0.0
+        1   5  6    0.75        NaN        NaN
+        2  10  6    0.75        NaN        NaN
     """
     rows: list[Row] = []
     for cell in predicted(predictions, "test"):
@@ -86,7 +86,7 @@ def ensembles_table(frame: pd.DataFrame) -> Table:
         >>> predictions = pd.DataFrame({
         ...     "task": "nli", "model": "minilm", "configuration": "Standard", "stage": "final",
         ...     "key": [*"rrssttuuvvww"], "seed": [*"001122334455"], "split": "test",
-        ...     "id": [*"abababababab"], "label": "yes", "logit_no": 0.0, "logit_yes": [1, 1, 1, -1] * 3,
+        ...     "id": ["a", "b"] * 6, "label": "yes", "logit_no": 0, "logit_yes": [1, 1, 1, -1] * 3,
         ... })
         >>> ensembles_table(ensembles(predictions)).title
         'Ensembles of seeds'

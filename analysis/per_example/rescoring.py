@@ -19,8 +19,8 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
         metric: One of `METRICS`.
 
     Returns:
-        One row per run of a classification task, with the columns of `load_runs` that depend on the
-        metric: key, metric, higher_is_better, dev, test, floor and test_floor (the best constant answer,
+        One row per run of a classification task, in the columns of `load_runs` that it changes:
+        key, metric, higher_is_better, dev, test, floor and test_floor (the best constant answer,
         or constant probabilities; NaN for the calibration error, of which a constant has none), so
         that `runs.drop(columns=frame.columns[1:]).merge(frame, on="key", how="left")` is the study
         under that metric; `collapsed` is unchanged. NaN for a run without any answer.

@@ -71,8 +71,8 @@ def stability_table(frame: pd.DataFrame) -> Table:
     if not frame.empty:
         detectable = frame[["n_both", "mdr"]].dropna().drop_duplicates().sort_values("n_both")
         notes += [
-            f"With {row.n_both:.0f} seeds the smallest detectable ratio is {row.mdr:.1f} (or "
-            f"1/{row.mdr:.1f})."
+            f"With {row.n_both:.0f} seeds the smallest sd ratio detectable with 80% power is "
+            f"{row.mdr:.1f} (or 1/{row.mdr:.1f})."
             for row in detectable.itertuples()
         ]
     details = ["n", "p (sd)", "p (sd), without failed runs", "p (failures)"]

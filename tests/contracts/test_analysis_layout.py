@@ -1,5 +1,7 @@
 """In `analysis`, each question's numbers and the table that prints them share a module."""
 
+import inspect
+
 import pytest
 
 import analysis
@@ -11,6 +13,13 @@ FRAMES = {  # tables that are not named after the function whose frame they prin
     "technique_table": "by_technique",
 }
 TABLES = sorted(name for name in analysis.__all__ if name.endswith("_table"))
+QUESTIONS = ("analysis.per_task.", "analysis.across_tasks.", "analysis.per_example.")
+EXPORTED = sorted(
+    name
+    for name in analysis.__all__
+    if inspect.isfunction(getattr(analysis, name))
+    if getattr(analysis, name).__module__.startswith(QUESTIONS)
+)
 
 
 def frame_of(table):
@@ -29,3 +38,8 @@ def test_exceptions_are_needed():
         assert table in TABLES
         assert frame != table.removesuffix("_table")
         assert table.removesuffix("_table") not in analysis.__all__
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_every_exported_question_has_an_example(name):
+    assert ">>> " in (inspect.getdoc(getattr(analysis, name)) or "")
