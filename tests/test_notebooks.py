@@ -85,7 +85,7 @@ def test_the_page_on_reading_a_study_runs(home, tmp_path, monkeypatch, capsys):
     page = (ROOT / "docs" / "analysis.md").read_text()
     block = page.split("```python\n")[1].split("```")[0]
     exec(block, {})
-    assert "Do seeds agree?" in capsys.readouterr().out
+    assert "Agreement between seeds" in capsys.readouterr().out
     assert Path("cells.svg").read_text().startswith("<svg")
 
 

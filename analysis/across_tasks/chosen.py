@@ -1,4 +1,4 @@
-"""The configuration that each technique or model enters a task with."""
+"""The configuration, chosen on dev, with which a technique or model enters each task."""
 
 from collections.abc import Sequence
 
@@ -11,22 +11,30 @@ GROUPS = ("model", "technique", "configuration")
 
 
 def chosen(runs: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
-    """Of each group, for every task, the runs of the configuration recommended on dev.
+    """Keep, per group and task, the runs of the configuration recommended on dev.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
-        by: What makes a group: `model`, and perhaps `technique` or `configuration`. Models are
-            compared, never chosen between.
+        by: Columns that identify a group: `model`, and optionally `technique` or `configuration`.
+            There is no choice between models.
 
     Returns:
-        Runs of the final stage, one configuration per group and task; where none has a score the
-        first by name, so that what is missing stays counted.
+        Runs of the final stage, one configuration per group and task; where none has a score, the
+        first by name, so that missing runs stay counted.
 
     Raises:
-        ValueError: If `runs` is malformed (see `frame.checked`) or `by` names no such groups.
+        ValueError: If `runs` is malformed (see `frames.runs.checked`) or `by` is not such columns.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> list(chosen(runs)["configuration"].unique())
+        ['Standard']
     """
     if "model" not in by or not set(by) <= set(GROUPS):
-        raise ValueError(f"by = {tuple(by)!r} must hold 'model' and only names in {GROUPS}.")
+        raise ValueError(
+            f"by = {tuple(by)!r} must contain 'model' and otherwise only names in {GROUPS}."
+        )
     runs = final(checked(runs))
     kept = []
     for _, block in runs.groupby([*by, "task"]):
@@ -37,6 +45,6 @@ def chosen(runs: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
 
 
 def unfit(runs: pd.DataFrame) -> dict[str, str]:
-    """Tasks, with their metric, whose scores are no shares and so enter no mean over tasks."""
+    """Tasks, with their metric, whose scores are not shares and so enter no mean over tasks."""
     facts = {str(task): task_facts(block) for task, block in final(checked(runs)).groupby("task")}
     return {task: str(about["metric"]) for task, about in facts.items() if about["scale"] != 100}

@@ -1,12 +1,18 @@
-"""Practical equivalence with the baseline over tasks (Bayesian signed-rank test with a ROPE)."""
+"""Practical equivalence with the baseline over tasks: Bayesian signed-rank test with a ROPE."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.columns import FAILED, RUNS, count_columns, dropped_notes, name_columns
 from analysis.across_tasks.pools import BY, VIEWS, Pool, View, pools, sorted_rows
+from analysis.across_tasks.table_columns import (
+    FAILED_NOTE,
+    RUNS_NOTE,
+    count_columns,
+    dropped_notes,
+    name_columns,
+)
 from analysis.frames.runs import BASELINE, Row
 from analysis.per_task.best_strategy import ROPE
 from analysis.rendering.builder import Columns, table_of
@@ -16,37 +22,48 @@ from analysis.statistics.bayes import Posterior, bayes_signed_rank
 from analysis.statistics.estimates import mean
 from analysis.statistics.intervals import mean_interval
 
-SURE = 0.95  # probability from which a verdict is given
-SAMPLES = 20_000  # draws from a posterior
-WHY = {"no_baseline": "no baseline", "n_too_small": "too few tasks"}
+DECISIVE = 0.95  # posterior probability that a verdict needs
+SAMPLES = 20_000  # posterior draws
+REASONS = {"no_baseline": "no baseline", "n_too_small": "too few tasks"}
 
 
 def rope(
     runs: pd.DataFrame, *, by: Sequence[str] = BY, widths: Mapping[str, float] | None = None
 ) -> pd.DataFrame:
-    """Is a group better than the baseline over tasks, worse, or practically equal?
+    """Probability of each group being better than, equal to or worse than the baseline.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
-        by: What is compared, and within what.
-        widths: By task, the difference of means below which two are practically equal, in the
-            metric's unit; half a point for the others.
+        by: The column compared, last, preceded by those it is compared within.
+        widths: By task, the half-width of the region of practical equivalence, in the metric's
+            unit; half a point for tasks not given.
 
     Returns:
-        One row per group: the names of `by`; difference (mean over tasks of its mean test score
-        minus the baseline's) with its t interval over tasks; the probabilities worse, same and
-        better (adding up to 1) and verdict (`worse`, `practically equal` or `better` where one of
-        them is at least 0.95, else `undecided`; `baseline`, or `–` where reason says why:
-        `n_too_small` below five tasks, `no_baseline`); all of these as `clean_*` without failed
-        runs; is_baseline, tasks that both have scores on, dropped and
-        dropped_tasks, coarse (tasks where one row of the test set weighs as much as the width,
-        joined by "; "), and on the tasks used n (fewest seeds of either), finished, asked and
-        failed. Within a pool by falling difference. Only tasks whose scores are shares enter.
+        One row per group, within a pool by difference, highest first: the names of `by`; difference
+        (mean over tasks of its mean test score minus the baseline's) with its t interval over
+        tasks; the probabilities worse, same and better (sum 1) and verdict (`worse`, `practically
+        equal` or `better` if that has a probability of at least 0.95, else `undecided`; `baseline`,
+        or `–` with a reason: `n_too_small` below five tasks, `no_baseline`); the same as `clean_*`
+        without failed runs; is_baseline, tasks with scores of both, dropped and dropped_tasks,
+        coarse (tasks where one test example is worth at least the width, joined by "; "), and on
+        the tasks used n (fewest seeds of either), finished, asked and failed. Only tasks whose
+        scores are shares enter.
 
     Raises:
         ValueError: If `runs` or `by` is malformed, or a width is not positive.
 
     Source: Benavoli et al. 2014, 2017.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> names = ["roberta_base", "bert_base_cased"]
+        >>> runs = example_runs().query("model in @names")
+        >>> labels = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(configuration=labels, model="any")  # compare the models
+        >>> rope(runs)[["configuration", "difference", "better", "verdict"]].round(3)
+          configuration  difference  better   verdict
+        0  roberta_base       0.042     1.0    better
+        1      Standard         NaN     NaN  baseline
     """
     widths = widths or {}
     wrong = [f"{task}: {width}" for task, width in widths.items() if not width > 0]
@@ -54,11 +71,11 @@ def rope(
         raise ValueError(f"a width must be above 0: {', '.join(wrong)}.")
     rows: list[Row] = []
     for pool in map(Pool.shares, pools(runs, by)):
-        found = [
+        compared = [
             pool.where | {pool.kind: name} | _against_baseline(pool, name, widths)
             for name in pool.names
         ]
-        rows += sorted_rows(found, "difference", falling=True)
+        rows += sorted_rows(compared, "difference", falling=True)
     names = [*by, "difference", "worse", "same", "better", "verdict", "tasks", "n"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
 
@@ -94,48 +111,62 @@ def _posterior(pool: Pool, name: str, widths: Mapping[str, float], view: View) -
     gaps = np.array(own) - np.array(base)
     size = np.array([widths.get(task, ROPE) for task in used])
     rng = pool.rng("rope")
-    found = bayes_signed_rank(gaps / size, rope=1.0, samples=SAMPLES, rng=rng)
+    posterior = bayes_signed_rank(gaps / size, rope=1.0, samples=SAMPLES, rng=rng)
     ends = mean_interval(gaps)
     row |= {"difference": mean(gaps), "difference_low": ends.low, "difference_high": ends.high}
-    row |= {"worse": found.worse, "same": found.same, "better": found.better}
-    return row | {"verdict": _verdict(found), "reason": found.reason}
+    row |= {"worse": posterior.worse, "same": posterior.same, "better": posterior.better}
+    return row | {"verdict": _verdict(posterior), "reason": posterior.reason}
 
 
-def _verdict(found: Posterior) -> str:
-    if found.reason:
+def _verdict(posterior: Posterior) -> str:
+    if posterior.reason:
         return "–"
     words = ("worse", "practically equal", "better")
-    sure = [word for word, p in zip(words, found[:3], strict=True) if p >= SURE]
-    return sure[0] if sure else "undecided"
+    decided = [word for word, p in zip(words, posterior[:3], strict=True) if p >= DECISIVE]
+    return decided[0] if decided else "undecided"
 
 
-def rope_table(found: pd.DataFrame) -> Table:
-    """Better, worse or practically equal, as `across.rope` gives it."""
-    columns: Columns = name_columns(found)
+def rope_table(frame: pd.DataFrame) -> Table:
+    """The table of `rope`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> rope_table(rope(example_runs().query("task == 'cb'"))).title
+        'Practical equivalence with the baseline'
+    """
+    columns: Columns = name_columns(frame)
     columns |= {
-        f"Minus {BASELINE}, 95%": lambda r: score_with_interval(
+        f"Difference from {BASELINE} [95% CI]": lambda r: score_with_interval(
             r.difference, r.difference_low, r.difference_high, scale=100, sign="+"
         ),
         "P(worse)": lambda r: number_text(r.worse),
         "P(equal)": lambda r: number_text(r.same),
         "P(better)": lambda r: number_text(r.better),
-        "Verdict": lambda r: WHY.get(r.reason, r.verdict),
-        "Not failed": lambda r: r.clean_verdict,
+        "Verdict": lambda r: REASONS.get(r.reason, r.verdict),
+        "Verdict without failed runs": lambda r: r.clean_verdict,
         **count_columns(),
     }
     notes = [
-        f"Mean over tasks of the mean test score minus {BASELINE}'s, in points, with a t interval "
-        "over tasks.",
-        "Bayesian signed-rank test over tasks: worse and better are by more than half a point, "
-        "unless a task was given a width of its own; a verdict needs a probability of 0.95.",
-        FAILED,
-        RUNS,
-        *dropped_notes(found),
+        f"Difference: mean over tasks of the mean test score minus {BASELINE}'s, in points, higher "
+        "is better, with its 95% t interval over tasks.",
+        "P: posterior probabilities of the Bayesian signed-rank test over tasks; the region of "
+        "practical equivalence is half a point either way unless set per task. A verdict requires "
+        "a probability of 0.95; no correction for multiple comparisons.",
+        FAILED_NOTE,
+        RUNS_NOTE,
+        *dropped_notes(frame),
     ]
-    coarse = [] if found.empty else sorted(set("; ".join(found["coarse"]).split("; ")) - {""})
+    coarse = [] if frame.empty else sorted(set("; ".join(frame["coarse"]).split("; ")) - {""})
     if coarse:
-        notes.append(f"One row of the test set weighs as much as the width on {', '.join(coarse)}.")
-    details = ["Not failed", "Runs"]
+        notes.append(
+            f"One test example changes the score by at least that much on {', '.join(coarse)}."
+        )
+    details = ["Verdict without failed runs", "Runs"]
     return table_of(
-        "rope", "Better, worse or practically equal", found, columns, notes=notes, details=details
+        "rope",
+        "Practical equivalence with the baseline",
+        frame,
+        columns,
+        notes=notes,
+        details=details,
     )

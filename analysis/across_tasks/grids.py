@@ -1,24 +1,43 @@
-"""Tables as papers print them, with a column per task; the numbers are of `suite` and `tables`."""
+"""One column per task: every technique, and how the models were pretrained."""
 
 import pandas as pd
 
-from analysis.frames.runs import BASELINE
-from analysis.rendering.builder import (
-    FAILED,
-    Columns,
-    RowTuple,
-    grid_table,
-    mean_and_sd_text,
-    versus_text,
-)
+from analysis.across_tasks.chosen import chosen
+from analysis.frames.runs import BASELINE, baseline_of, blocks, checked, final
+from analysis.per_task.cells import cells
+from analysis.rendering.builder import FAILED, Columns, grid_table, mean_and_sd_text
 from analysis.rendering.table import Table
 
+SETTINGS = ["whole_word_masking", "next_sentence", "objective", "vocabulary"]  # of pretraining
 SCATTER = "Mean (sd) of test scores over seeds; the sd has divisor n − 1."
 
 
-def technique_table(found: pd.DataFrame) -> Table:
-    """Models and techniques by tasks, as `suite.by_technique` gives them."""
-    labels = found.groupby("technique")["configuration"].unique().to_dict()
+def by_technique(runs: pd.DataFrame) -> pd.DataFrame:
+    """As `cells`, for each technique's configuration recommended on dev.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> by_technique(runs)[["model", "technique", "test_mean"]].round(3)
+                               model technique  test_mean
+        0            bert_base_cased  Standard      0.635
+        1          bert_base_uncased  Standard      0.644
+        2  microsoft_deberta_v3_base  Standard      0.750
+        3               roberta_base  Standard      0.678
+    """
+    return cells(chosen(runs, ("model", "technique")))
+
+
+def technique_table(frame: pd.DataFrame) -> Table:
+    """The table of `by_technique`: models and techniques by tasks.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task in ('cb', 'copa') and model == 'roberta_base'")
+        >>> technique_table(by_technique(runs)).header
+        ('Technique', 'cb', 'copa')
+    """
+    labels = frame.groupby("technique")["configuration"].unique().to_dict()
     rows: Columns = {
         "Model": lambda r: r.model,
         "Technique": lambda r: (
@@ -26,11 +45,11 @@ def technique_table(found: pd.DataFrame) -> Table:
         ),
     }
     several = any(len(each) > 1 for each in labels.values())
-    choice = "A technique's settings are those recommended on dev, for each task and model."
+    choice = "Each technique's settings are those recommended on dev, per task and model."
     notes = [SCATTER, *([choice] if several else []), FAILED]
     return grid_table(
         ("by_technique", "Techniques by task"),
-        found,
+        frame,
         rows,
         lambda r: r.task,
         text=mean_and_sd_text,
@@ -38,34 +57,38 @@ def technique_table(found: pd.DataFrame) -> Table:
     )
 
 
-def strategy_table(found: pd.DataFrame) -> Table:
-    """The recommended configuration of tasks by models, as `tables.best_strategy` gives it."""
-    found = found.sort_values(["family", "model", "task"])
+def pretraining(runs: pd.DataFrame) -> pd.DataFrame:
+    """As `cells`, for the baseline alone, with the pretraining settings of each model.
 
-    def text(row: RowTuple) -> str:
-        if not row.recommended:
-            return "–"
-        tied = len(row.tied.split("; ")) if row.tied else 0
-        gain = "" if row.reason == "is_baseline" else f" {versus_text(row)}"
-        return f"{row.recommended}{gain}" + (f", {tied} level" if tied else "")
-
-    notes = [
-        f"Chosen on dev; the gain over {BASELINE} is of test means over seeds, with its 95% Welch "
-        "interval, not adjusted for the number of comparisons.",
-        "Level: how many other configurations a Welch test does not tell from the best on dev.",
-    ]
-    return grid_table(
-        ("strategies", "Best strategy by model family"),
-        found,
-        {"Task": lambda r: r.task},
-        lambda r: f"{r.family}: {r.model}" if r.family else r.model,
-        text=text,
-        notes=notes,
-    )
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> is_bert = runs["model"].str.startswith("bert")
+        >>> runs = runs.assign(next_sentence=is_bert.map({True: "yes", False: "no"}))
+        >>> pretraining(runs)[["next_sentence", "model", "test_mean"]].round(3)
+          next_sentence                      model  test_mean
+        0            no  microsoft_deberta_v3_base      0.750
+        1            no               roberta_base      0.678
+        2           yes            bert_base_cased      0.635
+        3           yes          bert_base_uncased      0.644
+    """
+    runs = final(checked(runs))
+    parts = [b[b["configuration"] == baseline_of(b)] for _, _, b in blocks(runs)]
+    base = pd.concat(parts, ignore_index=True) if parts else runs
+    facts = base.groupby("model")[SETTINGS].first().fillna("")
+    frame = cells(base)
+    frame = frame.assign(**{name: frame["model"].map(facts[name]) for name in SETTINGS})
+    return frame.sort_values([*SETTINGS, "model", "task"], ignore_index=True)
 
 
-def pretraining_table(found: pd.DataFrame) -> Table:
-    """How models were pretrained by tasks, as `suite.pretraining` gives it."""
+def pretraining_table(frame: pd.DataFrame) -> Table:
+    """The table of `pretraining`: pretraining settings and models by tasks.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> pretraining_table(pretraining(example_runs().query("task == 'cb'"))).title
+        'Scores by pretraining settings'
+    """
     rows: Columns = {
         "Whole-word masking": lambda r: r.whole_word_masking or "–",
         "Next sentence": lambda r: r.next_sentence or "–",
@@ -74,10 +97,14 @@ def pretraining_table(found: pd.DataFrame) -> Table:
         "Model": lambda r: r.model,
     }
     return grid_table(
-        ("pretraining", "Pretraining settings"),
-        found,
+        ("pretraining", "Scores by pretraining settings"),
+        frame,
         rows,
         lambda r: r.task,
         text=mean_and_sd_text,
-        notes=[f"All by {BASELINE}; a dash where a setting is not known.", SCATTER, FAILED],
+        notes=[
+            f"All fine-tuned with {BASELINE}; a dash where a setting is unknown.",
+            SCATTER,
+            FAILED,
+        ],
     )

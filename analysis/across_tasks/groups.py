@@ -1,4 +1,4 @@
-"""Whether one technique can be advised for a whole group of tasks and models."""
+"""Advice for groups of tasks and models: one technique per group, where supported."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ from analysis.statistics.multiplicity import holm
 from analysis.statistics.rank_uncertainty import resample, widened
 from analysis.statistics.tie_set import tie_set
 
-ENOUGH = 3  # tasks and models below which nothing is said of a group
-SHARE = 0.8  # of them in which a technique must be level with the best
+ENOUGH = 3  # tasks and models that a group needs
+SHARE = 0.8  # of them in which a technique must be best or tied with the best
 RESAMPLES = 1_000
 
 
 @dataclass(frozen=True)
 class _Block:
-    """A task and model in one view of its failed runs; arrays by technique.
+    """A task and model, with failed runs included or left out; arrays by technique.
 
     Attributes:
         name: `task, model`.
-        groups: Its group in each dimension; absent where it is not known.
-        techniques: Those with two scores on dev and on test, in order of name.
-        tied: Which of them dev does not tell from the best, shape (n_techniques,).
-        dev: Dev means as they are, then resampled; shape (1 + RESAMPLES, n_techniques).
+        groups: Its group by dimension; unknown ones are absent.
+        techniques: Those with at least two scores on dev and on test, sorted by name.
+        tied: Which of them are best or tied with the best on dev, shape (n_techniques,).
+        dev: Dev means, observed, then resampled; shape (1 + RESAMPLES, n_techniques).
         test: Test means, likewise.
         lost: Which of them are significantly worse than the baseline on test, by more than ROPE.
     """
@@ -51,37 +51,47 @@ class _Block:
 
 
 def by_group(runs: pd.DataFrame) -> pd.DataFrame:
-    """One technique per group of tasks and models where the runs support one.
+    """Recommend one technique per group of tasks and models, where the runs support one.
 
-    Groups are all, and those by the model's family, size (small below 50 million parameters, large
-    from 200 million), both, and domain, and by the task's training rows and type; a way of grouping
-    that makes one group, or the same groups as another, is left out. A technique enters each task
-    and model with the configuration recommended for it there on dev.
+    Groups are formed over all tasks and models, by the model's family, size (small below 50 million
+    parameters, large from 200 million), family and size, and domain, and by the task's training
+    rows and type. A dimension with a single group, or with the same groups as an earlier one, is
+    left out. A technique enters each task and model with its configuration recommended on dev.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
-        One row per group: dimension, group, blocks (tasks and models in it), technique (what the
-        rule names, or empty), level (all that are best or level with the best on dev in 80 % of the
-        blocks, joined by "; "), reason (why none is named), and of the technique, or else of the
-        one with the best average rank (`leader`): rank (average, on dev), tied (blocks in which it
-        is best or level), difference to the baseline on test with the ends of its 95 % interval,
-        p_holm, worst (lowest difference of a block) and in which block, confidence, top (share of
-        resamplings in which it has the best average rank); and interaction_p of the dimension. Of
-        tasks whose scores are no shares nothing is said.
+        One row per group: dimension, group, blocks (number of tasks and models), technique (the
+        one recommended, or empty), level (all that are best or tied with the best on dev in 80 % of
+        the blocks, joined by "; "), reason (why none is recommended), and for the technique, or
+        else for the one with the best average rank (`leader`): rank (average, on dev), tied (number
+        of blocks in which it is best or tied), difference to the baseline on test with its 95 %
+        interval (low, high), p_holm, worst (smallest difference of a block) and worst_block,
+        confidence, top (share of resamples in which it has the best average rank); and
+        interaction_p of the dimension. Tasks whose scores are not shares are left out.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
 
-    Source: the rule: at least three blocks; best or level with the best on dev in 80 % of them; a
+    Source: the rule: at least three blocks; best or tied with the best on dev in 80 % of them; a
         gain over the baseline on test whose two-level bootstrap interval (blocks, then seeds)
         excludes 0, Holm-adjusted over groups and techniques; no block with a significant loss of
         more than half a point. Confidence: `strong` if that also holds without failed runs and the
-        same name is on top in 95 % of resamplings of the seeds, `moderate` from 80 %, otherwise
-        `weak`. Differs: p-values are of Student's t with a degree of freedom per block but one,
-        since few blocks say little of others. interaction_p: permutation of the blocks' groups, on
-        the differences of all techniques.
+        same technique ranks first in 95 % of resamples of the seeds, `moderate` from 80 %,
+        otherwise `weak`. Differs: p-values use Student's t with one degree of freedom fewer than
+        blocks, since the bootstrap is too narrow for few blocks. interaction_p: permutation test
+        of the blocks' group labels, on the differences of all techniques.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task in ('cb', 'copa', 'rte')")
+        >>> names = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(technique=names, configuration=names, model="any")
+        >>> advice = by_group(runs.assign(dev=runs["test"]))
+        >>> advice[["group", "blocks", "technique", "leader", "difference"]].round(3)
+          group  blocks technique                     leader  difference
+        0   all       3            microsoft_deberta_v3_base       0.125
     """
     runs = final(checked(runs))
     runs = runs[~runs["task"].isin(list(unfit(runs)))]
@@ -111,8 +121,8 @@ def _measured(runs: pd.DataFrame, view: View) -> Iterator[_Block]:
         }
         names = tuple(sorted(name for name, each in both.items() if min(x.size for x in each) > 1))
         dev, test = ({name: both[name][i] for name in names} for i in (0, 1))
-        nothing = dict.fromkeys(names, 0)
-        members = tie_set(dev, failures=nothing, seconds=nothing).members
+        zeros = dict.fromkeys(names, 0)
+        members = tie_set(dev, failures=zeros, seconds=zeros).members
         base = test.get(BASELINE, np.empty(0))
         gaps = [welch(test[name], base) for name in names]
         yield _Block(
@@ -127,24 +137,24 @@ def _measured(runs: pd.DataFrame, view: View) -> Iterator[_Block]:
 
 
 def _means(parts: dict[str, FloatArray], key: tuple[str, ...]) -> FloatArray:
-    found = np.empty((1 + RESAMPLES, len(parts)))
+    means = np.empty((1 + RESAMPLES, len(parts)))
     for column, (name, x) in enumerate(parts.items()):
         drawn = x[resample(x.size, stream(*key, name, "groups"), RESAMPLES)].mean(axis=1)
-        found[:, column] = [x.mean(), *widened(drawn, x.mean(), x.size)]
-    return np.round(found, DECIMALS)
+        means[:, column] = [x.mean(), *widened(drawn, x.mean(), x.size)]
+    return np.round(means, DECIMALS)
 
 
 def _labels(run: pd.Series) -> dict[str, str]:
-    """The groups of a block, by dimension, from any of its runs."""
+    """The groups of a block by dimension, read from one of its runs."""
     family, domain, kind = (
         "" if pd.isna(run[name]) else str(run[name]) for name in ("family", "domain", "task_type")
     )
     size = _band(run["parameters"], (50e6, 200e6), ("small", "base", "large"))
     rows = ("fewer than 1,000", "1,000 to 10,000", "more than 10,000")
-    found = {"all": "all", "family": family, "size": size}
-    found |= {"family and size": f"{family} {size}" if family and size else "", "domain": domain}
-    found |= {"data": _band(run["train_rows"], (1_000, 10_001), rows), "task type": kind}
-    return {dimension: group for dimension, group in found.items() if group}
+    groups = {"all": "all", "family": family, "size": size}
+    groups |= {"family and size": f"{family} {size}" if family and size else "", "domain": domain}
+    groups |= {"data": _band(run["train_rows"], (1_000, 10_001), rows), "task type": kind}
+    return {dimension: group for dimension, group in groups.items() if group}
 
 
 def _band(value: Any, edges: tuple[float, float], names: tuple[str, str, str]) -> str:
@@ -152,21 +162,21 @@ def _band(value: Any, edges: tuple[float, float], names: tuple[str, str, str]) -
 
 
 def _groups(measured: Sequence[_Block]) -> Iterator[tuple[str, str, list[int]]]:
-    """Dimension, group, and which blocks are in it; nothing twice."""
-    seen = []
+    """Dimension, group and indices of its blocks; no grouping of the blocks occurs twice."""
+    earlier = []
     for dimension in dict.fromkeys(name for block in measured for name in block.groups):
         parts: dict[str, list[int]] = {}
         for i, block in enumerate(measured):
             if dimension in block.groups:
                 parts.setdefault(block.groups[dimension], []).append(i)
-        makes = sorted(parts.values())
-        if (dimension == "all" or len(parts) > 1) and makes not in seen:
-            seen.append(makes)
+        grouping = sorted(parts.values())
+        if (dimension == "all" or len(parts) > 1) and grouping not in earlier:
+            earlier.append(grouping)
             yield from ((dimension, group, members) for group, members in sorted(parts.items()))
 
 
 def _claims(measured: Sequence[_Block], groups: Sequence[tuple[str, str, list[int]]]) -> list[Row]:
-    """What the rule asks, for every group and every technique that all its blocks have."""
+    """The criteria of the rule for every group and every technique run in all its blocks."""
     rows: list[Row] = []
     for number, (dimension, group, members) in enumerate(groups):
         own = [measured[i] for i in members]
@@ -220,7 +230,7 @@ def _two_level(
 
 
 def _verdict(rows: list[Row], sound: list[Row], count: int) -> Row:
-    """What is said of one group, from the claims on it with failed runs and without."""
+    """The recommendation for one group, from its claims with and without failed runs."""
     if not rows:
         few = f"fewer than {ENOUGH} tasks and models"
         reason = few if count < ENOUGH else f"{BASELINE} was not run in all of them"
@@ -240,18 +250,18 @@ def _verdict(rows: list[Row], sound: list[Row], count: int) -> Row:
 
 
 def _lacking(row: Row) -> str:
-    """What keeps the leader from being advised."""
+    """Why the leader is not recommended."""
     if row["leader"] == BASELINE:
-        return f"none ranks above {BASELINE}"
+        return f"no technique ranks above {BASELINE}"
     if not row["often"]:
-        return f"{row['leader']} is too often worse than the best"
+        return f"{row['leader']} is worse than the best too often"
     if row["lost"]:
-        return f"{row['leader']} loses in {row['worst_block']}"
+        return f"{row['leader']} is significantly worse in {row['worst_block']}"
     return f"the gain of {row['leader']} over {BASELINE} is not supported"
 
 
 def _interaction(measured: Sequence[_Block], dimension: str) -> float:
-    """P-value that techniques do alike in all groups of a dimension; NaN where none is made."""
+    """P-value of no technique-by-group interaction in a dimension; NaN if it cannot be tested."""
     own = [block for block in measured if dimension in block.groups]
     labels = np.array([block.groups[dimension] for block in own])
     names = sorted(set.intersection(*(set(block.techniques) for block in own)))
@@ -270,12 +280,12 @@ def _interaction(measured: Sequence[_Block], dimension: str) -> float:
     return float((1 + as_large.sum()) / (1 + RESAMPLES))
 
 
-def sentences(found: pd.DataFrame) -> list[str]:
-    """What is advised for each group, or that nothing is; of the rows of `by_group`."""
-    return [_sentence(row) for row in found.itertuples()]
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """A sentence of advice per row of `by_group`."""
+    return [_sentence(row) for row in frame.itertuples()]
 
 
-_WHOM: dict[str, Callable[[str], str]] = {
+_SCOPE: dict[str, Callable[[str], str]] = {
     "all": lambda group: "Over all tasks and models",
     "family": lambda group: f"For {group} models",
     "size": lambda group: f"For models of {group} size",
@@ -287,49 +297,59 @@ _WHOM: dict[str, Callable[[str], str]] = {
 
 
 def _sentence(row: RowTuple) -> str:
-    whom = _WHOM[row.dimension](row.group)
+    scope = _SCOPE[row.dimension](row.group)
     if not row.technique:
-        level = f"; level: {row.level.replace('; ', ', ')}" if row.level else ""
-        return f"{whom} no single strategy{level} ({row.reason})."
+        tied = f"; tied: {row.level.replace('; ', ', ')}" if row.level else ""
+        return f"{scope} no single strategy{tied} ({row.reason})."
     gain = score_text(row.difference, 100)
     return (
-        f"{whom} use {row.technique}: best or level with the best on dev in {row.tied:.0f} of "
+        f"{scope} use {row.technique}: best or tied with the best on dev in {row.tied:.0f} of "
         f"{row.blocks} tasks and models, and {gain} points "
         f"{interval_text(row.low, row.high, scale=100)} above {BASELINE} on test "
         f"({row.confidence} confidence)."
     )
 
 
-def groups_table(found: pd.DataFrame) -> Table:
-    """Advice by group, as `by_group` gives it."""
+def groups_table(frame: pd.DataFrame) -> Table:
+    """The table of `by_group`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task in ('cb', 'copa', 'rte')")
+        >>> groups_table(by_group(runs.assign(dev=runs["test"]))).body[0][:3]
+        ('Over all tasks and models', '12', 'no single strategy: no technique ranks above Standard')
+    """
     columns: Columns = {
-        "Group": lambda r: _WHOM[r.dimension](r.group),
+        "Group": lambda r: _SCOPE[r.dimension](r.group),
         "Tasks and models": lambda r: f"{r.blocks}",
-        "Use": lambda r: r.technique or f"no single strategy: {r.reason}",
+        "Recommended": lambda r: r.technique or f"no single strategy: {r.reason}",
         "Confidence": lambda r: r.confidence or "–",
-        "Best or level": lambda r: r.level.replace("; ", ", ") or "–",
+        "Best or tied": lambda r: r.level.replace("; ", ", ") or "–",
         "Leader": lambda r: r.leader or "–",
-        "Rank": lambda r: score_text(r.rank, 1) if r.leader else "–",
-        f"Over {BASELINE}": lambda r: (
+        "Average rank": lambda r: score_text(r.rank, 1) if r.leader else "–",
+        f"Gain over {BASELINE} [95% CI]": lambda r: (
             f"{score_text(r.difference, 100, sign='+')} {interval_text(r.low, r.high, scale=100)}"
             if r.leader and r.leader != BASELINE
             else "–"
         ),
         "p": lambda r: p_text(r.p_holm) if r.leader else "–",
-        "Worst": lambda r: score_text(r.worst, 100, sign="+") if r.leader else "–",
-        "p groups differ": lambda r: p_text(r.interaction_p),
+        "Worst difference": lambda r: score_text(r.worst, 100, sign="+") if r.leader else "–",
+        "p (interaction)": lambda r: p_text(r.interaction_p),
     }
     notes = [
-        "Techniques at the configurations recommended for them on dev, failed runs included; n is "
-        "the number of tasks and models. Best or level: on dev in at least 80% of these.",
-        f"Use: such a technique whose mean gain over {BASELINE} on test (in points, 95% interval "
-        "over tasks and seeds) is supported (p, Holm-adjusted over groups and techniques) and "
-        "which is nowhere significantly worse by more than half a point. Confidence: strong if "
-        "that holds without failed runs too and 95% of resamplings of the seeds rank it first, "
-        "moderate from 80%, else weak.",
-        "Rank (average on dev), gain and worst are of the technique to use or, where there is "
-        "none, of the leader. p groups differ: do techniques gain differently in the groups of "
-        "its kind? By permuting the groups.",
+        "Each technique at its configuration recommended on dev, failed runs included; n is the "
+        "number of tasks and models. Best or tied: on dev, in at least 80% of them.",
+        f"Recommended: a technique that is best or tied, has a significant mean gain over "
+        f"{BASELINE} on test (in points, higher is better; 95% bootstrap interval over tasks and "
+        "seeds; p Holm-adjusted over groups and techniques, 5%), and is nowhere significantly "
+        "worse by more than half a point. Confidence: strong if this also holds without failed "
+        "runs and the technique ranks first in 95% of resamples of the seeds, moderate from 80%, "
+        "otherwise weak.",
+        "Average rank (on dev, 1 is best), gain and worst difference are of the recommended "
+        "technique or, if there is none, of the leader. p (interaction): permutation test of "
+        "whether gains differ between the groups of a dimension; not adjusted.",
     ]
-    details = ["Leader", "Rank", "Worst", "p groups differ"]
-    return table_of("groups", "By group", found, columns, notes=notes, details=details)
+    details = ["Leader", "Average rank", "Worst difference", "p (interaction)"]
+    return table_of(
+        "groups", "Recommended technique by group", frame, columns, notes=notes, details=details
+    )

@@ -1,4 +1,4 @@
-"""Cells that are compared over several tasks: which tasks all of them have, and their scores."""
+"""Pools: groups compared with each other over tasks, with their common tasks and scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,24 +13,24 @@ from analysis.statistics.common import DECIMALS, FloatArray, stream
 from analysis.statistics.estimates import mean
 from analysis.statistics.summary import Scores
 
-View = Literal["all_floor", "excluded"]  # failed runs at their floor, or left out
+View = Literal["all_floor", "excluded"]  # failed runs at their floor, or excluded
 
 BY = ("model", "configuration")
-VIEWS: dict[str, View] = {"": "all_floor", "clean_": "excluded"}  # by prefix of a column
+VIEWS: dict[str, View] = {"": "all_floor", "clean_": "excluded"}  # by column prefix
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Cells that are compared with each other over tasks, higher scores being better.
+    """Groups that are compared with each other over tasks; higher scores are better.
 
     Attributes:
-        where: What the pool shares, by the first names of `by`.
-        kind: What is compared, the last name of `by`.
+        where: Values that all groups share, by the leading names of `by`.
+        kind: The column compared, the last name of `by`.
         names: The groups, sorted.
-        cells: Their runs on test, by task and group.
-        baseline: Which group is the baseline; empty if none is.
+        cells: Test scores by task and group.
+        baseline: The group that is the baseline; empty if there is none.
         facts: By task, `higher_is_better`, `scale` and `test_rows` (NaN if unknown).
-        left_out: By task, why it is not considered.
+        left_out: By task, the reason why it is left out.
     """
 
     where: Row
@@ -43,22 +43,22 @@ class Pool:
 
     @property
     def tasks(self) -> list[str]:
-        """Every task that any group was run on."""
+        """The tasks that any group was run on."""
         return sorted({task for task, _ in self.cells})
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """A stream that no group's name is in."""
+        """A random stream that does not depend on the names of the groups."""
         return stream(purpose, *self.where.values())
 
     def of(self, task: str, name: str, view: View) -> FloatArray:
-        """Scores of one cell, sorted; none where it was not run."""
+        """Scores of one cell, sorted; empty where it was not run."""
         cell = self.cells.get((task, name))
         if cell is None:
             return np.empty(0)
         return cell.all_floor if view == "all_floor" else cell.excluded
 
     def complete(self, view: View, names: Sequence[str] = ()) -> list[str]:
-        """The tasks on which all groups, or these, have a score."""
+        """The tasks on which all groups, or those named, have a score."""
         return [
             task
             for task in self.tasks
@@ -67,37 +67,37 @@ class Pool:
         ]
 
     def dropped(self, used: Sequence[str], names: Sequence[str] = ()) -> Row:
-        """How many tasks are not used, and why."""
+        """Columns with the number of tasks not used, and why."""
         reasons = []
         for task in (task for task in self.tasks if task not in used):
             lack = [n for n in names or self.names if not self.of(task, n, "all_floor").size]
-            who = f"{lack[0]} has" if len(lack) == 1 else f"{len(lack)} {self.kind}s have"
-            reasons.append(f"{task} ({self.left_out.get(task) or f'{who} no score'})")
+            groups = f"{lack[0]} has" if len(lack) == 1 else f"{len(lack)} {self.kind}s have"
+            reasons.append(f"{task} ({self.left_out.get(task) or f'{groups} no score'})")
         return {"dropped": len(reasons), "dropped_tasks": "; ".join(reasons)}
 
     def means(self, view: View) -> FloatArray:
         """Mean over runs on the complete tasks, shape (n_tasks, n_groups)."""
         tasks = self.complete(view)
-        found = [[mean(self.of(task, name, view)) for name in self.names] for task in tasks]
-        return np.array(found, dtype=np.float64).reshape(len(tasks), len(self.names))
+        rows = [[mean(self.of(task, name, view)) for name in self.names] for task in tasks]
+        return np.array(rows, dtype=np.float64).reshape(len(tasks), len(self.names))
 
     def array(self, view: View) -> FloatArray:
-        """Every run, shape (n_runs, n_tasks, n_groups); NaN after the last of a cell."""
+        """Every run on the complete tasks, shape (n_runs, n_tasks, n_groups), NaN-padded."""
         tasks = self.complete(view)
         parts = [[self.of(task, name, view) for name in self.names] for task in tasks]
         longest = max((x.size for part in parts for x in part), default=0)
-        found = np.full((longest, len(tasks), len(self.names)), np.nan)
+        scores = np.full((longest, len(tasks), len(self.names)), np.nan)
         for t, part in enumerate(parts):
             for k, x in enumerate(part):
-                found[: x.size, t, k] = x
-        return found
+                scores[: x.size, t, k] = x
+        return scores
 
     def failed(self) -> bool:
-        """Whether any run did."""
+        """Whether any run failed."""
         return any(cell.failed.any() for cell in self.cells.values())
 
     def counts(self, used: Sequence[str], name: str) -> Row:
-        """What a row rests on: tasks, fewest seeds, and runs."""
+        """Columns with the numbers of tasks, seeds (the fewest) and runs behind a row."""
         own = [self.cells[task, name] for task in used]
         return {
             "tasks": len(own),
@@ -108,7 +108,7 @@ class Pool:
         }
 
     def normalised(self) -> "Pool":
-        """Scores of which 0 is the constant answer's and 1 a perfect one."""
+        """The pool with scores normalised: 0 is the constant answer's score, 1 is perfect."""
         left_out, cells = dict(self.left_out), {}
         for (task, name), cell in self.cells.items():
             perfect = _perfect(self.facts[task])
@@ -123,8 +123,8 @@ class Pool:
         return replace(self, cells={**self.cells, **cells}, left_out=left_out)
 
     def shares(self) -> "Pool":
-        """Without the tasks whose scores are no shares."""
-        wrong = {task: "its scores are no shares" for task in self.tasks if not self._share(task)}
+        """The pool without the tasks whose scores are not shares."""
+        wrong = {task: "its scores are not shares" for task in self.tasks if not self._share(task)}
         return replace(self, left_out={**self.left_out, **wrong})
 
     def _share(self, task: str) -> bool:
@@ -132,14 +132,14 @@ class Pool:
 
 
 def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
-    """Everything that is compared with each other, in the order of its names.
+    """The pools of a study, in the order of their names.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
-        by: What is compared, last, and what it is compared within, before that.
+        by: The column compared, last, preceded by those it is compared within.
 
     Raises:
-        ValueError: If `runs` or `by` is malformed; see `suite.chosen`.
+        ValueError: If `runs` or `by` is malformed; see `across_tasks.chosen.chosen`.
     """
     runs = chosen(runs, by)
     if runs.empty:
@@ -150,7 +150,7 @@ def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
     *within, kind = by
     for key, part in runs.groupby(list(within)) if within else [((), runs)]:
         cells = {
-            (str(task), str(name)): _turned(scores(cell, "test"), facts[str(task)])
+            (str(task), str(name)): _oriented(scores(cell, "test"), facts[str(task)])
             for (task, name), cell in part.groupby(["task", kind])
         }
         yield Pool(
@@ -164,14 +164,14 @@ def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
         )
 
 
-def _turned(cell: Scores, facts: Row) -> Scores:
+def _oriented(cell: Scores, facts: Row) -> Scores:
     if facts["higher_is_better"]:
         return cell
     return replace(cell, values=-cell.values, floor=-cell.floor)
 
 
 def _perfect(facts: Row) -> float:
-    """The best score there can be, turned so that higher is better; NaN if unknown."""
+    """The best possible score, oriented so that higher is better; NaN if unknown."""
     if not facts["higher_is_better"]:
         return 0.0
     return 1.0 if facts["scale"] == 100 else np.nan
@@ -183,22 +183,22 @@ def _baseline(part: pd.DataFrame, kind: str) -> str:
     return BASELINE if kind == "technique" and (part["technique"] == BASELINE).any() else ""
 
 
-def average_ranks(places: FloatArray) -> FloatArray:
-    """Average rank of each group; NaN of no tasks."""
-    return places.mean(axis=0) if len(places) else np.full(places.shape[1], np.nan)
+def average_ranks(ranks: FloatArray) -> FloatArray:
+    """Average rank of each group; NaN without tasks."""
+    return ranks.mean(axis=0) if len(ranks) else np.full(ranks.shape[1], np.nan)
 
 
 def best_ranked(pool: Pool, average: FloatArray) -> str:
-    """The group with the best average rank, by name among equals; empty if there is none."""
+    """The group with the best average rank, ties broken by name; empty if there is none."""
     known = np.isfinite(average).any()
     return pool.names[int(np.nanargmin(np.round(average, DECIMALS)))] if known else ""
 
 
 def sorted_rows(rows: list[Row], column: str, *, falling: bool = False) -> list[Row]:
-    """The rows of a pool by one number, unknown ones last, equals in the order they have."""
+    """The rows of a pool sorted by one column, NaN last; the sort is stable."""
 
-    def place(row: Row) -> tuple[bool, float]:
+    def order(row: Row) -> tuple[bool, float]:
         value = round(float(row[column]), DECIMALS)
         return (bool(np.isnan(value)), -value if falling else value)
 
-    return sorted(rows, key=place)
+    return sorted(rows, key=order)

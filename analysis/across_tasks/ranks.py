@@ -1,9 +1,9 @@
-"""Configurations over several tasks: average ranks, aggregate scores, profiles, equivalence.
+"""Average ranks over tasks, with Friedman's test and its post-hoc tests.
 
-In all of these `by` names what is compared, last, and what it is compared within, before that:
-`("model", "configuration")` compares the configurations of each model, `("model", "technique")`
-each technique at the configuration recommended on dev for each task, `("model",)` the models at
-theirs. Scores are those on test; nothing here is a choice.
+Here and in `aggregates` and `equivalence`, `by` ends with the column that is compared, after those
+it is compared within: `("model", "configuration")` compares the configurations of each model,
+`("model", "technique")` each technique at its configuration recommended on dev per task, and
+`("model",)` the models at theirs. Scores are test scores; nothing is chosen by them.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.columns import FAILED, RUNS, count_columns, left_out_text, name_columns
 from analysis.across_tasks.pools import BY, Pool, average_ranks, best_ranked, pools, sorted_rows
+from analysis.across_tasks.table_columns import (
+    FAILED_NOTE,
+    RUNS_NOTE,
+    count_columns,
+    left_out_text,
+    name_columns,
+)
 from analysis.frames.runs import BASELINE, Row
 from analysis.rendering.builder import Columns, RowTuple, table_of
 from analysis.rendering.formatting import DAGGER, number_text, number_with_interval, p_text
@@ -31,28 +37,38 @@ from analysis.statistics.ranks import ranks as places_of
 
 
 def ranks(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
-    """Average rank over tasks, and what cannot be told apart by it.
+    """Average rank of each group over tasks, with post-hoc tests.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
-        by: What is compared, and within what.
+        by: The column compared, last, preceded by those it is compared within.
 
     Returns:
         One row per group, within a pool (the rows compared with each other) by average rank: the
-        names of `by`, average_rank (1 is best; of the mean test scores of each task) with its t
-        interval over tasks (rank_low, rank_high, rank_reason), group (numbers of the bars of a
-        critical-difference diagram that it stands in, joined by ", "), p_best and p_baseline
-        (Wilcoxon's signed-rank test against the group with the best average rank and against the
-        baseline, Holm over all pairs of the pool; NaN against itself, without a baseline, and where
-        p_reason is `n_too_small`: so few tasks could not reach 5 %), clean_rank and clean_tasks
-        (without failed runs), is_baseline, compared (groups of the pool), tasks that it rests on
-        (those with a score of every group; `friedman` names the others), and on these n (fewest
-        seeds), finished, asked and failed.
+        names of `by`, average_rank (1 is best; of the mean test scores on each task) with its t
+        interval over tasks (rank_low, rank_high, rank_reason), group (numbers of its bars in a
+        critical-difference diagram, joined by ", "), p_best and p_baseline (Wilcoxon's signed-rank
+        test against the group with the best average rank and against the baseline, Holm-adjusted
+        over all pairs of the pool; NaN against itself, without a baseline, and where p_reason is
+        `n_too_small`: too few tasks to reach 5 %), clean_rank and clean_tasks (without failed
+        runs), is_baseline, compared (number of groups in the pool), tasks (those with a score of
+        every group; `friedman` names the others), and on these n (fewest seeds), finished, asked
+        and failed.
 
     Raises:
         ValueError: If `runs` or `by` is malformed.
 
-    Source: Demšar 2006. A task counts once, however many seeds it has.
+    Source: Demšar 2006. Every task counts once, whatever its number of seeds.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs()
+        >>> ranks(runs, by=("model",))[["model", "average_rank", "group", "p_best"]].round(4)
+                               model  average_rank group  p_best
+        0  microsoft_deberta_v3_base        1.2857     1     NaN
+        1               roberta_base        1.9524     1  0.0005
+        2          bert_base_uncased        3.1905     2  0.0000
+        3            bert_base_cased        3.5714     2  0.0000
     """
     rows: list[Row] = []
     for pool in pools(runs, by):
@@ -88,33 +104,40 @@ def _ranked(pool: Pool) -> list[Row]:
 
 
 def friedman(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
-    """Do the groups rank alike over tasks, and by how much must average ranks differ?
+    """Friedman's test of equal ranks over tasks, with Nemenyi's critical difference.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
-        by: What is compared, and within what.
+        by: The column compared, last, preceded by those it is compared within.
 
     Returns:
-        One row per pool: the first names of `by`, compared, tasks and dropped (how many),
+        One row per pool: the leading names of `by`, compared, tasks and dropped (numbers),
         dropped_tasks (which and why, joined by "; "), chi2 with its p (corrected for ties),
         Iman and Davenport's f with f_p, reason (why there is no p), critical_difference (Nemenyi's,
-        5 %), least_tasks (below which Wilcoxon's test of all pairs cannot reach 5 %), n (fewest
-        seeds of a cell), best (best average rank); clean_p and clean_best of the same without
-        failed runs, and sensitivity, a sentence where that changes something.
+        5 %), least_tasks (with fewer, Wilcoxon's test of all pairs cannot reach 5 %), n (fewest
+        seeds of a cell), best (best average rank), clean_p and clean_best (without failed runs),
+        and sensitivity, a sentence if leaving out failed runs changes the conclusion.
 
     Raises:
         ValueError: If `runs` or `by` is malformed.
 
     Source: Friedman 1937, Iman & Davenport 1980, Nemenyi 1963; Demšar 2006.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs()
+        >>> friedman(runs, by=("model",))[["tasks", "chi2", "critical_difference"]].round(2)
+           tasks   chi2  critical_difference
+        0     21  42.83                 1.02
     """
     rows: list[Row] = []
     for pool in pools(runs, by):
         used, k = pool.complete("all_floor"), len(pool.names)
         table, without = pool.means("all_floor"), pool.means("excluded")
-        found, clean = friedman_test(table), friedman_test(without)
-        f = iman_davenport(found.statistic, tasks=len(used), techniques=k)
+        test, clean = friedman_test(table), friedman_test(without)
+        f = iman_davenport(test.statistic, tasks=len(used), techniques=k)
         row: Row = pool.where | {"compared": k, "tasks": len(used)} | pool.dropped(used)
-        row |= {"chi2": found.statistic, "p": found.p, "reason": found.reason}
+        row |= {"chi2": test.statistic, "p": test.p, "reason": test.reason}
         row |= {"f": f.statistic, "f_p": f.p}
         row |= {"critical_difference": critical_difference(tasks=len(used), techniques=k)}
         row |= {"least_tasks": least_tasks(max(1, k * (k - 1) // 2))}
@@ -127,7 +150,7 @@ def friedman(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
 
 
 def _sensitivity(row: Row) -> str:
-    """What leaving out the failed runs would change, as a sentence."""
+    """A sentence on what leaving out the failed runs would change; empty if nothing."""
     changes = []
     if row["clean_best"] != row["best"]:
         best = row["clean_best"] or "nothing"
@@ -138,39 +161,49 @@ def _sensitivity(row: Row) -> str:
     return f"Without failed runs {', and '.join(changes)}." if changes else ""
 
 
-def ranks_table(found: pd.DataFrame, tests: pd.DataFrame) -> Table:
-    """Average ranks, as `across.ranks` gives them, with the tests of `across.friedman`."""
+def ranks_table(frame: pd.DataFrame, tests: pd.DataFrame) -> Table:
+    """The table of `ranks`, with the tests of `friedman` in its caption.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs()
+        >>> by = ("model",)
+        >>> ranks_table(ranks(runs, by=by), friedman(runs, by=by)).header[:4]
+        ('Model', 'Average rank [95% CI]', 'Group', 'p vs best')
+    """
     tested: list[RowTuple] = list(tests.itertuples())
     doubtful = {(getattr(r, "model", ""), r.best) for r in tested if r.sensitivity}
-    reached = not found.empty and (found["p_reason"] == "").any()
-    columns: Columns = name_columns(found, doubtful)
+    reached = not frame.empty and (frame["p_reason"] == "").any()
+    columns: Columns = name_columns(frame, doubtful)
     columns |= {
-        "Average rank, 95%": lambda r: number_with_interval(
+        "Average rank [95% CI]": lambda r: number_with_interval(
             r.average_rank, r.rank_low, r.rank_high
         ),
         "Group": lambda r: r.group or "–",
     }
     if reached:
         columns |= {"p vs best": lambda r: p_text(r.p_best)}
-        if found["p_baseline"].notna().any():
+        if frame["p_baseline"].notna().any():
             columns |= {f"p vs {BASELINE}": lambda r: p_text(r.p_baseline)}
-    columns |= {"Not failed": lambda r: number_text(r.clean_rank), **count_columns()}
+    columns |= {"Rank without failed runs": lambda r: number_text(r.clean_rank), **count_columns()}
     notes = [
-        "Ranks of mean test scores within each task, 1 the best, averaged over tasks, so that a "
-        "task counts once however many seeds it has; t interval over tasks.",
-        "Configurations that share a group lie closer together than the critical difference "
-        "(Nemenyi, 5%), which is not to say that they are equal.",
+        "Ranks of mean test scores within each task (1 is best), averaged over tasks with equal "
+        "weight, with a 95% t interval over tasks.",
+        "Average ranks in the same group differ by less than the critical difference (Nemenyi, "
+        "5%); this does not show that they are equal.",
     ]
     if reached:
-        notes.append("p: Wilcoxon's signed-rank test over tasks, Holm over all pairs.")
-    notes += [FAILED, RUNS, *map(_tested, tested)]
+        notes.append("p: Wilcoxon's signed-rank test over tasks, Holm-adjusted over all pairs.")
+    notes += [FAILED_NOTE, RUNS_NOTE, *map(_tested, tested)]
     notes += [f"{DAGGER} {_of(r)}{r.sensitivity}" for r in tested if r.sensitivity]
-    details = ["Not failed", "Runs"]
-    return table_of("ranks", "Ranks over tasks", found, columns, notes=notes, details=details)
+    details = ["Rank without failed runs", "Runs"]
+    return table_of(
+        "ranks", "Average ranks over tasks", frame, columns, notes=notes, details=details
+    )
 
 
 def _of(row: RowTuple) -> str:
-    """Which pool a sentence is about; nothing where there is only one."""
+    """The name of the pool a sentence is about; empty where there is only one."""
     name = getattr(row, "model", "")
     return f"{name}: " if name else ""
 
@@ -178,7 +211,7 @@ def _of(row: RowTuple) -> str:
 def _tested(row: RowTuple) -> str:
     groups = f"{row.compared} compared on {row.tasks} {'task' if row.tasks == 1 else 'tasks'}"
     if row.reason == "n_too_small":
-        text = f"{groups}, too few for Friedman's test (three on two tasks)"
+        text = f"{groups}, too few for Friedman's test (at least three on two tasks)"
     elif row.reason == "all_tied":
         text = f"{groups}, and all score the same"
     else:
@@ -188,7 +221,7 @@ def _tested(row: RowTuple) -> str:
         text += f"; critical difference {row.critical_difference:.2f}"
     if row.compared > 1 and row.tasks < row.least_tasks:
         text += (
-            f"; Wilcoxon's test cannot reach 5% for any of so many pairs below {row.least_tasks} "
-            "tasks"
+            f"; Wilcoxon's test, adjusted for so many pairs, cannot reach 5% below "
+            f"{row.least_tasks} tasks"
         )
     return f"{_of(row)}{text}{left_out_text(row.dropped_tasks, '; left out')}."

@@ -1,4 +1,4 @@
-"""Several tasks at once: one choice per task, means over a suite, and frames for wide tables."""
+"""Suite scores: means over the tasks of a benchmark such as BLURB, chosen on dev per task."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,7 @@ from analysis.across_tasks.chosen import chosen, unfit
 from analysis.frames.runs import (
     Row,
     Split,
-    baseline_of,
-    blocks,
     checked,
-    final,
     scores,
 )
 from analysis.per_task.cells import cells
@@ -37,12 +34,11 @@ BLURB = {  # task: type; a contract test holds it against the catalogue of `stud
     "hoc": "document classification",
     **dict.fromkeys(("pubmedqa", "bioasq"), "question answering"),
 }
-SETTINGS = ["whole_word_masking", "next_sentence", "objective", "vocabulary"]  # of pretraining
 
-Draws = dict[str, FloatArray]  # by task: the mean, then one resampled mean per draw
+Draws = dict[str, FloatArray]  # by task: the mean, then the bootstrap means
 RESAMPLED = (
-    "Intervals of means over tasks (95%) resample the seeds of all tasks at once; they know "
-    "nothing of other tasks, and are a little short where seeds and tasks are few."
+    "95% bootstrap intervals of means over tasks resample the seeds within each task, for new "
+    "seeds on the same tasks; they are slightly too narrow for few seeds and tasks."
 )
 
 
@@ -52,32 +48,43 @@ def suite_score(
     *,
     by: Sequence[str] = ("model", "configuration"),
 ) -> pd.DataFrame:
-    """One number over all tasks: mean over seeds, then tasks of a type, then types.
+    """Suite score: mean over seeds, then over the tasks of a type, then over types.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
-        types: Task to type, for all tasks of the suite; a task without one is a type of its own,
-            so that `{}` gives the plain mean of GLUE. None takes the types in the frame.
-        by: What has a score of its own. With `("model", "technique")` or `("model",)` each task
+        types: Type by task, for all tasks of the suite; a task without one is its own type, so
+            that `{}` gives the plain mean of GLUE. None uses the types in the frame.
+        by: Columns that identify a group. With `("model", "technique")` or `("model",)` each task
             enters with the configuration recommended for it on dev.
 
     Returns:
-        One row per group, within a model by falling dev score: label (what the number may be
-        called), test and dev with the ends of their intervals as `test_low` and so on, both over
-        the tasks that have a test score; tasks and types (how many those are), absent (tasks of
-        the suite without a score, joined by "; "), n (the fewest seeds of a task), finished, asked
-        and failed (runs) and scale. A failed run enters as it does in `tables.cells`. Intervals
-        are of new seeds on the same tasks, each at the configuration chosen here; none where a
-        task has a single seed.
+        One row per group, within a model by dev score, highest first: label (the name of the
+        score, which says if it covers only part of the suite), test and dev with their intervals
+        as `test_low` and so on, both over the tasks with a test score; tasks and types (their
+        numbers), absent (tasks of the suite without a score, joined by "; "), n (fewest seeds of a
+        task), finished, asked and failed (runs) and scale. A failed run enters as it does in
+        `cells`. Intervals are for new seeds on the same tasks, each at the configuration chosen
+        here; NaN where a task has a single seed.
 
     Raises:
         ValueError: If `runs` or `by` is malformed, or a metric is not a share.
 
     Source: Gu et al. 2021, BLURB's macro average over task types; Wang et al. 2019, GLUE's over
-        tasks. Interval: the stratified bootstrap of Agarwal et al. 2021, where a draw resamples
-        the seeds of every task. Differs: deviations are widened per task by sqrt(n / (n - 1)),
-        which the bootstrap lacks at small n; with normal scores and five seeds the intervals then
-        held the truth in 93 % of simulations over six tasks, 91 % over two (90 % and 87 % without).
+        tasks. Interval: the stratified bootstrap of Agarwal et al. 2021, which resamples the seeds
+        of every task. Differs: deviations are widened per task by sqrt(n / (n - 1)), since the
+        bootstrap is too narrow for small n; in simulations with normal scores and five seeds the
+        intervals then covered the truth in 93 % over six tasks, 91 % over two (90 % and 87 %
+        without).
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task in ('cb', 'copa', 'rte')")
+        >>> suite_score(runs)[["model", "label", "test", "test_low", "test_high"]].round(3)
+                               model            label   test  test_low  test_high
+        0            bert_base_cased  mean over tasks  0.594     0.582      0.606
+        1          bert_base_uncased  mean over tasks  0.579     0.562      0.595
+        2  microsoft_deberta_v3_base  mean over tasks  0.719     0.707      0.732
+        3               roberta_base  mean over tasks  0.630     0.619      0.640
     """
     _refuse(unfit(runs))
     runs = chosen(runs, by)
@@ -86,15 +93,16 @@ def suite_score(
     for key, part in runs.groupby(list(by)):
         test, dev = _draws(part, "test"), _draws(part, "dev")
         covered = {task: own[task] for task in test}
-        there = {*covered, *map(_whole, covered)}
-        each = [scores(cell, "test") for _, cell in part.groupby("task")]
+        present = {*covered, *map(_whole, covered)}
+        tests = [scores(cell, "test") for _, cell in part.groupby("task")]
         row: Row = dict(zip(by, key, strict=True)) | {"label": _label(covered, suite)}
         row |= _mean(test, own, name="test")
         row |= _mean({t: dev[t] for t in test if test.keys() <= dev.keys()}, own, name="dev")
         row |= {"tasks": len(covered), "types": len(set(covered.values()))}
-        row |= {"absent": "; ".join(task for task in suite if task not in there)}
-        row |= {"n": min(x.all_floor.size for x in each), "finished": sum(x.finished for x in each)}
-        row |= {"asked": len(part), "failed": sum(int(x.failed.sum()) for x in each)}
+        row |= {"absent": "; ".join(task for task in suite if task not in present)}
+        row |= {"n": min(x.all_floor.size for x in tests)}
+        row["finished"] = sum(x.finished for x in tests)
+        row |= {"asked": len(part), "failed": sum(int(x.failed.sum()) for x in tests)}
         rows.append(row | {"scale": 100.0})
     if not rows:
         return pd.DataFrame(columns=[*by, "label", "test", "test_low", "test_high", "absent"])
@@ -104,15 +112,15 @@ def suite_score(
 
 
 def type_means(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Mean test score over the tasks of each type, every model at its choices on dev.
+    """Mean test score over the tasks of each type, per model at its choices on dev.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
         types: As for `suite_score`.
 
     Returns:
-        One row per model and type of which several tasks were run: task_type, label (which
-        says where tasks are without a score), test with the ends of its interval, and scale.
+        One row per model and type with several tasks: task_type, label (which says if tasks
+        have no score), test with its interval, and scale.
 
     Raises:
         ValueError: If `runs` is malformed, or a metric is not a share.
@@ -135,88 +143,86 @@ def type_means(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd
 
 
 def headline(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Every model at its own best strategy per task, chosen on dev and reported on test.
+    """Every model at its best configuration per task, chosen on dev and reported on test.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
         types: As for `suite_score`.
 
     Returns:
-        One row per model and number: part (`task`, `type` or `suite`), name, label, test,
-        test_low, test_high, and the other columns of `tables.cells`, `type_means` or
-        `suite_score`. Tasks stand by type, then the type's mean, the suite last. No means where
-        a metric is not a share; see `unfit`.
+        One row per model and score: part (`task`, `type` or `suite`), name, label, test,
+        test_low, test_high, and the other columns of `cells`, `type_means` or `suite_score`.
+        Tasks are grouped by type, each type followed by its mean; the suite score comes last. No
+        means where a metric is not a share; see `across_tasks.chosen.unfit`.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task in ('cb', 'copa', 'rte')")
+        >>> best = headline(runs.query("model == 'roberta_base'"))
+        >>> best[["part", "name", "test", "test_low", "test_high"]].round(3)
+            part         name   test  test_low  test_high
+        0   task           cb  0.678     0.658      0.698
+        1   task         copa  0.487     0.459      0.515
+        2   task          rte  0.724     0.714      0.734
+        3  suite  suite score  0.630     0.619      0.640
     """
-    found = cells(chosen(runs)).rename(
+    frame = cells(chosen(runs)).rename(
         columns={f"test_mean{end}": f"test{end}" for end in ("", "_low", "_high")}
     )
     suite, own = _suite(checked(runs), types)
-    place = {name: number for number, name in enumerate(dict.fromkeys(suite.values()))}
-    parts = [found.assign(part="task", name=found["task"], label=found["task"])]
-    parts[0]["place"] = [place[own[task]] for task in found["task"]]
-    if not found.empty and not unfit(runs):
+    position = {name: number for number, name in enumerate(dict.fromkeys(suite.values()))}
+    parts = [frame.assign(part="task", name=frame["task"], label=frame["task"])]
+    parts[0]["place"] = [position[own[task]] for task in frame["task"]]
+    if not frame.empty and not unfit(runs):
         means = type_means(runs, types).assign(part="type")
-        means["name"], means["place"] = means["task_type"] + " mean", means["task_type"].map(place)
+        means["name"], means["place"] = (
+            means["task_type"] + " mean",
+            means["task_type"].map(position),
+        )
         total = suite_score(runs, types, by=("model",))
-        parts += [means, total.assign(part="suite", name="suite score", place=len(place))]
+        parts += [means, total.assign(part="suite", name="suite score", place=len(position))]
     together = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    together["last"] = together["part"] != "task"  # the mean of a type stands after its tasks
+    together["last"] = together["part"] != "task"  # the mean of a type follows its tasks
     order = together.sort_values(["model", "place", "last", "name"], ignore_index=True)
     return order.drop(columns=["place", "last"])
-
-
-def by_technique(runs: pd.DataFrame) -> pd.DataFrame:
-    """As `tables.cells`, of each technique the configuration recommended on dev."""
-    return cells(chosen(runs, ("model", "technique")))
-
-
-def pretraining(runs: pd.DataFrame) -> pd.DataFrame:
-    """As `tables.cells`, of the baseline alone, with how each model was pretrained."""
-    runs = final(checked(runs))
-    parts = [b[b["configuration"] == baseline_of(b)] for _, _, b in blocks(runs)]
-    base = pd.concat(parts, ignore_index=True) if parts else runs
-    facts = base.groupby("model")[SETTINGS].first().fillna("")
-    found = cells(base)
-    found = found.assign(**{name: found["model"].map(facts[name]) for name in SETTINGS})
-    return found.sort_values([*SETTINGS, "model", "task"], ignore_index=True)
 
 
 def _refuse(wrong: Mapping[str, str]) -> None:
     if wrong:
         named = ", ".join(f"{task} ({metric})" for task, metric in wrong.items())
         raise ValueError(
-            "a mean over tasks takes scores that are at most 1, higher being better, which these "
-            f"are not: {named}. Leave the tasks out, or score them by another metric."
+            "a mean over tasks needs scores that are shares (at most 1, higher is better), which "
+            f"these are not: {named}. Leave the tasks out, or score them by another metric."
         )
 
 
 def _draws(part: pd.DataFrame, split: Split) -> Draws:
-    """Means of each task with a score, shape (1 + N_BOOT,); one configuration per task.
+    """Observed mean, then bootstrap means, of each task with a score, each shape (1 + N_BOOT,).
 
-    The resamples are named after task and model alone: what a technique is called matters nothing.
+    The random streams depend on task and model alone, so that names of techniques do not matter.
     """
-    found: Draws = {}
+    frame: Draws = {}
     for (task, model), cell in part.groupby(["task", "model"]):
         x = scores(cell, split).all_floor
         if x.size:
             rng = stream("suite", split, str(task), str(model))
             moved = x[rng.integers(x.size, size=(N_BOOT, x.size))].mean(axis=1) - mean(x)
             widened = moved * np.sqrt(x.size / (x.size - 1)) if x.size > 1 else moved * np.nan
-            found[str(task)] = mean(x) + np.concatenate([[0.0], widened])
-    return found
+            frame[str(task)] = mean(x) + np.concatenate([[0.0], widened])
+    return frame
 
 
 def _mean(draws: Draws, types: Mapping[str, str], *, name: str) -> Row:
-    """Over the tasks of a type, then over types, in every draw; NaN of no tasks."""
+    """Mean over the tasks of a type, then over types, in every draw; NaN without tasks."""
     by_type: dict[str, list[FloatArray]] = {}
     for task, x in draws.items():
         by_type.setdefault(types[task], []).append(x)
     means = np.full(1 + N_BOOT, np.nan)
     if by_type:
-        means = np.mean([np.mean(each, axis=0) for each in by_type.values()], axis=0)
+        means = np.mean([np.mean(tasks, axis=0) for tasks in by_type.values()], axis=0)
     low, high = np.quantile(means[1:], ENDS)
     return {name: float(means[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
 
@@ -224,7 +230,7 @@ def _mean(draws: Draws, types: Mapping[str, str], *, name: str) -> Row:
 def _suite(
     runs: pd.DataFrame, types: Mapping[str, str] | None
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Type of every task that the whole suite has, and of every task that was run."""
+    """Type by task, of the whole suite and of the tasks that were run."""
     known = runs.groupby("task")["task_type"].first() if types is None else types
     own = {str(task): known.get(task) or str(task) for task in sorted(runs["task"].unique())}
     if types is not None:
@@ -234,12 +240,12 @@ def _suite(
 
 
 def _whole(task: str) -> str:
-    """The task that a subset, such as `gad@256`, was drawn from."""
+    """The task that a subset such as `gad@256` was drawn from."""
     return task.split("@")[0]
 
 
 def _label(covered: Mapping[str, str], suite: Mapping[str, str]) -> str:
-    """What a mean over the covered tasks may be called."""
+    """The name of a mean over the covered tasks."""
     k, m = len(set(covered.values())), len(set(suite.values()))
     words = "tasks" if m == len(suite) else "task types"
     if covered == suite:
@@ -248,41 +254,55 @@ def _label(covered: Mapping[str, str], suite: Mapping[str, str]) -> str:
     return f"mean over covered {words} ({k} of {m}{few})"
 
 
-def suite_table(found: pd.DataFrame) -> Table:
-    """Scores over all tasks, as `suite.suite_score` gives them."""
-    labels = found["label"].unique()
+def suite_table(frame: pd.DataFrame) -> Table:
+    """The table of `suite_score`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task in ('cb', 'copa', 'rte')")
+        >>> suite_table(suite_score(runs)).body[0][:3]
+        ('bert_base_cased', 'Standard', '59.4')
+    """
+    labels = frame["label"].unique()
     same = len(labels) == 1
     columns: Columns = {"Model": lambda r: r.model}
-    if "technique" in found:
+    if "technique" in frame:
         columns["Technique"] = lambda r: r.technique
-    if "configuration" in found:
+    if "configuration" in frame:
         columns["Configuration"] = lambda r: r.configuration
     if not same:
         columns["Score"] = lambda r: r.label
     columns |= {
         f"Test {labels[0]}" if same else "Test": lambda r: score_text(r.test, r.scale),
-        "95% of test": lambda r: interval_text(r.test_low, r.test_high, scale=r.scale),
+        "95% CI of test": lambda r: interval_text(r.test_low, r.test_high, scale=r.scale),
         "Dev": lambda r: score_text(r.dev, r.scale),
         "Tasks": lambda r: f"{r.tasks}",
-        "Least n": lambda r: f"{r.n}",
+        "Min n": lambda r: f"{r.n}",
         "Runs": lambda r: count_text(r.finished, r.asked),
         "Failed": lambda r: f"{r.failed}",
     }
-    if found["absent"].any():
+    if frame["absent"].any():
         columns["No score on"] = lambda r: r.absent.replace("; ", ", ") or "–"
     notes = [
-        "In points: the mean over seeds, then over the tasks of a type, then over types; least n "
-        "is the number of seeds of the task with the fewest.",
+        "In points, higher is better: mean over seeds, then over the tasks of a type, then over "
+        "types. Min n: number of seeds on the task with the fewest.",
         f"A failed run {ENTERS}.",
         RESAMPLED,
-        "By falling dev score.",
+        "Sorted by dev score, best first.",
     ]
-    return table_of("suite", "Over all tasks", found, columns, notes=notes, details=[])
+    return table_of("suite", "Suite scores", frame, columns, notes=notes, details=[])
 
 
-def headline_table(found: pd.DataFrame) -> Table:
-    """Models at their own best strategies, as `suite.headline` gives them."""
-    labels = found.groupby("name")["label"].unique().to_dict()
+def headline_table(frame: pd.DataFrame) -> Table:
+    """The table of `headline`: models by tasks, types and the suite.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task in ('cb', 'copa', 'rte')")
+        >>> headline_table(headline(runs)).header
+        ('Model', 'cb', 'copa', 'rte', 'mean over tasks')
+    """
+    labels = frame.groupby("name")["label"].unique().to_dict()
 
     def text(row: RowTuple) -> str:
         shown = score_text(row.test, row.scale)
@@ -293,15 +313,15 @@ def headline_table(found: pd.DataFrame) -> Table:
         rest = row.label.removeprefix(row.name).strip()
         return f"{shown}, {rest}" if len(labels[row.name]) > 1 and rest else shown
 
-    notes = ["Each task at the configuration recommended on dev; means of test scores over seeds."]
+    notes = ["Each task at the configuration recommended on dev. Means of test scores over seeds."]
     notes += (
         [RESAMPLED]
-        if (found["part"] == "suite").any()
-        else ["There is no mean over tasks, since not all metrics are shares."]
+        if (frame["part"] == "suite").any()
+        else ["No mean over tasks, since not all metrics are shares."]
     )
     return grid_table(
-        ("headline", "Models at their best"),
-        found,
+        ("headline", "Models at their best configurations"),
+        frame,
         {"Model": lambda r: r.model},
         lambda r: labels[r.name][0] if len(labels[r.name]) == 1 else r.name,
         text=text,

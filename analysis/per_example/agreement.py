@@ -1,7 +1,7 @@
-"""How far the seeds of a cell agree on each test example.
+"""Agreement between the seeds of a cell on the test examples (prediction churn).
 
-Of classes everything is said. Tags are the classes of words; sets of classes and texts are compared
-as wholes, without probabilities. Of values only how far they scatter per example.
+All measures apply to classes and to tags, the classes of words. Sets of classes and texts are
+compared as a whole, without probabilities. For numeric values there is only the spread per example.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ from analysis.statistics.predictions import (
     squared_l2,
 )
 
-AMBIGUITY_OF = 5  # runs that ambiguity is expected over, so that cells of different size compare
+AMBIGUITY_OF = 5  # runs, the same for all cells so that they compare whatever their n
 
 _WITH_INTERVAL = (
     "disagreement",
@@ -64,34 +64,45 @@ _WITHOUT = (
     "value_sd",
 )
 
-SHOWN = 10  # examples of a task
+SHOWN = 10  # examples per task in the table
 
 
 def agreement(predictions: pd.DataFrame, runs: pd.DataFrame | None = None) -> pd.DataFrame:
-    """How far the runs of each cell agree on the test examples.
+    """Agreement between the runs of each cell on the test examples.
 
     Args:
         predictions: One row per run and example, as `load_predictions` gives them.
-        runs: One row per run, as `load_runs` gives them; tells which runs failed.
+        runs: One row per run, as `load_runs` gives them, to identify failed runs; optional.
 
     Returns:
         One row per cell of the final stage: task, model, configuration, kind (of answer, as in
-        `predicted`), n (runs), examples, absent (answers that some run lacks), with their intervals
-        over seeds as `*_low` and `*_high` disagreement (share of examples on which two runs
-        differ), kappa (Fleiss), alpha (Krippendorff, also with absent answers), flip_rate (share of
-        runs off the most frequent answer), ambiguity (expected share of examples on which five runs
-        do not agree), jsd, generalised_jsd and squared_l2 (of probabilities, where every run has
-        them); without intervals jsd_error (what looking at a part of the pairs adds), discrepancy
-        (largest disagreement of two runs), all_right, all_wrong and mixed (shares of examples),
-        one_right and both_wrong (the parts of the disagreement by who is right), value_sd (of
-        values: sd over runs, mean over examples, in the label's unit), and reason. NaN where a
-        measure is not defined; of collapsed runs the predictions count, of diverged ones there are
-        none. With `runs` also asked, missing, diverged, collapsed, and everything without the
-        collapsed runs as `clean_*`.
+        `predicted`), n (runs), examples, absent (number of missing answers). With 95 % intervals
+        over seeds as `*_low` and `*_high`: disagreement (share of examples on which two runs
+        differ), kappa (Fleiss), alpha (Krippendorff, also with missing answers), flip_rate (share
+        of runs that differ from the majority answer), ambiguity (expected share of examples on
+        which five runs do not all agree), jsd, generalised_jsd and squared_l2 (of probabilities,
+        where every run has them). Without intervals: jsd_error (standard error from sampling the
+        pairs of runs), discrepancy (largest disagreement of two runs), all_right, all_wrong and
+        mixed (shares of examples), one_right and both_wrong (the disagreement split by
+        correctness), value_sd (for values: sd over runs, averaged over examples, in the label's
+        unit), and reason. NaN where a measure is not defined. Predictions of collapsed runs count;
+        diverged runs have none. With `runs` also asked, missing, diverged, collapsed, and all
+        measures without the collapsed runs as `clean_*`.
 
     Raises:
         ValueError: If `runs` or `predictions` is malformed; see `checked` and `predicted`.
-        LookupError: If predictions are of a cell that `runs` does not know.
+        LookupError: If predictions belong to a cell that is not in `runs`.
+
+    Example:
+        >>> import pandas as pd
+        >>> predictions = pd.DataFrame({
+        ...     "task": "nli", "model": "minilm", "configuration": "Standard", "stage": "final",
+        ...     "key": [*"rrsstt"], "seed": [0, 0, 1, 1, 2, 2], "split": "test", "id": [*"ababab"],
+        ...     "label": "yes", "logit_no": 0.0, "logit_yes": [1, 1, 1, -1, 1, 1],
+        ... })
+        >>> agreement(predictions)[["n", "examples", "disagreement", "kappa"]].round(3)
+           n  examples  disagreement  kappa
+        0  3         2         0.333   -0.2
     """
     cells = None if runs is None else dict(list(final(checked(runs)).groupby(CELL)))
     rows: list[Row] = []
@@ -101,11 +112,14 @@ def agreement(predictions: pd.DataFrame, runs: pd.DataFrame | None = None) -> pd
         if cells is not None:
             if cell.cell not in cells:
                 raise LookupError(f"the runs have no cell {'/'.join(cell.cell)}.")
-            own = cells[cell.cell]
-            row |= {"asked": len(own), "missing": int((own["outcome"] == "missing").sum())}
-            row |= {"diverged": int((own["outcome"] == "diverged").sum())}
-            row |= {"collapsed": int(own["collapsed"].sum())}
-            good = set(cell.keys) - set(own.loc[own["collapsed"], "key"])
+            cell_runs = cells[cell.cell]
+            row |= {
+                "asked": len(cell_runs),
+                "missing": int((cell_runs["outcome"] == "missing").sum()),
+            }
+            row |= {"diverged": int((cell_runs["outcome"] == "diverged").sum())}
+            row |= {"collapsed": int(cell_runs["collapsed"].sum())}
+            good = set(cell.keys) - set(cell_runs.loc[cell_runs["collapsed"], "key"])
             clean = row if len(good) == len(cell.keys) else _measured(cell.only(good))
             row |= {f"clean_{name}": clean[name] for name in _measured_names()}
         rows.append(row)
@@ -114,59 +128,91 @@ def agreement(predictions: pd.DataFrame, runs: pd.DataFrame | None = None) -> pd
 
 
 def flips(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Every test example of every cell, those that the seeds disagree on most first.
+    """Every test example of every cell, sorted by the disagreement between seeds.
 
     Args:
         predictions: One row per run and example, as `load_predictions` gives them.
 
     Returns:
-        One row per cell and example: task, model, configuration, kind, id (for tags with the word's
-        place), label, n (runs with an answer), answer (the most frequent; of equals the first
-        class), flip_rate (share of runs off it), disagreement (share of the pairs of runs that
-        differ), right (share of runs that give the label; NaN for texts, which may be right in
-        several ways), and for values value_mean and value_sd instead. Within a cell by falling
-        disagreement or sd, then id.
+        One row per cell and example: task, model, configuration, kind, id (for tags with the
+        position of the word), label, n (runs with an answer), answer (the majority answer; for ties
+        the first class), flip_rate (share of runs that differ from it), disagreement (share of
+        pairs of runs that differ), right (share of runs that give the label; NaN for texts, which
+        can have several correct answers), and for values value_mean and value_sd instead. Within a
+        cell by disagreement or sd, highest first, then id.
 
     Raises:
         ValueError: If `predictions` is malformed; see `predicted`.
+
+    Example:
+        >>> import pandas as pd
+        >>> predictions = pd.DataFrame({
+        ...     "task": "nli", "model": "minilm", "configuration": "Standard", "stage": "final",
+        ...     "key": [*"rrsstt"], "seed": [0, 0, 1, 1, 2, 2], "split": "test", "id": [*"ababab"],
+        ...     "label": "yes", "logit_no": 0.0, "logit_yes": [1, 1, 1, -1, 1, 1],
+        ... })
+        >>> flips(predictions)[["id", "label", "answer", "flip_rate", "right"]].round(3)
+          id label answer  flip_rate  right
+        0  b   yes    yes      0.333  0.667
+        1  a   yes    yes      0.000  1.000
     """
     parts = []
     for cell in predicted(predictions, "test"):
-        own: Row = {"id": cell.ids, "label": cell.labels}
+        columns: Row = {"id": cell.ids, "label": cell.labels}
         if cell.kind == "value":
             centre, spread = _of_values(cell.values)
-            own |= {"n": (~np.isnan(cell.values)).sum(axis=0)}
-            own |= {"answer": "", "flip_rate": np.nan, "disagreement": np.nan, "right": np.nan}
-            own |= {"value_mean": centre, "value_sd": spread}
+            columns |= {"n": (~np.isnan(cell.values)).sum(axis=0)}
+            columns |= {"answer": "", "flip_rate": np.nan, "disagreement": np.nan, "right": np.nan}
+            columns |= {"value_mean": centre, "value_sd": spread}
         else:
             counts = class_counts(cell.answers, len(cell.classes))
             n = counts.sum(axis=1)
-            own |= {"n": n, "answer": np.array(cell.classes, dtype=object)[counts.argmax(axis=1)]}
-            own |= {"flip_rate": flip_rates(counts), "disagreement": pair_flip_rates(counts)}
-            own |= {"right": _share_right(cell, counts), "value_mean": np.nan, "value_sd": np.nan}
-        part = pd.DataFrame(own)
+            columns |= {
+                "n": n,
+                "answer": np.array(cell.classes, dtype=object)[counts.argmax(axis=1)],
+            }
+            columns |= {"flip_rate": flip_rates(counts), "disagreement": pair_flip_rates(counts)}
+            columns |= {
+                "right": _share_right(cell, counts),
+                "value_mean": np.nan,
+                "value_sd": np.nan,
+            }
+        part = pd.DataFrame(columns)
         by = "value_sd" if cell.kind == "value" else "disagreement"
         part = part.sort_values([by, "id"], ascending=[False, True], na_position="last")
-        for place, (name, value) in enumerate(zip(CELL, cell.cell, strict=True)):
-            part.insert(place, name, value)
+        for position, (name, value) in enumerate(zip(CELL, cell.cell, strict=True)):
+            part.insert(position, name, value)
         part.insert(len(CELL), "kind", cell.kind)
         parts.append(part)
-    columns = [*CELL, "kind", "id", "label", "n", "answer", "flip_rate", "disagreement", "right"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    names = [*CELL, "kind", "id", "label", "n", "answer", "flip_rate", "disagreement", "right"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
 
 
 def disagreements(predictions: pd.DataFrame) -> dict[tuple[str, str, str], pd.DataFrame]:
-    """Share of the test examples on which every two runs differ.
+    """Share of test examples on which each pair of runs differs.
 
     Args:
         predictions: One row per run and example, as `load_predictions` gives them.
 
     Returns:
-        By task, model and configuration a square frame whose rows and columns are the seeds; no
-        cells of values.
+        By task, model and configuration, a square frame whose rows and columns are the seeds;
+        cells of numeric values are left out.
 
     Raises:
         ValueError: If `predictions` is malformed; see `predicted`.
+
+    Example:
+        >>> import pandas as pd
+        >>> predictions = pd.DataFrame({
+        ...     "task": "nli", "model": "minilm", "configuration": "Standard", "stage": "final",
+        ...     "key": [*"rrsstt"], "seed": [0, 0, 1, 1, 2, 2], "split": "test", "id": [*"ababab"],
+        ...     "label": "yes", "logit_no": 0.0, "logit_yes": [1, 1, 1, -1, 1, 1],
+        ... })
+        >>> disagreements(predictions)["nli", "minilm", "Standard"]
+             0    1    2
+        0  0.0  0.5  0.0
+        1  0.5  0.0  0.5
+        2  0.0  0.5  0.0
     """
     return {
         cell.cell: pd.DataFrame(
@@ -200,14 +246,14 @@ def _measured(cell: Predicted) -> Row:
     distances = disagreement_matrix(cell.answers, classes)
     between = pair_interval(distances, stream(*cell.cell, "disagreement"))
     row |= _with_interval("disagreement", pairwise_disagreement(counts), between, at_least=0)
-    whole = _of_counts(counts)
+    observed = _of_counts(counts)
     left_out = np.array(
         [_of_counts(counts - (run[:, None] == np.arange(classes))) for run in cell.answers]
     )
-    for place, name in enumerate(("kappa", "alpha", "flip_rate", "ambiguity")):
-        interval = jackknife_interval(float(whole[place]), left_out[:, place])
+    for index, name in enumerate(("kappa", "alpha", "flip_rate", "ambiguity")):
+        interval = jackknife_interval(float(observed[index]), left_out[:, index])
         least = -np.inf if name in ("kappa", "alpha") else 0.0
-        row |= _with_interval(name, float(whole[place]), interval, at_least=least)
+        row |= _with_interval(name, float(observed[index]), interval, at_least=least)
     row["discrepancy"] = float(discrepancy(distances).max())
     row |= _by_truth(cell, counts)
     if (counts.sum(axis=0) > 0).sum() < 2:
@@ -229,7 +275,7 @@ def _of_counts(counts: IntArray) -> FloatArray:
 
 
 def _by_truth(cell: Predicted, counts: IntArray) -> Row:
-    """What depends on who is right, over the examples whose label is a class."""
+    """Measures that depend on correctness, over the examples whose label is a class."""
     labelled = cell.gold >= 0
     if cell.kind == "text" or not labelled.any():
         return {}
@@ -241,20 +287,20 @@ def _by_truth(cell: Predicted, counts: IntArray) -> Row:
 
 
 def _of_probabilities(cell: Predicted) -> Row:
-    """Over the examples that every run has probabilities for; nothing for sets and texts."""
-    there = np.asarray((cell.answers >= 0).all(axis=0))
-    if not cell.logits.shape[-1] or not there.any():
+    """Measures of probabilities, over the examples that every run answers; for classes and tags."""
+    answered = np.asarray((cell.answers >= 0).all(axis=0))
+    if not cell.logits.shape[-1] or not answered.any():
         return {}
-    probabilities = np.exp(cell.log_probabilities(there))
+    probabilities = np.exp(cell.log_probabilities(answered))
     rng = stream(*cell.cell, "jsd")
     divergence = jsd_matrix(probabilities, rng)
     estimate, error = pair_mean(divergence)
     row = _with_interval("jsd", estimate, pair_interval(divergence, rng), at_least=0)
     row["jsd_error"] = error
     for name, measure in (("generalised_jsd", generalised_jsd), ("squared_l2", squared_l2)):
-        whole, left_out = measure(probabilities)
-        interval = jackknife_interval(whole, left_out)
-        row |= _with_interval(name, whole, interval, at_least=0)
+        observed, left_out = measure(probabilities)
+        interval = jackknife_interval(observed, left_out)
+        row |= _with_interval(name, observed, interval, at_least=0)
     return row
 
 
@@ -275,10 +321,10 @@ def _share_right(cell: Predicted, counts: IntArray) -> FloatArray:
 def _of_values(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mean and sd (n - 1) per example over the runs that have a value, each (n_examples,)."""
     n = (~np.isnan(values)).sum(axis=0)
-    nothing = np.full(n.size, np.nan)
-    centre = np.divide(np.nansum(values, axis=0), n, out=nothing.copy(), where=n > 0)
+    unknown = np.full(n.size, np.nan)
+    centre = np.divide(np.nansum(values, axis=0), n, out=unknown.copy(), where=n > 0)
     squares = np.nansum((values - centre) ** 2, axis=0)
-    return centre, np.sqrt(np.divide(squares, n - 1, out=nothing.copy(), where=n > 1))
+    return centre, np.sqrt(np.divide(squares, n - 1, out=unknown.copy(), where=n > 1))
 
 
 def _known_mean(values: FloatArray) -> float:
@@ -286,9 +332,20 @@ def _known_mean(values: FloatArray) -> float:
     return float(known.mean()) if known.size else np.nan
 
 
-def agreement_table(found: pd.DataFrame) -> Table:
-    """How far seeds agree, as `agreement.agreement` gives it."""
-    with_runs = "asked" in found
+def agreement_table(frame: pd.DataFrame) -> Table:
+    """The table of `agreement`.
+
+    Example:
+        >>> import pandas as pd
+        >>> predictions = pd.DataFrame({
+        ...     "task": "nli", "model": "minilm", "configuration": "Standard", "stage": "final",
+        ...     "key": [*"rrsstt"], "seed": [0, 0, 1, 1, 2, 2], "split": "test", "id": [*"ababab"],
+        ...     "label": "yes", "logit_no": 0.0, "logit_yes": [1, 1, 1, -1, 1, 1],
+        ... })
+        >>> agreement_table(agreement(predictions)).title
+        'Agreement between seeds'
+    """
+    with_runs = "asked" in frame
     columns: Columns = {
         **CELL_COLUMNS,
         "n": lambda r: count_text(r.n, r.asked) if with_runs else f"{r.n}",
@@ -300,57 +357,74 @@ def agreement_table(found: pd.DataFrame) -> Table:
             r.kappa, r.kappa_low, r.kappa_high, digits=3
         ),
         "Flip rate": lambda r: points_text(r.flip_rate, r.flip_rate_low, r.flip_rate_high),
-        "Ambiguity of 5": lambda r: points_text(r.ambiguity, r.ambiguity_low, r.ambiguity_high),
+        "Ambiguity (5 runs)": lambda r: points_text(r.ambiguity, r.ambiguity_low, r.ambiguity_high),
         "JSD": lambda r: number_with_interval(r.jsd, r.jsd_low, r.jsd_high, digits=3),
-        "Right, mixed, wrong": lambda r: _three(r.all_right, r.mixed, r.all_wrong),
+        "All correct, mixed, all wrong": lambda r: _three(r.all_right, r.mixed, r.all_wrong),
     }
     if with_runs:
         columns |= {
             "Collapsed": lambda r: f"{r.collapsed}",
-            "Disagreement, not collapsed": lambda r: points_text(
+            "Disagreement without collapsed runs": lambda r: points_text(
                 r.clean_disagreement, r.clean_disagreement_low, r.clean_disagreement_high
             ),
         }
-    if not found.empty and found["value_sd"].notna().any():
+    if not frame.empty and frame["value_sd"].notna().any():
         columns["sd per example"] = lambda r: score_text(r.value_sd, 1)
     notes = [
-        "Test examples; shares of them in points. Disagreement: examples on which two runs differ. "
-        "Flip rate: runs off an example's most frequent answer. Ambiguity of 5: examples on which "
-        "five runs would not all agree. JSD: divergence of the probabilities of two runs, in nats.",
-        "Right, mixed, wrong: examples that all runs get right, some, or none; 'mixed' grows with "
-        "the number of runs.",
-        "Intervals (95%) are over seeds, for the same examples: jackknife, and bootstrap over runs "
-        "for disagreement and JSD from 20 runs.",
-        "A diverged run has no predictions; a collapsed one counts"
-        + (", and is left out in the last column." if with_runs else "."),
+        "n: number of runs. Shares of test examples in points. Disagreement: examples on which two "
+        "runs differ. Flip rate: runs that differ from an example's majority answer. Ambiguity "
+        "(5 runs): expected share of examples on which five runs do not all agree. JSD: "
+        "Jensen–Shannon divergence of the probabilities of two runs, in nats. Lower means more "
+        "agreement, except for kappa.",
+        "All correct, mixed, all wrong: examples answered correctly by all runs, by some, by none; "
+        "'mixed' grows with n.",
+        "95% intervals over seeds, for the same examples: jackknife; for disagreement and JSD "
+        "bootstrap over runs from 20 runs.",
+        "Diverged runs have no predictions; collapsed runs are included"
+        + (", except in the last column." if with_runs else "."),
     ]
-    absent = int(found["absent"].sum()) if not found.empty else 0
+    absent = int(frame["absent"].sum()) if not frame.empty else 0
     if absent:
-        notes.append(f"{absent} answers are absent; each example counts with those it has.")
-    details = ["Examples", "JSD", "Ambiguity of 5", "Right, mixed, wrong"]
-    return table_of("agreement", "Do seeds agree?", found, columns, notes=notes, details=details)
+        notes.append(f"{absent} answers are missing; each example counts with the answers it has.")
+    details = ["Examples", "JSD", "Ambiguity (5 runs)", "All correct, mixed, all wrong"]
+    return table_of(
+        "agreement", "Agreement between seeds", frame, columns, notes=notes, details=details
+    )
 
 
-def flips_table(found: pd.DataFrame) -> Table:
-    """The examples of each task that seeds disagree on most, as `agreement.flips` gives them."""
+def flips_table(frame: pd.DataFrame) -> Table:
+    """The table of `flips`: per task, the examples with the most disagreement.
+
+    Example:
+        >>> import pandas as pd
+        >>> predictions = pd.DataFrame({
+        ...     "task": "nli", "model": "minilm", "configuration": "Standard", "stage": "final",
+        ...     "key": [*"rrsstt"], "seed": [0, 0, 1, 1, 2, 2], "split": "test", "id": [*"ababab"],
+        ...     "label": "yes", "logit_no": 0.0, "logit_yes": [1, 1, 1, -1, 1, 1],
+        ... })
+        >>> flips_table(flips(predictions)).body[0][3:6]
+        ('3', 'yes', '33%')
+    """
     columns: Columns = {
         **CELL_COLUMNS,
         "Example": lambda r: str(r.id),
         "Label": lambda r: _label(r.label),
         "n": lambda r: f"{r.n}",
-        "Most frequent": lambda r: str(r.answer) or score_text(r.value_mean, 1),
-        "Off it": lambda r: percent_text(r.flip_rate),
-        "Right": lambda r: percent_text(r.right),
+        "Majority answer": lambda r: str(r.answer) or score_text(r.value_mean, 1),
+        "Flip rate": lambda r: percent_text(r.flip_rate),
+        "Correct": lambda r: percent_text(r.right),
         "Disagreement": lambda r: score_text(r.disagreement, POINTS),
     }
-    shown, nothing = found, NOTHING
+    shown, empty_caption = frame, NOTHING
     notes = []
-    if not found.empty:
-        if found["value_sd"].notna().any():
+    if not frame.empty:
+        if frame["value_sd"].notna().any():
             columns["sd"] = lambda r: score_text(r.value_sd, 1)
-        order = found.assign(scatter=found["disagreement"].fillna(found["value_sd"]))
+        order = frame.assign(scatter=frame["disagreement"].fillna(frame["value_sd"]))
         compared = order["scatter"].notna().any()
-        nothing = f"{'Seeds agree on every' if compared else 'One seed answered each'} example."
+        empty_caption = (
+            f"{'All seeds agree on every' if compared else 'Only one seed answered each'} example."
+        )
         order = order[order["scatter"] > 0]
         order = order.sort_values(
             ["task", "scatter", "model", "configuration", "id"],
@@ -358,20 +432,20 @@ def flips_table(found: pd.DataFrame) -> Table:
         )
         shown = order.groupby("task").head(SHOWN).drop(columns="scatter")
         notes = [
-            f"The {SHOWN} test examples of each task that the seeds of one cell disagree on most, "
-            f"of {len(order)} of {len(found)} (cell and example) on which they disagree at all.",
-            "n: runs with an answer. Off it: share of them that do not give the most frequent "
-            "answer; right: share that gives the label; disagreement: pairs of runs that differ, "
+            f"The {SHOWN} test examples per task with the most disagreement between seeds. Seeds "
+            f"disagree in {len(order)} of {len(frame)} pairs of cell and example.",
+            "n: runs with an answer. Flip rate: share of them that differ from the majority "
+            "answer. Correct: share that gives the label. Disagreement: pairs of runs that differ, "
             "in points.",
         ]
     return table_of(
         "flips",
-        "Examples that seeds disagree on",
+        "Examples with the most disagreement between seeds",
         shown,
         columns,
         notes=notes,
         details=["n"],
-        nothing=nothing,
+        nothing=empty_caption,
     )
 
 

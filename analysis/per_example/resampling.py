@@ -1,4 +1,4 @@
-"""Resampling seeds and test examples together."""
+"""Gain over the baseline with both seeds and test examples resampled (multi-bootstrap)."""
 
 from collections.abc import Callable
 
@@ -21,8 +21,23 @@ from analysis.statistics.multiplicity import holm
 _SOURCES = ("seeds", "examples", "both")
 
 
-def seeds_and_examples_table(found: pd.DataFrame) -> Table:
-    """Differences over seeds and examples, as `stored.seeds_and_examples` gives them."""
+def seeds_and_examples_table(frame: pd.DataFrame) -> Table:
+    """The table of `seeds_and_examples`.
+
+    Example:
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> labels = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(model="any", technique=labels, configuration=labels)
+        >>> names = ["key", "task", "model", "configuration", "stage", "seed"]
+        >>> examples = pd.DataFrame({"id": [*"abcd"], "split": "test", "label": "yes"})
+        >>> predictions = runs[names].merge(examples, how="cross").assign(logit_no=0)
+        >>> predictions["logit_yes"] = np.random.default_rng(0).normal(1, 1, len(predictions))
+        >>> seeds_and_examples_table(seeds_and_examples(predictions, runs)).header[-5:]
+        ('Difference', '95% CI, seeds', '95% CI, examples', '95% CI, both', 'p')
+    """
 
     def ends(name: str) -> Callable[[RowTuple], str]:
         return lambda r: interval_text(
@@ -35,47 +50,65 @@ def seeds_and_examples_table(found: pd.DataFrame) -> Table:
         "n": lambda r: f"{r.n}, {r.n_baseline}" + (" paired" if r.paired else ""),
         "Examples": lambda r: f"{r.examples}",
         "Difference": lambda r: score_text(r.difference, POINTS, sign="+"),
-        "Over seeds": ends("seeds"),
-        "Over examples": ends("examples"),
-        "Over both": ends("both"),
+        "95% CI, seeds": ends("seeds"),
+        "95% CI, examples": ends("examples"),
+        "95% CI, both": ends("both"),
         "p": lambda r: p_text(r.p_holm),
     }
     notes = [
-        "Difference of mean test accuracies to the baseline, in points, with 95% bootstrap "
-        "intervals for other seeds on the same examples, for other examples with the same runs, "
-        "and for both. p: one-sided, that there is no gain, over both; Holm-adjusted over the "
-        "configurations of a task and model.",
+        "Difference: mean test accuracy minus the baseline's, in points; higher is better. 95% "
+        "bootstrap intervals for new seeds on the same examples, for new examples with the same "
+        "runs, and for both. p: one-sided test of no gain, for both; Holm-adjusted over the "
+        "configurations of a task and model. n: runs of the configuration and of the baseline.",
     ]
     return table_of(
         "seeds_and_examples",
-        "Gains over seeds and examples",
-        found,
+        "Gain over the baseline, seeds and examples resampled",
+        frame,
         columns,
         notes=notes,
         details=["Baseline", "Examples"],
-        nothing="No configuration and its baseline both have predictions of classes.",
+        nothing="No configuration and its baseline both have predictions of a classification task.",
     )
 
 
 def seeds_and_examples(predictions: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy against the baseline, when both the seeds and the examples are samples.
+    """Difference in test accuracy from the baseline, resampling seeds and examples.
 
     Args:
         predictions: One row per run and example, as `load_predictions` gives them.
-        runs: One row per run, as `load_runs` gives them; tells baseline and seeds.
+        runs: One row per run, as `load_runs` gives them, to identify the baseline and the seeds.
 
     Returns:
-        One row per cell of classes other than the baseline: task, model, configuration, baseline,
-        n and n_baseline (runs), paired (whether by seed: where both sides have the same seeds),
-        examples (with a label and an answer of every run of both), left_out, difference (ours
-        minus the baseline's accuracy), seeds_low, seeds_high, examples_low, examples_high,
-        both_low, both_high, p (one-sided, that it is not above 0, over both) and p_holm (over the
-        configurations of a task and model).
+        One row per cell of a classification task other than the baseline: task, model,
+        configuration, baseline, n and n_baseline (runs), paired (by seed, if both sides have the
+        same seeds), examples (with a label and an answer of every run of both), left_out,
+        difference (accuracy minus the baseline's), 95 % intervals (seeds_low, seeds_high,
+        examples_low, examples_high, both_low, both_high), p (one-sided, of a difference of at most
+        0, resampling both) and p_holm (over the configurations of a task and model).
 
     Raises:
         ValueError: If `runs` or `predictions` is malformed; see `checked` and `predicted`.
 
     Source: Sellam et al. 2022.
+
+    Example:
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> labels = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(model="any", technique=labels, configuration=labels)
+        >>> names = ["key", "task", "model", "configuration", "stage", "seed"]
+        >>> examples = pd.DataFrame({"id": [*"abcd"], "split": "test", "label": "yes"})
+        >>> predictions = runs[names].merge(examples, how="cross").assign(logit_no=0)
+        >>> predictions["logit_yes"] = np.random.default_rng(0).normal(1, 1, len(predictions))
+        >>> columns = ["configuration", "n", "examples", "difference", "both_low", "both_high"]
+        >>> seeds_and_examples(predictions, runs)[columns].round(2)
+                       configuration   n  examples  difference  both_low  both_high
+        0          bert_base_uncased  20         4       -0.06     -0.24       0.10
+        1  microsoft_deberta_v3_base  20         4       -0.08     -0.25       0.10
+        2               roberta_base  20         4       -0.03     -0.17       0.11
     """
     known = final(checked(runs))
     streams = known[["key", "head", "order", "noise"]].itertuples(index=False)
@@ -87,13 +120,13 @@ def seeds_and_examples(predictions: pd.DataFrame, runs: pd.DataFrame) -> pd.Data
     rows: list[Row] = []
     for (task, model), cells in blocks.items():
         base = baseline_of(known[(known["task"] == task) & (known["model"] == model)])
-        own: list[Row] = []
+        block: list[Row] = []
         for label, ours in cells.items():
             if base in cells and label != base:
                 row: Row = {"task": task, "model": model, "configuration": label}
-                own.append(row | {"baseline": base} | _versus(ours, cells[base], seeds))
-        adjusted = holm(np.array([row["p"] for row in own]))
-        rows += [row | {"p_holm": float(p)} for row, p in zip(own, adjusted, strict=True)]
+                block.append(row | {"baseline": base} | _versus(ours, cells[base], seeds))
+        adjusted = holm(np.array([row["p"] for row in block]))
+        rows += [row | {"p_holm": float(p)} for row, p in zip(block, adjusted, strict=True)]
     columns = [*CELL, "baseline", "n", "n_baseline", "paired", "difference", "p", "p_holm"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
@@ -110,16 +143,16 @@ def _versus(ours: Predicted, theirs: Predicted, seeds: dict[str, str]) -> Row:
         return row | dict.fromkeys(["difference", *ends, "p"], np.nan)
     right = [_right(ours, common, own), _right(theirs, common, other)]
     rng = stream(*ours.cell, "seeds_and_examples")
-    found = multibootstrap(right[0], right[1], mean_of, paired=paired, rng=rng)
-    row["difference"] = found.estimate
+    resampled = multibootstrap(right[0], right[1], mean_of, paired=paired, rng=rng)
+    row["difference"] = resampled.estimate
     for name in _SOURCES:
-        part = getattr(found, name)
+        part = getattr(resampled, name)
         row |= {f"{name}_low": part.low, f"{name}_high": part.high}
-    return row | {"p": found.both.p}
+    return row | {"p": resampled.both.p}
 
 
 def _right(side: Predicted, examples: pd.Index, seeds: list[str]) -> FloatArray:
-    """Whether each run is right, runs in the order of their seeds, shape (n_runs, n_examples)."""
+    """Correctness of each run, sorted by seed, shape (n_runs, n_examples)."""
     columns = pd.Index(side.ids).get_indexer(examples)
     rows = np.argsort(np.array(seeds), kind="stable")
     right = side.answers[rows][:, columns] == side.gold[columns]

@@ -1,4 +1,4 @@
-"""Other metrics from stored predictions."""
+"""Scores by another metric, computed from stored predictions."""
 
 import numpy as np
 import pandas as pd
@@ -8,26 +8,39 @@ from analysis.frames.runs import Split
 from analysis.statistics.common import FloatArray, IntArray
 from analysis.statistics.metrics import OF_ANSWERS, OF_PROBABILITIES, confusion
 
-METRICS = (*OF_ANSWERS, *OF_PROBABILITIES)  # lower is better of those of probabilities
+METRICS = (*OF_ANSWERS, *OF_PROBABILITIES)  # lower is better for those of probabilities
 
 
 def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Another metric of the same runs, from what they predicted.
+    """Scores of the same runs by another metric, from their stored predictions.
 
     Args:
         predictions: One row per run and example, as `load_predictions` gives them.
         metric: One of `METRICS`.
 
     Returns:
-        One row per run of a task of classes, in the columns of `load_runs` that a metric changes:
+        One row per run of a classification task, in the columns of `load_runs` that it changes:
         key, metric, higher_is_better, dev, test, floor and test_floor (the best constant answer,
         or constant probabilities; NaN for the calibration error, of which a constant has none), so
-        that `runs.drop(columns=found.columns[1:]).merge(found, on="key", how="left")` is the study
-        under that metric; which runs collapsed stays as it was. NaN for a run without any answer.
+        that `runs.drop(columns=frame.columns[1:]).merge(frame, on="key", how="left")` is the study
+        under that metric; `collapsed` is unchanged. NaN for a run without any answer.
 
     Raises:
         ValueError: If `predictions` is malformed; see `predicted`.
         LookupError: If there is no such metric.
+
+    Example:
+        >>> import pandas as pd
+        >>> predictions = pd.DataFrame({
+        ...     "task": "nli", "model": "minilm", "configuration": "Standard", "stage": "final",
+        ...     "key": [*"rrsstt"], "seed": [0, 0, 1, 1, 2, 2], "split": "test", "id": [*"ababab"],
+        ...     "label": "yes", "logit_no": 0.0, "logit_yes": [1, 1, 1, -1, 1, 1],
+        ... })
+        >>> rescored(predictions, "macro_f1")[["key", "metric", "test"]].round(3)
+          key    metric   test
+        0   r  macro_f1  1.000
+        1   s  macro_f1  0.333
+        2   t  macro_f1  1.000
     """
     if metric not in METRICS:
         raise LookupError(f"{metric!r} is not one of {', '.join(METRICS)}.")
@@ -42,14 +55,14 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
         ]
         columns = ["key", split, floor_name]
         splits.append(pd.concat(parts) if parts else pd.DataFrame(columns=columns))
-    found = splits[0].merge(splits[1], on="key", how="outer")
-    found = found.assign(metric=metric, higher_is_better=metric in OF_ANSWERS)
+    frame = splits[0].merge(splits[1], on="key", how="outer")
+    frame = frame.assign(metric=metric, higher_is_better=metric in OF_ANSWERS)
     columns = ["key", "metric", "higher_is_better", "dev", "test", "floor", "test_floor"]
-    return found[columns].sort_values("key", ignore_index=True)
+    return frame[columns].sort_values("key", ignore_index=True)
 
 
 def _rescored(cell: Predicted, metric: str) -> tuple[FloatArray, float]:
-    """The metric per run over the labelled examples that it answered, and a constant's."""
+    """The metric per run over the labelled examples it answered, and that of a constant answer."""
     classes, labelled = len(cell.classes), cell.gold >= 0
     scores = np.full(len(cell.keys), np.nan)
     for run, answers in enumerate(cell.answers):
@@ -66,7 +79,7 @@ def _rescored(cell: Predicted, metric: str) -> tuple[FloatArray, float]:
 
 
 def _constant(metric: str, gold: IntArray, classes: int) -> float:
-    """What the best constant answer scores, or constant probabilities."""
+    """The score of the best constant answer, or of constant probabilities."""
     if metric == "calibration_error" or not gold.size:
         return np.nan
     if metric in OF_ANSWERS:

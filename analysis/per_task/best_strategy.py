@@ -1,4 +1,4 @@
-"""The best configuration of each task and model, and what it is not told apart from."""
+"""The recommended configuration per task and model: chosen on dev, reported on test."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,6 +22,7 @@ from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
     RowTuple,
+    grid_table,
     n_note,
     table_of,
     tried_columns,
@@ -56,7 +57,7 @@ from analysis.statistics.rank_uncertainty import (
 from analysis.statistics.summary import Scores, summarise
 from analysis.statistics.tie_set import Preference, TieSet, tie_set
 
-ROPE = 0.005  # half a point of a score that is a share: below it means are practically equal
+ROPE = 0.005  # half a point of a share: means that differ by less are practically equal
 
 _NO_RUNS = Scores(np.empty(0), np.empty(0, bool), np.empty(0, bool), np.nan)
 _DIFFERENCE = ("difference", "difference_low", "difference_high", "p", "clean_p", "improvement")
@@ -64,64 +65,73 @@ _NO_DIFFERENCE: Row = dict.fromkeys((*_DIFFERENCE, "p_holm", "clean_p_holm"), np
 _NO_DIFFERENCE |= {"method": "", "reason": "no_baseline"}
 
 
-def best_strategy_table(found: pd.DataFrame) -> Table:
-    """The best strategies, as `tables.best_strategy` gives them."""
+def best_strategy_table(frame: pd.DataFrame) -> Table:
+    """The table of `best_strategy`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> runs = runs.assign(dev=runs["test"])  # these have no dev scores to choose by
+        >>> best_strategy_table(best_strategy(runs)).title
+        'Best strategy'
+    """
     columns: Columns = {
         **SHARED_COLUMNS,
         "Recommended": lambda r: (r.recommended or "–") + (DAGGER if r.sensitivity else ""),
-        "Not told apart from": _tied,
-        **tried_columns(found),
-        "Decided by": lambda r: r.decided_by,
+        "Tied with": _tied,
+        **tried_columns(frame),
+        "Tie broken by": lambda r: r.decided_by,
         "n": lambda r: count_text(r.finished, r.asked),
         "Failed": lambda r: f"{r.failed}",
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
         "Test mean ± sd": lambda r: mean_sd_text(r.test_mean, r.test_sd, r.scale),
-        "95% of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
+        "95% CI of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
         f"vs {BASELINE}": versus_text,
         "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
         "P(best)": lambda r: number_text(r.probability_best),
         "P(near best)": lambda r: number_text(r.probability_near_best),
-        "Ranks open": lambda r: rank_range_text(r.rank_low, r.rank_high, r.ranked),
-        "Highest dev mean, corrected": lambda r: score_text(r.dev_corrected, r.scale),
-        "Expected test": lambda r: score_text(r.expected_test, r.scale),
+        "Possible ranks": lambda r: rank_range_text(r.rank_low, r.rank_high, r.ranked),
+        "Best dev mean, bias-corrected": lambda r: score_text(r.dev_corrected, r.scale),
+        "Expected test mean": lambda r: score_text(r.expected_test, r.scale),
     }
     notes = [
-        n_note(found),
+        n_note(frame),
         "Chosen on dev, reported on test. ± is the standard deviation over seeds (n − 1).",
-        "Not told apart: dev means that a Welch test does not separate from the highest "
-        "(Holm over the comparisons of a row, 5%); what decides among them is no test.",
+        "Tied: no significant difference from the best dev mean (Welch tests, Holm-adjusted "
+        "within a row, 5%). Ties are broken by rule, not by a test.",
         f"vs {BASELINE}: difference of test means with its 95% Welch interval; p is Holm-adjusted "
         f"over all configurations against {BASELINE} (* permutation test, where runs failed), not "
         "across rows.",
-        "P(best), P(near best): shares of resamplings in which its dev mean is the highest, and "
-        "less than half a point below. Ranks open: those that Welch tests of all pairs on dev "
-        "leave it (Holm, 5%).",
-        "Corrected: the highest dev mean without what being chosen adds to it. Expected test: "
-        "the test mean of whatever has the highest dev mean, over resamplings.",
-        *_transfer_notes(found),
-        *tried_notes(found),
+        "P(best), P(near best): share of bootstrap resamples in which its dev mean is the best, or "
+        "within half a point of it. Possible ranks: those not excluded by Welch tests of all pairs "
+        "on dev (Holm-adjusted, 5%).",
+        "Bias-corrected: the best dev mean minus its selection bias. Expected test mean: that of "
+        "the configuration with the best dev mean, averaged over resamples.",
+        *_transfer_notes(frame),
+        *tried_notes(frame),
     ]
-    if not found.empty:
-        for row in found[found["sensitivity"] != ""].itertuples():
+    if not frame.empty:
+        for row in frame[frame["sensitivity"] != ""].itertuples():
             notes.append(f"{DAGGER} {row.task}, {row.model}: {row.sensitivity}")
-    details = ["Decided by", "Dev mean", "95% of mean", "P(best)", "P(near best)", "Ranks open"]
-    details += ["Highest dev mean, corrected", "Expected test"]
-    return table_of("best_strategy", "Best strategy", found, columns, notes=notes, details=details)
+    details = ["Tie broken by", "Dev mean", "95% CI of mean", "P(best)", "P(near best)"]
+    details += ["Possible ranks", "Best dev mean, bias-corrected", "Expected test mean"]
+    return table_of("best_strategy", "Best strategy", frame, columns, notes=notes, details=details)
 
 
-def _transfer_notes(found: pd.DataFrame) -> list[str]:
-    """How often test agrees with dev, beside what published runs say of it."""
-    known = found.dropna(subset="agrees") if "agrees" in found else found
+def _transfer_notes(frame: pd.DataFrame) -> list[str]:
+    """How often dev and test agree on the best, with the rate in published runs for comparison."""
+    known = frame.dropna(subset="agrees") if "agrees" in frame else frame
     known = known[known["compared"] > 1] if len(known) else known
     if known.empty:
         return []
     agreed, scale = int(known["agrees"].sum()), known["scale"].unique()
-    text = f"The highest dev mean has the highest test mean too in {agreed} of {len(known)} rows"
+    text = f"The best dev mean also has the best test mean in {agreed} of {len(known)} rows"
     if len(scale) == 1 and agreed < len(known):
-        text += f"; it is {score_text(known['regret'].mean(), scale[0])} below it on average"
+        regret = score_text(known["regret"].mean(), scale[0])
+        text += f"; averaged over rows it is {regret} worse than the best on test"
     return [
-        f"{text}. (On 16,620 published runs of 86 tasks, Gorishniy et al. 2024, the winner on dev "
-        "is that on test in 29 % of the tasks with one seed, and in 35 % with fifteen.)"
+        f"{text}. (In 16,620 published runs on 86 tasks, Gorishniy et al. 2024, the best on dev is "
+        "the best on test for 29% of the tasks with one seed and for 35% with fifteen.)"
     ]
 
 
@@ -130,38 +140,47 @@ def _tied(row: RowTuple) -> str:
         return str(row.decided_by)
     if row.compared == 1:
         return "nothing to compare"
-    return str(row.tied).replace("; ", ", ") or "none: alone at the top"
+    return str(row.tied).replace("; ", ", ") or "none"
 
 
 def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataFrame:
-    """Which configuration to use for each task and model, and which others may be as good.
+    """Which configuration to use for each task and model, and which others are tied with it.
 
-    Chosen on dev scores alone; what is then reported of the choice are its test scores.
+    The choice uses dev scores alone; its test scores are what is reported.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
-        prefer: What decides within the tie set; see `choice.tie_set`.
+        prefer: How ties are broken; see `statistics.tie_set.tie_set`.
 
     Returns:
         One row per task and model: family (the model's), recommended (from the tie set on dev, by
-        `decided_by`; empty where nothing has a score or all runs of the one picked failed, which
-        `decided_by` then says), best_dev (highest dev mean), tied (the other members, joined by
-        "; "), untested and unscored configurations; of the one picked tried (as in `cells`), n,
-        finished, asked, failed, dev_mean, test mean and sd with intervals and, on dev, the ranks
-        left open (rank_low, rank_high, of as many as are `ranked`), probability_best and
-        probability_near_best (within half a point; NaN where scores are no shares).
-        Of best_dev: dev_corrected, its dev mean without what being chosen adds (`optimism`);
-        expected_test, the test score to expect of choosing the highest dev mean of as many new
-        runs; best_test, what has the highest test mean, `agrees` (1 if that is best_dev, NaN
-        where a test mean is missing) and regret, how far best_dev is below it.
-        Against the baseline on test the difference (recommended minus baseline) with its
+        `decided_by`; empty where nothing has a score or all runs of the one picked failed, in
+        which case `decided_by` says so), best_dev (best dev mean), tied (the other members of the
+        tie set, joined by "; "), untested and unscored configurations. For the configuration
+        picked: tried (as in `cells`), n, finished, asked, failed, dev_mean, test mean and sd with
+        intervals and, on dev, the possible ranks (rank_low to rank_high out of `ranked`),
+        probability_best and probability_near_best (within half a point; NaN where scores are not
+        shares). For best_dev: dev_corrected, its dev mean minus its selection bias (`optimism`);
+        expected_test, the expected test mean when choosing the best dev mean of as many new runs;
+        best_test, the configuration with the best test mean; `agrees` (1 if that is best_dev, NaN
+        where a test mean is missing); and regret, how far best_dev is from it on test.
+        Against the baseline on test: the difference (recommended minus baseline) with its
         Welch interval, p (Welch's, or of a permutation test where a run failed: `method`), p_holm
         (over all configurations against the baseline), improvement (probability of improvement) and
-        `reason` why something of that is NaN: `no_baseline`, `is_baseline`, or a test's own.
+        `reason` why any of these is NaN: `no_baseline`, `is_baseline`, or the test's own.
         `sensitivity` says what would change if failed runs were left out; empty if nothing.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb' and model.str.startswith('bert')")
+        >>> runs = runs.assign(dev=runs["test"])  # these have no dev scores to choose by
+        >>> best_strategy(runs)[["model", "recommended", "n", "test_mean"]].round(3)
+                       model recommended   n  test_mean
+        0    bert_base_cased    Standard  20      0.635
+        1  bert_base_uncased    Standard  20      0.644
     """
     rows = [
         _best_of(task, model, block, prefer) for task, model, block in blocks(final(checked(runs)))
@@ -171,11 +190,11 @@ def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataF
 
 
 def choice(block: pd.DataFrame, prefer: Preference = "stable") -> TieSet:
-    """The configurations that may be the best on dev, and the one to use.
+    """The tie set on dev of one task and model, and the configuration to use.
 
     Args:
         block: Rows of `checked` runs that share task and model.
-        prefer: What decides within the tie set.
+        prefer: How ties are broken.
     """
     sign = orientation(block)
     parts = configurations(block)
@@ -203,12 +222,12 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
     chosen = choice(block, prefer)
     without = tie_set(clean, failures=dict.fromkeys(dev, 0), seconds=seconds, prefer=prefer)
     name = chosen.recommended  # empty if nothing has a score
-    hopeless = bool(name) and failures[name] == dev[name].finished
+    all_failed = bool(name) and failures[name] == dev[name].finished
     family = str(block["family"].fillna("").iloc[0])
     row: Row = {"task": task, "model": model, "family": family} | facts
     row |= {
-        "recommended": "" if hopeless else name,
-        "decided_by": f"all runs of {name} failed" if hopeless else chosen.decided_by,
+        "recommended": "" if all_failed else name,
+        "decided_by": f"all runs of {name} failed" if all_failed else chosen.decided_by,
         "best_dev": chosen.best,
         "tied": "; ".join(other for other in chosen.members if other != name),
         "untested": "; ".join(chosen.untested),
@@ -228,15 +247,17 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
             f"test_{field}": summary[field]
             for field in ("mean", "mean_low", "mean_high", "sd", "sd_low", "sd_high")
         }
-        | _standing(name, coded, drawn, rope=ROPE if facts["scale"] == 100 else np.nan)
-        | _carried_over(chosen.best, drawn, on_test, sign)
+        | _rank_uncertainty(name, coded, drawn, rope=ROPE if facts["scale"] == 100 else np.nan)
+        | _transfer_to_test(chosen.best, drawn, on_test, sign)
         | versus_baseline
         | {"sensitivity": _sensitivity(chosen, without, versus_baseline)}
     )
 
 
-def _standing(name: str, coded: Mapping[str, FloatArray], drawn: Resampled, *, rope: float) -> Row:
-    """Of the recommended configuration on dev: the ranks left open, and how often it is on top."""
+def _rank_uncertainty(
+    name: str, coded: Mapping[str, FloatArray], drawn: Resampled, *, rope: float
+) -> Row:
+    """The possible ranks of the recommended configuration on dev, and how often it ranks first."""
     ranks = rank_intervals(coded)
     low, high = ranks.get(name, (np.nan, np.nan))
     near = {} if np.isnan(rope) else probability_near_best(drawn, rope)
@@ -247,11 +268,11 @@ def _standing(name: str, coded: Mapping[str, FloatArray], drawn: Resampled, *, r
     }
 
 
-def _carried_over(best: str, drawn: Resampled, test: Mapping[str, float], sign: float) -> Row:
-    """What having the highest dev mean is worth on test.
+def _transfer_to_test(best: str, drawn: Resampled, test: Mapping[str, float], sign: float) -> Row:
+    """Selection bias and regret of choosing the best dev mean.
 
     Args:
-        best: What has it; empty if nothing has a score.
+        best: The configuration with the best dev mean; empty if nothing has a score.
         drawn: The dev scores of the block, resampled.
         test: Test mean of each configuration with a dev score; NaN if it has none.
         sign: -1 where lower is better.
@@ -295,7 +316,7 @@ def _against_baseline(test: Mapping[str, Scores], baseline: str, *, sign: float)
 
 
 def _sensitivity(chosen: TieSet, without: TieSet, versus: Row) -> str:
-    """What leaving out the failed runs would change, as a sentence."""
+    """A sentence on what leaving out the failed runs would change; empty if nothing."""
     if not without.best:
         return ""  # all failed, or nothing has a score
     changes = []
@@ -311,8 +332,43 @@ def _sensitivity(chosen: TieSet, without: TieSet, versus: Row) -> str:
 
 
 def add_holm(rows: list[Row], *names: str) -> None:
-    """Add `NAME_holm` to each row, adjusted over the rows."""
+    """Add a column `NAME_holm` per name: p-values Holm-adjusted over the rows."""
     for name in names:
         adjusted = holm(np.array([row[name] for row in rows]))
         for row, value in zip(rows, adjusted, strict=True):
             row[f"{name}_holm"] = float(value)
+
+
+def strategy_table(frame: pd.DataFrame) -> Table:
+    """The recommended configurations of `best_strategy`, tasks by models.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task in ('cb', 'copa') and model == 'roberta_base'")
+        >>> runs = runs.assign(dev=runs["test"])  # these have no dev scores to choose by
+        >>> strategy_table(best_strategy(runs)).body
+        (('cb', 'Standard'), ('copa', 'Standard'))
+    """
+    frame = frame.sort_values(["family", "model", "task"])
+
+    def text(row: RowTuple) -> str:
+        if not row.recommended:
+            return "–"
+        tied = len(row.tied.split("; ")) if row.tied else 0
+        gain = "" if row.reason == "is_baseline" else f" {versus_text(row)}"
+        return f"{row.recommended}{gain}" + (f", {tied} tied" if tied else "")
+
+    notes = [
+        f"Chosen on dev; gain over {BASELINE}: difference of test means over seeds with its 95% "
+        "Welch interval, not adjusted for multiple comparisons.",
+        "Tied: number of other configurations without a significant difference from the best on "
+        "dev (Welch tests, Holm-adjusted, 5%).",
+    ]
+    return grid_table(
+        ("strategies", "Best strategy by model family"),
+        frame,
+        {"Task": lambda r: r.task},
+        lambda r: f"{r.family}: {r.model}" if r.family else r.model,
+        text=text,
+        notes=notes,
+    )

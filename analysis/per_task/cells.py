@@ -1,4 +1,4 @@
-"""Frames of numbers: every cell, the best strategy per task and model, scatter against baseline."""
+"""Summary statistics of every cell: location, spread and failures over seeds."""
 
 from dataclasses import asdict
 
@@ -39,26 +39,35 @@ from analysis.statistics.common import DECIMALS
 from analysis.statistics.summary import summarise
 
 SPLITS: tuple[Split, ...] = ("test", "dev")
+WORST_AND_BEST = "Expected worst and best of 3 runs"
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
-    """What is known of each cell.
+    """Summary statistics of each cell.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
         One row per cell of the final stage: task, model, configuration, technique, tried
-        (configurations that it was chosen from; 1 if the file states it), metric,
-        higher_is_better, scale (what rendering multiplies scores by), asked (runs the study asks
-        for), finished (completed or diverged), seconds (mean of a run), missing, diverged,
-        collapsed, failure rate with its interval, and the fields of `View` of all finished runs
-        as `test_*` and `dev_*`, of those that did not fail as `test_clean_*` and `dev_clean_*`, in
-        the metric's own unit. Within a task and model by falling dev mean, then
-        name. Empty for no runs.
+        (number of configurations that it was chosen from; 1 if it was not searched), metric,
+        higher_is_better, scale (factor by which tables multiply scores), asked (runs that the
+        study asks for), finished (completed or diverged), seconds (mean per run), missing,
+        diverged, collapsed, failure rate with its interval, and the fields of
+        `statistics.summary.View` of all finished runs as `test_*` and `dev_*`, of those that did
+        not fail as `test_clean_*` and `dev_clean_*`, in the metric's own unit. Sorted by task,
+        model, dev mean (best first) and name. Empty if there are no runs.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb' and model.str.startswith('bert')")
+        >>> cells(runs)[["model", "test_n", "test_mean", "test_sd"]].round(3)
+                       model  test_n  test_mean  test_sd
+        0    bert_base_cased      20      0.635    0.066
+        1  bert_base_uncased      20      0.644    0.100
     """
     rows: list[Row] = []
     for task, model, block in blocks(final(checked(runs))):
@@ -68,7 +77,7 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
             row["tried"] = int(cell["tried"].max())
             row |= task_facts(block)
             both = {split: summarise(scores(cell, split)) for split in SPLITS}
-            # Scores from elsewhere may be of one split alone, where a run has finished as well.
+            # Imported scores may cover one split alone; a run with either score has finished.
             counts = asdict(min(both.values(), key=lambda summary: summary.missing))
             row |= {"asked": len(cell), "finished": len(cell) - counts["missing"]}
             row["seconds"] = float(cell["seconds"].mean())
@@ -82,35 +91,41 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(
             columns=[*CELL, "technique", "finished", "test_mean", "test_sd", "dev_mean"]
         )
-    found = pd.DataFrame(rows)
-    rank = (found["dev_mean"] * np.where(found["higher_is_better"], -1, 1)).round(DECIMALS)
+    frame = pd.DataFrame(rows)
+    rank = (frame["dev_mean"] * np.where(frame["higher_is_better"], -1, 1)).round(DECIMALS)
     return (
-        found.assign(rank=rank)
+        frame.assign(rank=rank)
         .sort_values(["task", "model", "rank", "configuration"], ignore_index=True)
         .drop(columns="rank")
     )
 
 
-def cells_table(found: pd.DataFrame) -> Table:
-    """The cells, as `tables.cells` gives them."""
+def cells_table(frame: pd.DataFrame) -> Table:
+    """The table of `cells`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb' and model == 'roberta_base'")
+        >>> table = cells_table(cells(runs))
+        >>> dict(zip(table.header, table.body[0]))["Min, max"].split()
+        ['51.8,', '73.2']
+    """
     columns: Columns = {
         **SHARED_COLUMNS,
         "Configuration": lambda r: r.configuration,
-        **tried_columns(found),
+        **tried_columns(frame),
         "n": lambda r: count_text(r.finished, r.asked),
         "Failed": _failed,
         "Test mean ± sd": lambda r: mean_sd_text(r.test_mean, r.test_sd, r.scale),
-        "95% of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
-        "95% of sd": lambda r: interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
+        "95% CI of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
+        "95% CI of sd": lambda r: interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
         "Median": lambda r: score_text(r.test_median, r.scale),
         "IQM": lambda r: score_text(r.test_iqm, r.scale),
         "Quartiles": lambda r: pair_text(r.test_q25, r.test_q75, r.scale),
         "Min, max": lambda r: pair_text(r.test_minimum, r.test_maximum, r.scale),
-        "Lowest, highest of 3": lambda r: pair_text(
-            r.test_lowest_of_3, r.test_highest_of_3, r.scale
-        ),
+        WORST_AND_BEST: _worst_and_best,
         "CV": lambda r: percent_text(r.test_cv, digits=1),
-        "Not failed": lambda r: mean_sd_text(r.test_clean_mean, r.test_clean_sd, r.scale),
+        "Without failed runs": lambda r: mean_sd_text(r.test_clean_mean, r.test_clean_sd, r.scale),
         "Dev mean ± sd": lambda r: mean_sd_text(r.dev_mean, r.dev_sd, r.scale),
         "Dev median": lambda r: score_text(r.dev_median, r.scale),
         "Dev IQM": lambda r: score_text(r.dev_iqm, r.scale),
@@ -118,26 +133,34 @@ def cells_table(found: pd.DataFrame) -> Table:
         "Seconds": lambda r: "–" if np.isnan(r.seconds) else f"{r.seconds:.3g}",
     }
     notes = [
-        n_note(found),
+        n_note(frame),
         "± is the standard deviation over seeds (n − 1).",
-        f"A failed run {ENTERS}{_left_out(found)}. 'Not failed' leaves all failed runs out.",
-        "Intervals: t for the mean and chi-square for the sd; where runs failed, BCa bootstrap "
-        "for the sd from 20 seeds and none below; none where all scores are equal. IQM is the mean "
-        "of the middle half.",
-        "Lowest, highest of 3: expected of three new runs. CV is sd over mean; none where 0 is a "
-        "score like others, or what a constant answer gets.",
-        "By falling dev mean; seconds are per run.",
-        *tried_notes(found),
+        f"A failed run {ENTERS}{_left_out(frame)}. 'Without failed runs' excludes all of them.",
+        "95% confidence intervals: t for the mean, chi-square for the sd; where runs failed, the "
+        "sd has a BCa bootstrap interval from 20 seeds and none below; none where all scores are "
+        "equal. IQM: interquartile mean.",
+        f"{WORST_AND_BEST}: expected values for three new runs. CV: coefficient of variation "
+        "(sd/mean); not given where 0 lies within the range of "
+        "the scores or is what a constant answer scores.",
+        "Sorted by dev mean, best first. Seconds: mean per run.",
+        *tried_notes(frame),
     ]
-    details = ["Median", "IQM", "Quartiles", "Min, max", "Lowest, highest of 3", "CV"]
-    details += ["Not failed"]
+    details = ["Median", "IQM", "Quartiles", "Min, max", WORST_AND_BEST, "CV"]
+    details += ["Without failed runs"]
     details += ["Dev median", "Dev IQM", "Dev min, max", "Seconds"]
-    return table_of("cells", "All cells", found, columns, notes=notes, details=details)
+    return table_of(
+        "cells", "Scores by configuration", frame, columns, notes=notes, details=details
+    )
 
 
-def _left_out(found: pd.DataFrame) -> str:
-    """That means of `tables.cells` rest on fewer runs than n, where they do."""
-    unknown = not found.empty and (found["test_mean_reason"] == "non_finite").any()
+def _worst_and_best(row: RowTuple) -> str:
+    ends = (row.test_lowest_of_3, row.test_highest_of_3)
+    return pair_text(*(ends if row.higher_is_better else ends[::-1]), row.scale)
+
+
+def _left_out(frame: pd.DataFrame) -> str:
+    """Says that test means use fewer runs than n, where they do."""
+    unknown = not frame.empty and (frame["test_mean_reason"] == "non_finite").any()
     return ", as here, so that test scores rest on fewer runs than n" if unknown else ""
 
 

@@ -1,4 +1,4 @@
-"""How well choices on dev hold on test, by the number of seeds."""
+"""How well selection on dev transfers to test, by the number of seeds."""
 
 import numpy as np
 import pandas as pd
@@ -20,28 +20,43 @@ from analysis.statistics.common import DECIMALS, FloatArray, stream
 from analysis.statistics.dev_to_test import transfer as transferred
 from analysis.statistics.tie_set import tie_set
 
-SIZES = (1, 2, 3, 5, 10, 15, 20, 50, 100, 200)  # seeds per configuration that a choice is made with
+SIZES = (1, 2, 3, 5, 10, 15, 20, 50, 100, 200)  # seeds per configuration to select with
 
 
 def transfer(runs: pd.DataFrame) -> pd.DataFrame:
-    """What choosing the highest dev mean gives on test, with few seeds and with all.
+    """Agreement, regret and optimism of selecting the best dev mean, by the number of seeds.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
         One row per task, model and number of seeds (`SIZES` up to the smallest n of the block, and
-        that n): configurations (with a score), without_test (others, that test has no score of),
-        agreement (share of choices that have the highest test mean over all seeds), chance
-        (the same if one chose blindly), level (share that a Welch test on test does not tell from
-        the highest, Holm-adjusted), regret and optimism in the metric's unit (how far the choice's
-        test mean is below the highest; how far its dev mean over those seeds is above that over
-        all), the same in standard deviations over seeds as `regret_sd` and `optimism_sd`
-        (root mean variance over the configurations, of test and dev), and scale. Blocks with fewer
-        than two configurations have no rows.
+        that n): configurations (with scores on both splits), without_test (number of others),
+        agreement (share of selections that have the best test mean over all seeds), chance
+        (the same for a random selection), level (share that is tied with the best on test: no
+        significant Welch test, Holm-adjusted), regret and optimism in the metric's unit (how far
+        the selected test mean is from the best; how far its dev mean over those seeds exceeds its
+        dev mean over all), the same in standard deviations over seeds as `regret_sd` and
+        `optimism_sd` (root mean variance over the configurations, of test and of dev), and scale.
+        Tasks and models with fewer than two configurations have no rows.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> names = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(configuration=names, model="any", dev=runs["test"])
+        >>> transfer(runs)[["seeds", "configurations", "agreement", "regret"]].round(2)
+           seeds  configurations  agreement  regret
+        0      1               4       0.77    0.02
+        1      2               4       0.92    0.01
+        2      3               4       0.96    0.00
+        3      5               4       1.00    0.00
+        4     10               4       1.00    0.00
+        5     15               4       1.00    0.00
+        6     20               4       1.00    0.00
     """
     rows: list[Row] = []
     for task, model, block in blocks(final(checked(runs))):
@@ -53,83 +68,94 @@ def transfer(runs: pd.DataFrame) -> pd.DataFrame:
 def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
     sign = orientation(block)
     dev, test = (sign * by_seed(block, split).T.to_numpy("float64") for split in ("dev", "test"))
-    there = (~np.isnan(dev)).any(axis=1) & (~np.isnan(test)).any(axis=1)
-    if there.sum() < 2:
+    scored = (~np.isnan(dev)).any(axis=1) & (~np.isnan(test)).any(axis=1)
+    if scored.sum() < 2:
         return []
-    dev, test = dev[there], test[there]
+    dev, test = dev[scored], test[scored]
     names = [f"{number}" for number in range(len(test))]
-    scored = {name: x[~np.isnan(x)] for name, x in zip(names, test, strict=True)}
-    nothing = dict.fromkeys(names, 0)
-    tied = tie_set(scored, failures=nothing, seconds=nothing)
+    test_scores = {name: x[~np.isnan(x)] for name, x in zip(names, test, strict=True)}
+    zeros = dict.fromkeys(names, 0)
+    tied = tie_set(test_scores, failures=zeros, seconds=zeros)
     least = int((~np.isnan(dev)).sum(axis=1).min())
     sizes = [k for k in SIZES if k < least] + [least]
     means = np.nanmean(test, axis=1)
-    found = transferred(
+    by_size = transferred(
         dev,
         means,
         level=np.array([name in tied.members for name in names]),
         sizes=sizes,
         rng=stream(task, model, "transfer"),
     )
-    top = np.round(means.max() - means, DECIMALS) == 0
+    best = np.round(means.max() - means, DECIMALS) == 0
     row: Row = {"task": task, "model": model, "configurations": len(test)}
-    row |= {"without_test": int((~there).sum()), "chance": float(top.mean())}
+    row |= {"without_test": int((~scored).sum()), "chance": float(best.mean())}
     row["scale"] = task_facts(block)["scale"]
     return [
         row
-        | {"seeds": k, **{name: float(values[i]) for name, values in found._asdict().items()}}
-        | {"regret_sd": _in_sds(found.regret[i], test)}
-        | {"optimism_sd": _in_sds(found.optimism[i], dev)}
+        | {"seeds": k, **{name: float(values[i]) for name, values in by_size._asdict().items()}}
+        | {"regret_sd": _in_sds(by_size.regret[i], test)}
+        | {"optimism_sd": _in_sds(by_size.optimism[i], dev)}
         for i, k in enumerate(sizes)
     ]
 
 
 def _in_sds(value: float, scores: FloatArray) -> float:
-    """The value in units of the root mean variance over seeds; NaN where nothing scatters."""
+    """The value in units of the root mean variance over seeds; NaN where the sd is 0."""
     several = scores[(~np.isnan(scores)).sum(axis=1) > 1]
     spread = np.sqrt(np.nanvar(several, axis=1, ddof=1).mean()) if len(several) else np.nan
     return float(value / spread) if spread > 10.0**-DECIMALS else np.nan
 
 
-def transfer_table(found: pd.DataFrame) -> Table:
-    """A line per number of seeds, over all tasks and models; of what `transfer` gives."""
+def transfer_table(frame: pd.DataFrame) -> Table:
+    """The table of `transfer`: a line per number of seeds, averaged over tasks and models.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> names = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(configuration=names, model="any", dev=runs["test"])
+        >>> transfer_table(transfer(runs)).body[0]
+        ('1', '1', '77%', '25%', '77%', '0.3078', '0.4326')
+    """
     columns: Columns = {
         "Seeds": lambda r: r.label,
         "Tasks and models": lambda r: f"{r.blocks}",
-        "Dev winner is test winner": lambda r: f"{r.agreement:.0%}",
+        "Best on dev is best on test": lambda r: f"{r.agreement:.0%}",
         "By chance": lambda r: f"{r.chance:.0%}",
-        "Level with it on test": lambda r: f"{r.level:.0%}",
-        "Lost on test": lambda r: score_text(r.regret_sd, 1),
-        "Dev too high by": lambda r: score_text(r.optimism_sd, 1),
+        "Tied with best on test": lambda r: f"{r.level:.0%}",
+        "Regret on test": lambda r: score_text(r.regret_sd, 1),
+        "Optimism on dev": lambda r: score_text(r.optimism_sd, 1),
     }
     notes = [
-        "The dev winner has the highest dev mean over so many seeds of each configuration, drawn "
-        "many times from those there are; the test winner has the highest test mean over all. "
-        "By chance: if one chose blindly.",
-        "Level: not told from the test winner by a Welch test on test (Holm, 5%).",
-        "Lost: by how much the dev winner's test mean is below the test winner's. Too high: its "
-        "dev mean over those seeds minus its dev mean over all. Both in standard deviations over "
-        "seeds (n − 1), and means over tasks and models.",
-        "Only numbers of seeds that every task and model has.",
+        "The best on dev is selected by its mean over that many seeds, resampled from all seeds; "
+        "the best on test by its mean over all seeds. By chance: random selection.",
+        "Tied: no significant difference from the best on test (Welch tests, Holm-adjusted, 5%).",
+        "Regret: test mean of the best on test minus that of the best on dev. Optimism: dev mean "
+        "over the seeds used for selection minus the dev mean over all seeds. Both with the "
+        "metric oriented so that higher is better, in standard deviations over seeds (n − 1), and "
+        "averaged over tasks and models; lower is better.",
+        "Only numbers of seeds that every task and model has are shown.",
     ]
-    shown = _by_seeds(found)
-    return table_of("transfer", "From dev to test", shown, columns, notes=notes, details=[])
+    shown = _by_seeds(frame)
+    return table_of(
+        "transfer", "Selection on dev, performance on test", shown, columns, notes=notes, details=[]
+    )
 
 
-def _by_seeds(found: pd.DataFrame) -> pd.DataFrame:
-    """Means over tasks and models, for numbers of seeds that all of them have, and for all."""
-    if found.empty:
-        return found
+def _by_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means over tasks and models for each number of seeds that all of them have, and for all."""
+    if frame.empty:
+        return frame
     numbers = ["agreement", "chance", "level", "regret_sd", "optimism_sd"]
-    most = found.groupby(BLOCK)["seeds"].transform("max")
+    most = frame.groupby(BLOCK)["seeds"].transform("max")
     parts = [
         (str(k), part[numbers])
-        for k, part in found.groupby("seeds")
+        for k, part in frame.groupby("seeds")
         if k in SIZES and k < most.min()
     ]
     low, high = most.min(), most.max()
     whole = f"all {low}" if low == high else f"all, {low} to {high}"
-    parts.append((whole, found.loc[found["seeds"] == most, numbers]))
+    parts.append((whole, frame.loc[frame["seeds"] == most, numbers]))
     return pd.DataFrame(
         [{"label": label, "blocks": len(part), **part.mean()} for label, part in parts]
     )

@@ -1,4 +1,4 @@
-"""Every pair of configurations of a task and model: which is better, by how much, how surely."""
+"""Pairwise comparisons of the configurations of a task and model: tests and effect sizes."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,17 +47,17 @@ from analysis.statistics.resampling import Positions, drawn
 from analysis.statistics.spread import brown_forsythe, sd_ratio, some_scatter
 from analysis.statistics.summary import Scores
 
-RESAMPLES = 1_000  # per cell; what they leave to chance is about a twentieth of an interval's width
-FINEST = 1 / (N_BOOT + 1)  # p of a permutation test where no drawn relabelling is as extreme
-ENOUGH_TO_RESAMPLE = 5  # runs below which a bootstrap interval is decoration
+RESAMPLES = 1_000  # per cell; the Monte Carlo error is about 5 % of an interval's width
+FINEST = 1 / (N_BOOT + 1)  # smallest p of a permutation test: no relabelling as extreme
+ENOUGH_TO_RESAMPLE = 5  # with fewer runs a bootstrap interval means nothing
 
 
 def pairs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Each two configurations of a task and model, compared on test.
+    """Compare every pair of configurations of a task and model on test.
 
-    Failed runs enter with their score, or the constant answer's; what begins with `clean` leaves
-    them out. Effect sizes and verdicts are about the first: positive, or above a half, is better,
-    whichever way the metric points.
+    Failed runs enter with their score, or the constant answer's; columns named `clean_*` leave
+    them out. Effect sizes and verdicts are oriented towards the first configuration: positive, or
+    above 0.5, means that the first is better, whatever the direction of the metric.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
@@ -70,16 +70,16 @@ def pairs(runs: pd.DataFrame) -> pd.DataFrame:
         - difference of means (first minus second, in the metric's own unit) with its interval by
           Welch, or by bootstrap where runs failed and both have 50, welch_p, rank_p
           (Mann-Whitney), permutation_p where a run failed, and reason why there is no Welch test;
-        - of the seeds both have: common, lost (seeds of only one), correlation, paired_p (t test),
-          signed_p (Wilcoxon), paired_reason;
-        - hedges_g, cliffs_delta and its magnitude in a word, improvement (probability of
+        - paired by seed: common (seeds of both), lost (seeds of only one), correlation, paired_p
+          (t test), signed_p (Wilcoxon), paired_reason;
+        - hedges_g, cliffs_delta and its verbal magnitude, improvement (probability of
           improvement) with its interval, epsilon (violation ratio of almost stochastic order: 0 if
           the first dominates) with its upper bounds epsilon_bound for the first and epsilon_reverse
           for the second, at 5 % over the pairs of the block;
         - ratio of sds with its interval (F; where runs failed bootstrap, from 20 runs), spread_p
           (Brown-Forsythe);
-        - p (the permutation's where a run failed, else Welch's: `method`; where none of the drawn
-          relabellings is as extreme, Welch's if smaller), p_holm over the pairs of the block, p_bh
+        - p (of the permutation test where a run failed, else Welch's: `method`; where no drawn
+          relabelling is as extreme, Welch's if smaller), p_holm over the pairs of the block, p_bh
           over all pairs of all blocks, spread_p_holm, and verdict: `better`, `worse`, `not shown`
           (p_holm is not below 0.05) or `not tested`;
         - the same without failed runs: clean_n_* of each side, clean_difference with its interval,
@@ -87,54 +87,68 @@ def pairs(runs: pd.DataFrame) -> pd.DataFrame:
           and clean_spread_p_holm.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> names = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(configuration=names, model="any")  # compare the models
+        >>> pairs(runs)[["first", "second", "difference", "verdict"]].round(3).head(3)
+              first                     second  difference    verdict
+        0  Standard          bert_base_uncased      -0.009  not shown
+        1  Standard  microsoft_deberta_v3_base      -0.115      worse
+        2  Standard               roberta_base      -0.043  not shown
     """
     runs = final(checked(runs))
     rows = [row for task, model, block in blocks(runs) for row in _of_block(task, model, block)]
     if not rows:
         return pd.DataFrame(columns=[*BLOCK, "first", "second", "difference", "p_holm", "verdict"])
-    found = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
     for name in ("p", "clean_p"):
-        found[f"{name}_bh"] = benjamini_hochberg(np.asarray(found[name], dtype=np.float64))
-        found[f"{name}_holm"] = found.groupby(BLOCK)[name].transform(_holm)
+        frame[f"{name}_bh"] = benjamini_hochberg(np.asarray(frame[name], dtype=np.float64))
+        frame[f"{name}_holm"] = frame.groupby(BLOCK)[name].transform(_holm)
     for name in ("spread_p", "clean_spread_p"):
-        found[f"{name}_holm"] = found.groupby(BLOCK)[name].transform(_holm)
+        frame[f"{name}_holm"] = frame.groupby(BLOCK)[name].transform(_holm)
     for view in ("", "clean_"):
-        found[f"{view}verdict"] = _verdicts(found, view)
-    return found
+        frame[f"{view}verdict"] = _verdicts(frame, view)
+    return frame
 
 
 def _holm(p: "pd.Series[float]") -> FloatArray:
     return holm(np.asarray(p, dtype=np.float64))
 
 
-def _verdicts(found: pd.DataFrame, view: str) -> Any:
-    p = found[f"{view}p_holm"]
-    gain = found[f"{view}difference"] * np.where(found["higher_is_better"], 1, -1)
+def _verdicts(frame: pd.DataFrame, view: str) -> Any:
+    p = frame[f"{view}p_holm"]
+    gain = frame[f"{view}difference"] * np.where(frame["higher_is_better"], 1, -1)
     choices = [p.isna(), ~(p < ALPHA), gain > 0]
     return np.select(choices, ["not tested", "not shown", "better"], "worse")
 
 
 @dataclass(frozen=True)
 class _Side:
-    """One configuration, its scores turned so that higher is better."""
+    """One configuration of a pair, its scores oriented so that higher is better.
 
-    own: Scores
+    Cached, since each configuration enters several pairs.
+    """
+
+    scores: Scores
     sign: float
-    seeds: FloatArray  # score by seed of the block, NaN where there is none; empty if ambiguous
+    seeds: FloatArray  # score by seed of the block, NaN where missing; empty if a seed repeats
     key: tuple[str, ...]
 
     @cached_property
     def whole(self) -> FloatArray:
-        return np.sort(self.sign * self.own.all_floor)
+        return np.sort(self.sign * self.scores.all_floor)
 
     @cached_property
     def clean(self) -> FloatArray:
-        return np.sort(self.sign * self.own.excluded)
+        return np.sort(self.sign * self.scores.excluded)
 
     @cached_property
     def failed(self) -> int:
-        return int(self.own.failed.sum())
+        return int(self.scores.failed.sum())
 
     @cached_property
     def positions(self) -> Positions:
@@ -162,17 +176,17 @@ class _Side:
 def _of_block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
     facts = {"task": task, "model": model} | task_facts(block)
     sides = _sides(task, model, block)
-    couples = list(combinations(sides, 2))
+    label_pairs = list(combinations(sides, 2))
     return [
         facts
         | {"first": first, "second": second}
         | _counted(sides[first], sides[second])
         | _location(sides[first], sides[second])
         | _by_seed(sides[first], sides[second])
-        | _effects(sides[first], sides[second], comparisons=len(couples))
+        | _effects(sides[first], sides[second], comparisons=len(label_pairs))
         | _spread(sides[first], sides[second])
         | _clean(sides[first], sides[second])
-        for first, second in couples
+        for first, second in label_pairs
     ]
 
 
@@ -181,22 +195,22 @@ def _sides(task: str, model: str, block: pd.DataFrame) -> dict[str, _Side]:
     block = block.assign(number=block.groupby(["head", "order", "noise"], dropna=False).ngroup())
     sides = {}
     for label, cell in configurations(block).items():
-        own = scores(cell, "test")
+        test = scores(cell, "test")
         seeds = np.full(block["number"].max() + 1, np.nan)
-        seeds[cell["number"]] = sign * own.coded
+        seeds[cell["number"]] = sign * test.coded
         if cell["number"].duplicated().any():
             seeds = np.empty(0)
-        sides[label] = _Side(own, sign, seeds, (task, model, label))
+        sides[label] = _Side(test, sign, seeds, (task, model, label))
     return sides
 
 
 def _counted(a: _Side, b: _Side) -> Row:
     return {
-        f"{name}_{place}": value
-        for place, side in (("first", a), ("second", b))
+        f"{name}_{position}": value
+        for position, side in (("first", a), ("second", b))
         for name, value in (
             ("n", side.whole.size),
-            ("missing", side.own.values.size - side.own.finished),
+            ("missing", side.scores.values.size - side.scores.finished),
             ("failed", side.failed),
             ("clean_n", side.clean.size),
         )
@@ -215,7 +229,7 @@ def _location(a: _Side, b: _Side) -> Row:
     low, high = (low, high) if a.sign > 0 else (-high, -low)
     permuted = permutation(a.whole, b.whole).p if a.failed or b.failed else np.nan
     p, method_p = (gap.p, "Welch") if np.isnan(permuted) else (permuted, "permutation")
-    if permuted == FINEST:
+    if permuted == FINEST:  # the drawn relabellings only bound p; never below 1 of all of them
         p = min(p, max(gap.p, 1 / comb(a.whole.size + b.whole.size, a.whole.size)))
     return {
         "difference": a.sign * gap.estimate,
@@ -240,16 +254,16 @@ def _by_seed(a: _Side, b: _Side) -> Row:
     if not common:
         return _UNPAIRED | {"common": 0, "lost": int(either.sum())}
     x, y = a.seeds[both], b.seeds[both]
-    found = paired_t(x, y)
+    paired = paired_t(x, y)
     scatter = x.std() * y.std()
     together = ((x - x.mean()) * (y - y.mean())).mean()
     return {
         "common": common,
         "lost": int(either.sum()) - common,
         "correlation": float(together / scatter) if round(scatter, 2 * DECIMALS) else np.nan,
-        "paired_p": found.p,
+        "paired_p": paired.p,
         "signed_p": wilcoxon(x, y).p,
-        "paired_reason": found.reason,
+        "paired_reason": paired.reason,
     }
 
 
@@ -307,8 +321,17 @@ def _clean(a: _Side, b: _Side) -> Row:
     }
 
 
-def pairs_table(found: pd.DataFrame) -> Table:
-    """The pairs, as `pairs` gives them."""
+def pairs_table(frame: pd.DataFrame) -> Table:
+    """The table of `pairs`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> names = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(configuration=names, model="any")  # compare the models
+        >>> pairs_table(pairs(runs)).title
+        'Pairwise comparisons of configurations'
+    """
     columns: Columns = {
         **SHARED_COLUMNS,
         "First": lambda r: r.first,
@@ -316,19 +339,19 @@ def pairs_table(found: pd.DataFrame) -> Table:
         "n": lambda r: _two(r.n_first, r.n_second),
         "Missing": lambda r: _two(r.missing_first, r.missing_second),
         "Failed": lambda r: _two(r.failed_first, r.failed_second),
-        "Difference": lambda r: (
+        "Difference [95% CI]": lambda r: (
             f"{score_text(r.difference, r.scale, sign='+')} "
             f"{interval_text(r.difference_low, r.difference_high, scale=r.scale)}"
         ),
         "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
-        "p BH": lambda r: p_text(r.p_bh),
-        "p ranks": lambda r: p_text(r.rank_p),
-        "p by seed": lambda r: (
+        "p (BH)": lambda r: p_text(r.p_bh),
+        "p (Mann–Whitney)": lambda r: p_text(r.rank_p),
+        "p (paired t)": lambda r: (
             f"{p_text(r.paired_p)} ({r.common} seeds, r {number_text(r.correlation)})"
             if r.common
             else "–"
         ),
-        "g": lambda r: number_text(r.hedges_g),
+        "Hedges' g": lambda r: number_text(r.hedges_g),
         "Cliff's delta": lambda r: (
             f"{number_text(r.cliffs_delta)} {r.magnitude}" if r.magnitude else "–"
         ),
@@ -337,31 +360,34 @@ def pairs_table(found: pd.DataFrame) -> Table:
         ),
         "ASO": lambda r: _two(number_text(r.epsilon_bound), number_text(r.epsilon_reverse)),
         "sd ratio": lambda r: number_text(r.ratio),
-        "p sd": lambda r: p_text(r.spread_p_holm),
+        "p (sd)": lambda r: p_text(r.spread_p_holm),
         "First is": lambda r: r.verdict,
         "Without failed runs": lambda r: r.clean_verdict,
     }
     notes = []
-    if not found.empty:
-        n = found[["n_first", "n_second"]].to_numpy()
+    if not frame.empty:
+        n = frame[["n_first", "n_second"]].to_numpy()
         runs = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
         notes.append(f"n, the number of seeds with a result, is {runs}.")
     notes += [
-        "Two numbers are of the first and of the second. Difference: first mean minus second, over "
-        "seeds, with its 95% interval (Welch; bootstrap where runs failed and both have 50).",
-        "p: Welch (* permutation test, where runs failed), Holm-adjusted over the pairs of a task "
-        "and model; p BH is adjusted over all pairs of all tasks and models instead. p ranks "
-        "(Mann–Whitney) and p by seed (paired t) are not adjusted; r: correlation over seeds.",
-        "g (Hedges), Cliff's delta and P(first better), a tie half, are positive or above 0.5 "
-        "where the first is better. ASO: upper bound of almost stochastic order, each way; below "
-        "0.5 that one dominates, below 0.2 safely.",
-        "sd ratio: first over second; p sd: Brown–Forsythe, Holm-adjusted likewise.",
-        f"A verdict needs p below 0.05; 'not shown' is not 'equal'. A failed run {ENTERS}.",
+        "Two numbers in a cell: first, second. Difference: mean of the first minus mean of the "
+        "second, over seeds, with its 95% interval (Welch; bootstrap where runs failed and both "
+        "have at least 50).",
+        "p: Welch's test (* permutation test, where runs failed), Holm-adjusted over the pairs of "
+        "a task and model; p (BH): Benjamini–Hochberg over the pairs of all tasks and models. "
+        "p (Mann–Whitney) and p (paired t) are not adjusted; r: correlation over seeds.",
+        "Hedges' g and Cliff's delta are positive, and P(first better) above 0.5 (ties count "
+        "half), where the first is better. ASO: upper bound of the violation ratio of almost "
+        "stochastic order in each direction; below 0.5 that one dominates, below 0.2 with "
+        "confidence.",
+        "sd ratio: first over second; p (sd): Brown–Forsythe test, Holm-adjusted as p.",
+        "A verdict requires p < 0.05; 'not shown' does not mean equal. 'Without failed runs': the "
+        f"verdict with all of them excluded. A failed run {ENTERS}.",
     ]
-    details = ["Missing", "p BH", "p ranks", "p by seed", "g", "P(first better)", "ASO"]
-    details += ["sd ratio", "p sd"]
-    title = "Pairs of configurations"
-    return table_of("pairs", title, found, columns, notes=notes, details=details)
+    details = ["Missing", "p (BH)", "p (Mann–Whitney)", "p (paired t)", "Hedges' g"]
+    details += ["P(first better)", "ASO", "sd ratio", "p (sd)"]
+    title = "Pairwise comparisons of configurations"
+    return table_of("pairs", title, frame, columns, notes=notes, details=details)
 
 
 def _two(first: object, second: object) -> str:

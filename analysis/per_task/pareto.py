@@ -1,4 +1,4 @@
-"""Trade-offs: configurations that no other beats in score, scatter, failures, time and memory."""
+"""The Pareto front of mean score, standard deviation, failure rate, time and memory."""
 
 from collections.abc import Callable, Mapping
 
@@ -27,29 +27,42 @@ from analysis.statistics.rank_uncertainty import resample, widened
 from analysis.statistics.summary import Scores
 
 GOALS = ("mean", "sd", "failures", "seconds", "memory")
-SAME_COST = 0.02  # relative difference of time or memory that counts as none
-RESAMPLES = 1_000  # that membership is counted over
+SAME_COST = 0.02  # smaller relative differences of time or memory count as equal
+RESAMPLES = 1_000  # for front membership
 
 
 def pareto(runs: pd.DataFrame) -> pd.DataFrame:
-    """Who is on the front of mean, scatter, failures, time and memory; the scores are of dev.
+    """Pareto front over mean, sd and failure rate on dev, training time and memory.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
-        One row per cell, those on the front first, then by falling dev mean: technique, tried
-        (configurations that it was chosen from; 1 if the file states it), n, dev_mean and dev_sd,
-        failed, failure_high (upper end of the Wilson interval), seconds (mean of a run), memory
-        (the highest peak of a run, in bytes), on_front, membership (share of resamplings of the
-        runs in which it is on the front; time and memory stay as measured),
-        goals (those compared, joined by "; ": one that is not known of all cells with two runs is
-        left out), test_mean, test_sd, and what a task fixes. Cells below two runs are not compared:
-        NaN in on_front and membership. Differences count from half a standard error of the
-        difference for mean and sd, and from 2 % for time and memory.
+        One row per cell, those on the front first, then by dev mean, best first: technique, tried
+        (number of configurations that it was chosen from; 1 if it was not searched), n, dev_mean
+        and dev_sd, failed, failure_high (upper end of the Wilson interval), seconds (mean per run),
+        memory (highest peak of any run, in bytes), on_front, membership (share of bootstrap
+        resamples of the runs in which it is on the front; time and memory stay as measured),
+        goals (the objectives compared, joined by "; "; one that is unknown for a cell with two or
+        more runs is left out), test_mean, test_sd, and the task's metric, higher_is_better and
+        scale. Cells with fewer than two runs are not compared: NaN in on_front and membership.
+        Differences below half their standard error (mean and sd), or below 2 % (time and memory),
+        count as equal.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> names = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(configuration=names, model="any", dev=runs["test"])
+        >>> pareto(runs)[["configuration", "dev_mean", "dev_sd", "on_front", "goals"]].round(3)
+                       configuration  dev_mean  dev_sd  on_front               goals
+        0  microsoft_deberta_v3_base     0.750   0.054       1.0  mean; sd; failures
+        1               roberta_base     0.678   0.042       1.0  mean; sd; failures
+        2          bert_base_uncased     0.644   0.100       0.0  mean; sd; failures
+        3                   Standard     0.635   0.066       0.0  mean; sd; failures
     """
     rows: list[Row] = []
     for task, model, block in blocks(final(checked(runs))):
@@ -72,17 +85,17 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
         slack = _slack(goals)
         for goal in ("seconds", "memory"):
             known = np.array([costs[name][goal] for name in names])
-            if (known > 0).all():
+            if (known > 0).all():  # logs, so that a relative difference is an absolute one
                 logs = -np.log(np.broadcast_to(known, goals.shape[:2]))[:, :, None]
                 goals = np.concatenate([goals, logs], axis=2)
-                even = np.full((len(names), len(names), 1), np.log1p(SAME_COST))
-                slack = np.concatenate([slack, even], axis=2)
+                tolerance = np.full((len(names), len(names), 1), np.log1p(SAME_COST))
+                slack = np.concatenate([slack, tolerance], axis=2)
                 used.append(goal)
         front = on_front(goals, slack)
-    places = {name: i for i, name in enumerate(names)}
+    indices = {name: i for i, name in enumerate(names)}
     rows = []
     for label, cell in parts.items():
-        own, test, i = dev[label], scores(cell, "test").all_floor, places.get(label)
+        own, test, i = dev[label], scores(cell, "test").all_floor, indices.get(label)
         row: Row = {"task": task, "model": model, "configuration": label}
         row |= {"technique": cell["technique"].iloc[0], "tried": int(cell["tried"].max())}
         row |= task_facts(block)
@@ -106,7 +119,7 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
 
 
 def costs_of(cell: pd.DataFrame) -> Mapping[str, float]:
-    """Mean seconds of a run and the highest peak of its memory in bytes; NaN if not known."""
+    """Mean seconds per run and the highest peak memory of any run in bytes; NaN if unknown."""
     return {
         "seconds": float(cell["seconds"].mean()),
         "memory": float(pd.to_numeric(cell["peak_memory_bytes"]).max()),
@@ -114,7 +127,7 @@ def costs_of(cell: pd.DataFrame) -> Mapping[str, float]:
 
 
 def _draws(own: Scores, sign: float, rng: np.random.Generator) -> FloatArray:
-    """Mean, minus sd and minus failure limit: as they are, then resampled; (1 + RESAMPLES, 3)."""
+    """Mean, -sd and -upper failure limit: observed, then resampled; shape (1 + RESAMPLES, 3)."""
     coded = sign * np.where(own.failed & np.isnan(own.values), own.floor, own.values)
     x, failed = coded[~np.isnan(coded)], own.failed[~np.isnan(coded)]
     which = np.concatenate([np.arange(x.size)[None], resample(x.size, rng, RESAMPLES)])
@@ -126,46 +139,62 @@ def _draws(own: Scores, sign: float, rng: np.random.Generator) -> FloatArray:
 
 
 def _slack(goals: FloatArray) -> FloatArray:
-    """Half the standard error of each difference of means and of sds; none for failures."""
+    """Half the standard error of each difference of means and of sds; 0 for failures."""
     errors = goals[1:].std(axis=0) * [1, 1, 0]  # (cell, goal)
     return np.asarray(np.hypot(errors[:, None], errors[None]) / 2)  # (cell, other, goal)
 
 
-def pareto_table(found: pd.DataFrame) -> Table:
-    """The trade-offs, as `pareto` gives them."""
+def pareto_table(frame: pd.DataFrame) -> Table:
+    """The table of `pareto`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> names = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(configuration=names, model="any", dev=runs["test"])
+        >>> pareto_table(pareto(runs)).title
+        'Pareto front of score, stability and cost'
+    """
     columns: dict[str, Callable[[RowTuple], str]] = {
         "Task": lambda r: r.task,
         "Model": lambda r: r.model,
         "Metric": lambda r: metric_text(r.metric, r.higher_is_better, scale=r.scale),
         "Configuration": lambda r: r.configuration,
-        "On the front": lambda r: {1.0: "yes", 0.0: "no"}.get(r.on_front, "one run"),
-        "How often": lambda r: "–" if np.isnan(r.membership) else f"{r.membership:.0%}",
+        "On Pareto front": lambda r: {1.0: "yes", 0.0: "no"}.get(r.on_front, "one run"),
+        "Front membership": lambda r: "–" if np.isnan(r.membership) else f"{r.membership:.0%}",
         "n": lambda r: count_text(r.finished, r.asked),
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
         "Dev sd": lambda r: score_text(r.dev_sd, r.scale),
-        "Failures below": lambda r: f"{r.failure_high:.0%}",
+        "Failure rate, upper 95% limit": lambda r: f"{r.failure_high:.0%}",
         "Seconds": lambda r: score_text(r.seconds, 1),
         "Memory, GB": lambda r: score_text(r.memory / 1e9, 1),
         "Test mean": lambda r: score_text(r.test_mean, r.scale),
         "Test sd": lambda r: score_text(r.test_sd, r.scale),
     }
     notes = [
-        n_note(found),
-        "On the front: no other configuration of the task and model is as good in all of dev mean, "
-        "dev sd over seeds (n − 1), upper 95% limit of the failure rate, seconds of a run and peak "
-        "memory, and better in one. Half a standard error of the difference in mean or sd, and 2% "
-        "of time or memory, count as no difference.",
-        "How often: share of resamplings of the runs in which it is on the front; time and memory "
-        "stay as measured.",
-        *_left_out(found),
+        n_note(frame),
+        "On Pareto front: no other configuration of the task and model is at least as good in all "
+        "of dev mean, dev sd over seeds (n − 1), upper 95% limit of the failure rate, seconds per "
+        "run and peak memory, and better in one. Differences below half their standard error "
+        "(mean, sd) or below 2% (time, memory) count as equal.",
+        "Front membership: share of bootstrap resamples of the runs in which it is on the front; "
+        "time and memory stay as measured.",
+        *_left_out(frame),
     ]
     details = ["Test mean", "Test sd", "Memory, GB"]
-    return table_of("pareto", "Trade-offs", found, columns, notes=notes, details=details)
+    return table_of(
+        "pareto",
+        "Pareto front of score, stability and cost",
+        frame,
+        columns,
+        notes=notes,
+        details=details,
+    )
 
 
-def _left_out(found: pd.DataFrame) -> list[str]:
-    goals = [set(text.split("; ")) for text in found["goals"]] if len(found) else []
+def _left_out(frame: pd.DataFrame) -> list[str]:
+    goals = [set(text.split("; ")) for text in frame["goals"]] if len(frame) else []
     absent = [goal for goal in GOALS if not all(goal in own for own in goals)]
     if not absent:
         return []
-    return [f"Not compared where it is not known of every configuration: {', '.join(absent)}."]
+    return [f"Not compared, since unknown for some configurations: {', '.join(absent)}."]

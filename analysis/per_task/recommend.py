@@ -1,4 +1,4 @@
-"""What to use for each task and model, under limits on memory and time."""
+"""Recommended configuration per task and model, under limits on memory and time."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from analysis.rendering.formatting import score_text
 from analysis.statistics.tie_set import Preference
 
 Confidence = Literal["strong", "moderate", "weak"]
-STRONG, MODERATE = 0.95, 0.80  # shares of resamplings with the same name on top
+STRONG, MODERATE = 0.95, 0.80  # shares of resamples in which the same name ranks first
 
 
 def recommend(
@@ -22,35 +22,46 @@ def recommend(
     max_seconds: float | None = None,
     prefer: Preference = "stable",
 ) -> pd.DataFrame:
-    """The best strategy among what fits, and how sure that is.
+    """The best strategy among the configurations within the limits, with its confidence.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
-        max_memory: Most bytes that any run of a configuration may have taken; None for no limit.
-        max_seconds: Most seconds that its runs may have taken on average; None for no limit.
-        prefer: What decides among those that dev does not tell apart: `stable` asks for fewer
-            failures, a smaller sd, then lower cost; `fast` for fewer failures, lower cost, then a
-            smaller sd; `score` for the highest dev mean alone.
+        max_memory: Limit on the peak memory of every run of a configuration, in bytes; None for
+            no limit.
+        max_seconds: Limit on its mean seconds per run; None for no limit.
+        prefer: How ties on dev are broken: `stable` by fewer failures, smaller sd, then lower
+            cost; `fast` by fewer failures, lower cost, then smaller sd; `score` by the best dev
+            mean alone.
 
     Returns:
-        One row per task and model, with the columns of `tables.best_strategy` over the
-        configurations that fit, and: fitting (how many those are), unfitting (the others with the
-        limit that they break, joined by "; "; a cost that is not known breaks its limit), seconds
-        and memory of the recommended one, the key of one of its runs (from which its settings can
-        be read), and confidence: `strong` if it has the highest dev mean in 95 % of resamplings and
-        leaving out failed runs changes nothing, `moderate` from 80 %, otherwise `weak`. Where
-        nothing fits or has a score, or all runs of the one picked failed, recommended is empty, and
-        so are key and confidence.
+        One row per task and model, with the columns of `best_strategy` over the configurations
+        within the limits, and: fitting (number of those), unfitting (the others with the limit
+        that they exceed, joined by "; "; an unknown cost exceeds any limit), seconds and memory of
+        the recommended one, the key of one of its runs (from which its settings can be read), and
+        confidence: `strong` if it has the best dev mean in 95 % of resamples and leaving out failed
+        runs changes nothing, `moderate` from 80 %, otherwise `weak`. Where no configuration is
+        within the limits or has a score, or all runs of the one picked failed, recommended, key
+        and confidence are empty.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> names = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(configuration=names, model="any", dev=runs["test"])
+        >>> columns = ["recommended", "tied", "fitting", "confidence"]
+        >>> recommend(runs)[columns]
+                         recommended tied  fitting confidence
+        0  microsoft_deberta_v3_base             4     strong
     """
     runs = final(checked(runs))
     limits = {"memory": max_memory, "seconds": max_seconds}
     fits = pd.Series(True, index=runs.index)
     rows: list[Row] = []
     for task, model, block in blocks(runs):
-        too_much = {}
+        over_limit = {}
         for label, cell in configurations(block).items():
             costs = costs_of(cell)
             broken = [
@@ -59,40 +70,40 @@ def recommend(
                 if most is not None and not costs[name] <= most
             ]
             if broken:
-                too_much[label] = f"{label} ({' and '.join(broken)})"
+                over_limit[label] = f"{label} ({' and '.join(broken)})"
                 fits[cell.index] = False
-        fitting = block["configuration"].nunique() - len(too_much)
+        fitting = block["configuration"].nunique() - len(over_limit)
         row: Row = {"task": task, "model": model, "fitting": fitting}
-        rows.append(row | {"unfitting": "; ".join(too_much.values())})
+        rows.append(row | {"unfitting": "; ".join(over_limit.values())})
     best = best_strategy(runs[fits], prefer)
     if not rows:
         return best
-    found = pd.DataFrame(rows).merge(best, how="left", on=["task", "model"])
-    found["recommended"] = found["recommended"].fillna("")
-    about = [_about(runs, row) for row in found.itertuples()]
-    return pd.concat([found, pd.DataFrame(about, index=found.index)], axis=1)
+    frame = pd.DataFrame(rows).merge(best, how="left", on=["task", "model"])
+    frame["recommended"] = frame["recommended"].fillna("")
+    about = [_about(runs, row) for row in frame.itertuples()]
+    return pd.concat([frame, pd.DataFrame(about, index=frame.index)], axis=1)
 
 
 def confidence(share: float, *, holds: bool) -> Confidence:
-    """The word for how sure a recommendation is.
+    """Confidence in a recommendation: strong, moderate or weak.
 
     Args:
-        share: Share of resamplings of the runs that put the same name on top.
-        holds: Whether it also holds without the failed runs.
+        share: Share of resamples of the runs in which the same name ranks first.
+        holds: Whether the recommendation also holds without the failed runs.
     """
     if holds and share >= STRONG:
         return "strong"
     return "moderate" if holds and share >= MODERATE else "weak"
 
 
-def advice(found: pd.DataFrame) -> list[str]:
-    """A sentence or two for each row of `recommend`."""
-    return [_sentence(row) for row in found.itertuples()]
+def advice(frame: pd.DataFrame) -> list[str]:
+    """One or two sentences per row of `recommend`."""
+    return [_sentence(row) for row in frame.itertuples()]
 
 
 def _broken(name: str, cost: float) -> str:
     if not cost >= 0:
-        return f"{name} not known"
+        return f"{name} unknown"
     return f"{cost / 1e9:.2f} GB" if name == "memory" else f"{cost:.3g} s"
 
 
@@ -110,22 +121,20 @@ def _about(runs: pd.DataFrame, row: RowTuple) -> Row:
 
 
 def _sentence(row: RowTuple) -> str:
-    place = f"{row.task}, {row.model}"
+    block = f"{row.task}, {row.model}"
     if not row.fitting:
-        return f"{place}: nothing fits."
+        return f"{block}: no configuration is within the limits."
     if not row.recommended:
-        return f"{place}: nothing can be recommended; {row.decided_by}."
+        return f"{block}: nothing can be recommended; {row.decided_by}."
     costs = [] if pd.isna(row.seconds) else [f"{row.seconds:.3g} s"]
     costs += [] if pd.isna(row.memory) else [f"{row.memory / 1e9:.2f} GB"]
     test = score_text(row.test_mean, row.scale)
     if pd.notna(row.test_sd):
         test += f" ± {score_text(row.test_sd, row.scale)}"
     seeds = "seed" if row.n == 1 else "seeds"
-    said = f"{place}: {row.recommended}, {row.confidence} confidence"
-    said += f" (test {row.metric} {test} over {row.n:.0f} {seeds}"
-    said += f"; {', '.join(costs)} a run)." if costs else ")."
+    text = f"{block}: {row.recommended}, {row.confidence} confidence"
+    text += f" (test {row.metric} {test} over {row.n:.0f} {seeds}"
+    text += f"; {', '.join(costs)} per run)." if costs else ")."
     if row.tied:
-        said += (
-            f" Not told apart from it: {row.tied.replace('; ', ', ')}; {row.decided_by} decided."
-        )
-    return said
+        text += f" Tied with {row.tied.replace('; ', ', ')}; tie broken by {row.decided_by}."
+    return text

@@ -1,6 +1,6 @@
-"""The tuning stage: what was tried, what a bigger search would give, and which fields matter.
+"""Hyperparameter search: trials, expected best of k, and hyperparameter importance.
 
-Everything here reads dev scores alone; the final stage has tables of its own.
+All of it uses dev scores of the tuning stage; the other modules report the final stage.
 """
 
 import json
@@ -16,9 +16,9 @@ from analysis.rendering.formatting import score_text
 from analysis.rendering.table import Table
 from analysis.statistics.estimates import expected_best
 
-SEARCH = ["task", "model", "technique"]  # what one search is for
+SEARCH = ["task", "model", "technique"]  # identify one search
 FIRST_RANDOM = 10  # trials of TPE that are drawn at random, as `study.Tune` says
-NONE_LEFT_OUT = {"random": None, "grid": None, "tpe": FIRST_RANDOM}
+RANDOM_TRIALS = {"random": None, "grid": None, "tpe": FIRST_RANDOM}  # by sampler; None: all
 
 Evaluator = Literal["fanova", "ped_anova", "mean_decrease_impurity"]
 
@@ -26,34 +26,50 @@ _NAMES = ("Task", "Model", "Technique")
 
 
 def trials(runs: pd.DataFrame) -> pd.DataFrame:
-    """The configurations that searches tried.
+    """The trials of every search.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
         One row per task, model, technique and trial, in the order in which they were tried:
-        configuration, cell, sampler, higher_is_better, seeds (asked), finished, dev (mean over
-        seeds, a diverged run at the constant answer's score; NaN while one is missing), chosen,
-        and a column per searched field, such as `recipe.lr`; NaN in the columns of other searches.
+        configuration, cell, sampler, higher_is_better, seeds (requested), finished, dev (mean over
+        seeds, diverged runs at the constant answer's score; NaN while a run is missing), chosen,
+        and a column per searched field, such as `recipe.lr`, which is NaN for searches without it.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
+
+    Example:
+        Four published models stand in for the trials of a search.
+
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> about = {"sampler": "random", "values": {}}
+        >>> search = [json.dumps(about | {"trial": int(t)}) for t in runs["model"].factorize()[0]]
+        >>> labels = runs["model"]
+        >>> runs = runs.assign(stage="tune", search=search, configuration=labels, model="any")
+        >>> trials(runs.assign(dev=runs["test"]))[["trial", "configuration", "dev"]].round(3)
+           trial              configuration    dev
+        0      0            bert_base_cased  0.635
+        1      1          bert_base_uncased  0.644
+        2      2  microsoft_deberta_v3_base  0.750
+        3      3               roberta_base  0.678
     """
     runs = checked(runs)
     tuning = runs[runs["stage"] == "tune"]
     chosen = set(runs.loc[(runs["stage"] == "final") & (runs["search"] != ""), "cell"])
     rows: list[dict[str, Any]] = []
     for (task, model, technique, cell), part in tuning.groupby([*SEARCH, "cell"]):
-        about, own = json.loads(part["search"].iloc[0]), scores(part, "dev")
-        whole = own.finished == len(part) == own.all_floor.size
+        about, dev = json.loads(part["search"].iloc[0]), scores(part, "dev")
+        complete = dev.finished == len(part) == dev.all_floor.size
         rows.append(
             {"task": task, "model": model, "technique": technique, "trial": about["trial"]}
             | {"configuration": part["configuration"].iloc[0], "cell": cell}
             | {"sampler": about["sampler"]}
             | {"higher_is_better": bool(part["higher_is_better"].iloc[0])}
-            | {"seeds": len(part), "finished": own.finished}
-            | {"dev": float(own.all_floor.mean()) if whole else np.nan, "chosen": cell in chosen}
+            | {"seeds": len(part), "finished": dev.finished}
+            | {"dev": float(dev.all_floor.mean()) if complete else np.nan, "chosen": cell in chosen}
             | about["values"]
         )
     columns = [*SEARCH, "trial", "configuration", "cell", "sampler", "higher_is_better"]
@@ -64,25 +80,41 @@ def trials(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_of_k(runs: pd.DataFrame) -> pd.DataFrame:
-    """Dev score to expect of the best of k tried configurations.
+    """Expected dev score of the best of k configurations (expected validation performance).
 
     Args:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
-        One row per task, model, technique and k: n (random trials with a score) and dev, NaN for k
-        beyond half of n, where it would rest on the few best. Only trials drawn at random count:
-        of TPE the first ten.
+        One row per task, model, technique and k: n (random trials with a score) and dev, NaN for
+        k > n / 2, where the estimate would depend on a few trials. Only trials drawn at random
+        count: for TPE the first ten.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
 
     Source: Dodge et al. 2019, expected validation performance; Tang et al. 2020, its unbiased
         estimator, without replacement.
+
+    Example:
+        Four published models stand in for the trials of a search.
+
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> about = {"sampler": "random", "values": {}}
+        >>> search = [json.dumps(about | {"trial": int(t)}) for t in runs["model"].factorize()[0]]
+        >>> labels = runs["model"]
+        >>> runs = runs.assign(stage="tune", search=search, configuration=labels, model="any")
+        >>> best_of_k(runs.assign(dev=runs["test"])).round(3)
+          task model technique  k  n    dev
+        0   cb   any  Standard  1  4  0.677
+        1   cb   any  Standard  2  4  0.708
+        2   cb   any  Standard  3  4    NaN
+        3   cb   any  Standard  4  4    NaN
     """
     rows = []
     for key, part in trials(runs).groupby(SEARCH):
-        drawn = part[: NONE_LEFT_OUT[part["sampler"].iloc[0]]]["dev"].dropna().to_numpy("float64")
+        drawn = part[: RANDOM_TRIALS[part["sampler"].iloc[0]]]["dev"].dropna().to_numpy("float64")
         sign = 1.0 if part["higher_is_better"].iloc[0] else -1.0
         rows += [
             dict(zip(SEARCH, key, strict=True))
@@ -93,27 +125,32 @@ def best_of_k(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def importance(runs: pd.DataFrame, evaluator: Evaluator = "fanova") -> pd.DataFrame:
-    """How much of the spread of dev scores each searched field accounts for.
+    """Importance of each searched field for the dev score.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
         evaluator: Optuna's: `fanova`, `ped_anova` or `mean_decrease_impurity`.
 
     Returns:
-        One row per task, model, technique and field, the weightiest first: importance (they add up
-        to 1 over the fields of a search) and n, the trials with a score. NaN below two trials, or
-        where all score the same. With a dozen trials it is a hint, not a measurement.
+        One row per task, model, technique and field, most important first: importance (sums to 1
+        over the fields of a search) and n, the trials with a score. NaN with fewer than two trials,
+        or where all score the same. A dozen trials give only a rough estimate.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
 
     Source: Hutter et al. 2014 for functional ANOVA; Watanabe et al. 2023 for PED-ANOVA.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> importance(example_runs()).empty  # no searches, no rows
+        True
     """
-    found = trials(runs)
+    frame = trials(runs)
     rows: list[dict[str, Any]] = []
-    for key, part in found.groupby(SEARCH):
-        own = runs[(runs["stage"] == "tune") & (runs["cell"] == part["cell"].iloc[0])]
-        space = json.loads(own["search"].iloc[0])["space"]
+    for key, part in frame.groupby(SEARCH):
+        trial = runs[(runs["stage"] == "tune") & (runs["cell"] == part["cell"].iloc[0])]
+        space = json.loads(trial["search"].iloc[0])["space"]
         scored = part.dropna(subset="dev")
         varied = scored["dev"].round(12).nunique() > 1
         shares = _shares(scored, space, evaluator) if varied else dict.fromkeys(space, np.nan)
@@ -125,7 +162,7 @@ def importance(runs: pd.DataFrame, evaluator: Evaluator = "fanova") -> pd.DataFr
 
 
 def protocol(runs: pd.DataFrame) -> str:
-    """How the configurations came to be, in a sentence or two; empty where nothing was searched."""
+    """Sentences on how configurations were searched and chosen; empty without a search."""
     searched = _searched(runs)
     if searched.empty:
         return ""
@@ -136,43 +173,43 @@ def protocol(runs: pd.DataFrame) -> str:
     return (
         f"Two stages. Every searched technique tried {about['trials']} configurations ({how}; seed "
         f"{about['seed']}) on {tuning} each; the one with the highest mean "
-        "dev score, by the metric's direction, was then run on "
+        "dev score (lowest, where lower is better) was then run on "
         f"{_by_task(searched, 'final_seeds', 'fresh')}. No seed was pruned and no configuration "
-        "stopped early. The tables hold the final stage alone."
+        "stopped early. The tables show the final stage only."
     )
 
 
 def progress(runs: pd.DataFrame) -> str:
-    """How far both stages are; empty where nothing was searched."""
+    """Progress of the tuning and the final stage; empty without a search."""
     searched = _searched(runs)
     if searched.empty:
         return ""
     tuning = runs[runs["stage"] == "tune"]
     final = runs[runs["stage"] == "final"]
     chosen = set(final.loc[final["search"] != "", SEARCH].itertuples(index=False, name=None))
-    planned = sum(each["trials"] * len(seeds_of(each["seeds"])) for each in searched["about"])
-    to_come = sum(
+    planned = sum(about["trials"] * len(seeds_of(about["seeds"])) for about in searched["about"])
+    pending = sum(  # final runs of searches that have not chosen yet
         len(seeds_of(about["final_seeds"]))
-        for *place, about in searched[[*SEARCH, "about"]].itertuples(index=False, name=None)
-        if tuple(place) not in chosen
+        for *search, about in searched[[*SEARCH, "about"]].itertuples(index=False, name=None)
+        if tuple(search) not in chosen
     )
     done = [int((part["outcome"] != "missing").sum()) for part in (tuning, final)]
-    bound = "at most " if to_come else ""
+    bound = "at most " if pending else ""
     choices = f"{len(chosen)} of {len(searched)} searches have chosen"
     return (
         f"tune: {done[0]} of {planned} runs; {choices}\n"
-        f"final: {done[1]} of {bound}{len(final) + to_come} runs"
+        f"final: {done[1]} of {bound}{len(final) + pending} runs"
     )
 
 
 def _searched(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per search: task, model, technique, and what its runs say `about` it."""
-    found = runs[runs["search"].fillna("") != ""].drop_duplicates(SEARCH)
-    return found[SEARCH].assign(about=found["search"].map(json.loads))
+    """One row per search: task, model, technique, and `about`, the parsed description of it."""
+    frame = runs[runs["search"].fillna("") != ""].drop_duplicates(SEARCH)
+    return frame[SEARCH].assign(about=frame["search"].map(json.loads))
 
 
 def _by_task(searched: pd.DataFrame, field: str, kind: str) -> str:
-    """How many seeds: `20 fresh seeds`; where tasks differ `5 (qnli) or 20 (rte) fresh seeds`."""
+    """Number of seeds: `20 fresh seeds`; where tasks differ, `5 (qnli) or 20 (rte) fresh seeds`."""
     counts = {
         str(task): len(seeds_of(about[field]))
         for task, about in zip(searched["task"], searched["about"], strict=True)
@@ -185,12 +222,12 @@ def _by_task(searched: pd.DataFrame, field: str, kind: str) -> str:
 
 
 def _shares(scored: pd.DataFrame, space: dict[str, Any], evaluator: Evaluator) -> dict[str, float]:
-    import optuna  # slow to load, and nothing else here needs it
+    import optuna  # slow to import, and only needed here
     from optuna import importance
 
     fields = {
-        name: optuna.distributions.json_to_distribution(json.dumps(each))
-        for name, each in space.items()
+        name: optuna.distributions.json_to_distribution(json.dumps(field))
+        for name, field in space.items()
     }
     evaluators: dict[str, Any] = {
         "fanova": lambda: importance.FanovaImportanceEvaluator(seed=0),
@@ -205,7 +242,7 @@ def _shares(scored: pd.DataFrame, space: dict[str, Any], evaluator: Evaluator) -
     study = optuna.create_study(direction="maximize" if higher else "minimize")
     optuna.logging.set_verbosity(verbosity)
     for row in scored.to_dict("records"):
-        values = {name: _plain(row[name], each) for name, each in fields.items()}
+        values = {name: _plain(row[name], field) for name, field in fields.items()}
         study.add_trial(
             optuna.trial.create_trial(params=values, distributions=fields, value=row["dev"])
         )
@@ -213,7 +250,7 @@ def _shares(scored: pd.DataFrame, space: dict[str, Any], evaluator: Evaluator) -
 
 
 def _plain(value: Any, distribution: Any) -> Any:
-    """A value as its distribution has it; a column has NaN for None, and floats beside it."""
+    """The value in its distribution's type; a column holds NaN for None, and floats for ints."""
     choices = getattr(distribution, "choices", None)
     if choices is not None:
         return next(c for c in choices if (pd.isna(value) if c is None else c == value))
@@ -225,26 +262,26 @@ def _seeds(n: int) -> str:
 
 
 def search_tables(runs: pd.DataFrame, scales: Mapping[tuple[str, str], float]) -> list[Table]:
-    """Both tables; none where nothing was searched.
+    """The tables of `best_of_k` and `importance`; none without a search.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
-        scales: What a task and model's scores are multiplied by, as in `tables.cells`.
+        scales: By task and model, the factor by which scores are multiplied, as in `cells`.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
     """
     best, weights = best_of_k(runs), importance(runs)
-    found = []
+    tables = []
     if not best.empty:
-        found.append(_best_of_k_table(best, scales))
+        tables.append(_best_of_k_table(best, scales))
     if not weights.empty:
-        found.append(_importance_table(weights))
-    return found
+        tables.append(_importance_table(weights))
+    return tables
 
 
 def _best_of_k_table(best: pd.DataFrame, scales: Mapping[tuple[str, str], float]) -> Table:
-    """By doubling k, as far as any search says something of it."""
+    """For k = 1, 2, 4, …, as long as any search has an estimate."""
     known = set(best.dropna()["k"])
     counts = [k for k in (1, 2, 4, 8, 16, 32, 64) if k in known]
     body = []
@@ -254,12 +291,14 @@ def _best_of_k_table(best: pd.DataFrame, scales: Mapping[tuple[str, str], float]
         scores = [score_text(by_k.get(k, float("nan")), scale) for k in counts]
         body.append((task, model, technique, str(part["n"].iloc[0]), *scores))
     caption = (
-        "Dev score to expect of the best of k configurations of the tuning stage, estimated from "
-        "the n that were drawn at random and have a score; a dash where k is beyond half of n. "
-        "Where it still rises, more trials would have helped."
+        "Expected dev score of the best of k configurations (expected validation performance), "
+        "estimated from the n random trials with a score; a dash for k > n/2. Where it still "
+        "improves with k, more trials would have helped."
     )
     header = (*_NAMES, "n", *(f"k = {k}" for k in counts))
-    return Table("best_of_k", "Best of k tried", caption, header, tuple(body), (), best)
+    return Table(
+        "best_of_k", "Expected best of k configurations", caption, header, tuple(body), (), best
+    )
 
 
 def _importance_table(weights: pd.DataFrame) -> Table:
@@ -268,13 +307,15 @@ def _importance_table(weights: pd.DataFrame) -> Table:
         shares = ", ".join(
             f"{field.partition('.')[2]} {share:.2f}"
             for field, share in zip(part["field"], part["importance"], strict=True)
-            if share == share  # NaN where the scores say nothing
+            if share == share  # not NaN
         )
         body.append((*map(str, key), str(part["n"].iloc[0]), shares or "–"))
     caption = (
-        "Share of the spread of dev scores that each searched field accounts for (functional "
-        "ANOVA, the shares of a search add up to 1), over the n configurations with a score. With "
-        "a dozen of them it is a hint, not a measurement."
+        "Share of the variance of dev scores explained by each searched field (functional ANOVA; "
+        "shares of a search sum to 1), from the n configurations with a score. A dozen "
+        "configurations give only a rough estimate."
     )
-    header = (*_NAMES, "n", "Fields by weight")
-    return Table("importance", "Which fields matter", caption, header, tuple(body), (), weights)
+    header = (*_NAMES, "n", "Fields by importance")
+    return Table(
+        "importance", "Hyperparameter importance", caption, header, tuple(body), (), weights
+    )

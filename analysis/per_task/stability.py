@@ -1,4 +1,4 @@
-"""Which configuration scatters least over seeds."""
+"""Stability over seeds: spread and failure rate of each configuration against the baseline."""
 
 import numpy as np
 import pandas as pd
@@ -26,54 +26,63 @@ from analysis.statistics.power import minimum_detectable_ratio
 from analysis.statistics.spread import brown_forsythe, fisher, sd_ratio, sd_ratio_bootstrap
 from analysis.statistics.summary import Scores
 
-ENOUGH_FOR_SCATTER = 15  # seeds below which no claim about scatter is made
+ENOUGH_FOR_SCATTER = 15  # with fewer seeds no claim about spread is made
 
 
-def stability_table(found: pd.DataFrame) -> Table:
-    """Scatter and failures against the baseline, as `tables.stability` gives them."""
+def stability_table(frame: pd.DataFrame) -> Table:
+    """The table of `stability`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> names = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(configuration=names, model="any")  # compare the models
+        >>> stability_table(stability(runs)).title
+        'Stability over seeds'
+    """
     columns: Columns = {
         **SHARED_COLUMNS,
         "Configuration": lambda r: r.configuration,
         "n": lambda r: f"{r.n}",
         "sd": lambda r: score_text(r.sd, r.scale),
-        "sd ratio": lambda r: number_with_interval(r.ratio, r.ratio_low, r.ratio_high),
-        "p sd": lambda r: p_text(r.p_holm),
-        "sd ratio, not failed": lambda r: number_with_interval(
+        "sd ratio [95% CI]": lambda r: number_with_interval(r.ratio, r.ratio_low, r.ratio_high),
+        "p (sd)": lambda r: p_text(r.p_holm),
+        "sd ratio, without failed runs": lambda r: number_with_interval(
             r.clean_ratio, r.clean_ratio_low, r.clean_ratio_high
         ),
-        "p sd, not failed": lambda r: p_text(r.clean_p_holm),
-        "Failed, 95% of rate": lambda r: (
+        "p (sd), without failed runs": lambda r: p_text(r.clean_p_holm),
+        "Failed [95% CI of rate]": lambda r: (
             f"{r.failed} of {r.finished} [{r.failure_low:.0%},{NBSP}{r.failure_high:.0%}]"
         ),
-        "p failures": lambda r: p_text(r.failure_p_holm),
+        "p (failures)": lambda r: p_text(r.failure_p_holm),
         "Verdict": lambda r: r.verdict,
     }
     notes = [
-        n_note(found),
-        f"sd is the standard deviation of test scores over seeds (n − 1); the ratio is to "
-        f"{BASELINE}'s, below 1 is calmer.",
-        "Ratio intervals (95%): F distribution for clean cells; where runs failed, bootstrap from "
-        "20 seeds and none below.",
-        "p sd: Brown–Forsythe; p failures: Fisher's exact test; both Holm-adjusted within a task "
-        "and model.",
-        f"A verdict needs {ENOUGH_FOR_SCATTER} seeds and p below 0.05 with and without failed "
-        "runs; 'not shown' is not 'equal'.",
+        n_note(frame),
+        f"sd: standard deviation of test scores over seeds (n − 1). sd ratio: to {BASELINE}'s; "
+        "below 1 is more stable.",
+        "95% intervals: F distribution for the ratio (bootstrap where runs failed, from 20 seeds, "
+        "and none below); Wilson for the failure rate.",
+        "p (sd): Brown–Forsythe test; p (failures): Fisher's exact test; both Holm-adjusted within "
+        "a task and model.",
+        f"A verdict requires {ENOUGH_FOR_SCATTER} seeds and p < 0.05 with and without failed runs; "
+        "'not shown' does not mean equal.",
     ]
-    if not found.empty:
-        detectable = found[["n_both", "mdr"]].dropna().drop_duplicates().sort_values("n_both")
+    if not frame.empty:
+        detectable = frame[["n_both", "mdr"]].dropna().drop_duplicates().sort_values("n_both")
         notes += [
-            f"With {row.n_both:.0f} seeds only a ratio beyond {row.mdr:.1f} (or below "
-            f"1/{row.mdr:.1f}) would usually be found."
+            f"With {row.n_both:.0f} seeds the smallest sd ratio detectable with 80% power is "
+            f"{row.mdr:.1f} (or 1/{row.mdr:.1f})."
             for row in detectable.itertuples()
         ]
-    details = ["n", "p sd", "p sd, not failed", "p failures"]
+    details = ["n", "p (sd)", "p (sd), without failed runs", "p (failures)"]
     return table_of(
-        "stability", "Scatter and failures", found, columns, notes=notes, details=details
+        "stability", "Stability over seeds", frame, columns, notes=notes, details=details
     )
 
 
 def stability(runs: pd.DataFrame) -> pd.DataFrame:
-    """Does a configuration scatter, or fail, more or less than the baseline?
+    """Compare the spread and the failure rate of each configuration with the baseline's.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
@@ -83,39 +92,51 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
         and method, Brown-Forsythe p and p_holm over the configurations of the task and model; the
         same as `clean_*` without failed runs; failed, finished, the failure rate with its Wilson
         interval, Fisher's failure_p and failure_p_holm against the baseline; n_both (the smaller n
-        of the two cells) and mdr (the ratio of sds
-        that so few runs would show); and verdict: `baseline`, `no baseline`, `too few seeds`,
-        `not shown`, `less scatter` or `more scatter`. The last two need 15 seeds in both cells and
-        p_holm below 0.05 both with and without the failed runs.
+        of the two cells), mdr (minimum detectable ratio of sds for n_both); and verdict:
+        `baseline`, `no baseline`, `too few seeds`, `not shown`, `less scatter` or `more scatter`.
+        The last two need 15 seeds in both cells and p_holm below 0.05 both with and without the
+        failed runs.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb'")
+        >>> names = runs["model"].replace("bert_base_cased", "Standard")
+        >>> runs = runs.assign(configuration=names, model="any")  # compare the models
+        >>> stability(runs)[["configuration", "sd", "ratio", "p_holm", "verdict"]].round(3)
+                       configuration     sd  ratio  p_holm    verdict
+        0                   Standard  0.066    NaN     NaN   baseline
+        1          bert_base_uncased  0.100  1.507   1.000  not shown
+        2  microsoft_deberta_v3_base  0.054  0.818   1.000  not shown
+        3               roberta_base  0.042  0.638   0.148  not shown
     """
-    found: list[Row] = []
+    compared: list[Row] = []
     for task, model, block in blocks(final(checked(runs))):
         test = {label: scores(cell, "test") for label, cell in configurations(block).items()}
         base = baseline_of(block)
         rows = [
             {"task": task, "model": model, "configuration": label}
             | task_facts(block)
-            | _scatter(own)
-            | _scatter_against(own, test.get(base), label=label, base_label=base, key=(task, model))
+            | _spread(own)
+            | _spread_against(own, test.get(base), label=label, base_label=base, key=(task, model))
             for label, own in test.items()
         ]
         add_holm(rows, "p", "clean_p", "failure_p")
-        found += [row | {"verdict": _verdict(row)} for row in rows]
+        compared += [row | {"verdict": _verdict(row)} for row in rows]
     columns = [*CELL, "n", "sd", "ratio", "p_holm", "verdict"]
-    return pd.DataFrame(found) if found else pd.DataFrame(columns=columns)
+    return pd.DataFrame(compared) if compared else pd.DataFrame(columns=columns)
 
 
-def _scatter(own: Scores) -> Row:
-    failed, finished = int(own.failed.sum()), own.finished
+def _spread(cell: Scores) -> Row:
+    failed, finished = int(cell.failed.sum()), cell.finished
     rate = wilson_interval(failed, finished)
     return {
-        "n": own.all_floor.size,
-        "sd": sd(own.all_floor),
-        "clean_n": own.excluded.size,
-        "clean_sd": sd(own.excluded),
+        "n": cell.all_floor.size,
+        "sd": sd(cell.all_floor),
+        "clean_n": cell.excluded.size,
+        "clean_sd": sd(cell.excluded),
         "failed": failed,
         "finished": finished,
         "failure_rate": failed / finished if finished else np.nan,
@@ -124,21 +145,21 @@ def _scatter(own: Scores) -> Row:
     }
 
 
-def _scatter_against(
-    own: Scores, base: Scores | None, *, label: str, base_label: str, key: tuple[str, str]
+def _spread_against(
+    cell: Scores, base: Scores | None, *, label: str, base_label: str, key: tuple[str, str]
 ) -> Row:
     if base is None or label == base_label:
         numbers = ["ratio", "ratio_low", "ratio_high", "p", "failure_p", "n_both", "mdr"]
         numbers += ["clean_ratio", "clean_ratio_low", "clean_ratio_high", "clean_p"]
         reason = "no_baseline" if base is None else "is_baseline"
         return dict.fromkeys(numbers, np.nan) | {"method": "", "reason": reason}
-    a, b = own.all_floor, base.all_floor
-    if own.failed.any() or base.failed.any():
+    a, b = cell.all_floor, base.all_floor
+    if cell.failed.any() or base.failed.any():
         ratio = sd_ratio_bootstrap(a, b, rng=stream(*key, label, "sd_ratio"))
     else:
         ratio = sd_ratio(a, b)
-    clean = sd_ratio(own.excluded, base.excluded)
-    failures = [(int(s.failed.sum()), s.finished) for s in (own, base)]
+    clean = sd_ratio(cell.excluded, base.excluded)
+    failures = [(int(s.failed.sum()), s.finished) for s in (cell, base)]
     return {
         "ratio": ratio.estimate,
         "ratio_low": ratio.low,
@@ -149,7 +170,7 @@ def _scatter_against(
         "clean_ratio": clean.estimate,
         "clean_ratio_low": clean.low,
         "clean_ratio_high": clean.high,
-        "clean_p": brown_forsythe(own.excluded, base.excluded).p,
+        "clean_p": brown_forsythe(cell.excluded, base.excluded).p,
         "failure_p": fisher(*failures).p,
         "n_both": min(a.size, b.size),
         "mdr": minimum_detectable_ratio(min(a.size, b.size)),

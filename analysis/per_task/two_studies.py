@@ -1,4 +1,4 @@
-"""Two studies side by side, or a study and published runs: the cells that both have."""
+"""Comparison of two studies, or of a study and published runs, cell by cell."""
 
 import re
 
@@ -27,7 +27,7 @@ from analysis.statistics.summary import Scores
 
 
 def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """Each cell of one study beside the same cell of another, on test.
+    """Compare each cell of one study with the same cell of another, on test.
 
     Args:
         runs: One row per run, as `load_runs` or `read_scores` give them.
@@ -36,19 +36,26 @@ def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per task, model and configuration of the final stage in either: where (`both`,
         `first` or `second`), settings (`same` or `other`, by the keys of the two cells; empty where
-        one has none, as scores from elsewhere), metric, higher_is_better, scale; of each side n,
-        missing, failed, mean and sd (`other_n` and so on of the second); and of cells in both the
+        one has none, as imported scores), metric, higher_is_better, scale; of each side n,
+        missing, failed, mean and sd (`other_n` and so on for the second); and for cells in both the
         difference (first minus second) with its Welch interval, p (Welch's, or of a permutation
         test where a run failed: `method`), p_holm (over the cells in both), ratio (of sds, first
         over second) with its interval, spread_p (Brown-Forsythe) and spread_p_holm,
-        `clean_difference` and `clean_p` without failed runs, and `reason` why something of that is
-        NaN.
+        `clean_difference` and `clean_p` without failed runs, and `reason` why any of these is NaN.
 
     Raises:
-        ScoreFileError: If either is; or with every task that they score by another metric, in
-            another direction or on another scale.
+        ScoreFileError: If either frame is malformed, or if the two score a task by different
+            metrics, in different directions or on different scales; it lists all of them.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb' and model == 'roberta_base'")
+        >>> frame = against(runs, runs.head(10))
+        >>> frame[["where", "n", "other_n", "difference"]].round(3)
+          where   n  other_n  difference
+        0  both  20       10      -0.004
     """
-    sides = [final(checked(each)) for each in (runs, others)]
+    sides = [final(checked(frame)) for frame in (runs, others)]
     tasks = [{str(task): part for task, part in side.groupby("task")} for side in sides]
     facts = [{task: task_facts(part) for task, part in side.items()} for side in tasks]
     _refuse(facts)
@@ -65,19 +72,19 @@ def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
         rows.append(row)
     if not rows:
         return pd.DataFrame(columns=[*CELL, "where", "settings", "metric", "n", "other_n"])
-    found = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
     for name in ("p", "spread_p"):
-        found[f"{name}_holm"] = holm(found[name].to_numpy("float64"))
-    return found
+        frame[f"{name}_holm"] = holm(frame[name].to_numpy("float64"))
+    return frame
 
 
 def versus(first: Scores | None, second: Scores | None, *, key: tuple[str, ...]) -> Row:
-    """Two cells compared: the difference of their means, and the ratio of their sds.
+    """Compare two cells: difference of means and ratio of standard deviations.
 
     Args:
         first: Scores of a cell, or None where it was not run.
         second: Likewise.
-        key: Names the stream that resamples are drawn from.
+        key: Names the random stream for resampling.
 
     Returns:
         The columns of `against` from `difference` to `reason`, without those adjusted by Holm.
@@ -112,15 +119,21 @@ _NUMBERS += ["ratio_high", "spread_p", "clean_difference", "clean_p"]
 _NOTHING: Row = dict.fromkeys(_NUMBERS, np.nan) | {"method": "", "reason": "unpaired"}
 
 
-def against_table(found: pd.DataFrame, name: str, other: str) -> Table:
-    """The cells that both studies have, as `against` gives them.
+def against_table(frame: pd.DataFrame, name: str, other: str) -> Table:
+    """The table of `against`: the cells that both studies have.
 
     Args:
-        found: As `against` gives it.
-        name: What the first study is called.
-        other: What the second is called.
+        frame: As returned by `against`.
+        name: Name of the first study.
+        other: Name of the second study.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb' and model == 'roberta_base'")
+        >>> against_table(against(runs, runs.head(10)), "all", "first ten").title
+        'all against first ten'
     """
-    both = found[found["where"] == "both"]
+    both = frame[frame["where"] == "both"]
     columns = {
         **SHARED_COLUMNS,
         "Configuration": lambda r: r.configuration + (DAGGER if r.settings == "other" else ""),
@@ -129,81 +142,83 @@ def against_table(found: pd.DataFrame, name: str, other: str) -> Table:
         "Missing": lambda r: f"{r.missing},{NBSP}{r.other_missing}",
         name: lambda r: mean_sd_text(r.mean, r.sd, r.scale),
         other: lambda r: mean_sd_text(r.other_mean, r.other_sd, r.scale),
-        "Difference, 95%": lambda r: (
+        "Difference [95% CI]": lambda r: (
             f"{score_text(r.difference, r.scale, sign='+')} "
             f"{interval_text(r.difference_low, r.difference_high, scale=r.scale)}"
         ),
         "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
-        "sd ratio": lambda r: number_with_interval(r.ratio, r.ratio_low, r.ratio_high),
-        "p sd": lambda r: p_text(r.spread_p_holm),
+        "sd ratio [95% CI]": lambda r: number_with_interval(r.ratio, r.ratio_low, r.ratio_high),
+        "p (sd)": lambda r: p_text(r.spread_p_holm),
     }
     notes = [
-        f"Cells that {name} and {other} both have; n, failed and missing are of the one, then of "
-        "the other.",
+        f"Cells in both {name} and {other}; n, failed and missing: first of {name}, then of "
+        f"{other}.",
         f"Mean ± standard deviation of test scores over seeds (n − 1). A failed run {ENTERS}.",
-        f"Difference and ratio: {name} against {other}, unpaired; Welch interval. p is of Welch's "
-        "test (*: of a permutation test, where runs failed), p sd of Brown–Forsythe's, both "
-        "Holm-adjusted over the rows.",
-        *_only(found, name, other),
+        f"Difference: {name} minus {other}, unpaired, with its 95% Welch interval; sd ratio: "
+        f"{name} over {other}, with its 95% interval. p: Welch's test (* permutation test, where "
+        "runs failed); p (sd): Brown–Forsythe test; both Holm-adjusted over the rows.",
+        *_only(frame, name, other),
     ]
     if (both["settings"] == "other").any():
-        notes.append(f"{DAGGER} The same label with other settings, data or weights: keys differ.")
+        notes.append(f"{DAGGER} Same label but different settings, data or weights: keys differ.")
     table = table_of(
         "against", f"{name} against {other}", both, columns, notes=notes, details=["Missing"]
     )
-    if both.empty and len(found):
-        caption = f"No cell is in both {name} and {other}. {' '.join(_only(found, name, other))}"
-        return Table(table.name, table.title, caption, table.header, (), (), found)
+    if both.empty and len(frame):
+        caption = f"No cell is in both {name} and {other}. {' '.join(_only(frame, name, other))}"
+        return Table(table.name, table.title, caption, table.header, (), (), frame)
     return table
 
 
-def _only(found: pd.DataFrame, name: str, other: str) -> list[str]:
-    """Which cells have nothing to be compared with, in sentences."""
+def _only(frame: pd.DataFrame, name: str, other: str) -> list[str]:
+    """Sentences that name the cells of only one study."""
     sentences = []
-    for where, who in (("first", name), ("second", other)):
-        labels = ["/".join(each) for each in found.loc[found["where"] == where, CELL].to_numpy()]
+    for where, study in (("first", name), ("second", other)):
+        labels = ["/".join(label) for label in frame.loc[frame["where"] == where, CELL].to_numpy()]
         if labels:
             more = f" and {len(labels) - 6} more" if len(labels) > 6 else ""
-            sentences.append(f"Only in {who}: {', '.join(labels[:6])}{more}.")
+            sentences.append(f"Only in {study}: {', '.join(labels[:6])}{more}.")
     return sentences
 
 
 def _settings(*keys: str) -> str:
-    """Whether two cells are the same one; a key is 12 hex digits."""
+    """`same` or `other` by two cells' keys (12 hex digits each); empty unless both have one."""
     if len(keys) < 2 or not all(re.fullmatch("[0-9a-f]{12}", key) for key in keys):
         return ""
     return "same" if keys[0] == keys[1] else "other"
 
 
-def _side(own: Scores | None, prefix: str) -> Row:
-    if own is None:
+def _side(cell: Scores | None, prefix: str) -> Row:
+    if cell is None:
         return {f"{prefix}{name}": 0 for name in ("n", "missing", "failed")} | {
             f"{prefix}{name}": np.nan for name in ("mean", "sd")
         }
     return {
-        f"{prefix}n": own.all_floor.size,
-        f"{prefix}missing": own.values.size - own.finished,
-        f"{prefix}failed": int(own.failed.sum()),
-        f"{prefix}mean": mean(own.all_floor),
-        f"{prefix}sd": sd(own.all_floor),
+        f"{prefix}n": cell.all_floor.size,
+        f"{prefix}missing": cell.values.size - cell.finished,
+        f"{prefix}failed": int(cell.failed.sum()),
+        f"{prefix}mean": mean(cell.all_floor),
+        f"{prefix}sd": sd(cell.all_floor),
     }
 
 
 def _refuse(facts: list[dict[str, Row]]) -> None:
-    """Scores that only share a name are not compared."""
+    """Refuse tasks whose scores are not comparable between the two studies."""
     mistakes = []
     for task in sorted(facts[0].keys() & facts[1].keys()):
         one, other = facts[0][task], facts[1][task]
         if one["metric"] != other["metric"]:
             mistakes.append(
-                f"task {task!r} is scored by {one['metric']} in the one and by {other['metric']} "
-                "in the other."
+                f"task {task!r} is scored by {one['metric']} in one study and by "
+                f"{other['metric']} in the other."
             )
         elif one["higher_is_better"] != other["higher_is_better"]:
-            mistakes.append(f"task {task!r}: higher {one['metric']} is better in only one of them.")
+            mistakes.append(
+                f"task {task!r}: higher {one['metric']} is better in only one of the studies."
+            )
         elif one["scale"] != other["scale"]:
             mistakes.append(
-                f"task {task!r}: {one['metric']} is a share in the one and above 1 in the other; "
+                f"task {task!r}: {one['metric']} is a share in one study and above 1 in the other; "
                 "divide percentages by 100."
             )
     if mistakes:

@@ -1,4 +1,4 @@
-"""Where scatter comes from: the new head, the data order or the noise, of cells that cross them."""
+"""Sources of variance over seeds: head initialisation, data order and noise, where crossed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,29 +32,42 @@ _NUMBERS = ["variance", "low", "high", "share", "share_low", "share_high", "raw_
 
 
 def sources(runs: pd.DataFrame) -> pd.DataFrame:
-    """Variance components over the seed streams that a cell crosses, of test scores and failures.
+    """Variance components of test scores and failures over crossed seed streams.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
-        Per cell of the final stage and `of` (`score`, or `failure`: 1 for a failed run, 0 for
-        another) one row per component: task, model, configuration, metric, higher_is_better, scale,
-        of, source (`head`, `order`, `noise`, or several of them joined by " × ": what they do
-        together), variance (may be negative) with low and high, share (of what is above 0) with
-        share_low and share_high, raw_share (nothing cut off), f and p (that it is 0), total and
-        shapley (of a single stream: the share with all its interactions, and with an equal part of
-        each), sd (over the runs used), levels (such as `5 × 5`), fixed (streams with one seed), n
-        (runs used), asked, missing, failed, unused (runs that would leave the grid with gaps), and
-        reason. The highest interaction holds whatever the streams do not explain. Without crossed
-        seeds a cell has one row, whose source is empty and whose reason is `not_identified`; so it
-        is where too many runs are missing. A failed run enters as it does in `tables.cells`.
+        Per cell of the final stage and `of` (`score`, or `failure`: 1 for a failed run, 0
+        otherwise) one row per component: task, model, configuration, metric, higher_is_better,
+        scale, of, source (`head`, `order`, `noise`, or an interaction, joined by " × "), variance
+        (may be negative) with low and high, share (negative components set to 0) with share_low and
+        share_high, raw_share (not truncated), f and p (of the hypothesis that it is 0), total and
+        shapley (main effects only: the share including all interactions, and with interactions
+        split equally), sd (over the runs used), levels (such as `5 × 5`), fixed (streams with one
+        seed), n (runs used), asked, missing, failed, unused (runs dropped so that the grid has no
+        gaps), and reason. The highest-order interaction includes the residual. A cell without
+        crossed seeds, or with too many missing runs, has one row with an empty source and the
+        reason `not_identified`. A failed run enters as it does in `cells`.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
 
-    Source: Dodge et al. 2020 and Zhou et al. 2020 cross head and order. Components as in
-        `statistics.components`, shares as there.
+    Source: Dodge et al. 2020 and Zhou et al. 2020 cross head and order. Components and shares as in
+        `statistics.variance_components`.
+
+    Example:
+        Twenty published runs as a grid of 4 head seeds and 5 data orders.
+
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb' and model == 'roberta_base'")
+        >>> number = runs["seed"] - runs["seed"].min()
+        >>> runs = runs.assign(head=number // 5, order=number % 5, noise=0)
+        >>> sources(runs)[["source", "share", "share_low", "share_high", "levels"]].round(2)
+                 source  share  share_low  share_high levels
+        0          head   0.05       0.00        0.75  4 × 5
+        1         order   0.03       0.00        0.65  4 × 5
+        2  head × order   0.92       0.16        1.00  4 × 5
     """
     rows: list[Row] = []
     for task, model, block in blocks(final(checked(runs))):
@@ -82,9 +95,9 @@ def _of_cell(cell: pd.DataFrame, key: tuple[str, str, str]) -> list[Row]:
     n = used.size if min(used.shape) > 1 else 0
     about |= {"n": n, "unused": int(known.sum()) - n}
     if not n:
-        nothing = dict.fromkeys([*_NUMBERS, "total", "shapley", "sd"], np.nan)
+        no_numbers = dict.fromkeys([*_NUMBERS, "total", "shapley", "sd"], np.nan)
         about |= {"of": "score", "source": "", "levels": "", "reason": "not_identified"}
-        return [about | nothing]
+        return [about | no_numbers]
     about["levels"] = " × ".join(map(str, used.shape))
     rows = _decomposed(values[used], varied, [*key, "score"])
     if test.failed.any():
@@ -93,11 +106,11 @@ def _of_cell(cell: pd.DataFrame, key: tuple[str, str, str]) -> list[Row]:
 
 
 def _decomposed(grid: FloatArray, factors: list[str], key: list[str]) -> list[Row]:
-    found = components(grid[..., None], tuple(factors), stream(*key, "sources"))
-    own = factor_shares({part.factors: max(part.variance, 0.0) for part in found})
+    parts = components(grid[..., None], tuple(factors), stream(*key, "sources"))
+    shares = factor_shares({part.factors: max(part.variance, 0.0) for part in parts})
     rows = []
-    for part in found:
-        of_stream = own[part.factors[0]] if len(part.factors) == 1 else None
+    for part in parts:
+        of_stream = shares[part.factors[0]] if len(part.factors) == 1 else None
         row: Row = {name: getattr(part, name) for name in _NUMBERS}
         row |= {"of": key[-1], "source": " × ".join(part.factors)}
         row |= {"total": of_stream.total if of_stream else np.nan}
@@ -108,55 +121,63 @@ def _decomposed(grid: FloatArray, factors: list[str], key: list[str]) -> list[Ro
 
 
 def _grid(cell: pd.DataFrame, varied: list[str], known: FloatArray) -> np.ndarray:
-    """Which run stands at each combination of seeds; -1 where none has a score."""
-    places, levels = [], []
+    """The row of the run at each combination of seeds; -1 where none has a score."""
+    codes, shape = [], []
     for name in varied:
-        codes, found = pd.factorize(cell[name], sort=True)
-        places.append(codes)
-        levels.append(len(found))
-    grid = np.full(levels, -1)
+        code, seeds = pd.factorize(cell[name], sort=True)
+        codes.append(code)
+        shape.append(len(seeds))
+    grid = np.full(shape, -1)
     rows = np.flatnonzero(known)
-    grid[tuple(place[rows] for place in places)] = rows
+    grid[tuple(code[rows] for code in codes)] = rows
     return grid
 
 
-def sources_table(found: pd.DataFrame) -> Table:
-    """Where scatter comes from, as `sources.sources` gives it; a line per cell."""
-    every = [name for name in found["source"].unique() if name]
-    wide = found
-    if not found.empty:
+def sources_table(frame: pd.DataFrame) -> Table:
+    """The table of `sources`, one line per cell.
+
+    Example:
+        >>> from analysis import example_runs
+        >>> runs = example_runs().query("task == 'cb' and model == 'roberta_base'")
+        >>> number = runs["seed"] - runs["seed"].min()
+        >>> runs = runs.assign(head=number // 5, order=number % 5, noise=0)
+        >>> sources_table(sources(runs)).header[-4:]
+        ('head', 'order', 'head × order', 'Note')
+    """
+    effects = [name for name in frame["source"].unique() if name]
+    wide = frame
+    if not frame.empty:
         names = ["variance", "share", "share_low", "share_high"]
-        wide = side_by_side(found, [*CELL, "of"], "source", every, names=names)
-    single = [name for name in STREAMS if name in every]
-    together = [name for name in every if name not in single]
+        wide = side_by_side(frame, [*CELL, "of"], "source", effects, names=names)
+    interactions = [name for name in effects if name not in STREAMS]
     columns: Columns = {
         **CELL_COLUMNS,
         "Metric": lambda r: metric_text(r.metric, r.higher_is_better, scale=r.scale),
-        "Of": lambda r: r.of,
+        "Variance of": lambda r: r.of,
         "n": lambda r: count_text(r.n, r.asked),
         "Failed": lambda r: f"{r.failed}",
         "Levels": lambda r: r.levels or "–",
         "sd": lambda r: score_text(r.sd, r.scale if r.of == "score" else 1.0),
-        **{name: _share(place) for place, name in enumerate(every)},
+        **{name: _share(index) for index, name in enumerate(effects)},
         "Note": _why,
     }
     notes = [
-        "Share of the variance of test scores (of failure: of whether a run fails) that comes from "
-        "each seed stream alone and, with ×, from several together; in per cent with 95% intervals "
-        "under normal components, which are wide with few levels.",
-        "The highest interaction holds all that is left. A component estimated below 0 is shown as "
-        "0 and marked −. sd is over the n runs used; others would leave gaps in the grid.",
+        "Share of the variance of test scores (failure: of the failure indicator) due to each seed "
+        "stream and, with ×, to interactions, with 95% intervals that assume normal components; "
+        "they are wide for few levels.",
+        "The highest-order interaction includes the residual. A negative estimate is shown as 0 "
+        "and marked −. sd is over the n runs of the largest grid without gaps.",
     ]
     table = table_of(
-        "sources", "Where scatter comes from", wide, columns, notes=notes, details=together
+        "sources", "Sources of variance", wide, columns, notes=notes, details=interactions
     )
-    return replace(table, frame=found)
+    return replace(table, frame=frame)
 
 
-def _share(place: int) -> Callable[[RowTuple], str]:
+def _share(index: int) -> Callable[[RowTuple], str]:
     def text(row: RowTuple) -> str:
         names = ("share", "share_low", "share_high", "variance")
-        share, low, high, variance = (getattr(row, f"{name}_{place}") for name in names)
+        share, low, high, variance = (getattr(row, f"{name}_{index}") for name in names)
         if np.isnan(share):
             return "–"
         below = "−" if variance < 0 else ""
@@ -169,5 +190,5 @@ def _why(row: RowTuple) -> str:
     if row.reason == "not_identified":
         return "seeds are not crossed, or too many runs are missing"
     if row.reason == "zero_variance":
-        return "all the same"
+        return "all scores equal"
     return f"{row.fixed} fixed" if row.fixed else ""

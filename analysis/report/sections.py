@@ -10,14 +10,17 @@ import pandas as pd
 from analysis.across_tasks.aggregates import aggregates, aggregates_table, profiles
 from analysis.across_tasks.chosen import chosen, unfit
 from analysis.across_tasks.equivalence import rope, rope_table
-from analysis.across_tasks.grids import pretraining_table, strategy_table, technique_table
+from analysis.across_tasks.grids import (
+    SETTINGS,
+    pretraining,
+    pretraining_table,
+    technique_table,
+)
 from analysis.across_tasks.groups import by_group, groups_table
 from analysis.across_tasks.ranks import friedman, ranks, ranks_table
 from analysis.across_tasks.suite import (
-    SETTINGS,
     headline,
     headline_table,
-    pretraining,
     suite_score,
     suite_table,
 )
@@ -31,7 +34,7 @@ from analysis.per_example.agreement import (
 )
 from analysis.per_example.ensembles import ensembles, ensembles_table
 from analysis.per_example.resampling import seeds_and_examples, seeds_and_examples_table
-from analysis.per_task.best_strategy import best_strategy, best_strategy_table
+from analysis.per_task.best_strategy import best_strategy, best_strategy_table, strategy_table
 from analysis.per_task.cells import cells, cells_table
 from analysis.per_task.dev_to_test import transfer, transfer_table
 from analysis.per_task.pairs import pairs, pairs_table

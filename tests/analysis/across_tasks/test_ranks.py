@@ -18,7 +18,7 @@ from analysis import (
     to_text,
 )
 from analysis.statistics.ranks import least_tasks
-from tests.analysis.across_tasks.test_suite import made
+from tests.analysis.across_tasks.test_suite import runs_of
 from tests.analysis.oracles import oracle
 from tests.analysis.statistics.test_ranks import bars
 
@@ -35,7 +35,7 @@ def study(gains, tasks=8, seeds=3, sd=0.004, model="minilm", seed=0):
             f"t{t}": np.round(base + gain + rng.normal(0, sd, seeds), 4)
             for t, base in enumerate(bases)
         }
-        parts.append(made(scores, model, name, types={}))
+        parts.append(runs_of(scores, model, name, types={}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -49,9 +49,9 @@ def of(frame, configuration):
 def test_ranks_by_hand():
     runs = pd.concat(
         [
-            made({"a": [0.9, 0.7], "b": [0.5]}, configuration="Standard", types={}),
-            made({"a": [0.7, 0.7], "b": [0.6]}, configuration="X(1)", types={}),
-            made({"a": [0.6, 0.8], "b": [0.7]}, configuration="Y(1)", types={}),
+            runs_of({"a": [0.9, 0.7], "b": [0.5]}, configuration="Standard", types={}),
+            runs_of({"a": [0.7, 0.7], "b": [0.6]}, configuration="X(1)", types={}),
+            runs_of({"a": [0.6, 0.8], "b": [0.7]}, configuration="Y(1)", types={}),
         ]
     )
     found = ranks(runs)
@@ -72,7 +72,7 @@ def test_real_means_rank_as_published_tools_rank_them(inputs, check):
     scores = np.array(inputs["S"])
     names = ["Standard", *(f"X({i})" for i in range(1, scores.shape[1]))]
     parts = [
-        made({f"t{t:02}": [x] for t, x in enumerate(column)}, configuration=name, types={})
+        runs_of({f"t{t:02}": [x] for t, x in enumerate(column)}, configuration=name, types={})
         for name, column in zip(names, scores.T, strict=True)
     ]
     runs = pd.concat(parts)
@@ -95,7 +95,7 @@ def test_real_means_rank_as_published_tools_rank_them(inputs, check):
         np.testing.assert_allclose(found["p_best"], holm[average.argmin()])
 
 
-def test_the_order_of_rows_seeds_and_models_matters_nothing():
+def test_order_of_rows_and_other_models_do_not_matter():
     runs = pd.concat([study(GAINS), study(GAINS, model="other", seed=1)], ignore_index=True)
     for frame in (ranks, friedman, aggregates, profiles, rope):
         found = frame(runs)
@@ -105,7 +105,7 @@ def test_the_order_of_rows_seeds_and_models_matters_nothing():
         pd.testing.assert_frame_equal(alone, own)
 
 
-def test_what_a_configuration_is_called_matters_nothing():
+def test_names_of_configurations_do_not_matter():
     runs = study(GAINS)
     other = {"FreezeLower(4)": "Z(1)", "LayerwiseDecay(0.9)": "A(1)", "Standard": "Standard"}
     renamed = runs.assign(configuration=runs["configuration"].map(other))
@@ -116,7 +116,7 @@ def test_what_a_configuration_is_called_matters_nothing():
         pd.testing.assert_frame_equal(found[columns], again[columns])
 
 
-def test_unequal_seeds_do_not_tilt():
+def test_tasks_weigh_the_same_with_unequal_seeds():
     runs = study(GAINS, sd=0.0)
     more = pd.concat([runs, *(again(runs, "t0", "FreezeLower(4)", i) for i in range(1, 6))])
     for frame, columns in (
@@ -157,7 +157,7 @@ def test_a_task_without_every_configuration_is_dropped_and_named():
         assert set(aggregates(runs)["tasks"]) == {7}
 
 
-def test_failed_runs_count_at_the_floor_and_are_left_out_beside_it():
+def test_failed_runs_enter_at_the_floor_or_are_excluded():
     runs = study({"Standard": 0.0, "X(1)": 0.02, "Y(1)": -0.05}, tasks=9, seeds=4)
     failed = (runs["configuration"] == "X(1)") & (runs["seed"] == 2)
     runs.loc[failed, ["outcome", *NOTHING]] = ["diverged", *NOTHING.values()]
@@ -185,7 +185,7 @@ def test_all_runs_failed_somewhere_leaves_fewer_tasks_without_failed_runs():
     assert set(found["clean_tasks"]) == {7}
 
 
-def test_lower_is_better_turns_round():
+def test_lower_is_better_is_oriented():
     runs = study(GAINS)
     errors = runs.assign(metric="mse", higher_is_better=False)
     errors[["dev", "test", "floor", "test_floor"]] *= -1
@@ -196,19 +196,19 @@ def test_lower_is_better_turns_round():
     numbers = [c for c in found if c.split("_")[0] in ("iqm", "mean", "median", "clean")]
     np.testing.assert_allclose(turned[numbers], found[numbers], rtol=1e-5)
     assert set(rope(errors)["dropped_tasks"]) == {
-        "; ".join(f"t{t} (its scores are no shares)" for t in range(8))
+        "; ".join(f"t{t} (its scores are not shares)" for t in range(8))
     }
 
 
-def test_scores_are_normalised_between_the_constant_answer_and_perfect():
+def test_scores_are_normalised_from_the_constant_answer_to_perfect():
     """Floor 0.2: 0.6 is half way to 1, 0.8 three quarters."""
     scores = {"a": [0.6, 0.6], "b": [0.8, 0.8], "c": [0.2, 0.2]}
-    row = aggregates(made(scores, types={})).iloc[0]
+    row = aggregates(runs_of(scores, types={})).iloc[0]
     for end in ("", "_low", "_high"):
         assert row[f"mean{end}"] == pytest.approx(1.25 / 3)
         assert row[f"median{end}"] == pytest.approx(0.5)
     assert row["iqm"] == pytest.approx((0 + 2 * 0.5 + 0.75) / 4)
-    table = aggregates_table(aggregates(made(scores, types={})))
+    table = aggregates_table(aggregates(runs_of(scores, types={})))
     assert "0 is the constant answer, 100 is perfect" in table.caption
 
 
@@ -256,17 +256,17 @@ def test_a_task_may_have_a_width_of_its_own():
         rope(runs, widths={"t0": 0})
 
 
-def test_a_width_below_one_row_of_the_test_set_is_said():
+def test_a_width_below_one_test_example_is_reported():
     runs = study({"Standard": 0.0, "Up(1)": 0.02}).assign(test_rows=600)
     runs.loc[runs["task"] == "t1", "test_rows"] = 100
     assert of(rope(runs), "Up(1)")["coarse"] == "t1"
-    assert "as much as the width on t1." in rope_table(rope(runs)).caption
+    assert "changes the score by at least that much on t1." in rope_table(rope(runs)).caption
 
 
-def test_few_tasks_say_so_instead_of_not_significant():
+def test_too_few_tasks_are_reported_instead_of_not_significant():
     runs = study(GAINS, tasks=4)
     table = ranks_table(ranks(runs), friedman(runs))
-    assert "cannot reach 5% for any of so many pairs below 7 tasks" in table.caption
+    assert "adjusted for so many pairs, cannot reach 5% below 7 tasks" in table.caption
     assert not any(header.startswith("p vs") for header in table.header)
     found = rope(runs)
     assert set(found["reason"]) == {"n_too_small", "is_baseline"}
@@ -284,7 +284,7 @@ def test_without_a_baseline_nothing_is_compared_with_it():
     assert "no baseline" in to_text(rope_table(rope(runs)))
 
 
-def test_techniques_and_models_are_compared_with_what_was_chosen_on_dev():
+def test_techniques_and_models_are_compared_at_their_choice_on_dev():
     """Freeze(1) is better on even tasks, Freeze(2) on odd ones; dev knows, and decides alone."""
     low, high = study({"Freeze(1)": 0.0}), study({"Freeze(2)": 0.0})
     even = low["task"].str[1:].astype(int) % 2 == 0
@@ -299,7 +299,7 @@ def test_techniques_and_models_are_compared_with_what_was_chosen_on_dev():
     found = ranks(pd.concat([runs, other]), by=("model",))
     assert list(found["model"]) == ["minilm", "other"]
     assert list(found["average_rank"]) == [1, 2]
-    with pytest.raises(ValueError, match="must hold 'model'"):
+    with pytest.raises(ValueError, match="must contain 'model'"):
         ranks(runs, by=("technique",))
 
 
@@ -313,7 +313,7 @@ CASES = ["troubled", "none", "one seed", "one task", "one technique", "constant"
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("case", [*CASES, "all diverged", "all missing", "no floors"])
-def test_poor_data_make_tables_in_every_format(table, case, runs):
+def test_incomplete_data_give_tables_in_every_format(table, case, runs):
     if case in ("none", "one seed"):
         runs = runs[runs["seed"] == 0] if case == "one seed" else pd.DataFrame()
     elif case in ("one task", "one technique"):
@@ -334,7 +334,7 @@ def test_poor_data_make_tables_in_every_format(table, case, runs):
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
-def test_figures_name_whom_they_compare(count):
+def test_figures_name_the_groups_compared(count):
     from analysis.plots.across_tasks import plot_profiles, plot_ranks
     from analysis.plots.style import to_svg
 

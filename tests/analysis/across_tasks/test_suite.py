@@ -36,7 +36,7 @@ PUBLISHED = {
 }
 
 
-def made(scores, model="minilm", configuration="Standard", types=BLURB):
+def runs_of(scores, model="minilm", configuration="Standard", types=BLURB):
     """Runs with these scores by task, in [0, 1], on dev and test alike; one seed per score."""
     rows = []
     for task, values in scores.items():
@@ -62,25 +62,25 @@ def only(frame):
 
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_the_published_scores(model):
-    row = only(suite_score(made(published(model))))
+    row = only(suite_score(runs_of(published(model))))
     assert round(100 * row["test"], 2) == round(100 * row["dev"], 2) == PUBLISHED[model][-1]
     assert (row["label"], row["tasks"], row["types"], row["absent"]) == ("BLURB score", 13, 6, "")
 
 
 def test_the_published_type_means():
-    means = type_means(made(published("pubmedbert"))).set_index("task_type")["test"]
+    means = type_means(runs_of(published("pubmedbert"))).set_index("task_type")["test"]
     wanted = {"NER": 86.08, "relation extraction": 81.19, "question answering": 71.70}
     assert (means * 100).round(2).to_dict() == wanted
 
 
-def test_one_other_entry_moves_its_share():
+def test_one_changed_score_moves_the_suite_score_by_its_weight():
     scores = published("pubmedbert") | {"gad": [0.8234, 0.8234]}
-    assert round(100 * only(suite_score(made(scores)))["test"], 2) == 81.07
+    assert round(100 * only(suite_score(runs_of(scores)))["test"], 2) == 81.07
 
 
-def test_a_partial_suite_goes_by_another_name():
+def test_a_partial_suite_has_another_label():
     def label(tasks, types=None):
-        return only(suite_score(made(dict.fromkeys(tasks, [0.8]), types=BLURB | named), types))
+        return only(suite_score(runs_of(dict.fromkeys(tasks, [0.8]), types=BLURB | named), types))
 
     named = {"gad@256": "relation extraction", "mine": "NER"}
     all_but_one = [task for task in BLURB if task != "gad"]
@@ -95,18 +95,18 @@ def test_a_partial_suite_goes_by_another_name():
     assert label(["a"], types={"a": "x", "b": "x", "c": "y"})["absent"] == "b; c"
 
 
-def test_without_types_it_is_the_plain_mean_of_glue():
+def test_without_types_the_score_is_the_plain_mean_of_glue():
     scores = {"cola": [0.5], "sst2": [0.9], "stsb": [0.85]}
-    assert only(suite_score(made(scores)))["test"] == pytest.approx(0.75)
+    assert only(suite_score(runs_of(scores)))["test"] == pytest.approx(0.75)
     typed = {"cola": "single sentence", "sst2": "single sentence"}
-    assert only(suite_score(made(scores), typed))["test"] == pytest.approx((0.7 + 0.85) / 2)
+    assert only(suite_score(runs_of(scores), typed))["test"] == pytest.approx((0.7 + 0.85) / 2)
 
 
 @oracle("stratified_bootstrap", only=["mean", "mean_lo", "mean_hi"])
-def test_intervals_are_those_of_rliable_but_wider_for_few_seeds(inputs, check):
+def test_intervals_match_rliable_after_widening_for_few_seeds(inputs, check):
     x = np.array(inputs["x"])  # (runs, tasks)
     n = len(x)
-    row = only(suite_score(made({f"t{i}": column for i, column in enumerate(x.T)})))
+    row = only(suite_score(runs_of({f"t{i}": column for i, column in enumerate(x.T)})))
     mean, undo = row["test"], np.sqrt((n - 1) / n)
     low, high = (mean + (row[end] - mean) * undo for end in ("test_low", "test_high"))
     check.within(EXACT, mean=mean)
@@ -114,25 +114,25 @@ def test_intervals_are_those_of_rliable_but_wider_for_few_seeds(inputs, check):
 
 
 def test_an_interval_weighs_tasks_as_the_mean_does():
-    """By the variance of a weighted sum: tasks a and b share a type, c is one, with other n."""
+    """By the variance of a weighted sum: tasks a and b share a type, c has its own."""
     rng = np.random.default_rng(0)
     x = {t: 0.7 + rng.normal(0, s, n) for t, s, n in (("a", 0.02, 5), ("b", 0.05, 4))}
     x |= {"c": 0.6 + rng.normal(0, 0.03, 6)}
-    row = only(suite_score(made(x), {"a": "x", "b": "x"}))
+    row = only(suite_score(runs_of(x), {"a": "x", "b": "x"}))
     weights = {"a": 0.25, "b": 0.25, "c": 0.5}
     error = np.sqrt(sum(weights[t] ** 2 * v.var(ddof=1) / v.size for t, v in x.items()))
     assert row["test_high"] - row["test_low"] == pytest.approx(2 * 1.96 * error, rel=0.04)
 
 
-def test_unequal_seeds_do_not_tilt():
+def test_tasks_weigh_the_same_with_unequal_seeds():
     scores = {"a": [0.9, 0.8], "b": [0.4, 0.6]}
     more = scores | {"a": [0.9, 0.8] * 5}
-    one, other = only(suite_score(made(scores))), only(suite_score(made(more)))
+    one, other = only(suite_score(runs_of(scores))), only(suite_score(runs_of(more)))
     assert one["test"] == pytest.approx(0.675) == other["test"]
     assert (other["n"], other["finished"]) == (2, 12)
 
 
-def test_neither_order_nor_names_matter(runs):
+def test_neither_row_order_nor_names_matter(runs):
     found = suite_score(runs)
     pd.testing.assert_frame_equal(suite_score(runs.sample(frac=1, random_state=0)), found)
     other = {name: f"Z{i}" for i, name in enumerate(sorted(runs["configuration"].unique()))}
@@ -148,9 +148,9 @@ def test_the_choice_never_reads_test_scores(poison, runs):
         assert list(chosen(wrong, by)["key"]) == list(chosen(runs, by)["key"])
 
 
-def test_a_technique_enters_with_what_was_chosen_on_dev_for_each_task():
-    low = made({"a": [0.5, 0.51], "b": [0.8, 0.81]}, configuration="Freeze(1)")
-    high = made({"a": [0.7, 0.71], "b": [0.6, 0.61]}, configuration="Freeze(2)")
+def test_a_technique_enters_each_task_with_its_choice_on_dev():
+    low = runs_of({"a": [0.5, 0.51], "b": [0.8, 0.81]}, configuration="Freeze(1)")
+    high = runs_of({"a": [0.7, 0.71], "b": [0.6, 0.61]}, configuration="Freeze(2)")
     both = pd.concat([low, high])
     both["test"] -= 0.1
     row = only(suite_score(both, by=("model", "technique")))
@@ -161,8 +161,8 @@ def test_a_technique_enters_with_what_was_chosen_on_dev_for_each_task():
     assert "recommended on dev" in table.caption
 
 
-def test_failed_and_missing_runs_count_as_everywhere():
-    runs = made({"a": [0.7, 0.8, 0.9], "b": [0.6, 0.7], "c": [0.5, 0.5]})
+def test_failed_runs_enter_at_the_floor_and_missing_runs_are_counted():
+    runs = runs_of({"a": [0.7, 0.8, 0.9], "b": [0.6, 0.7], "c": [0.5, 0.5]})
     nothing = {"dev": np.nan, "test": np.nan}
     runs.loc[0, ["outcome", *nothing]] = ["diverged", *nothing.values()]
     runs.loc[1, ["outcome", *nothing]] = ["missing", *nothing.values()]
@@ -177,30 +177,30 @@ def test_failed_and_missing_runs_count_as_everywhere():
 
 
 def test_one_seed_has_no_interval():
-    row = only(suite_score(made({"a": [0.5], "b": [0.6, 0.7]})))
+    row = only(suite_score(runs_of({"a": [0.5], "b": [0.6, 0.7]})))
     assert row["test"] == pytest.approx(0.575)
     assert np.isnan([row["test_low"], row["test_high"]]).all()
 
 
-def test_what_is_no_share_is_refused_by_name(clean):
+def test_scores_that_are_not_shares_are_refused_by_name(clean):
     errors = clean.assign(metric="mse", higher_is_better=False)
     mixed = pd.concat([errors[errors["task"] == "rte"], clean[clean["task"] == "terms"]])
     for score in (suite_score, type_means):
-        with pytest.raises(ValueError, match=r"are not: rte \(mse\)\. Leave the tasks out"):
+        with pytest.raises(ValueError, match=r"these are not: rte \(mse\)\. Leave the tasks out"):
             score(mixed)
     assert set(headline(mixed)["part"]) == {"task"}
     assert "not all metrics are shares" in headline_table(headline(mixed)).caption
-    with pytest.raises(ValueError, match="must hold 'model'"):
+    with pytest.raises(ValueError, match="must contain 'model'"):
         suite_score(clean, by=("technique",))
 
 
 def two_models():
-    other = made(published("bert"), "bert").assign(objective="", vocabulary="general")
-    freeze = made(published("biobert"), "bert", "FreezeLower(6)").assign(vocabulary="general")
-    return pd.concat([made(published("pubmedbert"), "pubmedbert"), other, freeze])
+    other = runs_of(published("bert"), "bert").assign(objective="", vocabulary="general")
+    freeze = runs_of(published("biobert"), "bert", "FreezeLower(6)").assign(vocabulary="general")
+    return pd.concat([runs_of(published("pubmedbert"), "pubmedbert"), other, freeze])
 
 
-def test_the_headline_goes_by_type_and_ends_with_the_score():
+def test_the_headline_is_sorted_by_type_and_ends_with_the_suite_score():
     table = headline_table(headline(two_models()))
     ner = [*sorted(list(BLURB)[:5]), "NER mean"]
     assert table.header[1:9] == (*ner, "ebm_pico", "chemprot")
@@ -209,7 +209,7 @@ def test_the_headline_goes_by_type_and_ends_with_the_score():
     assert shown == {"bert": ("85.8", "80.3"), "pubmedbert": ("86.1", "81.2")}  # bert by freezing
 
 
-def test_the_best_strategy_stands_with_its_gain_under_its_family():
+def test_the_strategy_table_shows_gains_by_family():
     runs = two_models()
     rng = np.random.default_rng(0)
     runs[["dev", "test"]] += rng.normal(0, 0.001, (len(runs), 1))
@@ -220,7 +220,7 @@ def test_the_best_strategy_stands_with_its_gain_under_its_family():
     assert line[2] == "Standard"
 
 
-def test_pretraining_is_compared_by_the_baseline_alone():
+def test_pretraining_is_compared_with_the_baseline_alone():
     table = pretraining_table(pretraining(two_models()))
     assert [line[2:5] for line in table.body] == [
         ("–", "general", "bert"),
@@ -239,7 +239,7 @@ WIDE = [
 
 @pytest.mark.parametrize(("numbers", "shown"), WIDE)
 @pytest.mark.parametrize("case", ["troubled", "none", "one seed", "all diverged", "all missing"])
-def test_poor_data_make_tables_in_every_format(numbers, shown, case, runs):
+def test_incomplete_data_give_tables_in_every_format(numbers, shown, case, runs):
     if case in ("none", "one seed"):
         runs = runs[runs["seed"] == 0] if case == "one seed" else pd.DataFrame()
     elif case.startswith("all"):

@@ -1,4 +1,4 @@
-"""Frames made of stored predictions."""
+"""Frames computed from stored predictions."""
 
 from functools import partial
 from pathlib import Path
@@ -144,7 +144,7 @@ def test_arrays_are_what_the_files_hold(predictions):
     assert cell.classes[cell.gold[7]] == row["label"]
 
 
-def test_every_kind_is_read_as_it_is(tmp_path):
+def test_every_kind_of_answer_is_read(tmp_path):
     found = {cell.cell[0]: cell for cell in predicted(other_kinds(tmp_path), "test")}
     kinds = {"multilabel": "set", "regression": "value", "tagging": "tag", "span": "text"}
     assert {task: cell.kind for task, cell in found.items()} == kinds
@@ -154,7 +154,7 @@ def test_every_kind_is_read_as_it_is(tmp_path):
     assert "" in found["span"].classes  # no answer is an answer
 
 
-def test_agreement_is_that_of_the_arrays(predictions):
+def test_agreement_matches_the_array_statistics(predictions):
     found = agreement(predictions).set_index("configuration")
     for cell in predicted(predictions, "test"):
         row, counts = found.loc[cell.cell[2]], class_counts(cell.answers, 3)
@@ -168,7 +168,7 @@ def test_agreement_is_that_of_the_arrays(predictions):
     assert np.isnan(found.loc["ReinitTop(2)", "ambiguity"])  # of five, with three runs
 
 
-def test_failed_runs_are_counted_and_can_be_left_out(predictions, stored_runs):
+def test_failed_runs_are_counted_and_excluded_in_clean_columns(predictions, stored_runs):
     found = agreement(predictions, stored_runs).set_index("configuration").loc["Standard"]
     assert (found["n"], found["asked"], found["diverged"], found["collapsed"]) == (6, 7, 1, 1)
     assert found["clean_n"] == 5
@@ -179,7 +179,7 @@ def test_failed_runs_are_counted_and_can_be_left_out(predictions, stored_runs):
     assert found["clean_kappa_low"] == pytest.approx(without["kappa_low"])
 
 
-def test_absent_answers_are_counted(predictions):
+def test_missing_answers_are_counted(predictions):
     first = predictions["key"].iloc[0]
     gone = (predictions["key"] == first) & predictions["id"].isin(["row 3", "row 4"])
     whole, found = agreement(predictions), agreement(predictions[~gone])
@@ -188,7 +188,7 @@ def test_absent_answers_are_counted(predictions):
     assert np.isnan(own["kappa"])
     assert np.isfinite([own["alpha"], own["disagreement"], own["jsd"]]).all()
     assert (whole["absent"] == 0).all()
-    assert "2 answers are absent" in agreement_table(found).caption
+    assert "2 answers are missing" in agreement_table(found).caption
 
 
 def test_one_run_says_why(predictions):
@@ -198,7 +198,7 @@ def test_one_run_says_why(predictions):
     assert np.isnan(found["disagreement"])
 
 
-def test_other_kinds_say_what_they_can(tmp_path):
+def test_other_kinds_of_answer_have_the_measures_defined_for_them(tmp_path):
     frame = other_kinds(tmp_path)
     found = agreement(frame).set_index("task")
     values = frame[(frame["task"] == "regression") & (frame["split"] == "test")]
@@ -219,7 +219,7 @@ def test_other_kinds_say_what_they_can(tmp_path):
     assert "sd per example" in agreement_table(agreement(frame)).header
 
 
-def test_flips_begin_with_what_is_most_disputed(predictions):
+def test_flips_begin_with_the_most_disagreement(predictions):
     found = flips(predictions)
     assert len(found) == 3 * EXAMPLES
     for _, part in found.groupby("configuration"):
@@ -232,30 +232,30 @@ def test_flips_begin_with_what_is_most_disputed(predictions):
     assert row["right"] == pytest.approx(np.mean(np.array(cell.classes)[own] == row["label"]))
     table = flips_table(found)
     assert len(table.body) == 10
-    assert f"{(found['disagreement'] > 0).sum()} of {3 * EXAMPLES}" in table.caption
+    assert f"disagree in {(found['disagreement'] > 0).sum()} of {3 * EXAMPLES}" in table.caption
 
 
-def test_runs_in_place_of_predictions_are_told(predictions, stored_runs):
+def test_runs_passed_as_predictions_are_refused(predictions, stored_runs):
     with pytest.raises(ValueError, match="these are runs: load_predictions"):
         flips(stored_runs)
     with pytest.raises(ValueError, match="these are predictions: load_runs"):
         agreement(stored_runs, predictions)
 
 
-def test_an_empty_table_says_what_there_is_nothing_of(predictions):
-    """A report of finished runs whose seeds agreed said that there were none."""
+def test_an_empty_table_says_why(predictions):
+    """Regression: where all seeds agreed, the report said that there were no runs."""
     logits = ["logit_no", "logit_so", "logit_yes"]
     first = predictions.groupby("id")[logits].transform("first")
     agreed = predictions.assign(**{name: first[name] for name in logits})
-    assert flips_table(flips(agreed)).caption == "Seeds agree on every example."
+    assert flips_table(flips(agreed)).caption == "All seeds agree on every example."
     one = predictions[predictions["seed"] == 0]
-    assert flips_table(flips(one)).caption == "One seed answered each example."
+    assert flips_table(flips(one)).caption == "Only one seed answered each example."
     assert flips_table(flips(predictions.iloc[:0])).caption == "There are no runs yet."
-    nothing = "No cell has predictions of classes."
+    nothing = "No cell has predictions of a classification task."
     assert ensembles_table(ensembles(predictions.iloc[:0])).caption == nothing
 
 
-def test_ensembles_of_scattering_seeds_gain(predictions):
+def test_ensembles_of_varying_seeds_gain(predictions):
     found = ensembles(predictions).set_index(["configuration", "k"])
     row = found.loc[("Standard", 3)]
     assert (row["n"], row["examples"], row["left_out"]) == (6, EXAMPLES, 0)
@@ -350,7 +350,7 @@ def test_tables_and_figures(predictions, stored_runs):
     assert f"{EXAMPLES} test examples" in to_svg(plot_flips(own), "b")
 
 
-def test_nothing_stored_gives_empty_frames():
+def test_no_predictions_give_empty_frames():
     nothing = pd.DataFrame(
         columns=["key", "task", "model", "configuration", "stage", "seed", "split"]
     )

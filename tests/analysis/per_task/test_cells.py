@@ -57,14 +57,14 @@ def test_a_diverged_run_fails_once(runs):
     equal(cells(flagged), cells(runs))
 
 
-def test_cells_go_by_falling_dev_mean(runs):
+def test_cells_are_sorted_by_dev_mean(runs):
     for _, block in cells(runs).groupby("task"):
         assert block["dev_mean"].is_monotonic_decreasing
 
 
-@pytest.mark.parametrize("made", [cells, best_strategy, stability])
-def test_order_of_rows_does_not_matter(made, runs):
-    equal(made(runs), made(runs.sample(frac=1, random_state=0)))
+@pytest.mark.parametrize("frame_of", [cells, best_strategy, stability])
+def test_order_of_rows_does_not_matter(frame_of, runs):
+    equal(frame_of(runs), frame_of(runs.sample(frac=1, random_state=0)))
 
 
 def test_another_technique_changes_no_other_cell(runs):
@@ -84,7 +84,7 @@ def test_the_choice_never_reads_test_scores(poison, runs):
     equal(best_strategy(runs)[choice], best_strategy(wrong)[choice])
 
 
-def test_a_metric_that_falls_is_minimised_and_shown_as_it_is(clean):
+def test_a_metric_where_lower_is_better_is_minimised_and_printed_unchanged(clean):
     falls = clean.assign(metric="mse", higher_is_better=False)
     for column in ("dev", "test", "floor", "test_floor"):
         falls[column] = 2 - falls[column]
@@ -99,10 +99,10 @@ def test_a_metric_that_falls_is_minimised_and_shown_as_it_is(clean):
     assert cells(falls)["configuration"].tolist() == cells(clean)["configuration"].tolist()
 
 
-def test_ties_are_named_and_the_rule_that_decided(runs):
+def test_ties_and_the_tie_breaking_rule_are_named(runs):
     row = at(best_strategy(runs), task="terms")
     named = {row["recommended"], *row["tied"].split("; ")}
-    assert "Standard" in named  # its diverged run makes its mean too uncertain to exclude
+    assert "Standard" in named  # a diverged run makes its mean too uncertain to exclude it
     assert row["recommended"] != "Standard"
     assert "FreezeLower(4)" not in named  # three points below
     assert row["decided_by"].startswith("lower failure rate")
@@ -123,11 +123,11 @@ def test_difference_to_the_baseline_is_holm_adjusted_over_all_configurations(cle
     assert row["method"] == "Welch"
 
 
-def test_failed_runs_bring_a_permutation_test(runs):
+def test_failed_runs_lead_to_a_permutation_test(runs):
     assert at(best_strategy(runs), task="terms")["method"] == "permutation"
 
 
-def test_a_verdict_that_hangs_on_failed_runs_is_daggered():
+def test_a_choice_that_depends_on_failed_runs_is_marked_with_a_dagger():
     """A has the better runs; two that diverged put its mean below B's."""
     frame = _two_cells([0.9, 0.91, 0.92, 0.9, 0.91, 0.92], [0.8, 0.81, 0.82, 0.8, 0.81, 0.82])
     frame.loc[[0, 1], ["dev", "test"]] = np.nan
@@ -140,19 +140,19 @@ def test_a_verdict_that_hangs_on_failed_runs_is_daggered():
     assert row["sensitivity"] in table.caption
 
 
-def test_scatter_needs_fifteen_seeds():
+def test_a_verdict_on_spread_needs_fifteen_seeds():
     rng = np.random.default_rng(0)
-    calm, wild = 0.8 + rng.normal(0, 0.002, 15), 0.8 + rng.normal(0, 0.02, 15)
-    many = at(stability(_two_cells(calm, wild)), configuration="A")
+    stable, unstable = 0.8 + rng.normal(0, 0.002, 15), 0.8 + rng.normal(0, 0.02, 15)
+    many = at(stability(_two_cells(stable, unstable)), configuration="A")
     assert (many["verdict"], many["method"]) == ("less scatter", "F")
     assert many["p_holm"] < 0.05
-    few = at(stability(_two_cells(calm[:14], wild[:14])), configuration="A")
+    few = at(stability(_two_cells(stable[:14], unstable[:14])), configuration="A")
     assert few["verdict"] == "too few seeds"
-    turned = _two_cells(wild, calm)
+    turned = _two_cells(unstable, stable)
     assert at(stability(turned), configuration="A")["verdict"] == "more scatter"
 
 
-def test_scatter_that_is_all_failures_is_not_claimed():
+def test_spread_due_to_failures_alone_is_not_claimed():
     rng = np.random.default_rng(0)
     x = 0.8 + rng.normal(0, 0.01, (2, 30))
     frame = _two_cells(*x)
@@ -183,32 +183,32 @@ def _two_cells(a, standard):
 
 @pytest.mark.parametrize("seeds", [2, 3, 12])
 @pytest.mark.parametrize("collapsed", [True, False])
-def test_equal_runs_are_not_printed_as_certain(seeds, collapsed, clean):
-    """The frame has ends without width and says why; a table would pass them for certainty."""
+def test_equal_scores_print_no_interval(seeds, collapsed, clean):
+    """The frame holds zero-width intervals and a reason; the table prints dashes."""
     frame = pd.concat([clean, clean.assign(seed=clean["seed"] + 7, key="x" + clean["key"])])
     frame = frame[frame["seed"] < seeds].assign(dev=0.5, test=0.5, collapsed=collapsed)
     found = cells(frame)
     assert set(found["test_mean_reason"]) == set(found["test_sd_reason"]) == {"zero_variance"}
     table = cells_table(found)
     entries = [dict(zip(table.header, line, strict=True)) for line in table.body]
-    shown = {(each["95% of mean"], each["95% of sd"], each["Test mean ± sd"]) for each in entries}
-    assert shown == {("–", "–", f"50.0{NBSP}±{NBSP}0.0")}
+    printed = {(e["95% CI of mean"], e["95% CI of sd"], e["Test mean ± sd"]) for e in entries}
+    assert printed == {("–", "–", f"50.0{NBSP}±{NBSP}0.0")}
     assert "none where all scores are equal" in table.caption
     assert "[50.0" not in str(answer(best_strategy(frame), stability(frame)))
 
 
-@pytest.mark.parametrize(("made", "shown"), ALL)
-def test_no_runs_make_empty_tables_that_say_so(made, shown, runs):
+@pytest.mark.parametrize(("frame_of", "table_of"), ALL)
+def test_no_runs_make_empty_tables_that_say_so(frame_of, table_of, runs):
     for nothing in (pd.DataFrame(), runs.iloc[:0]):
-        table = shown(made(nothing))
+        table = table_of(frame_of(nothing))
         for render in (to_text, to_markdown, to_html, to_latex, to_csv):
             assert "Traceback" not in render(table)
         assert "no runs yet" in to_text(table)
 
 
-@pytest.mark.parametrize(("made", "shown"), ALL)
+@pytest.mark.parametrize(("frame_of", "table_of"), ALL)
 @pytest.mark.parametrize("case", ["one seed", "all diverged", "all missing", "one", "constant"])
-def test_poor_data_make_tables_not_errors(made, shown, case, clean):
+def test_incomplete_data_give_tables_not_errors(frame_of, table_of, case, clean):
     frame = clean.copy()
     if case == "one seed":
         frame = frame[frame["seed"] == 0]
@@ -219,7 +219,7 @@ def test_poor_data_make_tables_not_errors(made, shown, case, clean):
     else:
         frame[["dev", "test"]] = np.nan
         frame["outcome"] = case.removeprefix("all ")
-    text = to_text(shown(made(frame)))
+    text = to_text(table_of(frame_of(frame)))
     assert "nan" not in text.lower()
     assert "Standard" in text or case == "one" or case == "all missing"
 
@@ -230,9 +230,9 @@ def test_without_a_baseline_nothing_is_compared(clean):
     assert set(best_strategy(frame)["reason"]) == {"no_baseline"}
 
 
-@pytest.mark.parametrize(("made", "shown"), ALL)
-def test_every_table_says_what_it_shows(made, shown, runs):
-    table = shown(made(runs))
+@pytest.mark.parametrize(("frame_of", "table_of"), ALL)
+def test_captions_state_metric_direction_unit_and_n(frame_of, table_of, runs):
+    table = table_of(frame_of(runs))
     for word in ("over seeds", "accuracy", "higher is better", "in points", "n, the number of"):
         assert word in table.caption
         assert word in " ".join(to_text(table).split())
@@ -241,30 +241,30 @@ def test_every_table_says_what_it_shows(made, shown, runs):
         assert word in to_html(table)
 
 
-@pytest.mark.parametrize(("made", "shown"), ALL)
-def test_terminal_tables_fit(made, shown, runs):
+@pytest.mark.parametrize(("frame_of", "table_of"), ALL)
+def test_terminal_tables_fit(frame_of, table_of, runs):
     long = runs.assign(configuration=runs["configuration"].replace("Mixout(0.1)", "M" * 150))
     for frame in (runs, long):
-        assert max(map(len, to_text(shown(made(frame))).splitlines())) <= 100
+        assert max(map(len, to_text(table_of(frame_of(frame))).splitlines())) <= 100
 
 
 def _words(text):
-    """With what may start or end a line in the midst of them."""
+    """The words of a text, split where a line may break."""
     return set(re.split(r"\s+|(?<=-)|(?=\()", text))
 
 
-@pytest.mark.parametrize(("made", "shown"), ALL)
-def test_a_terminal_cuts_no_word_where_tasks_have_metrics_of_their_own(made, shown, runs):
-    """Metric, direction and unit took four lines a row, and left configurations no room."""
+@pytest.mark.parametrize(("frame_of", "table_of"), ALL)
+def test_terminal_tables_split_no_word_with_one_metric_per_task(frame_of, table_of, runs):
+    """Regression: metric, direction and unit took four lines per row and squeezed the labels."""
     long = "LayerwiseDecay(rate=0.7, epochs=20)"
     mixed = runs.assign(
         metric=runs["metric"].mask(runs["task"] == "terms", "pearson_spearman"),
         configuration=runs["configuration"].replace("LayerwiseDecay(0.7)", long),
     )
     both = pd.concat([mixed, mixed.assign(model="electra-small", key="x" + mixed["key"])])
-    table = shown(made(both))
-    place = table.header.index("Metric")
-    assert {line[place] for line in table.body} == {"accuracy", "pearson_spearman"}
+    table = table_of(frame_of(both))
+    column = table.header.index("Metric")
+    assert {line[column] for line in table.body} == {"accuracy", "pearson_spearman"}
     assert (
         "Metrics: accuracy (higher is better, in points) on rte; "
         "pearson_spearman (higher is better, in points) on terms." in table.caption
@@ -304,7 +304,7 @@ def test_numbers_as_printed(text, wanted):
     assert text == wanted
 
 
-def test_what_a_format_reserves_is_escaped(runs):
+def test_reserved_characters_are_escaped(runs):
     odd = runs.assign(configuration=runs["configuration"].replace("Mixout(0.1)", "a_b&<i>|50%"))
     table = cells_table(cells(odd))
     assert r"a\_b\&$<$i$>$|50\%" in to_latex(table)
@@ -336,7 +336,7 @@ def test_malformed_frames_are_refused_by_name(runs):
         cells(runs.assign(metric=runs["metric"].where(runs["seed"] != 0, "f1")))
 
 
-def test_a_frame_saved_before_a_column_was_there_is_read_as_it_was_meant(runs):
+def test_frames_without_newer_columns_get_their_defaults(runs):
     equal(cells(runs.drop(columns=["stage", "tried", "search", "task_type"])), cells(runs))
     mixed = runs.assign(task_type=np.where(runs["seed"] == 0, "NER", ""))
     assert set(checked(mixed)["task_type"]) == {"NER"}  # some rows are from before
@@ -347,7 +347,7 @@ def test_a_task_has_one_type(runs):
         checked(runs.assign(task_type=np.where(runs["seed"] == 0, "NER", "PICO")))
 
 
-def test_all_mistakes_are_said_at_once(runs):
+def test_all_mistakes_are_reported_at_once(runs):
     with pytest.raises(ValueError, match=r"(?s)crashed.*more than one metric"):
         cells(runs.assign(outcome="crashed", metric=runs["seed"].astype(str)))
 

@@ -46,12 +46,12 @@ def many(clean, n, *, failed=()):
     return frame
 
 
-def test_every_two_of_a_block_stand_once(clean):
+def test_every_pair_of_a_block_occurs_once(clean):
     found = pairs(clean)
     labels = sorted(clean["configuration"].unique())
     for _, block in found.groupby("task"):
-        couples = zip(block["first"], block["second"], strict=True)
-        assert list(couples) == list(combinations(labels, 2))
+        label_pairs = zip(block["first"], block["second"], strict=True)
+        assert list(label_pairs) == list(combinations(labels, 2))
 
 
 def test_clean_pairs_are_what_scipy_says(clean):
@@ -83,7 +83,7 @@ def test_clean_pairs_are_what_scipy_says(clean):
         assert np.isnan(row.permutation_p)
 
 
-def test_holm_goes_over_a_block_and_bh_over_all(clean):
+def test_holm_adjusts_within_a_block_and_bh_over_all(clean):
     found = pairs(clean)
     np.testing.assert_array_equal(found["p_bh"], benjamini_hochberg(found["p"].to_numpy()))
     for _, block in found.groupby("task"):
@@ -105,7 +105,7 @@ def test_failed_runs_enter_at_the_floor_and_are_counted(runs):
     assert row["p"] == row["permutation_p"] == pytest.approx(exact.pvalue)
 
 
-def test_missing_runs_are_counted_and_their_seeds_lost(runs):
+def test_missing_runs_are_counted_and_their_seeds_not_paired(runs):
     row = at(pairs(runs), "rte", "LayerwiseDecay(0.7)", "Mixout(0.1)")
     assert (row["n_second"], row["missing_second"], row["failed_second"]) == (5, 2, 0)
     assert (row["common"], row["lost"]) == (5, 2)
@@ -114,7 +114,7 @@ def test_missing_runs_are_counted_and_their_seeds_lost(runs):
     assert row["p"] == pytest.approx(stats.ttest_ind(a, b[:5], equal_var=False).pvalue)
 
 
-def test_other_seeds_are_not_paired(clean):
+def test_different_seeds_are_not_paired(clean):
     other = clean["configuration"].eq("Standard")
     for name in ("seed", "head", "order", "noise"):
         clean[name] = clean[name].where(~other, clean[name] + 100)
@@ -124,7 +124,7 @@ def test_other_seeds_are_not_paired(clean):
     assert not np.isnan(row["p"])
 
 
-def test_twice_the_same_seed_is_not_paired(clean):
+def test_repeated_seeds_are_not_paired(clean):
     one = clean["configuration"].eq("Standard") & clean["seed"].eq(1)
     clean.loc[one, ["head", "order", "noise"]] = 0
     assert at(pairs(clean), "rte", "Mixout(0.1)", "Standard")["paired_reason"] == "unpaired"
@@ -153,14 +153,14 @@ def test_resampled_intervals_are_those_of_the_single_functions(clean):
     assert (row["difference_low"], row["difference_high"]) == near
 
 
-def test_few_failing_runs_have_the_intervals_that_their_number_allows(clean):
+def test_intervals_with_failed_runs_depend_on_n(clean):
     allowed = {60: ("bootstrap", "bootstrap"), 30: ("Welch", "bootstrap"), 19: ("Welch", "")}
     for n, (difference, ratio) in allowed.items():
         row = pairs(many(clean, n, failed=[3])).iloc[0]
         assert (row["interval"], row["ratio_method"]) == (difference, ratio)
 
 
-def test_a_permutation_test_at_its_finest_leaves_the_rest_to_welch(clean):
+def test_at_the_smallest_permutation_p_welch_is_used(clean):
     frame = many(clean, 40, failed=[3])
     apart = frame["configuration"].eq("Standard")
     frame["test"] = frame["test"].where(~apart, frame["test"] - 0.2)
@@ -178,11 +178,11 @@ def test_verdicts_with_and_without_failed_runs(clean):
     assert (one["verdict"], one["reason"]) == ("not tested", "n_too_small")
 
 
-def test_a_metric_that_falls_turns_effects_not_differences(clean):
-    falls = clean.assign(metric="mse", higher_is_better=False)
+def test_where_lower_is_better_effects_turn_but_not_differences(clean):
+    lower = clean.assign(metric="mse", higher_is_better=False)
     for column in ("dev", "test", "floor", "test_floor"):
-        falls[column] = 2 - falls[column]
-    up, down = pairs(clean), pairs(falls)
+        lower[column] = 2 - lower[column]
+    up, down = pairs(clean), pairs(lower)
     for name in ("difference", "clean_difference"):
         np.testing.assert_allclose(down[name], -up[name])
     np.testing.assert_allclose(down["difference_low"], -up["difference_high"])
@@ -195,7 +195,7 @@ def test_order_of_rows_does_not_matter(runs):
     equal(pairs(runs), pairs(runs.sample(frac=1, random_state=0)))
 
 
-def test_names_of_seeds_do_not_matter(runs):
+def test_seed_numbers_do_not_matter(runs):
     renamed = runs.copy()
     for name in ("seed", "head", "order", "noise"):
         renamed[name] = 1000 - renamed[name]
@@ -221,7 +221,7 @@ def test_rescaling_changes_no_verdict(clean):
 
 
 @pytest.mark.parametrize("case", ["one seed", "all diverged", "all missing", "one", "constant"])
-def test_poor_data_make_tables_not_errors(case, clean):
+def test_incomplete_data_give_tables_not_errors(case, clean):
     frame = clean.copy()
     if case == "one seed":
         frame = frame[frame["seed"] == 0]
@@ -242,7 +242,7 @@ def test_no_runs_make_an_empty_table(runs):
         assert "no runs yet" in to_text(pairs_table(pairs(nothing)))
 
 
-def test_the_table_says_what_it_shows(runs):
+def test_the_caption_states_metric_direction_unit_and_n(runs):
     table = pairs_table(pairs(runs))
     for word in ("over seeds", "accuracy", "higher is better", "in points", "n, the number of"):
         assert word in table.caption

@@ -1,4 +1,4 @@
-"""Frames and tables of choices: trade-offs, transfer to test, recommendations, groups."""
+"""Choices on dev: Pareto front, transfer to test, recommendations, advice by group."""
 
 import numpy as np
 import pandas as pd
@@ -57,15 +57,15 @@ def many(*, gains, tasks=4, models=(("bert", "BERT", 110e6),), seeds=6, noise=0.
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("made", FRAMES)
-def test_order_of_rows_does_not_matter(made, runs):
-    equal(made(runs), made(runs.sample(frac=1, random_state=0)))
+@pytest.mark.parametrize("frame_of", FRAMES)
+def test_order_of_rows_does_not_matter(frame_of, runs):
+    equal(frame_of(runs), frame_of(runs.sample(frac=1, random_state=0)))
 
 
 @pytest.mark.parametrize(
     "case", ["one seed", "two seeds", "all diverged", "all missing", "one", "constant", "no runs"]
 )
-def test_poor_data_make_tables_not_errors(case, clean):
+def test_incomplete_data_give_tables_not_errors(case, clean):
     frame = clean.copy()
     if case in ("one seed", "two seeds"):
         frame = frame[frame["seed"] < (1 if case == "one seed" else 2)]
@@ -78,15 +78,15 @@ def test_poor_data_make_tables_not_errors(case, clean):
     else:
         frame[["dev", "test"]] = np.nan
         frame["outcome"] = case.removeprefix("all ")
-    for made, shown in TABLES:
-        table = shown(made(frame))
+    for frame_of, table_of in TABLES:
+        table = table_of(frame_of(frame))
         text = to_text(table)
         assert "nan" not in text.lower() + to_html(table).lower()
         assert max(map(len, text.splitlines())) <= 100
     assert "nan" not in " ".join(advice(recommend(frame)) + sentences(by_group(frame)))
 
 
-def test_what_is_said_of_the_choice_by_hand(clean):
+def test_best_strategy_columns_by_hand(clean):
     row = at(best_strategy(clean), task="terms")
     block = clean[clean["task"] == "terms"]
     dev, test = (block.groupby("configuration")[split].mean() for split in ("dev", "test"))
@@ -101,39 +101,39 @@ def test_what_is_said_of_the_choice_by_hand(clean):
     assert row["probability_best"] <= row["probability_near_best"] <= 1
 
 
-def test_of_a_metric_that_falls_the_corrected_score_is_higher(clean):
-    falls = clean.assign(metric="mse", higher_is_better=False)
+def test_where_lower_is_better_the_corrected_score_is_higher(clean):
+    lower = clean.assign(metric="mse", higher_is_better=False)
     for column in ("dev", "test", "floor", "test_floor"):
-        falls[column] = 2 - falls[column]
-    up, down = best_strategy(clean), best_strategy(falls)
+        lower[column] = 2 - lower[column]
+    up, down = best_strategy(clean), best_strategy(lower)
     same = ["best_dev", "best_test", "agrees", "rank_low", "rank_high", "probability_best"]
     equal(up[same], down[same])
     np.testing.assert_allclose(down["dev_corrected"], 2 - up["dev_corrected"])
     np.testing.assert_allclose(down["regret"], up["regret"], atol=1e-12)
     assert down["probability_near_best"].isna().all()  # half a point is no unit of it
     same = ["configuration", "on_front"]
-    equal(pareto(clean)[same], pareto(falls)[same])
+    equal(pareto(clean)[same], pareto(lower)[same])
     numbers = ["agreement", "level", "regret_sd", "optimism_sd"]
-    np.testing.assert_allclose(transfer(clean)[numbers], transfer(falls)[numbers], atol=1e-9)
+    np.testing.assert_allclose(transfer(clean)[numbers], transfer(lower)[numbers], atol=1e-9)
 
 
-def test_without_a_test_score_nothing_is_said_of_agreement(clean):
+def test_without_a_test_score_agreement_is_unknown(clean):
     gone = clean["configuration"].eq("Mixout(0.1)")
     row = at(best_strategy(clean.assign(test=clean["test"].mask(gone))), task="rte")
     assert np.isnan(row["agrees"])
     assert set(transfer(clean.assign(test=clean["test"].mask(gone)))["without_test"]) == {1}
 
 
-def test_the_best_table_says_how_well_dev_choices_carry_over(runs):
+def test_the_best_table_says_how_well_dev_choices_transfer(runs):
     found = best_strategy(runs)
     caption = best_strategy_table(found).caption
-    assert f"test mean too in {found['agrees'].sum():.0f} of 2 rows" in caption
+    assert f"best test mean in {found['agrees'].sum():.0f} of 2 rows" in caption
     assert "16,620 published runs" in caption
-    lone = runs[runs["configuration"] == "Standard"]
-    assert "published runs" not in best_strategy_table(best_strategy(lone)).caption
+    single = runs[runs["configuration"] == "Standard"]
+    assert "published runs" not in best_strategy_table(best_strategy(single)).caption
 
 
-def test_scores_stand_side_by_side_by_seed(runs):
+def test_scores_are_aligned_by_seed(runs):
     _, _, block = next(each for each in blocks(checked(runs)) if each[0] == "terms")
     found = by_seed(block, "dev")
     assert found.shape == (7, 5)
@@ -146,7 +146,7 @@ def test_scores_stand_side_by_side_by_seed(runs):
     assert by_seed(twice, "dev").shape == (14, 5)
 
 
-def test_dev_scores_that_are_the_test_scores_always_carry_over(clean):
+def test_dev_scores_equal_to_test_scores_always_transfer(clean):
     found = transfer(clean.assign(test=clean["dev"], test_floor=clean["floor"]))
     whole = found[found["seeds"] == 7]
     assert (whole["agreement"] == 1).all()
@@ -162,7 +162,7 @@ def test_lines_of_the_transfer_table_have_the_same_blocks(runs):
     ]  # fmt: skip
 
 
-def test_published_runs_carry_over_as_was_published():
+def test_published_runs_transfer_as_published():
     """86 task splits: the dev winner is the test winner in 29 % with one seed, 35 % with all."""
     path = needs.shared("runs", "tabm.csv.gz")
     published = pd.read_csv(path).rename(columns={"dev_score": "dev", "test_score": "test"})
@@ -181,7 +181,7 @@ def test_published_runs_carry_over_as_was_published():
 
 
 def test_front_by_hand(clean):
-    """Quicker, calmer and lower: on the front; slower and no better in anything: not."""
+    """On the front: faster, more stable and lower. Not: slower and better in nothing."""
     frame = clean[clean["task"] == "terms"].copy()
     shape = np.tile([-0.01, 0.0, 0.01, -0.01, 0.0, 0.01, 0.0], 5)
     means = frame["configuration"].map({"LayerwiseDecay(0.7)": 0.9, "Mixout(0.1)": 0.85})
@@ -195,17 +195,17 @@ def test_front_by_hand(clean):
     assert pareto(frame)["on_front"].tolist() == [1, 1, 0, 0, 0]
 
 
-def test_a_cost_that_is_not_known_of_all_is_not_compared(clean):
+def test_a_cost_unknown_for_one_configuration_is_not_compared(clean):
     some = clean["peak_memory_bytes"].mask(clean["configuration"] == "Standard")
     found = pareto(clean.assign(peak_memory_bytes=some))
     assert set(found["goals"]) == {"mean; sd; failures; seconds"}
-    assert "Not compared where it is not known of every configuration: memory." in (
+    assert "Not compared, since unknown for some configurations: memory." in (
         pareto_table(found).caption
     )
 
 
-def test_another_configuration_moves_nobody_elses_draws(clean):
-    """Membership can only fall when a rival comes in."""
+def test_another_configuration_changes_no_other_resamples(clean):
+    """Membership can only fall when a competitor is added."""
     fewer = pareto(clean[clean["configuration"] != "FreezeLower(4)"])
     both = pareto(clean).merge(fewer, on=["task", "configuration"])
     assert (both["membership_x"] <= both["membership_y"]).all()
@@ -221,7 +221,7 @@ def test_a_recommendation_without_limits_is_the_best_strategy(runs):
         assert row.seconds == EFFECTS[row.recommended][2]
 
 
-def test_limits_leave_out_what_takes_more(runs):
+def test_limits_exclude_configurations_above_them(runs):
     found = recommend(runs, max_seconds=30.2)
     assert set(found["fitting"]) == {2}
     assert found["unfitting"].str.contains(r"Mixout\(0.1\) \(39 s\)").all()
@@ -232,13 +232,13 @@ def test_limits_leave_out_what_takes_more(runs):
     assert (found["fitting"] == 0).sum() == 1  # a single run above it is enough
     assert at(found, task="rte")["recommended"] == "Mixout(0.1)"  # whose seed 6 is missing, though
     assert "rte" in advice(found)[0]
-    assert advice(found)[1] == "terms, minilm: nothing fits."
+    assert advice(found)[1] == "terms, minilm: no configuration is within the limits."
 
 
-def test_a_cost_that_is_not_known_breaks_its_limit(clean):
+def test_an_unknown_cost_exceeds_any_limit(clean):
     found = recommend(clean.assign(peak_memory_bytes=np.nan), max_memory=8e9)
     assert (found["recommended"] == "").all()
-    assert found["unfitting"].str.contains("memory not known").all()
+    assert found["unfitting"].str.contains("memory unknown").all()
     assert (recommend(clean.assign(peak_memory_bytes=np.nan))["recommended"] != "").all()
 
 
@@ -267,7 +267,7 @@ def helps_large(number, model):
     return {"Standard": 0.0, "LayerwiseDecay(0.7)": gain, "Mixout(0.1)": -0.01}
 
 
-def test_what_helps_one_group_alone_is_advised_for_it_alone():
+def test_a_technique_that_helps_one_group_is_advised_for_that_group_only():
     found = by_group(many(gains=helps_large, tasks=5, models=TWO_SIZES))
     assert set(found["dimension"]) == {"all", "size", "data"}  # one family, domain and no types
     large, base = (at(found, dimension="size", group=name) for name in ("large", "base"))
@@ -278,28 +278,31 @@ def test_what_helps_one_group_alone_is_advised_for_it_alone():
     assert base["technique"] == ""
     assert large["interaction_p"] == base["interaction_p"] < 0.01
     assert at(found, dimension="data", group="fewer than 1,000")["interaction_p"] > 0.05
-    said = dict(zip(found["group"], sentences(found), strict=True))
-    assert said["large"].startswith(
-        "For models of large size use LayerwiseDecay: best or level with the best on dev in 5 of 5"
+    texts = dict(zip(found["group"], sentences(found), strict=True))
+    assert texts["large"].startswith(
+        "For models of large size use LayerwiseDecay: best or tied with the best on dev in 5 of 5"
     )
-    assert said["large"].endswith("above Standard on test (strong confidence).")
-    assert said["base"].startswith("For models of base size no single strategy; level: ")
+    assert texts["large"].endswith("above Standard on test (strong confidence).")
+    assert texts["base"].startswith("For models of base size no single strategy; tied: ")
 
 
-def test_few_blocks_are_no_group():
+def test_too_few_blocks_make_no_group():
     found = by_group(many(gains=helps_large, tasks=2, models=(TWO_SIZES[1],)))
     assert set(found["reason"]) == {"fewer than 3 tasks and models"}
     assert set(found["technique"]) == {""}
 
 
-def test_one_clear_loss_forbids_advice():
+def test_one_significant_loss_prevents_advice():
     def gains(number, model):
         return {"Standard": 0.0, "LayerwiseDecay(0.7)": -0.03 if number == 0 else 0.04}
 
     frame = many(gains=gains, tasks=10, noise=0.004)
     row = at(by_group(frame), dimension="all")
     assert row["technique"] == ""
-    assert row["reason"] == "LayerwiseDecay loses in t0, bert" or "not supported" in row["reason"]
+    assert (
+        row["reason"] == "LayerwiseDecay is significantly worse in t0, bert"
+        or "not supported" in row["reason"]
+    )
     assert (row["worst_block"], row["worst"] < -0.02) == ("t0, bert", True)
 
 
@@ -310,7 +313,7 @@ def test_without_a_baseline_no_group_is_advised():
 
 
 def test_nothing_is_advised_where_nothing_differs():
-    """Twenty-five studies of equal techniques whose gain differs from task to task."""
+    """Twenty-five simulated studies of equal techniques whose gain varies over tasks."""
     advised = 0
     for seed in range(25):
         rng = np.random.default_rng(seed)
@@ -325,7 +328,7 @@ def test_nothing_is_advised_where_nothing_differs():
     assert advised / 25 <= 0.05
 
 
-def test_scores_that_are_no_shares_enter_no_group():
+def test_scores_that_are_not_shares_enter_no_group():
     frame = many(gains=helps_large, models=(TWO_SIZES[1],))
     rmse = frame["task"] == "t0"
     frame.loc[rmse, ["dev", "test", "floor", "test_floor"]] *= 30
@@ -333,7 +336,7 @@ def test_scores_that_are_no_shares_enter_no_group():
     assert at(by_group(frame), dimension="all")["blocks"] == 3
 
 
-def test_names_decide_nothing():
+def test_names_do_not_affect_advice():
     frame = many(gains=helps_large, models=(TWO_SIZES[1],))
     other = frame.assign(
         technique=frame["technique"].replace("LayerwiseDecay", "Zed"),
@@ -344,35 +347,33 @@ def test_names_decide_nothing():
     assert one["difference"] == pytest.approx(two["difference"])
 
 
-def test_the_plane_is_drawn_and_repeats(runs):
+def test_the_pareto_plot_is_deterministic(runs):
     front = pareto(runs)
     own = front[front["task"] == "rte"]
     svg = to_svg(plot_plane(own), "plane")
     assert svg == to_svg(plot_plane(own), "plane")
     assert "ReinitTop(2)" in svg
     assert "1 failed" in svg
-    lone = pareto(runs[runs["seed"] == 0])
-    assert "mean dev accuracy" in to_svg(plot_plane(lone[lone["task"] == "rte"]), "plane")
+    single = pareto(runs[runs["seed"] == 0])
+    assert "mean dev accuracy" in to_svg(plot_plane(single[single["task"] == "rte"]), "plane")
 
 
-def test_a_key_is_that_of_a_run_of_its_own_task(clean):
+def test_a_recommended_key_belongs_to_a_run_of_its_task(clean):
     found = recommend(clean)
     task_of = clean.set_index("key")["task"]
     assert [task_of[key] for key in found["key"]] == found["task"].tolist()
 
 
-def test_what_failed_throughout_is_not_recommended(clean):
+def test_a_configuration_whose_runs_all_failed_is_not_recommended(clean):
     failed = clean.assign(collapsed=True, collapse_rule="at_floor")
     found = recommend(failed)
     assert (found[["recommended", "key", "confidence", "sensitivity"]] == "").all(axis=None)
-    assert all("nothing can be recommended; all runs of " in said for said in advice(found))
+    assert all("nothing can be recommended; all runs of " in texts for texts in advice(found))
     table = best_strategy_table(best_strategy(failed))
     entries = [dict(zip(table.header, line, strict=True)) for line in table.body]
-    assert {(each["Recommended"], each["vs Standard"], each["p"]) for each in entries} == {
-        ("–",) * 3
-    }
-    assert all(each["Not told apart from"].endswith(" failed") for each in entries)
-    assert {(each["n"], each["Failed"]) for each in entries} == {("7", "7")}
+    assert {(e["Recommended"], e["vs Standard"], e["p"]) for e in entries} == {("–",) * 3}
+    assert all(entry["Tied with"].endswith(" failed") for entry in entries)
+    assert {(e["n"], e["Failed"]) for e in entries} == {("7", "7")}
     one = clean[clean["task"] == "rte"]
     both = pd.concat([failed[failed["task"] == "terms"], one])
     assert (recommend(both)["recommended"] == "").tolist() == [False, True]

@@ -42,8 +42,8 @@ def searched(score, trials=12, sampler="random"):
 
 
 def row(label, seed, dev):
-    made = one_run("terms", "Standard", seed, dev=dev, test=dev)
-    return made | {
+    run = one_run("terms", "Standard", seed, dev=dev, test=dev)
+    return run | {
         "configuration": label,
         "technique": label.split("(")[0],
         "cell": label,
@@ -55,7 +55,7 @@ def by_rate(values):
     return 0.5 + values["technique.rate"] / 10
 
 
-def test_trials_hold_means_values_and_the_choice():
+def test_trials_hold_mean_values_and_the_choice():
     found = trials(searched(by_rate))
     assert list(found["trial"]) == list(range(12))
     assert found["dev"].to_numpy() == pytest.approx([0.55, 0.57, 0.59] * 4)
@@ -73,7 +73,7 @@ def test_a_diverged_tuning_run_counts_at_the_floor_and_a_missing_one_leaves_no_m
 
 
 def test_best_of_k_by_hand():
-    """Best of two out of 12 without replacement: the share of pairs without a higher score."""
+    """Best of 2 of 12 without replacement: by the share of pairs with each maximum."""
     found = best_of_k(searched(by_rate)).set_index("k")["dev"]
     assert found[1] == pytest.approx(0.57)
     pairs = 12 * 11 / 2
@@ -87,19 +87,19 @@ def test_best_of_k_counts_only_what_tpe_drew_at_random():
 
 
 @pytest.mark.parametrize("evaluator", ["fanova", "mean_decrease_impurity", "ped_anova"])
-def test_the_field_that_decides_has_the_weight(evaluator):
+def test_the_deciding_field_is_the_most_important(evaluator):
     found = importance(searched(by_rate, trials=60), evaluator)
     assert found["field"][0] == "technique.rate"
     assert found["importance"].sum() == pytest.approx(1)
     assert found["importance"][0] > 0.8
 
 
-def test_equal_scores_say_nothing_about_fields():
+def test_equal_scores_have_no_importance():
     assert importance(searched(lambda values: 0.5))["importance"].isna().all()
 
 
-def test_a_choice_that_is_none_has_its_weight():
-    """As in the space of EMA, whose None stands as NaN among the numbers of its column."""
+def test_a_value_of_none_has_an_importance():
+    """As in the space of EMA, whose None becomes NaN in a column of numbers."""
     runs = searched(by_rate, trials=24)
     found = importance(with_none(runs))
     assert found["importance"].tolist() == importance(runs)["importance"].tolist()
@@ -107,7 +107,7 @@ def test_a_choice_that_is_none_has_its_weight():
 
 
 def with_none(runs):
-    """The same search with None in the place of the rate 0.5."""
+    """The same search with None instead of the rate 0.5."""
 
     def changed(text):
         if not text:
@@ -131,7 +131,7 @@ def test_tuning_runs_are_in_no_table():
     assert cells(runs)["test_n"].tolist() == [3, 3]
 
 
-def test_the_number_tried_stands_beside_what_was_chosen(clean):
+def test_the_number_tried_is_shown_with_the_choice(clean):
     table = cells_table(cells(searched(by_rate)))
     tried = table.header.index("Tried")
     assert {line[table.header.index("Configuration")]: line[tried] for line in table.body} == {
@@ -141,7 +141,7 @@ def test_the_number_tried_stands_beside_what_was_chosen(clean):
     assert "Tried" not in cells_table(cells(clean)).header
 
 
-def test_a_report_says_the_protocol(tmp_path, clean):
+def test_a_report_states_the_protocol(tmp_path, clean):
     from analysis import write_report
 
     runs = searched(by_rate)
@@ -152,20 +152,20 @@ def test_a_report_says_the_protocol(tmp_path, clean):
     assert protocol(clean) == progress(clean) == ""
 
 
-def test_a_report_shows_the_best_of_k_and_the_weights(tmp_path):
+def test_a_report_shows_best_of_k_and_importance(tmp_path):
     from analysis import write_report
 
     runs = searched(by_rate)
     text = html.unescape(write_report(runs, pd.DataFrame(), tmp_path).read_text())
-    assert "Best of k tried" in text
-    assert "Which fields matter" in text
+    assert "Expected best of k configurations" in text
+    assert "Hyperparameter importance" in text
     lines = (tmp_path / "tables" / "best_of_k.md").read_text().splitlines()
     assert "| terms | minilm | LayerwiseDecay | 12 | 57.0 | 58.0 | 58.7 |" in lines  # k = 1, 2, 4
     weights = pd.read_csv(tmp_path / "tables" / "importance.csv")
     pd.testing.assert_frame_equal(weights, importance(runs))
 
 
-def test_progress_says_what_is_still_to_come():
+def test_progress_counts_pending_runs():
     runs = searched(by_rate)
     begun = runs[(runs["stage"] == "tune") | (runs["configuration"] == "Standard")]
     assert progress(begun) == (
@@ -173,8 +173,8 @@ def test_progress_says_what_is_still_to_come():
     )
 
 
-def test_tasks_with_seeds_of_their_own_are_counted_and_told_apart():
-    """`per_task` gives a task other seeds; those of the first task once stood for all."""
+def test_tasks_with_their_own_seeds_are_counted_separately():
+    """Regression: the seeds of the first task were reported for all, despite `per_task`."""
     three, two = searched(by_rate), searched(by_rate)
     two = two[two["seed"] != 102].assign(
         task="rte",
@@ -204,14 +204,14 @@ def test_optuna_loads_only_where_it_is_needed():
 
 
 def with_tuned_baseline(runs):
-    """A search of Standard as well, whose choice scores 0.65 against the stated one's 0.6."""
+    """Adds a search of Standard whose choice scores 0.65; the stated one scores 0.6."""
     rows = [row("Standard[lr=0.001]", seed, 0.65 + seed / 1e4) for seed in (100, 101, 102)]
     tuned = pd.DataFrame([each | {"tried": 12} for each in rows]).assign(technique="Standard")
     return pd.concat([runs, tuned], ignore_index=True)
 
 
 def test_a_searched_baseline_comes_before_the_stated_one():
-    """What was tuned was compared with what was not: 0.7 - 0.6 rather than 0.7 - 0.66."""
+    """Regression: a tuned technique was compared with the untuned baseline, 0.7 - 0.6."""
     runs = with_tuned_baseline(searched(by_rate))
     (best,) = best_strategy(runs).to_dict("records")
     assert best["difference"] == pytest.approx(0.7 - 0.65 - 101 / 1e4)
@@ -222,16 +222,16 @@ def test_a_searched_baseline_comes_before_the_stated_one():
     assert not any("No Standard" in said for said in caveats(alone))
 
 
-def test_the_diamond_of_the_plane_is_the_searched_baseline():
+def test_the_pareto_plot_marks_the_searched_baseline():
     front = pareto(with_tuned_baseline(searched(by_rate)))
     marks, names = plot_plane(front).axes[1].lines, list(front["configuration"])
     diamonds = [name for name, mark in zip(names, marks, strict=True) if mark.get_marker() == "D"]
     assert diamonds == ["Standard[lr=0.001]"]
 
 
-def test_unequal_searches_are_told():
-    told = "were not chosen from equally many: terms/minilm (1 to 12). A gain there can come"
-    assert any(told in said for said in caveats(searched(by_rate)))
+def test_unequal_searches_are_a_caveat():
+    expected = "were not chosen from equally many: terms/minilm (1 to 12). A gain there can come"
+    assert any(expected in said for said in caveats(searched(by_rate)))
     tuned = with_tuned_baseline(searched(by_rate))
     level = tuned[tuned["configuration"] != "Standard"]
     assert not any("equally many" in said for said in caveats(level))

@@ -36,7 +36,7 @@ def test_difference_and_interval_are_welchs(clean, others):
     assert (row["n"], row["other_n"]) == (7, 7)
 
 
-def test_turned_round_the_signs_turn(clean, others):
+def test_swapping_the_studies_swaps_the_signs(clean, others):
     one, two = against(clean, others), against(others, clean)
     np.testing.assert_allclose(one["difference"], -two["difference"])
     np.testing.assert_allclose(one["ratio"], 1 / two["ratio"])
@@ -45,7 +45,7 @@ def test_turned_round_the_signs_turn(clean, others):
     assert one["where"].tolist() == swapped.tolist()
 
 
-def test_the_order_of_rows_matters_nothing(clean, others):
+def test_order_of_rows_does_not_matter(clean, others):
     shuffled = against(clean.sample(frac=1, random_state=1), others.sample(frac=1, random_state=2))
     pd.testing.assert_frame_equal(shuffled, against(clean, others))
 
@@ -63,28 +63,28 @@ def test_cells_of_only_one_study_are_named_and_not_compared(clean, others):
     assert "Only in published: rte/minilm/Own, terms/minilm/Own." in text
 
 
-def test_failed_runs_bring_a_permutation_test_and_are_counted(runs, others):
+def test_failed_runs_lead_to_a_permutation_test_and_are_counted(runs, others):
     row = row_of(against(runs, others), "terms", "Standard")
     assert (row["method"], row["failed"], row["other_failed"]) == ("permutation", 1, 0)
     assert row["clean_difference"] == pytest.approx(-0.01, abs=0.01)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"metric": "f1"}, "task 'rte' is scored by accuracy in the one and by f1 in the other."),
-        ({"higher_is_better": False}, "higher accuracy is better in only one of them"),
-        ({"test": 70.0}, "is a share in the one and above 1 in the other"),
+        ({"metric": "f1"}, "task 'rte' is scored by accuracy in one study and by f1 in the other."),
+        ({"higher_is_better": False}, "higher accuracy is better in only one of the studies"),
+        ({"test": 70.0}, "is a share in one study and above 1 in the other"),
     ],
 )
-def test_scores_that_share_only_a_name_are_refused(change, said, clean, others):
+def test_scores_that_are_not_comparable_are_refused(change, message, clean, others):
     with pytest.raises(ScoreFileError) as error:
         against(clean, others.assign(**change))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert len(error.value.mistakes) == 2  # both tasks
 
 
-def test_nothing_in_common_is_said(clean, others):
+def test_studies_without_common_cells_say_so(clean, others):
     elsewhere = others.assign(model="electra", cell="e" + others["cell"])
     found = against(clean, elsewhere)
     assert "No cell is in both small and other." in to_text(against_table(found, "small", "other"))

@@ -141,12 +141,12 @@ def test_scores_that_are_all_equal_have_no_shares():
         assert np.isnan([part.share, part.share_low, part.raw_share, part.p]).all()
 
 
-def test_what_is_not_crossed_is_refused():
+def test_factors_that_do_not_cross_are_refused():
     with pytest.raises(ValueError, match="do not cross"):
         components(np.zeros((1, 4, 1)), ("a", "b"), RNG(0))
 
 
-def test_one_gap_costs_one_level():
+def test_one_gap_removes_one_level():
     there = np.ones((5, 4), dtype=bool)
     there[2, 3] = False
     rows, columns = complete_grid(there)
@@ -154,7 +154,7 @@ def test_one_gap_costs_one_level():
     assert not rows[2]
 
 
-def test_grid_has_no_gaps_and_is_mostly_the_largest():
+def test_the_grid_has_no_gaps_and_is_mostly_the_largest():
     rng, found = RNG(0), []
     for _ in range(60):
         there = rng.random((5, 5)) > 0.12
@@ -172,7 +172,7 @@ def test_one_way_without_scatter_or_groups():
     assert one_way([np.ones(1), np.zeros(1)]).reason == "n_too_small"
 
 
-def test_examples_and_seeds_each_add_their_part():
+def test_variance_of_examples_and_seeds_adds_up():
     """Independent answers: variance over seeds p q / (R N), as over examples; both is their sum."""
     rng = RNG(3)
     ours, theirs = ((rng.random((20, 300)) < p).astype(float) for p in (0.8, 0.7))
@@ -184,13 +184,13 @@ def test_examples_and_seeds_each_add_their_part():
     assert found.both.low < found.estimate < found.both.high
 
 
-def test_a_side_against_itself_differs_by_nothing():
+def test_a_side_compared_with_itself_has_no_difference():
     same = (RNG(0).random((5, 40)) < 0.5).astype(float)
     found = multibootstrap(same, same, mean_of, paired=True, rng=RNG(1), resamples=200)
     assert (found.estimate, found.both.low, found.both.high, found.both.p) == (0, 0, 0, 1)
 
 
-def test_sides_that_do_not_fit_are_refused():
+def test_sides_of_different_shape_are_refused():
     with pytest.raises(ValueError, match="paired"):
         multibootstrap(np.ones((3, 4)), np.ones((2, 4)), mean_of, paired=True, rng=RNG(0))
     with pytest.raises(ValueError, match="cannot be set against"):
@@ -313,7 +313,7 @@ def test_failures_are_decomposed_too():
     assert found.loc[("score", "head"), "share"] > 0.9  # at the floor, far below the others
 
 
-def test_missing_runs_cost_a_level_and_are_counted():
+def test_missing_runs_remove_a_level_and_are_counted():
     runs = study(0.8 + 0.01 * crossed({(0,): 1, (0, 1): 1}, (5, 4)))
     gone = runs["head"].eq(1) & runs["order"].eq(2)
     runs.loc[gone, ["test", "dev"]] = np.nan
@@ -324,7 +324,7 @@ def test_missing_runs_cost_a_level_and_are_counted():
 
 
 @pytest.mark.parametrize("streams", [("head", "order", "noise"), ("head",)])
-def test_seeds_that_are_not_crossed_say_so(streams, clean):
+def test_seeds_that_are_not_crossed_have_a_reason(streams, clean):
     runs = clean
     if streams == ("head",):
         runs = clean.assign(order=0, noise=0)
@@ -341,7 +341,7 @@ def test_constant_scores_have_no_sources():
     assert found["share"].isna().all()
 
 
-def test_sources_table_and_plot_say_what_is_there():
+def test_sources_table_and_plot_show_the_shares():
     grid = 0.8 + 0.01 * crossed({(0,): 1, (0, 1): 0.4}, (6, 6))
     runs = pd.concat([study(grid), study(grid[:2], configuration="Mixout(0.1)")])
     runs.loc[runs.index[-1:], "collapsed"] = True

@@ -1,4 +1,4 @@
-"""Tables of what is compared over several tasks; the numbers are of `across`."""
+"""Columns and caption notes shared by the tables of pools (`across_tasks.pools`)."""
 
 from collections.abc import Collection
 from functools import partial
@@ -8,13 +8,13 @@ import pandas as pd
 from analysis.rendering.builder import NAMED, Columns, RowTuple
 from analysis.rendering.formatting import DAGGER, ENTERS, count_text
 
-FAILED = f"A failed run {ENTERS}. 'Not failed' leaves all failed runs out."
-RUNS = "Least n is the number of seeds of the task with the fewest; runs are those of all tasks."
+FAILED_NOTE = f"A failed run {ENTERS}. 'Without failed runs' excludes all of them."
+RUNS_NOTE = "Min n: number of seeds on the task with the fewest. Runs: total over all tasks."
 
 
-def name_columns(found: pd.DataFrame, doubtful: Collection[tuple[str, str]] = ()) -> Columns:
-    """A column per name of `by`; a dagger at the pool's best where that is doubtful."""
-    names = [str(n) for n in found if n in ("model", "technique", "configuration")]
+def name_columns(frame: pd.DataFrame, doubtful: Collection[tuple[str, str]] = ()) -> Columns:
+    """A column per name of `by`; a dagger marks a pool's best that is in `doubtful`."""
+    names = [str(n) for n in frame if n in ("model", "technique", "configuration")]
 
     def text(row: RowTuple, name: str) -> str:
         pool = row.model if len(names) > 1 else ""
@@ -25,26 +25,26 @@ def name_columns(found: pd.DataFrame, doubtful: Collection[tuple[str, str]] = ()
 
 
 def count_columns() -> Columns:
-    """How much a row of a comparison over tasks rests on."""
+    """Columns with the number of tasks, seeds and runs behind a row."""
     return {
         "Tasks": lambda r: f"{r.tasks}",
-        "Least n": lambda r: f"{r.n}",
+        "Min n": lambda r: f"{r.n}",
         "Runs": lambda r: count_text(r.finished, r.asked),
         "Failed": lambda r: f"{r.failed}",
     }
 
 
-def dropped_notes(found: pd.DataFrame) -> list[str]:
-    """Which tasks are not in it, said once for all rows that lack the same."""
-    if found.empty:
+def dropped_notes(frame: pd.DataFrame) -> list[str]:
+    """Notes that name the tasks left out, once per distinct set of tasks."""
+    if frame.empty:
         return []
     return [
-        f"{left_out_text(text, 'Left out')}." for text in found["dropped_tasks"].unique() if text
+        f"{left_out_text(text, 'Left out')}." for text in frame["dropped_tasks"].unique() if text
     ]
 
 
 def left_out_text(dropped: str, lead: str) -> str:
-    """Tasks that are not in it by reason, a few of them by name; nothing if there are none."""
+    """The tasks left out, grouped by reason, a few of them by name; empty if there are none."""
     tasks: dict[str, list[str]] = {}
     for text in filter(None, dropped.split("; ")):
         task, _, why = text.partition(" (")
