@@ -3,7 +3,7 @@
 import re
 from itertools import product
 
-FINISHED = ["key", "cell", "stage", "dev", "floor", "seconds"]  # columns of `load_finished`
+FINISHED = ["key", "cell", "stage", "dev", "dev_floor", "seconds"]  # columns of `load_finished`
 IDENTITY = ["key", "task", "model", "configuration", "stage", "seed"]  # of rows below a run
 STREAMS = ["head", "order", "noise"]
 FACTS = [
@@ -41,7 +41,7 @@ COLUMNS = [
     "dev",
     "test",
     "higher_is_better",
-    "floor",
+    "dev_floor",
     "test_floor",
     *RUN_COUNTS,
     *FACTS,

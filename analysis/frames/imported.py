@@ -15,7 +15,13 @@ import pandas as pd
 
 from analysis.frames.columns import COLUMNS, RUN_COUNTS, RUN_NUMBERS, STREAMS
 from analysis.frames.layouts import STUDY, layout_of, read_peft
-from analysis.frames.runs import BASELINE, CELL, ScoreFileError, checked
+from analysis.frames.runs import (
+    BASELINE,
+    CELL,
+    ScoreFileError,
+    checked,
+    with_current_names,
+)
 
 ROLES = {
     "task": "what was learnt",
@@ -90,6 +96,8 @@ def read_scores(
     path = Path(path)
     table = _read(path)
     layout = layout_of(table, path)
+    if layout is STUDY:
+        table = with_current_names(table)
     if layout is STUDY and not columns:
         frame, mistakes = _of_a_study(table), []
         if set(lower_is_better):
@@ -174,7 +182,7 @@ def _frame(
     for role in ("test", "dev", "floor", "seconds", "memory", "seed"):
         known[role], wrong = _numbers(texts[role], role)
         mistakes += wrong
-    frame["test_floor"] = frame["floor"] = known["floor"]
+    frame["test_floor"] = frame["dev_floor"] = known["floor"]
     frame["seconds"], frame["peak_memory_bytes"] = known["seconds"], known["memory"]
     frame["outcome"], wrong = _outcomes(texts, known)
     mistakes += wrong
@@ -325,12 +333,11 @@ def _keys(frame: pd.DataFrame) -> list[str]:
 def _of_a_study(table: pd.DataFrame) -> pd.DataFrame:
     """What a report wrote as CSV, with its types again; what is no number is left for `checked`."""
     counts = [*STREAMS, *RUN_COUNTS, "seed", "tried", "parameters"]
-    numbers = [*RUN_NUMBERS, "floor"]
     yes = {"True": True, "False": False}
     typed: dict[str, Any] = {
         name: table[name].map(yes) for name in TRUTHS if table[name].dtype != bool
     }
-    for name in (each for each in [*counts, *numbers] if each in table):
+    for name in (each for each in [*counts, *RUN_NUMBERS] if each in table):
         found = table[name].replace("", None)
         try:
             typed[name] = pd.to_numeric(found).astype("Int64" if name in counts else "float64")

@@ -53,9 +53,9 @@ def load_runs(study: str, uri: str | None = None) -> pd.DataFrame:
         `tried` says from how many configurations this one was chosen, 1 if the file states it;
         `search` is where a searched one comes from, as JSON, else empty. `task_type` is what the
         task counts as in a suite's score, empty where the study does not say. `outcome` is
-        `completed`, `diverged` or `missing`; `dev` and `test` are NaN unless completed; `floor`
-        is the constant predictor's dev score. Runs of cells or seeds that are no longer in the
-        study file are left out.
+        `completed`, `diverged` or `missing`; `dev` and `test` are NaN unless completed;
+        `dev_floor` and `test_floor` are the constant predictor's scores. Runs of cells or seeds
+        that are no longer in the study file are left out.
 
     Raises:
         LookupError: If there is no such study or no such store.
@@ -71,8 +71,8 @@ def load_finished(study: str, uri: str | None = None) -> pd.DataFrame:
         uri: As for `load_runs`.
 
     Returns:
-        `key, cell, stage, dev, seconds`; `dev` is NaN where a run diverged, `floor` the constant
-        predictor's score on dev.
+        The columns `FINISHED`. `dev` is NaN where a run diverged; `dev_floor` is the constant
+        predictor's dev score.
 
     Raises:
         LookupError: If there is no such study or no such store.
@@ -86,8 +86,7 @@ def load_finished(study: str, uri: str | None = None) -> pd.DataFrame:
     found = tags[tags["kind"] == "run"].join(
         numbers.reindex(columns=["dev", "dev_floor", "seconds"])
     )
-    found = found.rename(columns={"dev_floor": "floor"}).fillna({"stage": "final"})
-    return found[FINISHED].reset_index(drop=True)
+    return found.fillna({"stage": "final"})[FINISHED].reset_index(drop=True)
 
 
 def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
@@ -248,7 +247,6 @@ def _typed(frame: pd.DataFrame, study: str) -> pd.DataFrame:
     frame["tried"] = frame["tried"].fillna(1)
     for name in RUN_NUMBERS:
         frame[name] = frame[name].astype(float) if name in frame else float("nan")
-    frame = frame.rename(columns={"dev_floor": "floor"})
     for name in ["higher_is_better", "dirty"]:
         frame[name] = (frame[name] if name in frame else pd.Series("", index=frame.index)) == "true"
     # A cell whose runs are all missing has no direction yet; its task's other cells have.

@@ -14,6 +14,7 @@ BLOCK = ["task", "model"]
 CELL = ["task", "model", "configuration"]
 OUTCOMES = ("completed", "diverged", "missing")
 LATER: dict[str, Any] = {"stage": "final", "tried": 1, "search": "", "task_type": ""}
+RENAMED = {"floor": "dev_floor"}  # columns that earlier versions saved under another name
 
 Split = Literal["dev", "test"]
 Row = dict[str, Any]  # of a frame of answers, by column
@@ -25,6 +26,11 @@ class ScoreFileError(ValueError):
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
         self.mistakes = mistakes
+
+
+def with_current_names(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with the columns of `RENAMED` under their present names."""
+    return runs.rename(columns={k: v for k, v in RENAMED.items() if v not in runs})
 
 
 def checked(runs: pd.DataFrame) -> pd.DataFrame:
@@ -45,6 +51,7 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
     """
     if runs.empty:
         return runs.reindex(columns=COLUMNS)
+    runs = with_current_names(runs)
     runs = runs.assign(**{name: value for name, value in LATER.items() if name not in runs})
     absent = [column for column in COLUMNS if column not in runs.columns]
     if absent:
@@ -53,7 +60,7 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
         raise ScoreFileError([f"the frame of runs has no column {names}{hint}."])
     runs["task_type"] = runs["task_type"].replace("", None)  # not known, as in a file of CSV
     mistakes = []
-    for column in ("dev", "test", "floor", "test_floor", "seconds"):
+    for column in ("dev", "test", "dev_floor", "test_floor", "seconds"):
         try:
             numbers = pd.to_numeric(runs[column]).astype("float64")
             runs[column] = numbers.where(np.isfinite(numbers))
@@ -72,7 +79,7 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
                 f"{'/'.join(map(str, label))} names {cell.nunique()} different cells "
                 f"({', '.join(map(str, sorted(cell.dropna().unique())))}); analyse them apart."
             )
-    for column in ("metric", "higher_is_better", "task_type", "floor", "test_floor"):
+    for column in ("metric", "higher_is_better", "task_type", "dev_floor", "test_floor"):
         for task, values in runs.groupby("task")[column]:
             if values.nunique() > 1:
                 found = ", ".join(map(str, values.dropna().unique()))
@@ -108,7 +115,7 @@ def scores(cell: pd.DataFrame, split: Split) -> Scores:
         values=cell[split].to_numpy("float64"),
         diverged=(cell["outcome"] == "diverged").to_numpy(bool),
         collapsed=cell["collapsed"].to_numpy(bool),
-        floor=float(cell["floor" if split == "dev" else "test_floor"].iloc[0]),
+        floor=float(cell[f"{split}_floor"].iloc[0]),
     )
 
 
@@ -124,7 +131,7 @@ def by_seed(block: pd.DataFrame, split: Split) -> pd.DataFrame:
         configuration that repeats a seed has a row for each time.
     """
     failed = (block["outcome"] == "diverged") | block["collapsed"]
-    floor = block["floor" if split == "dev" else "test_floor"]
+    floor = block[f"{split}_floor"]
     streams = ["head", "order", "noise"]
     found = block[["configuration", *streams]].fillna(dict.fromkeys(streams, -1))
     found["again"] = found.groupby(["configuration", *streams]).cumcount()
@@ -167,7 +174,7 @@ def task_facts(block: pd.DataFrame) -> Row:
     Args:
         block: Rows of `checked` runs that share a task.
     """
-    known = block[["dev", "test", "floor", "test_floor"]]
+    known = block[["dev", "test", "dev_floor", "test_floor"]]
     negated = known.max().max() < 0  # an error with its sign turned is no share
     largest = known.abs().max().max()
     higher = bool(block["higher_is_better"].iloc[0])

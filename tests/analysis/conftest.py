@@ -41,7 +41,7 @@ def one_run(task, configuration, seed, *, dev, test):
         "test": test,
         "metric": "accuracy",
         "higher_is_better": True,
-        "floor": FLOORS[task],
+        "dev_floor": FLOORS[task],
         "test_floor": FLOORS[task] - 0.004,
         **{"train_rows": 2000, "dev_rows": 600, "test_rows": 600},
         **facts,
@@ -111,7 +111,7 @@ def curves_of(runs):
     for run in runs[runs["outcome"] != "missing"].itertuples():
         own = (run.key, run.task, run.model, run.configuration, run.seed)
         for epoch in (1, 2, 3):
-            rows.append((*own, epoch, "dev/accuracy", run.floor + 0.05 * epoch))
+            rows.append((*own, epoch, "dev/accuracy", run.dev_floor + 0.05 * epoch))
             rows.append((*own, epoch, "train/loss", 0.7 / epoch))
     names = ["key", "task", "model", "configuration", "seed", "epoch", "name", "value"]
     return pd.DataFrame(rows, columns=names)

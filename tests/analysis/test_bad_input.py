@@ -55,7 +55,7 @@ def all_diverged(runs):
 
 
 def all_diverged_without_floor(runs):
-    return all_diverged(runs).assign(floor=np.nan, test_floor=np.nan)
+    return all_diverged(runs).assign(dev_floor=np.nan, test_floor=np.nan)
 
 
 def all_missing(runs):

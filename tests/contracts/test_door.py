@@ -78,7 +78,7 @@ def test_what_goes_in_comes_out(home, study, outcomes, prepared):
     for run, outcome in outcomes.items():
         row = frame.loc[run.key]
         assert (row["dev"], row["test"]) == (outcome.dev, outcome.test)
-        assert row["floor"] == 0.5
+        assert row["dev_floor"] == 0.5
         assert row["collapsed"] == bool(outcome.collapsed)
         assert (row["task"], row["configuration"]) == ("pairs", run.cell.label)
         assert row["task_type"] == "pairs of texts"

@@ -180,7 +180,7 @@ def test_verdicts_with_and_without_failed_runs(clean):
 
 def test_a_metric_that_falls_turns_effects_not_differences(clean):
     falls = clean.assign(metric="mse", higher_is_better=False)
-    for column in ("dev", "test", "floor", "test_floor"):
+    for column in ("dev", "test", "dev_floor", "test_floor"):
         falls[column] = 2 - falls[column]
     up, down = pairs(clean), pairs(falls)
     for name in ("difference", "clean_difference"):
@@ -211,7 +211,7 @@ def test_another_configuration_changes_only_what_is_adjusted(runs):
 
 def test_rescaling_changes_no_verdict(clean):
     scaled = clean.copy()
-    for column in ("dev", "test", "floor", "test_floor"):
+    for column in ("dev", "test", "dev_floor", "test_floor"):
         scaled[column] = 30 * scaled[column] + 5
     one, other = pairs(clean), pairs(scaled)
     np.testing.assert_allclose(other["difference"], 30 * one["difference"])
