@@ -16,7 +16,7 @@ FACTS = [
     "next_sentence",
 ]
 CELL_TEXT = ["task", "task_type", "model", "technique", "configuration", "metric", "stage"]
-PROTOCOL = ["tried", "search"]  # what a cell says of the search that it comes from
+PROTOCOL = ["tried", "search"]  # tags of a cell that describe the search it comes from
 RUN_TEXT = ["outcome", "collapse_rule", "device", "host", "versions", "commit"]
 RUN_COUNTS = ["train_rows", "dev_rows", "test_rows"]
 RUN_NUMBERS = [
@@ -61,10 +61,13 @@ COLUMNS = [
 
 
 def seeds_of(text: str) -> list[tuple[int, int, int]]:
-    """The seeds that a cell asks for, as (head, order, noise).
+    """Parse the seeds that a cell asks for into (head, order, noise).
 
     Args:
         text: `0-4,7`, each number setting all three, or `head=0-4 order=0-4 noise=0`, crossed.
+
+    Raises:
+        ValueError: If the text is not such a list.
     """
     if "=" not in text:
         return [(number, number, number) for number in _numbers(text)]

@@ -110,7 +110,7 @@ def test_poor_runs_make_a_result(name, poor):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (lambda runs: pd.concat([runs, runs.iloc[[0]]]), "stands more than once"),
+        (lambda runs: pd.concat([runs, runs.iloc[[0]]]), "occurs more than once"),
         (lambda runs: runs.drop(columns="dev"), "no column 'dev'"),
         (lambda runs: runs.assign(test="good"), "'test' must hold numbers"),
         (lambda runs: runs.assign(outcome="crashed"), "'crashed' is not one of"),

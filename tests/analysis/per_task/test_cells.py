@@ -321,7 +321,7 @@ def test_csv_holds_the_unrounded_numbers(runs, tmp_path):
 
 def test_malformed_frames_are_refused_by_name(runs):
     twice = pd.concat([runs, runs.iloc[[0]]])
-    with pytest.raises(ValueError, match=f"key {runs['key'][0]} stands more than once"):
+    with pytest.raises(ValueError, match=f"key {runs['key'][0]} occurs more than once"):
         cells(twice)
     with pytest.raises(ValueError, match="no column .*'dev'"):
         cells(runs.drop(columns=["dev", "outcome"]))
