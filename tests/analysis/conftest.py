@@ -1,4 +1,4 @@
-"""What the tests of `analysis` share: a small study's frames."""
+"""Shared fixtures: the frames of a small study."""
 
 import hashlib
 
@@ -19,7 +19,7 @@ FLOORS = {"terms": 0.5, "rte": 0.527}
 
 
 def one_run(task, configuration, seed, *, dev, test):
-    """A row as `load_runs` gives it."""
+    """A row as `load_runs` returns it."""
     facts = {"family": "BERT", "parameters": 22_713_216, "domain": "general"}
     facts |= {"vocabulary": "wordpiece", "objective": "sentences"}
     facts |= {"whole_word_masking": "no", "next_sentence": ""}
@@ -54,25 +54,25 @@ def one_run(task, configuration, seed, *, dev, test):
 
 @pytest.fixture
 def clean():
-    """Two tasks, five techniques, seven seeds; nothing failed, nothing is missing."""
+    """Two tasks, five techniques, seven seeds; no failed and no missing runs."""
     return clean_study()
 
 
 @pytest.fixture
 def runs():
-    """The same with one diverged run, one collapsed run and two missing ones."""
+    """The same study with one diverged, one collapsed and two missing runs."""
     return troubled_study()
 
 
 @pytest.fixture
 def curves(runs):
-    """Three epochs of dev scores and losses of each finished run."""
+    """Dev scores and losses over three epochs of each finished run."""
     return curves_of(runs)
 
 
 @pytest.fixture(scope="session")
 def page(tmp_path_factory):
-    """The report on `runs`, written once."""
+    """The report on `runs`, written once per session."""
     runs = troubled_study()
     return write_report(runs, curves_of(runs), tmp_path_factory.mktemp("report"))
 

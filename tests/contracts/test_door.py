@@ -68,7 +68,7 @@ def opened(home: Home, study: Study) -> TrackingWriter:
     return TrackingWriter(home, study, Path("door.py"))
 
 
-def test_what_goes_in_comes_out(home, study, outcomes, prepared):
+def test_written_runs_are_loaded_unchanged(home, study, outcomes, prepared):
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
     assert tracking.close(20) == 0
@@ -132,15 +132,15 @@ def test_what_failed_throughout_ends_recommend_with_one(
     assert "nothing can be recommended; all runs of " in capsys.readouterr().out
 
 
-def test_the_analysis_knows_the_types_of_blurb():
-    """It loads nothing of `study`, so the list stands in both rooms."""
+def test_blurb_task_types_agree_in_study_and_analysis():
+    """The analysis does not import `study`, so both packages have the list."""
     from analysis import BLURB as KNOWN
     from study.tasks import BLURB
 
     assert {task.name: task.task_type for task in BLURB} == KNOWN
 
 
-def test_every_table_takes_a_study_that_has_just_begun(home, study, outcomes, prepared):
+def test_tables_accept_an_unfinished_study(home, study, outcomes, prepared):
     from analysis import best_strategy, cells, stability
 
     tracking = opened(home, study)
@@ -231,8 +231,8 @@ def test_a_diverged_run_has_no_scores(home, study, outcomes, prepared):
 
 
 @pytest.mark.parametrize("name", ["C#", "why?", "%41", "ö ü"])
-def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
-    """In an address of SQLite, `#` and `?` end the path, and `%41` is an A."""
+def test_special_characters_in_the_store_path(tmp_path, monkeypatch, name):
+    """In an SQLite URI, `#` and `?` end the path, and `%41` is an A."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     home = Home(tmp_path / name)
     Store(home.uri, home.artifacts).experiment("door")
@@ -240,7 +240,9 @@ def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_what_left_the_file_stays_in_mlflow_but_not_in_the_frame(home, study, outcomes, prepared):
+def test_runs_removed_from_the_study_file_stay_in_mlflow_but_not_in_the_frame(
+    home, study, outcomes, prepared
+):
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
     tracking.close(20)
@@ -396,7 +398,7 @@ def test_a_whole_study_opened_again_writes_nothing(home, study, outcomes, prepar
     assert written()[0] == "FINISHED"
 
 
-def test_a_run_of_two_studies_is_one_run(home, study, outcomes, prepared):
+def test_run_shared_by_two_studies_is_found_once(home, study, outcomes, prepared):
     run, outcome = next(iter(outcomes.items()))
     for name in ("door", "window"):
         tracking = opened(home, study.replace(name=name))
@@ -432,13 +434,13 @@ def test_nothing_is_left_in_the_working_directory(home, study, tmp_path, monkeyp
     assert list((tmp_path / "here").iterdir()) == []
 
 
-def test_a_reader_makes_no_store(tmp_path):
+def test_reading_creates_no_store(tmp_path):
     with pytest.raises(LookupError, match="no store at"):
         load_runs("door", f"sqlite:///{tmp_path / 'absent.db'}")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_study_suggests_the_one_meant(home, study):
+def test_unknown_study_gets_a_suggestion(home, study):
     opened(home, study).close(5)
     with pytest.raises(LookupError, match="Did you mean 'door'"):
         load_runs("doors", home.uri)
@@ -460,17 +462,15 @@ def test_one_driver(home):
 @pytest.mark.parametrize(
     "seeds", [range(4), [0, 3, 7], Seeds(head=[0, 1], order=[4], noise=[2, 3])]
 )
-def test_seeds_are_read_as_they_are_written(study, seeds):
+def test_seeds_round_trip(study, seeds):
     made = study.replace(seeds=seeds)
     assert seeds_of(made.seeds_text(made.tasks[0])) == [
         tuple(seed) for seed in made.each_seed(made.tasks[0])
     ]
 
 
-def test_a_server_gives_the_same_frame_as_the_database(
-    home, study, outcomes, prepared, monkeypatch
-):
-    """The client's pages, made to go round the server: both readers must agree."""
+def test_client_and_sql_readers_agree(home, study, outcomes, prepared, monkeypatch):
+    """The client reader, pointed at the database, must agree with the SQL reader."""
     import analysis.frames.store
 
     tracking = opened(home, study)
