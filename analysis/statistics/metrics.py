@@ -25,8 +25,9 @@ def confusion(answers: IntArray, gold: IntArray, classes: int) -> FloatArray:
         Proportions, shape (n_runs, n_classes, n_classes); NaN of no examples.
     """
     runs, examples = answers.shape
-    place = (np.arange(runs)[:, None] * classes + gold) * classes + answers
-    counts = np.bincount(place.ravel(), minlength=runs * classes**2)
+    # All runs share one bincount, with an offset per run.
+    cell = (np.arange(runs)[:, None] * classes + gold) * classes + answers
+    counts = np.bincount(cell.ravel(), minlength=runs * classes**2)
     shares = counts / examples if examples else np.full(counts.size, np.nan)
     return np.asarray(shares.reshape(runs, classes, classes))
 
@@ -135,8 +136,8 @@ def calibration_error(log_probabilities: FloatArray, gold: IntArray) -> FloatArr
     right = log_probabilities.argmax(axis=-1) == gold
     runs, examples = confidence.shape
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    place = (np.arange(runs)[:, None] * BINS + bins).ravel()
-    gap = np.bincount(place, weights=(confidence - right).ravel(), minlength=runs * BINS)
+    bin_of_run = (np.arange(runs)[:, None] * BINS + bins).ravel()
+    gap = np.bincount(bin_of_run, weights=(confidence - right).ravel(), minlength=runs * BINS)
     return np.asarray(np.abs(gap.reshape(runs, BINS)).sum(axis=1) / examples)
 
 
@@ -153,5 +154,5 @@ OF_PROBABILITIES: dict[str, Callable[[FloatArray, IntArray], FloatArray]] = {
 
 
 def _of_gold(values: FloatArray, gold: IntArray) -> FloatArray:
-    places = np.broadcast_to(gold[:, None], (*values.shape[:2], 1))
-    return np.take_along_axis(values, places, axis=-1)[..., 0]
+    indices = np.broadcast_to(gold[:, None], (*values.shape[:2], 1))
+    return np.take_along_axis(values, indices, axis=-1)[..., 0]

@@ -33,10 +33,10 @@ def seeds_for_difference(
     """Seeds per cell to detect a difference of two means with a t test.
 
     Args:
-        difference: The smallest difference of means that must not be missed, in the metric's unit.
+        difference: Smallest difference of means to detect, in the metric's unit.
         sd: Standard deviation over seeds within a cell, the same for both.
         alpha: Two-sided level of the t test.
-        power: Probability of seeing the difference where there is one.
+        power: Target probability of detecting the difference.
 
     Returns:
         Runs per cell, at least 2.
@@ -56,10 +56,10 @@ def seeds_for_paired_difference(
     """Seeds to detect a difference of two means with a paired t test.
 
     Args:
-        difference: The smallest difference of means that must not be missed, in the metric's unit.
+        difference: Smallest difference of means to detect, in the metric's unit.
         sd: Standard deviation over seeds of the difference between the two cells.
         alpha: Two-sided level of the paired t test.
-        power: Probability of seeing the difference where there is one.
+        power: Target probability of detecting the difference.
 
     Returns:
         Seeds, at least 2, each of which is run in both cells.
@@ -77,9 +77,9 @@ def seeds_for_ratio(ratio: float, *, alpha: float = ALPHA, power: float = POWER)
     """Seeds per cell to detect a ratio of standard deviations with an F test; normal scores.
 
     Args:
-        ratio: The smallest ratio that must not be missed; its reciprocal asks for as many.
+        ratio: Smallest ratio to detect; its reciprocal needs as many seeds.
         alpha: Two-sided level of the F test.
-        power: Probability of seeing the ratio where there is one.
+        power: Target probability of detecting the ratio.
 
     Returns:
         Runs per cell, at least 2.
@@ -99,10 +99,10 @@ def seeds_for_robust_ratio(
     """Seeds per cell to detect a ratio of standard deviations with the Brown-Forsythe test.
 
     Args:
-        ratio: The smallest ratio that must not be missed; its reciprocal asks for as many.
+        ratio: Smallest ratio to detect; its reciprocal needs as many seeds.
         rng: Generator of 4,000 pairs of cells; its seed moves the result by about 3 %.
         alpha: Level of the test.
-        power: Probability of seeing the ratio where there is one.
+        power: Target probability of detecting the ratio.
 
     Returns:
         Runs per cell, at least 3; more than by `seeds_for_ratio`, the price of robustness.
@@ -133,7 +133,7 @@ def seeds_for_failures(
         rate: Failure rate of one cell, in [0, 1].
         other: Failure rate of the other cell.
         alpha: Two-sided level of the test.
-        power: Probability of seeing the difference where there is one.
+        power: Target probability of detecting the difference.
 
     Returns:
         Smallest number of runs per cell with that power. Power is not monotonic in it, since

@@ -174,10 +174,10 @@ def signed_rank_p(gaps: FloatArray) -> FloatArray:
     gaps = np.round(gaps, DECIMALS)
     zeros = gaps == 0
     n = t - zeros.sum(axis=0)
-    places = stats.rankdata(np.round(np.abs(gaps), DECIMALS), axis=0) - (t - n)
-    places = np.where(zeros, 0.0, places)
-    up = np.where(gaps > 0, places, 0).sum(axis=0)
-    squares = (places**2).sum(axis=0)
+    mid_ranks = stats.rankdata(np.round(np.abs(gaps), DECIMALS), axis=0) - (t - n)
+    mid_ranks = np.where(zeros, 0.0, mid_ranks)
+    up = np.where(gaps > 0, mid_ranks, 0).sum(axis=0)
+    squares = (mid_ranks**2).sum(axis=0)
     untied = (n == t) & (np.round(squares - n * (n + 1) * (2 * n + 1) / 6, DECIMALS) == 0)
     p = np.full(pairs, np.nan)
     exact = (n > 0) & (untied if t > 13 else True) & (t <= 50)
@@ -185,13 +185,13 @@ def signed_rank_p(gaps: FloatArray) -> FloatArray:
     z = (up[rest] - n[rest] * (n[rest] + 1) / 4) / np.sqrt(squares[rest] / 4)
     p[rest] = 2 * special.ndtr(-np.abs(z))
     if exact.any():
-        p[exact] = _all_signs(places[:, exact], up[exact])
+        p[exact] = _all_signs(mid_ranks[:, exact], up[exact])
     return p
 
 
-def _all_signs(places: FloatArray, up: FloatArray) -> FloatArray:
+def _all_signs(mid_ranks: FloatArray, up: FloatArray) -> FloatArray:
     """Exact two-sided p-values over all sign changes, by convolution; shape (n_pairs,)."""
-    steps = np.rint(2 * np.sort(places, axis=0)).astype(np.intp)  # mid-ranks are halves
+    steps = np.rint(2 * np.sort(mid_ranks, axis=0)).astype(np.intp)  # mid-ranks are halves
     patterns, own = np.unique(steps, axis=1, return_inverse=True)
     sums = np.arange(patterns.sum(axis=0).max() + 1)
     share = np.zeros((sums.size, patterns.shape[1]))

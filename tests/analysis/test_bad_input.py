@@ -1,4 +1,4 @@
-"""Whatever the runs lack, each function of runs says so or makes do; none breaks or invents."""
+"""Every function of runs handles incomplete runs and rejects invalid ones."""
 
 import inspect
 import re
@@ -11,7 +11,7 @@ import analysis
 from analysis import against, cells, table, write_report
 from analysis.frames.runs import ScoreFileError, final
 
-FUNCTIONS = {  # all that the package offers on runs, whatever is added
+FUNCTIONS = {  # all public functions of runs, including future ones
     name: function
     for name, function in vars(analysis).items()
     if name in analysis.__all__ and inspect.isfunction(function)
@@ -22,7 +22,7 @@ FUNCTIONS = {  # all that the package offers on runs, whatever is added
 
 @pytest.fixture
 def clean(clean):
-    """Fewer techniques, which is faster and as poor."""
+    """Fewer techniques, for speed."""
     return clean[clean["technique"].isin(["Standard", "Mixout", "ReinitTop"])]
 
 
@@ -99,7 +99,7 @@ def poor(request, clean):
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
-def test_poor_runs_make_a_result(name, poor):
+def test_incomplete_runs_make_a_result(name, poor):
     found = FUNCTIONS[name](poor)
     if isinstance(found, pd.DataFrame):
         numbers = found.select_dtypes("number").to_numpy("float64")
@@ -108,7 +108,7 @@ def test_poor_runs_make_a_result(name, poor):
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("change", "message"),
     [
         (lambda runs: pd.concat([runs, runs.iloc[[0]]]), "occurs more than once"),
         (lambda runs: runs.drop(columns="dev"), "no column 'dev'"),
@@ -118,12 +118,12 @@ def test_poor_runs_make_a_result(name, poor):
     ],
     ids=["a run twice", "a column absent", "text for scores", "odd outcome", "mixed metrics"],
 )
-def test_wrong_runs_are_refused_by_name(name, wrong, said, clean):
-    with pytest.raises(ScoreFileError, match=said):
-        FUNCTIONS[name](wrong(clean))
+def test_invalid_runs_raise(name, change, message, clean):
+    with pytest.raises(ScoreFileError, match=message):
+        FUNCTIONS[name](change(clean))
 
 
-def test_poor_runs_make_a_report(poor, tmp_path):
+def test_incomplete_runs_make_a_report(poor, tmp_path):
     page = write_report(poor, pd.DataFrame(), tmp_path, others=poor).read_text()
     words = re.sub(r"<svg.*?</svg>|<style.*?</style>|<script.*?</script>", "", page, flags=re.S)
     assert not re.search(r"\b(nan|NaT|inf|None)\b(?! of)", words)
@@ -131,20 +131,20 @@ def test_poor_runs_make_a_report(poor, tmp_path):
     assert (tmp_path / "runs.parquet").exists()
 
 
-def test_poor_runs_make_a_paper_table(poor):
+def test_incomplete_runs_make_a_paper_table(poor):
     text = table(poor)
     assert "nan" not in text
     assert "no runs yet" in text or "n = " in text
 
 
-def test_poor_runs_can_be_compared(poor, clean):
+def test_incomplete_runs_can_be_compared(poor, clean):
     other = clean.assign(key="x" + clean["key"])
     for found in (against(poor, other), against(other, poor)):
         numbers = found.select_dtypes("number").to_numpy("float64")
         assert not np.isinf(numbers).any()
 
 
-def test_missing_runs_are_counted_never_filled_in(runs):
+def test_missing_runs_are_counted_never_imputed(runs):
     found = cells(runs)
     assert found["missing"].sum() == (runs["outcome"] == "missing").sum()
     assert (found["test_n"] + found["missing"]).sum() == len(final(runs.assign(stage="final")))
