@@ -1,1 +1,1 @@
-"""The frame of runs, from MLflow or from score files."""
+"""Load the frame of runs from MLflow or from score files."""

@@ -13,7 +13,7 @@ COLLAPSE_RULE = "collapsed"  # the tag; the frame's column `collapsed` says whet
 DEV_FLOOR = "dev_floor"
 RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"
 
-FINISHED = ["key", "cell", "stage", "dev", "floor", "seconds"]  # columns of `load_finished`
+FINISHED = ["key", "cell", "stage", "dev", "dev_floor", "seconds"]  # columns of `load_finished`
 IDENTITY = ["key", "task", "model", "configuration", "stage", "seed"]  # of rows below a run
 STREAMS = ["head", "order", "noise"]
 FACTS = [
@@ -26,7 +26,7 @@ FACTS = [
     "next_sentence",
 ]
 CELL_TEXT = ["task", "task_type", "model", "technique", "configuration", "metric", "stage"]
-PROTOCOL = ["tried", "search"]  # what a cell says of the search that it comes from
+PROTOCOL = ["tried", "search"]  # tags of a cell that describe the search it comes from
 RUN_TEXT = ["outcome", "collapse_rule", "device", "host", "versions", "commit"]
 RUN_COUNTS = ["train_rows", "dev_rows", "test_rows"]
 RUN_NUMBERS = [
@@ -51,7 +51,7 @@ COLUMNS = [
     "dev",
     "test",
     "higher_is_better",
-    "floor",
+    "dev_floor",
     "test_floor",
     *RUN_COUNTS,
     *FACTS,
@@ -71,10 +71,13 @@ COLUMNS = [
 
 
 def seeds_of(text: str) -> list[tuple[int, int, int]]:
-    """The seeds that a cell asks for, as (head, order, noise).
+    """Parse the seeds that a cell asks for into (head, order, noise).
 
     Args:
         text: `0-4,7`, each number setting all three, or `head=0-4 order=0-4 noise=0`, crossed.
+
+    Raises:
+        ValueError: If the text is not such a list.
     """
     if "=" not in text:
         return [(number, number, number) for number in _numbers(text)]

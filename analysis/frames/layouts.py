@@ -1,4 +1,4 @@
-"""Layouts of score files that other tools write."""
+"""Layouts of the score files that other tools write."""
 
 import json
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from analysis.frames.runs import CELL, ScoreFileError
 
 @dataclass(frozen=True)
 class Layout:
-    """How a known kind of file names things.
+    """The column names of a known file format.
 
     Attributes:
-        name: What it is called in messages.
-        marks: Columns that tell it.
-        columns: Role to column, or to `=` and the text of every row, where the names differ.
+        name: Its name in messages.
+        marks: Columns by which it is recognised.
+        columns: Role to column, or to `=` and one text for all rows, where the names differ.
     """
 
     name: str
@@ -27,7 +27,11 @@ class Layout:
 
 
 PLAIN = Layout("a table of scores", frozenset())
-STUDY = Layout("runs of a study", frozenset({"study", *CELL, "outcome", "collapsed", "test_floor"}))
+STUDY = Layout(  # `dev_floor` is not among the marks, since earlier reports wrote it as `floor`
+    "runs of a study",
+    frozenset({"study", *CELL, "outcome", "collapsed", "test_floor"}),
+    {"floor": "dev_floor"},
+)
 PEFT = Layout(
     "peft's method comparison",
     frozenset({"experiment_name", "peft_type"}),
@@ -67,14 +71,21 @@ LAYOUTS = (
 
 
 def layout_of(table: pd.DataFrame, path: Path) -> Layout:
-    """The layout of a file of scores, by its ending or its columns."""
+    """Recognise the layout of a score file from its ending or its columns."""
     if path.is_dir() or path.suffix == ".json":
         return PEFT
-    return next((each for each in LAYOUTS if each.marks <= set(table.columns)), PLAIN)
+    return next((known for known in LAYOUTS if known.marks <= set(table.columns)), PLAIN)
 
 
 def read_peft(path: Path) -> pd.DataFrame:
-    """One row per result file of peft's method comparison."""
+    """Read the result files of peft's method comparison, one row per file.
+
+    Args:
+        path: A JSON file or a folder of them.
+
+    Raises:
+        ScoreFileError: If there is none, or a file is not such a result.
+    """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise ScoreFileError([f"the folder {str(path)!r} holds no JSON file."])
@@ -92,25 +103,26 @@ def read_peft(path: Path) -> pd.DataFrame:
 
 
 def _peft_run(result: Any, file: Path) -> dict[str, Any]:
-    about, training, place = result["run_info"], result["train_info"], result["meta_info"]
-    settings = about["train_config"]
-    technique, _, variant = about["experiment_name"].partition("/")
-    found = {name: value for entry in training["metrics"] for name, value in entry.items()}
-    scored = [name for name in found if name.startswith("test ") and name != "test loss"]
+    run, training, meta = result["run_info"], result["train_info"], result["meta_info"]
+    settings = run["train_config"]
+    technique, _, variant = run["experiment_name"].partition("/")
+    # Later entries overwrite earlier ones: the last validation score counts.
+    metrics = {name: value for entry in training["metrics"] for name, value in entry.items()}
+    scored = [name for name in metrics if name.startswith("test ") and name != "test loss"]
     if len(scored) > 1:
         raise ValueError(f"it has several test scores: {', '.join(scored)}.")
     metric = scored[0].removeprefix("test ") if scored else "accuracy"
     return {
         "task": file.parent.parent.name,
-        "peft_type": (about["peft_config"] or {}).get("peft_type", technique),
+        "peft_type": (run["peft_config"] or {}).get("peft_type", technique),
         "experiment_name": variant or technique,
         "model_id": settings["model_id"],
         "seed": settings["seed"],
         "metric": metric,
-        "dev": found.get(f"valid {metric}", ""),
-        "test": found.get(f"test {metric}", ""),
+        "dev": metrics.get(f"valid {metric}", ""),
+        "test": metrics.get(f"test {metric}", ""),
         "status": training["status"],
         "train_time": training["train_time"],
         "accelerator_memory_max": training["accelerator_memory_max"],
-        "accelerator": place["system_info"]["accelerator"],
+        "accelerator": meta["system_info"]["accelerator"],
     }

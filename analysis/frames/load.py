@@ -1,8 +1,4 @@
-"""MLflow to tidy frames: one row per run, per epoch, or per prediction.
-
-A database is read by SQL, since MLflow's own search takes several times as long and stops at a
-number of rows; a tracking server is read by its client, page by page, to the end.
-"""
+"""Load the runs, curves and predictions of a study from MLflow as tidy data frames."""
 
 import json
 import re
@@ -50,45 +46,50 @@ from analysis.frames.store import (
 
 
 def studies(uri: str | None = None) -> list[str]:
-    """The names of the studies in a store."""
+    """List the names of the studies in a store, sorted."""
     return sorted(experiment_numbers(uri or default_uri()))
 
 
 def load_runs(study: str, uri: str | None = None) -> pd.DataFrame:
-    """One row per run that the study asks for, those without a result included.
+    """Load the runs that a study asks for, one row each, including those without a result.
 
     Args:
-        study: The study's name, which is the experiment's.
-        uri: A tracking store, database or server; None takes `MLFLOW_TRACKING_URI`, else the
-            `study-store` in `STUDY_HOME` or the working directory.
+        study: Name of the study, which is also that of its MLflow experiment.
+        uri: MLflow tracking URI of a database or server; None takes `MLFLOW_TRACKING_URI`, else
+            the `study-store` in `STUDY_HOME` or the working directory.
 
     Returns:
-        The columns `COLUMNS`. `stage` is `tune` for runs that a search chose by, else `final`;
-        `tried` says from how many configurations this one was chosen, 1 if the file states it;
-        `search` is where a searched one comes from, as JSON, else empty. `task_type` is what the
-        task counts as in a suite's score, empty where the study does not say. `outcome` is
-        `completed`, `diverged` or `missing`; `dev` and `test` are NaN unless completed; `floor`
-        is the constant predictor's dev score. Runs of cells or seeds that are no longer in the
-        study file are left out.
+        The columns `COLUMNS`. `stage` is `tune` for the trials of a search, else `final`; `tried`
+        is the number of configurations that this one was selected from, 1 if it is fixed in the
+        study file; `search` describes the search as JSON, else it is empty. `task_type` groups
+        tasks in a suite's score, empty where the study does not set it. `outcome` is
+        `completed`, `diverged` or `missing`; `dev` and `test` are NaN unless completed;
+        `dev_floor` and `test_floor` are the constant predictor's scores. Runs of cells or seeds
+        that are no longer in the study file are left out. `seconds` are wall-clock seconds.
 
     Raises:
+        StoreUnreachableError: If the store cannot be read, or its server does not answer.
         LookupError: If there is no such study or no such store.
+
+    Example:
+        >>> runs = load_runs("quickstart")  # doctest: +SKIP
     """
     return _frame(read_experiment(study, uri or default_uri()), study)
 
 
 def load_finished(study: str, uri: str | None = None) -> pd.DataFrame:
-    """Every run with a result, also those that the study file does not ask for at present.
+    """Load every run with a result, including those that are no longer in the study file.
 
     Args:
-        study: The study's name.
+        study: Name of the study.
         uri: As for `load_runs`.
 
     Returns:
-        `key, cell, stage, dev, seconds`; `dev` is NaN where a run diverged, `floor` the constant
-        predictor's score on dev.
+        The columns `FINISHED`. `dev` is NaN where a run diverged; `dev_floor` is the constant
+        predictor's dev score.
 
     Raises:
+        StoreUnreachableError: If the store cannot be read, or its server does not answer.
         LookupError: If there is no such study or no such store.
     """
     long = read_experiment(study, uri or default_uri())
@@ -100,15 +101,14 @@ def load_finished(study: str, uri: str | None = None) -> pd.DataFrame:
     found = tags[tags[KIND] == RUN_KIND].join(
         numbers.reindex(columns=["dev", DEV_FLOOR, "seconds"])
     )
-    found = found.rename(columns={DEV_FLOOR: "floor"}).fillna({"stage": "final"})
-    return found[FINISHED].reset_index(drop=True)
+    return found.fillna({STAGE: "final"})[FINISHED].reset_index(drop=True)
 
 
 def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
-    """One row per run, curve and epoch.
+    """Load the learning curves of a study, one row per run, curve and epoch.
 
     Args:
-        study: The study's name.
+        study: Name of the study.
         uri: As for `load_runs`.
 
     Returns:
@@ -116,7 +116,11 @@ def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
         or `dev/<metric>`, epochs count from 1.
 
     Raises:
+        StoreUnreachableError: If the store cannot be read, or its server does not answer.
         LookupError: If there is no such study or no such store.
+
+    Example:
+        >>> curves = load_curves("quickstart")  # doctest: +SKIP
     """
     uri = uri or default_uri()
     long = read_experiment(study, uri)
@@ -129,10 +133,10 @@ def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
 
 
 def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
-    """One row per run and example.
+    """Load the stored predictions of a study, one row per run and example.
 
     Args:
-        study: The study's name.
+        study: Name of the study.
         uri: As for `load_runs`.
 
     Returns:
@@ -140,17 +144,22 @@ def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
         `logit_<class>`, or `value` for regression; NaN in the columns of other tasks.
 
     Raises:
+        StoreUnreachableError: If the store cannot be read, or its server does not answer.
         LookupError: If there is no such study or no such store.
+
+    Example:
+        >>> predictions = load_predictions("quickstart")  # doctest: +SKIP
     """
     uri = uri or default_uri()
     long = read_experiment(study, uri)
     runs = _frame(long, study)
     keys = long.tags.loc[long.tags["name"] == KEY, ["run", "value"]]
-    places = keys.merge(long.runs, on="run").set_index("value")["artifact_uri"]
-    about = runs.loc[runs["outcome"] == "completed", IDENTITY]
+    folders = keys.merge(long.runs, on="run").set_index("value")["artifact_uri"]
+    completed = runs.loc[runs["outcome"] == "completed", IDENTITY]
     parts = []
-    for row in about.to_dict("records"):
-        part = pd.read_parquet(BytesIO(artifact_bytes(f"{places[row['key']]}/{PREDICTIONS}", uri)))
+    for row in completed.to_dict("records"):
+        path = f"{folders[row['key']]}/{PREDICTIONS}"
+        part = pd.read_parquet(BytesIO(artifact_bytes(path, uri)))
         parts.append(part.assign(**{str(name): value for name, value in row.items()}))
     if not parts:
         return pd.DataFrame(columns=[*IDENTITY, "split"])
@@ -159,49 +168,51 @@ def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
 
 
 def find_run(key: str, uri: str | None = None, study: str | None = None) -> dict[str, Any]:
-    """Everything about one run.
+    """Load everything about one run.
 
     Args:
         key: The run's key, or its first digits.
         uri: As for `load_runs`.
-        study: Where to look; None looks in all studies of the store.
+        study: The study to search; None searches all studies of the store.
 
     Returns:
-        `key`, `study`, `name`, `tags`, `metrics`, `artifacts` (their place), `spec` (plain data).
+        `key`, `study`, `name`, `tags`, `metrics`, `artifacts` (their URI), `spec` (plain data).
 
     Raises:
+        StoreUnreachableError: If the store cannot be read, or its server does not answer.
         LookupError: If no run, or more than one, has such a key.
     """
     uri = uri or default_uri()
-    if re.fullmatch("[0-9a-f]+", key) is None:  # what a pattern of SQL could be
+    if re.fullmatch("[0-9a-f]+", key) is None:  # it goes into an SQL LIKE pattern
         raise LookupError(f"no run has the key {key!r}")
     found: dict[str, tuple[str, str, LongTables]] = {}
     for name in studies(uri) if study is None else [study]:
         long = read_experiment(name, uri, key)
         keys = long.tags[long.tags["name"] == KEY]
         for run, full in zip(keys["run"], keys["value"], strict=True):
-            found[str(full)] = (str(run), name, long)  # studies can share a run: the same bits
+            found[str(full)] = (str(run), name, long)  # studies can share a run
     if len(found) != 1:
         many = f"{len(found)} runs have keys that start with" if found else "no run has the key"
         raise LookupError(f"{many} {key!r}")
     run, name, long = next(iter(found.values()))
     tags = _of_run(long.tags, run)
-    place = str(long.runs.set_index("run").at[run, "artifact_uri"])
+    artifacts = str(long.runs.set_index("run").at[run, "artifact_uri"])
     return {
         "key": tags[KEY],
         "study": name,
         "name": tags.get(NAME, ""),
         "tags": {k: v for k, v in tags.items() if not k.startswith("mlflow.")},
         "metrics": _of_run(long.metrics, run),
-        "artifacts": place,
-        "spec": json.loads(artifact_bytes(f"{place}/{RUN_JSON}", uri)),
+        "artifacts": artifacts,
+        "spec": json.loads(artifact_bytes(f"{artifacts}/{RUN_JSON}", uri)),
     }
 
 
 def experiment_id(study: str, uri: str | None = None) -> str:
-    """MLflow's id of a study.
+    """MLflow's experiment ID of a study.
 
     Raises:
+        StoreUnreachableError: If the store cannot be read, or its server does not answer.
         LookupError: If there is no such study.
     """
     return experiment_number(study, uri or default_uri())
@@ -239,13 +250,13 @@ def _wanted(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         columns=["parent", "cell", *STREAMS],
     )
     named = [*CELL_TEXT, *PROTOCOL, *(f"{MODEL_FACT}{fact}" for fact in FACTS)]
-    about = [name for name in named if name in cells]
-    needed = ["cell", *STREAMS, "outcome"]  # not there before the first run has finished
-    kept = dict.fromkeys(name for name in [*runs, *needed] if name not in about)
+    of_cell = [name for name in named if name in cells]
+    needed = ["cell", *STREAMS, "outcome"]  # absent until the first run has finished
+    kept = dict.fromkeys(name for name in [*runs, *needed] if name not in of_cell)
     runs = runs.reindex(columns=list(kept)).astype(dict.fromkeys(needed, object))
     frame = asked.merge(runs, on=["cell", *STREAMS], how="left")
     frame["outcome"] = frame["outcome"].fillna("missing")
-    return frame.merge(cells[about], left_on="parent", right_index=True, how="left")
+    return frame.merge(cells[of_cell], left_on="parent", right_index=True, how="left")
 
 
 def _typed(frame: pd.DataFrame, study: str) -> pd.DataFrame:
@@ -253,21 +264,22 @@ def _typed(frame: pd.DataFrame, study: str) -> pd.DataFrame:
     frame = frame.rename(columns={COLLAPSE_RULE: "collapse_rule"})
     for name in [*CELL_TEXT, "search", *FACTS, *RUN_TEXT]:
         frame[name] = frame[name].fillna("").astype(str) if name in frame else ""
-    frame["stage"] = frame["stage"].replace("", "final")  # as all was before there were stages
+    frame["stage"] = frame["stage"].replace(
+        "", "final"
+    )  # stores written before stages existed have none
     for name in [*RUN_COUNTS, *STREAMS, "parameters", "tried"]:
         values = frame[name] if name in frame else pd.Series(pd.NA, index=frame.index)
         frame[name] = pd.to_numeric(values.replace("", pd.NA)).astype("Int64")
     frame["tried"] = frame["tried"].fillna(1)
     for name in RUN_NUMBERS:
         frame[name] = frame[name].astype(float) if name in frame else float("nan")
-    frame = frame.rename(columns={DEV_FLOOR: "floor"})
     for name in ["higher_is_better", "dirty"]:
         frame[name] = (frame[name] if name in frame else pd.Series("", index=frame.index)) == "true"
-    # A cell whose runs are all missing has no direction yet; its task's other cells have.
-    known = frame[frame["outcome"] != "missing"].groupby("metric")["higher_is_better"].first()
-    absent = frame["outcome"] == "missing"
-    frame.loc[absent, "higher_is_better"] = (
-        frame.loc[absent, "metric"].map(known).fillna(True).astype(bool)
+    # A missing run has no direction of its own; take that of other runs with the same metric.
+    missing = frame["outcome"] == "missing"
+    known = frame[~missing].groupby("metric")["higher_is_better"].first()
+    frame.loc[missing, "higher_is_better"] = (
+        frame.loc[missing, "metric"].map(known).fillna(True).astype(bool)
     )
     frame["collapsed"] = frame["collapse_rule"] != ""
     same = (frame["head"] == frame["order"]) & (frame["head"] == frame["noise"])

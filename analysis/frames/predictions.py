@@ -1,4 +1,4 @@
-"""Stored predictions as arrays: what each run of a cell answered to the same examples."""
+"""Stored predictions as arrays: the answers of each run of a cell to the same examples."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,23 +21,22 @@ LOGIT = "logit_"
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the runs of one cell predicted on one split.
+    """The predictions of the runs of one cell on one split.
 
     Attributes:
         cell: Task, model, configuration.
         kind: Of answer: `class`; `tag`, a class per word; `set` of classes; `text`; or `value`.
-        keys: Of the runs, shape (n_runs,), by seed, then key.
-        seeds: Their names for people, shape (n_runs,): the seed, or the key where seeds are
-            crossed.
-        ids: Of the examples, sorted, shape (n_examples,); for tags with the word's place.
-        labels: What is right, as the file has it, shape (n_examples,).
-        classes: The possible answers; for sets and texts those that were given; empty for values.
-        gold: The right class per example, shape (n_examples,); -1 if it is none of them.
+        keys: Run keys, sorted by seed, then key, shape (n_runs,).
+        seeds: Labels of the runs, shape (n_runs,): the seed, or the key where seeds are crossed.
+        ids: Example IDs, sorted, shape (n_examples,); for tags with the word's position.
+        labels: Gold labels as the file has them, shape (n_examples,).
+        classes: The possible answers; for sets and texts those that occur; empty for values.
+        gold: Gold class per example, shape (n_examples,); -1 if it is none of `classes`.
         answers: Class per run and example, shape (n_runs, n_examples); -1 where there is none.
         logits: Shape (n_runs, n_examples, n_classes) for classes and tags, NaN where there is no
-            answer; otherwise without classes.
-        values: Shape (n_runs, n_examples) for values, NaN where there is none; otherwise without
-            examples.
+            answer; otherwise n_classes is 0.
+        values: Shape (n_runs, n_examples) for values, NaN where there is none; otherwise
+            (n_runs, 0).
     """
 
     cell: tuple[str, str, str]
@@ -54,23 +53,27 @@ class Predicted:
 
     @cached_property
     def complete(self) -> BoolArray:
-        """Examples with a label that every run has probabilities for, shape (n_examples,)."""
+        """Labelled examples for which every run has probabilities, shape (n_examples,)."""
         if not self.logits.shape[-1]:
             return np.zeros(len(self.ids), dtype=bool)
         return (self.gold >= 0) & (self.answers >= 0).all(axis=0)
 
     def log_probabilities(self, examples: BoolArray) -> FloatArray:
-        """Of some examples, shape (n_runs, n_chosen, n_classes)."""
+        """Log probabilities of the classes, shape (n_runs, n_chosen, n_classes).
+
+        Args:
+            examples: Mask of the examples to take, shape (n_examples,).
+        """
         chosen = self.logits[:, examples].astype(np.float64)
         return np.asarray(special.log_softmax(chosen, axis=-1))
 
     def only(self, keys: set[str]) -> "Predicted":
-        """Some of the runs."""
+        """The predictions of the runs with these keys."""
         kept = np.array([key in keys for key in self.keys], dtype=bool)
         return replace(
             self,
             keys=tuple(key for key in self.keys if key in keys),
-            seeds=tuple(s for s, there in zip(self.seeds, kept, strict=True) if there),
+            seeds=tuple(s for s, keep in zip(self.seeds, kept, strict=True) if keep),
             answers=self.answers[kept],
             logits=self.logits[kept],
             values=self.values[kept],
@@ -78,18 +81,18 @@ class Predicted:
 
 
 def predicted(predictions: pd.DataFrame, split: Split) -> Iterator[Predicted]:
-    """The cells of the final stage, by task, model and configuration.
+    """Yield the predictions of each final-stage cell, by task, model and configuration.
 
-    A task's answers are values, texts, tags or classes by the columns that hold something; classes
-    are sets where some label is not the name of one.
+    The columns with entries determine the kind of a task's answers: values, texts, tags or
+    classes. Classes are sets of classes if some label is not the name of one.
 
     Args:
-        predictions: One row per run and example, as `load_predictions` gives them.
-        split: Which predictions to read.
+        predictions: One row per run and example, as from `load_predictions`.
+        split: `dev` or `test`.
 
     Raises:
-        ValueError: If columns are absent, a run has an example twice, or a task's example has two
-            labels: the runs were then not made on the same data.
+        ValueError: If columns are absent, a run has an example twice, or an example of a task has
+            two labels, so that the runs did not use the same data.
     """
     if predictions.empty:
         return
@@ -111,7 +114,7 @@ def predicted(predictions: pd.DataFrame, split: Split) -> Iterator[Predicted]:
         if (labels["nunique"] > 1).any():
             raise ValueError(
                 f"task {task!r} has two labels for example {labels['nunique'].idxmax()!r}; its "
-                "runs were made on different data: analyse them apart."
+                "runs used different data; analyse them separately."
             )
         names = tuple(name.removeprefix(LOGIT) for name in logits)
         if not logits:
@@ -124,8 +127,8 @@ def predicted(predictions: pd.DataFrame, split: Split) -> Iterator[Predicted]:
         about = of_task[[*CELL, "key", "seed"]].assign(example=example)
         for cell, part in about.groupby(CELL, sort=True):
             outputs = of_task.loc[part.index, columns]
-            where = (str(cell[0]), str(cell[1]), str(cell[2]))
-            yield _cell(where, kind, names, part, outputs=outputs, labels=labels["first"])
+            label = (str(cell[0]), str(cell[1]), str(cell[2]))
+            yield _cell(label, kind, names, part, outputs=outputs, labels=labels["first"])
 
 
 def _cell(
@@ -142,8 +145,8 @@ def _cell(
     columns, found = pd.factorize(part["example"], sort=True)
     ids = found.to_numpy(object)
     rows = pd.Index(keys).get_indexer(pd.Index(part["key"].astype(str)))
-    place = rows * len(ids) + columns
-    twice = np.bincount(place) > 1
+    position = rows * len(ids) + columns  # in an array of shape (n_runs, n_examples), flattened
+    twice = np.bincount(position) > 1
     if twice.any():
         row, column = divmod(int(twice.argmax()), len(ids))
         raise ValueError(f"run {keys[row]} has example {ids[column]!r} more than once.")
@@ -155,17 +158,17 @@ def _cell(
     values = np.full((len(keys), 0), np.nan)
     if kind == "value":
         values = np.full(shape, np.nan)
-        values.flat[place] = outputs.iloc[:, 0].to_numpy("float64")
+        values.flat[position] = outputs.iloc[:, 0].to_numpy("float64")
     elif kind in ("class", "tag"):
         logits = np.full((*shape, len(names)), np.nan, dtype=np.float32)
-        logits.reshape(-1, len(names))[place] = outputs.to_numpy("float32")
+        logits.reshape(-1, len(names))[position] = outputs.to_numpy("float32")
         known = ~np.isnan(logits).any(axis=-1)
         answers[known] = logits[known].argmax(axis=-1)
     else:
         given = _sets(outputs, names) if kind == "set" else outputs.iloc[:, 0].astype(object)
-        there = outputs.notna().all(axis=1).to_numpy()
-        names, codes = _coded(given.to_numpy(object), there)
-        answers.flat[place] = codes
+        known = outputs.notna().all(axis=1).to_numpy()
+        names, codes = _coded(given.to_numpy(object), known)
+        answers.flat[position] = codes
     gold = pd.Index(names).get_indexer(pd.Index(texts)) if names else np.full(len(ids), -1)
     return Predicted(
         cell=cell,
@@ -186,15 +189,15 @@ def _cell(
 
 
 def _sets(logits: pd.DataFrame, names: tuple[str, ...]) -> pd.Series:
-    """Per row the names of the classes whose logit is above 0, as labels are written."""
+    """Per row the classes whose logit is above 0, joined by `|` as in the labels."""
     patterns, codes = np.unique(logits.to_numpy() > 0, axis=0, return_inverse=True)
     texts = ["|".join(np.array(names, dtype=object)[row]) for row in patterns]
     return pd.Series(np.array(texts, dtype=object)[codes.ravel()])
 
 
-def _coded(given: npt.NDArray[np.object_], there: BoolArray) -> tuple[tuple[str, ...], IntArray]:
-    """The different answers, sorted, and which of them each one is; -1 where there is none."""
-    names, codes = np.unique(given[there].astype(str), return_inverse=True)
-    every = np.full(given.size, -1)
-    every[there] = codes
-    return tuple(map(str, names)), every
+def _coded(given: npt.NDArray[np.object_], known: BoolArray) -> tuple[tuple[str, ...], IntArray]:
+    """The distinct answers, sorted, and the code of each row; -1 where there is no answer."""
+    names, known_codes = np.unique(given[known].astype(str), return_inverse=True)
+    codes = np.full(given.size, -1)
+    codes[known] = known_codes
+    return tuple(map(str, names)), codes

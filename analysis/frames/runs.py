@@ -1,4 +1,4 @@
-"""The frame of runs: what must be in it, and the scores of its cells."""
+"""The frame of runs: validation, and the scores of its cells and blocks."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -9,51 +9,66 @@ import pandas as pd
 from analysis.frames.columns import COLUMNS
 from analysis.statistics.summary import Scores
 
-BASELINE = "Standard"  # the technique that the others are compared with
+BASELINE = "Standard"  # the technique that all others are compared with
 BLOCK = ["task", "model"]
 CELL = ["task", "model", "configuration"]
 OUTCOMES = ("completed", "diverged", "missing")
-LATER: dict[str, Any] = {"stage": "final", "tried": 1, "search": "", "task_type": ""}
+LATER: dict[str, Any] = {  # columns that earlier versions did not save, with their meaning there
+    **{"stage": "final", "tried": 1, "search": "", "task_type": ""}
+}
+RENAMED = {"floor": "dev_floor"}  # columns that earlier versions saved under another name
 
 Split = Literal["dev", "test"]
-Row = dict[str, Any]  # of a frame of answers, by column
+Row = dict[str, Any]  # of a frame of results, by column
 
 
 class ScoreFileError(ValueError):
-    """Runs from which no right number can be made, with every mistake, a line each."""
+    """Invalid runs or an invalid score file.
+
+    Attributes:
+        mistakes: Every mistake found, one sentence each.
+    """
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
         self.mistakes = mistakes
 
 
+def with_current_names(runs: pd.DataFrame) -> pd.DataFrame:
+    """Rename columns that an earlier version saved under another name."""
+    return runs.rename(columns={k: v for k, v in RENAMED.items() if v not in runs})
+
+
 def checked(runs: pd.DataFrame) -> pd.DataFrame:
-    """The same runs in one order, after everything that would make a wrong number is refused.
+    """Validate a frame of runs and bring it into canonical order.
 
     Args:
         runs: One row per run, with at least the columns of `load_runs`; or no rows at all. Frames
-            saved before a column of `LATER` was there are read as they were meant.
+            saved by earlier versions, without `LATER` or before `RENAMED`, are read as well.
 
     Returns:
         A copy sorted by task, model, configuration and seed. What a task fixes (metric, direction,
-        floors) is filled in where a missing run does not know it; infinite scores become NaN.
+        floors) is filled in where a missing run lacks it; infinite scores become NaN.
 
     Raises:
         ScoreFileError: With every mistake: absent columns, scores that are not numbers, unknown
-            outcomes, keys that stand twice, a label that names two different cells, or a task with
-            two metrics, directions, types or floors.
+            outcomes, duplicate keys, a label that names two different cells, or a task with two
+            metrics, directions, types or floors.
     """
     if runs.empty:
         return runs.reindex(columns=COLUMNS)
+    runs = with_current_names(runs)
     runs = runs.assign(**{name: value for name, value in LATER.items() if name not in runs})
     absent = [column for column in COLUMNS if column not in runs.columns]
     if absent:
         names = ", ".join(map(repr, absent))
         hint = "; these are predictions: load_runs(...) has runs" if "split" in runs else ""
         raise ScoreFileError([f"the frame of runs has no column {names}{hint}."])
-    runs["task_type"] = runs["task_type"].replace("", None)  # not known, as in a file of CSV
+    runs["task_type"] = runs["task_type"].replace(
+        "", None
+    )  # CSV does not distinguish an empty text from none
     mistakes = []
-    for column in ("dev", "test", "floor", "test_floor", "seconds"):
+    for column in ("dev", "test", "dev_floor", "test_floor", "seconds"):
         try:
             numbers = pd.to_numeric(runs[column]).astype("float64")
             runs[column] = numbers.where(np.isfinite(numbers))
@@ -65,14 +80,14 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
     keys = runs.loc[runs["key"].fillna("") != "", "key"]  # a missing run has none
     twice = keys[keys.duplicated()].unique()
     if len(twice):
-        mistakes.append(f"key {', '.join(map(str, twice))} stands more than once.")
+        mistakes.append(f"key {', '.join(map(str, twice))} occurs more than once.")
     for label, cell in runs.groupby(CELL, dropna=False)["cell"]:
         if cell.nunique() > 1:
             mistakes.append(
                 f"{'/'.join(map(str, label))} names {cell.nunique()} different cells "
-                f"({', '.join(map(str, sorted(cell.dropna().unique())))}); analyse them apart."
+                f"({', '.join(map(str, sorted(cell.dropna().unique())))}); analyse them separately."
             )
-    for column in ("metric", "higher_is_better", "task_type", "floor", "test_floor"):
+    for column in ("metric", "higher_is_better", "task_type", "dev_floor", "test_floor"):
         for task, values in runs.groupby("task")[column]:
             if values.nunique() > 1:
                 found = ", ".join(map(str, values.dropna().unique()))
@@ -89,7 +104,7 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def final(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that tables are about: those that no choice was made by.
+    """Keep the final-stage runs, which tables report; the trials of searches are dropped.
 
     Args:
         runs: `checked` runs.
@@ -98,33 +113,33 @@ def final(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores(cell: pd.DataFrame, split: Split) -> Scores:
-    """The scores of one cell on one split, with its failures.
+    """The scores and failures of one cell on one split, in the metric's own unit.
 
     Args:
         cell: Rows of `checked` runs that share task, model and configuration.
-        split: Which scores to read.
+        split: `dev` or `test`.
     """
     return Scores(
         values=cell[split].to_numpy("float64"),
         diverged=(cell["outcome"] == "diverged").to_numpy(bool),
         collapsed=cell["collapsed"].to_numpy(bool),
-        floor=float(cell["floor" if split == "dev" else "test_floor"].iloc[0]),
+        floor=float(cell[f"{split}_floor"].iloc[0]),
     )
 
 
 def by_seed(block: pd.DataFrame, split: Split) -> pd.DataFrame:
-    """The scores of a block side by side: a row per seed, a column per configuration.
+    """The scores of a block as a table with a row per seed and a column per configuration.
 
     Args:
         block: Rows of `checked` runs that share task and model.
-        split: Which scores to read.
+        split: `dev` or `test`.
 
     Returns:
-        Failed runs without a score at the floor; NaN where a configuration has no such run. A
-        configuration that repeats a seed has a row for each time.
+        Failed runs without a score enter at the floor; NaN where a configuration has no run with
+        that seed. Repeats of a seed get rows of their own.
     """
     failed = (block["outcome"] == "diverged") | block["collapsed"]
-    floor = block["floor" if split == "dev" else "test_floor"]
+    floor = block[f"{split}_floor"]
     streams = ["head", "order", "noise"]
     found = block[["configuration", *streams]].fillna(dict.fromkeys(streams, -1))
     found["again"] = found.groupby(["configuration", *streams]).cumcount()
@@ -133,22 +148,22 @@ def by_seed(block: pd.DataFrame, split: Split) -> pd.DataFrame:
 
 
 def blocks(runs: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Task, model, and the runs that are compared with each other."""
+    """Yield each task and model with its runs, which are compared with each other."""
     for (task, model), block in runs.groupby(BLOCK):
         yield str(task), str(model), block
 
 
 def configurations(block: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The cells of one block, by the label of their configuration."""
+    """The cells of one block, by configuration label."""
     return {str(label): cell for label, cell in block.groupby("configuration")}
 
 
 def baseline_of(block: pd.DataFrame) -> str:
-    """The configuration that the others are compared with; empty where there is none.
+    """The baseline configuration of a block; empty if there is none.
 
-    The searched one of the technique `Standard` comes before one that the file states: what was
-    tuned is compared with what was tuned. Among stated ones it is the one with the study's recipe,
-    or the only one.
+    A searched configuration of the technique `Standard` takes precedence over a fixed one, so that
+    tuned techniques are compared with a tuned baseline. Among fixed ones it is the one with the
+    study's recipe, or the only one.
 
     Args:
         block: Final-stage runs, or cells, that share task and model.
@@ -162,13 +177,13 @@ def baseline_of(block: pd.DataFrame) -> str:
 
 
 def task_facts(block: pd.DataFrame) -> Row:
-    """What a task fixes: metric, direction, and scale, which is 100 where scores are shares.
+    """The metric of a task, its direction, and its scale: 100 if scores are proportions, else 1.
 
     Args:
         block: Rows of `checked` runs that share a task.
     """
-    known = block[["dev", "test", "floor", "test_floor"]]
-    negated = known.max().max() < 0  # an error with its sign turned is no share
+    known = block[["dev", "test", "dev_floor", "test_floor"]]
+    negated = known.max().max() < 0  # such as a negated error, which is not a proportion
     largest = known.abs().max().max()
     higher = bool(block["higher_is_better"].iloc[0])
     return {
@@ -179,5 +194,9 @@ def task_facts(block: pd.DataFrame) -> Row:
 
 
 def orientation(block: pd.DataFrame) -> float:
-    """What scores are multiplied by so that higher is better; rows of `checked` runs of a task."""
+    """The sign that makes higher scores better: 1 or -1.
+
+    Args:
+        block: Rows of `checked` runs that share a task.
+    """
     return 1.0 if block["higher_is_better"].iloc[0] else -1.0

@@ -1,4 +1,8 @@
-"""Reading an MLflow store: a database by SQL, a server by its client."""
+"""Read an MLflow store: a database by SQL, a tracking server by MLflow's client.
+
+SQL, since MLflow's own search of a database takes several times as long and limits the number of
+rows. The client reads a server page by page, to the end.
+"""
 
 import difflib
 import os
@@ -17,11 +21,11 @@ from analysis.frames.columns import CELL, CELL_KIND, KEY, KIND, RUN_KIND, STAGE
 
 
 class StoreUnreachableError(LookupError):
-    """A store or its server does not answer as it should, so nobody knows what it has."""
+    """The store cannot be read, or its server does not answer, so its content is unknown."""
 
 
 class LongTables(NamedTuple):
-    """An experiment as long tables; `run` is MLflow's run id."""
+    """An experiment as long tables; `run` is MLflow's run ID."""
 
     runs: pd.DataFrame  # run, status, artifact_uri; the newest first
     tags: pd.DataFrame  # run, name, value
@@ -29,7 +33,7 @@ class LongTables(NamedTuple):
 
 
 def default_uri() -> str:
-    """`MLFLOW_TRACKING_URI` where set, else the store in `STUDY_HOME` or the working directory."""
+    """`MLFLOW_TRACKING_URI` if set, else the store in `STUDY_HOME` or the working directory."""
     home = Path(os.environ.get("STUDY_HOME", "study-store")).resolve()
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
 
@@ -38,7 +42,7 @@ def default_uri() -> str:
 
 
 def experiment_numbers(uri: str) -> dict[str, str]:
-    """MLflow's experiment id of every study in the store, by name."""
+    """MLflow's experiment ID of every study in the store, by name."""
     if _is_database(uri):
         query = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
         found = _query(uri, query)
@@ -49,22 +53,29 @@ def experiment_numbers(uri: str) -> dict[str, str]:
 
 
 def read_experiment(study: str, uri: str, key: str = "") -> LongTables:
-    """Runs, tags and last metrics of a study, or of its runs whose keys start with `key`."""
-    number, read = experiment_number(study, uri), _from_database if _is_database(uri) else _paged
-    return _once(read(number, uri, key))
+    """Read runs, tags and last metrics of a study.
+
+    Args:
+        study: Name of the study.
+        uri: MLflow tracking URI of a database or server.
+        key: Only the runs whose keys start with this; all if empty.
+    """
+    number = experiment_number(study, uri)
+    read = _from_database if _is_database(uri) else _from_server
+    return _without_duplicates(read(number, uri, key))
 
 
-def _once(long: LongTables) -> LongTables:
-    """Without what another stands for: one parent per cell and stage, one run per key.
+def _without_duplicates(long: LongTables) -> LongTables:
+    """Keep one parent run per cell and stage, and one run per key: finished first, then newest.
 
-    Somebody may have restored what was deleted and made again; the newest counts, as for the
-    driver, which deletes the others when it next starts.
+    Duplicates arise when runs are deleted, repeated, and then restored. The driver keeps the same
+    ones and deletes the others at its next start.
     """
     tags = long.tags[long.tags["name"].isin([KIND, KEY, CELL, STAGE])]
     tags = tags.pivot(index="run", columns="name", values="value")
-    about = long.runs.join(tags.reindex(columns=[KIND, KEY, CELL, STAGE]), on="run")
-    cells = about[about[KIND] == CELL_KIND].fillna({STAGE: "final"})
-    runs = about[about[KIND] == RUN_KIND]
+    tagged = long.runs.join(tags.reindex(columns=[KIND, KEY, CELL, STAGE]), on="run")
+    cells = tagged[tagged[KIND] == CELL_KIND].fillna({STAGE: "final"})
+    runs = tagged[tagged[KIND] == RUN_KIND]
     runs = pd.concat([part for _, part in runs.groupby(runs["status"] != "FINISHED")] or [runs])
     older = {
         *cells.loc[cells.duplicated([CELL, STAGE]), "run"],
@@ -74,7 +85,7 @@ def _once(long: LongTables) -> LongTables:
 
 
 def experiment_number(study: str, uri: str) -> str:
-    """MLflow's experiment id of a study.
+    """MLflow's experiment ID of a study.
 
     Raises:
         LookupError: If the store has no such study.
@@ -83,45 +94,45 @@ def experiment_number(study: str, uri: str) -> str:
         return number
     known = experiment_numbers(uri)
     near = difflib.get_close_matches(study, known, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"There: {', '.join(known) or 'none'}."
-    raise LookupError(f"no study {study!r} in {_shown(uri)}. {hint}")
+    hint = f"Did you mean {near[0]!r}?" if near else f"Studies there: {', '.join(known) or 'none'}."
+    raise LookupError(f"no study {study!r} in {_without_credentials(uri)}. {hint}")
 
 
 def _from_database(experiment: str, uri: str, key: str) -> LongTables:
     some = "r.experiment_id = :experiment AND r.lifecycle_stage = 'active'"
     values: dict[str, Any] = {"experiment": int(experiment)}
     if key:
-        begun = "SELECT run_uuid FROM tags WHERE key = 'key' AND value LIKE :begun"
-        some, values = f"{some} AND r.run_uuid IN ({begun})", {**values, "begun": f"{key}%"}
-    inside = f" FROM {{table}} t JOIN runs r ON r.run_uuid = t.run_uuid WHERE {some}"
+        matching = "SELECT run_uuid FROM tags WHERE key = 'key' AND value LIKE :prefix"
+        some, values = f"{some} AND r.run_uuid IN ({matching})", {**values, "prefix": f"{key}%"}
+    source = f" FROM {{table}} t JOIN runs r ON r.run_uuid = t.run_uuid WHERE {some}"
     runs = _query(
         uri,
         f"SELECT r.run_uuid AS run, r.status, r.artifact_uri FROM runs r WHERE {some}"
-        " ORDER BY r.start_time DESC, r.run_uuid",  # as MLflow's client does
+        " ORDER BY r.start_time DESC, r.run_uuid",  # the order of MLflow's client
         **values,
     )
     tags = _query(
         uri,
-        "SELECT t.run_uuid AS run, t.key AS name, t.value" + inside.format(table="tags"),
+        "SELECT t.run_uuid AS run, t.key AS name, t.value" + source.format(table="tags"),
         **values,
     )
     metrics = _query(
         uri,
-        "SELECT t.run_uuid AS run, t.key AS name, t.value" + inside.format(table="latest_metrics"),
+        "SELECT t.run_uuid AS run, t.key AS name, t.value" + source.format(table="latest_metrics"),
         **values,
     )
     return LongTables(runs, tags, metrics)
 
 
-def _paged(experiment: str, uri: str, key: str) -> LongTables:
+def _from_server(experiment: str, uri: str, key: str) -> LongTables:
     runs: list[dict[str, Any]] = []
     tags: list[dict[str, Any]] = []
     metrics: list[dict[str, Any]] = []
     for run in _each_run(experiment, uri, f"tags.`key` LIKE '{key}%'" if key else ""):
-        about = {"run": run.info.run_id}
-        runs.append({**about, "status": run.info.status, "artifact_uri": run.info.artifact_uri})
-        tags += [{**about, "name": k, "value": v} for k, v in run.data.tags.items()]
-        metrics += [{**about, "name": k, "value": v} for k, v in run.data.metrics.items()]
+        own = {"run": run.info.run_id}
+        runs.append({**own, "status": run.info.status, "artifact_uri": run.info.artifact_uri})
+        tags += [{**own, "name": k, "value": v} for k, v in run.data.tags.items()]
+        metrics += [{**own, "name": k, "value": v} for k, v in run.data.metrics.items()]
     columns = ["run", "name", "value"]
     return LongTables(
         pd.DataFrame(runs, columns=["run", "status", "artifact_uri"]),
@@ -152,7 +163,16 @@ def _each_run(experiment: str, uri: str, some: str) -> Iterable[Any]:
 
 
 def metric_history(study: str, uri: str, runs: list[str]) -> pd.DataFrame:
-    """Training loss and dev scores by epoch: columns run, name, epoch, value."""
+    """Read training losses and dev scores by epoch.
+
+    Args:
+        study: Name of the study.
+        uri: MLflow tracking URI of a database or server.
+        runs: MLflow's run IDs.
+
+    Returns:
+        Columns run, name, epoch and value.
+    """
     if _is_database(uri):
         query = (
             "SELECT t.run_uuid AS run, t.key AS name, t.step AS epoch, t.value"
@@ -177,31 +197,36 @@ def _query(uri: str, query: str, **values: Any) -> pd.DataFrame:
         file = Path(uri.removeprefix("sqlite:///"))
         if not file.exists():
             raise LookupError(f"no store at {file}; run a study first, or name another folder")
-        # Never creates a file.
-        how = {"mode": "rw", "uri": "true"}
-        address = sa.URL.create("sqlite", database=f"file:{quote(str(file))}", query=how)
+        # Mode rw, unlike SQLite's default, never creates a file.
+        options = {"mode": "rw", "uri": "true"}
+        address = sa.URL.create("sqlite", database=f"file:{quote(str(file))}", query=options)
     engine = sa.create_engine(address)
     try:
         with engine.connect() as connection:
             return pd.read_sql_query(sa.text(query), connection, params=values)
     except sa.exc.OperationalError as error:
-        told = str(error.orig).strip().partition("\n")[0]
+        cause = str(error.orig).strip().partition("\n")[0]
         raise StoreUnreachableError(
-            _shown(f"MLflow's store at {uri} cannot be read: {told}")
+            _without_credentials(f"MLflow's store at {uri} cannot be read: {cause}")
         ) from error
     finally:
         engine.dispose()
 
 
 def artifact_bytes(artifact: str, uri: str) -> bytes:
-    """The content of an artifact, read from disk or downloaded."""
+    """The content of an artifact, read from disk or downloaded.
+
+    Args:
+        artifact: Its URI or path.
+        uri: MLflow tracking URI of a database or server.
+    """
     parsed = urlparse(artifact)
     if parsed.scheme in ("", "file"):
         return Path(unquote(parsed.path)).read_bytes()
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one for each run
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # else one bar per run
     with tempfile.TemporaryDirectory(prefix="study-") as folder:
-        place = {"artifact_uri": artifact, "dst_path": folder, "tracking_uri": uri}
-        return Path(_mlflow().artifacts.download_artifacts(**place)).read_bytes()
+        source = {"artifact_uri": artifact, "dst_path": folder, "tracking_uri": uri}
+        return Path(_mlflow().artifacts.download_artifacts(**source)).read_bytes()
 
 
 def _client(uri: str) -> Any:
@@ -212,14 +237,14 @@ def _is_database(uri: str) -> bool:
     return uri.split(":", 1)[0].split("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
 
 
-def _shown(text: str) -> str:
-    """A text whose addresses show neither user nor password."""
+def _without_credentials(text: str) -> str:
+    """Remove user and password from the URLs in a text."""
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def _number(study: str, uri: str) -> str | None:
-    """A study's experiment, without reading the names of all others."""
-    if study == "Default":  # MLflow's own
+    """MLflow's experiment ID of a study, or None; does not list the other experiments."""
+    if study == "Default":  # the experiment that MLflow creates itself
         return None
     if _is_database(uri):
         query = "SELECT experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
@@ -232,18 +257,18 @@ def _number(study: str, uri: str) -> str | None:
 
 @contextmanager
 def _answering(uri: str) -> Iterator[None]:
-    """Around the first request of every reader, which tells what is wrong with a server."""
+    """Turn MLflow's errors into `StoreUnreachableError`; wraps the first request of a reader."""
     try:
         yield
     except _mlflow().MlflowException as error:
-        told = f"MLflow at {uri} does not answer as it should: {error}"
-        if re.search("failed with (timeout )?exception", told):  # in many words
-            told = f"no answer from MLflow at {uri}. Is it up, and MLFLOW_TRACKING_URI right?"
-        raise StoreUnreachableError(_shown(told).splitlines()[0]) from error
+        message = f"MLflow at {uri} answered with an error: {error}"
+        if re.search("failed with (timeout )?exception", message):  # requests' text is very long
+            message = f"no answer from MLflow at {uri}. Is it up, and MLFLOW_TRACKING_URI right?"
+        raise StoreUnreachableError(_without_credentials(message).splitlines()[0]) from error
 
 
 def _mlflow() -> Any:
-    """MLflow, which only stores and artifacts on a server need; it takes a second to load.
+    """Import MLflow, which only servers and remote artifacts need; it takes a second.
 
     Raises:
         LookupError: If it is not installed.
@@ -252,5 +277,5 @@ def _mlflow() -> Any:
         import mlflow
     except ModuleNotFoundError as error:
         install = "pip install 'finetuning-stability[mlflow]'"
-        raise LookupError(f"a store on a server is read through MLflow: {install}") from error
+        raise LookupError(f"reading a store on a server needs MLflow: {install}") from error
     return mlflow

@@ -20,8 +20,8 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     Returns:
         One row per run of a classification task, in the columns of `load_runs` that it changes:
-        key, metric, higher_is_better, dev, test, floor and test_floor (the best constant answer,
-        or constant probabilities; NaN for the calibration error, of which a constant has none), so
+        key, metric, higher_is_better, dev, test, dev_floor and test_floor (the best constant
+        answer, or constant probabilities; NaN for the calibration error, of which a constant has none), so
         that `runs.drop(columns=frame.columns[1:]).merge(frame, on="key", how="left")` is the study
         under that metric; `collapsed` is unchanged. NaN for a run without any answer.
 
@@ -45,7 +45,7 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
     if metric not in METRICS:
         raise LookupError(f"{metric!r} is not one of {', '.join(METRICS)}.")
     splits = []
-    pairs: list[tuple[Split, str]] = [("dev", "floor"), ("test", "test_floor")]
+    pairs: list[tuple[Split, str]] = [("dev", "dev_floor"), ("test", "test_floor")]
     for split, floor_name in pairs:
         parts = [
             pd.DataFrame({"key": cell.keys, split: scores, floor_name: floor})
@@ -57,7 +57,7 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
         splits.append(pd.concat(parts) if parts else pd.DataFrame(columns=columns))
     frame = splits[0].merge(splits[1], on="key", how="outer")
     frame = frame.assign(metric=metric, higher_is_better=metric in OF_ANSWERS)
-    columns = ["key", "metric", "higher_is_better", "dev", "test", "floor", "test_floor"]
+    columns = ["key", "metric", "higher_is_better", "dev", "test", "dev_floor", "test_floor"]
     return frame[columns].sort_values("key", ignore_index=True)
 
 

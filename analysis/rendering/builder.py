@@ -1,4 +1,4 @@
-"""From a frame to a table: columns, captions and notes that tables share."""
+"""Build tables from frames: shared columns, captions and notes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,17 +19,17 @@ from analysis.rendering.table import Table
 
 RowTuple = Any  # a named tuple that pandas makes of a frame's row
 
-Columns = dict[str, Callable[[RowTuple], str]]  # header: what stands below it
+Columns = dict[str, Callable[[RowTuple], str]]  # header to the text of an entry
 
 CELL_COLUMNS: Columns = {
     "Task": lambda r: r.task,
     "Model": lambda r: r.model,
     "Configuration": lambda r: r.configuration,
 }
-POINTS = 100.0  # shares of examples are printed in points
-NAMED = 8  # tasks that a caption names before it only counts
+POINTS = 100.0  # proportions of examples are printed in percentage points
+NAMED = 8  # a caption names up to so many tasks, and counts more
 NOTHING = "There are no runs yet."
-SHARED = ("Task", "Model", "Metric")  # said once, in the caption, where all rows agree
+SHARED = ("Task", "Model", "Metric")  # moved into the caption if all rows agree
 
 SHARED_COLUMNS: Columns = {
     "Task": lambda r: r.task,
@@ -40,30 +40,38 @@ FAILED = f"{DAGGER} a run failed; it {ENTERS}."
 
 
 def points_text(value: float, low: float, high: float) -> str:
-    """A share with its interval, both in points."""
+    """A proportion with its interval, both in percentage points."""
     return score_with_interval(value, low, high, scale=POINTS)
 
 
 def side_by_side(
     found: pd.DataFrame, rows: list[str], by: str, values: list[Any], *, names: list[str]
 ) -> pd.DataFrame:
-    """One line per `rows`; the columns `names` of each value of `by` get the value's number."""
+    """Pivot a frame to wide format.
+
+    Args:
+        found: One row per combination of `rows` and a value of `by`.
+        rows: Columns that identify a row of the result.
+        by: The column to spread.
+        values: Its values, in order.
+        names: Columns to repeat per value, with the position of the value as suffix: `name_0`, ….
+    """
     wide = found.drop_duplicates(rows).drop(columns=names)
-    for place, value in enumerate(values):
+    for i, value in enumerate(values):
         own = found[found[by] == value][[*rows, *names]]
-        wide = wide.merge(own.rename(columns={n: f"{n}_{place}" for n in names}), "left", on=rows)
+        wide = wide.merge(own.rename(columns={n: f"{n}_{i}" for n in names}), "left", on=rows)
     return wide
 
 
 def tried_columns(found: pd.DataFrame) -> Columns:
-    """A column for how many configurations a choice was made from, where there were choices."""
+    """A column with the number of configurations tried, if any cell was searched."""
     searched = not found.empty and (found["tried"] > 1).any()
     return {"Tried": lambda r: f"{r.tried}"} if searched else {}
 
 
 def tried_notes(found: pd.DataFrame) -> list[str]:
-    """What the column of `tried_columns` means, where there is one."""
-    text = "Tried: configurations that it was chosen from on dev, on other seeds than these."
+    """The note for the column of `tried_columns`, if there is one."""
+    text = "Tried: number of configurations it was selected from, on dev and with other seeds."
     return [text] if tried_columns(found) else []
 
 
@@ -77,9 +85,18 @@ def table_of(
     details: list[str],
     nothing: str = NOTHING,
 ) -> Table:
-    """A table with a line per row of the frame; what all rows share is said in the caption.
+    """Build a table with one line per row of a frame.
 
-    Where there are no rows the caption is `nothing`.
+    Task, model and metric move into the caption if all rows agree.
+
+    Args:
+        name: File name without extension.
+        title: Short title.
+        found: One row per line.
+        columns: Header and text of each column.
+        notes: Sentences at the end of the caption.
+        details: Headers that the terminal leaves out.
+        nothing: Caption of a table without rows.
     """
     rows: list[RowTuple] = list(found.itertuples())
     if not rows:
@@ -88,7 +105,7 @@ def table_of(
     same = [h for h in SHARED if h in texts and len(set(texts[h])) == 1]
     facts = ", ".join(f"{header.lower()} {texts.pop(header)[0]}" for header in same)
     caption = [f"{facts[0].upper()}{facts[1:]}."] if facts else []
-    if "Metric" in texts:  # a terminal leaves it to the caption
+    if "Metric" in texts:  # shortened, since the caption has direction and unit
         texts["Metric"] = [str(row.metric) for row in rows]
         caption.append(metrics_note(found))
         details = [*details, "Metric"]
@@ -105,7 +122,7 @@ def table_of(
 
 
 def metrics_note(found: pd.DataFrame) -> str:
-    """Which metric scores which task, with its direction and unit."""
+    """The metric of each task, with direction and unit, as a caption sentence."""
     tasks: dict[str, list[str]] = {}
     rows: list[RowTuple] = list(found.drop_duplicates("task").itertuples())
     for row in rows:
@@ -121,7 +138,7 @@ def metrics_note(found: pd.DataFrame) -> str:
 
 
 def n_note(found: pd.DataFrame) -> str:
-    """How many seeds the numbers rest on; empty of no runs."""
+    """The number of seeds behind the results, as a caption sentence; empty without runs."""
     if found.empty:
         return ""
     low, high = int(found["finished"].min()), int(found["finished"].max())
@@ -130,7 +147,7 @@ def n_note(found: pd.DataFrame) -> str:
 
 
 def versus_text(row: RowTuple) -> str:
-    """The gain over the baseline with its interval, or why there is none."""
+    """The difference to the baseline with its interval, or why there is none."""
     if not row.recommended:
         return "–"
     if row.reason in ("is_baseline", "no_baseline"):
@@ -148,19 +165,19 @@ def grid_table(
     text: Callable[[RowTuple], str],
     notes: list[str],
 ) -> Table:
-    """A line per group of rows and a column per value, both in the order of the frame.
+    """Build a cross table from a frame in long format; both axes keep the order of the frame.
 
     Args:
-        names: The table's file name and title.
-        found: A row per entry of the table.
-        rows: What tells lines apart, by header.
-        column: Header of the column that a row of the frame stands in.
-        text: The entry.
-        notes: For the caption, after metrics and n.
+        names: File name and title.
+        found: One row per entry of the table.
+        rows: Header and text of the columns that identify a line.
+        column: Header of the column of an entry.
+        text: Text of an entry.
+        notes: Sentences for the caption, after metrics and n.
     """
     lines: dict[tuple[str, ...], dict[str, str]] = {}
     for row in found.itertuples():
-        key = tuple(each(row) for each in rows.values())
+        key = tuple(label(row) for label in rows.values())
         lines.setdefault(key, {})[column(row)] = text(row)
     columns = list(dict.fromkeys(column(row) for row in found.itertuples()))
     if not lines:
@@ -168,7 +185,7 @@ def grid_table(
     facts = dict(zip(rows, zip(*lines, strict=True), strict=True))
     shared = [h for h in rows if h in SHARED and len(set(facts[h])) == 1 and len(rows) > 1]
     caption = [f"{header} {facts.pop(header)[0]}." for header in shared]
-    known = found.dropna(subset="metric")  # a mean over tasks has none
+    known = found.dropna(subset="metric")  # a mean over tasks has no metric
     entries = [tuple(line.get(name, "–") for name in columns) for line in lines.values()]
     heads = zip(*facts.values(), strict=True)
     return Table(
@@ -183,7 +200,7 @@ def grid_table(
 
 
 def mean_and_sd_text(row: RowTuple) -> str:
-    """Test mean with its sd in brackets, marked if a run failed."""
+    """Test mean with its standard deviation in brackets, marked if a run failed."""
     shown = score_text(row.test_mean, row.scale)
     sd = "" if np.isnan(row.test_sd) else f"{NBSP}({score_text(row.test_sd, row.scale)})"
     return shown + sd + failed_mark(row)

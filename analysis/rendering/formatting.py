@@ -1,23 +1,23 @@
-"""Numbers as text."""
+"""Format numbers as text: scores, intervals, p-values and counts."""
 
 import numpy as np
 
 from analysis.statistics.common import DECIMALS
 
-ENTERS = (  # of a failed run
+ENTERS = (  # how a failed run enters a mean; follows "a failed run" or "it"
     "enters with its score, or the constant answer's if it has none; where that is not known "
     "either, it is left out"
 )
 DAGGER = "†"
-NBSP = "\u00a0"  # keeps an interval on one line
+NBSP = "\u00a0"  # no-break space, keeps an interval on one line
 
 
 def score_text(value: float, scale: float, *, sign: str = "") -> str:
-    """A score, difference or sd as printed: points with one decimal, or four digits.
+    """Format a score, difference or sd: points with one decimal, or four significant digits.
 
     Args:
         value: In the metric's own unit; NaN becomes a dash.
-        scale: 100 for scores that are shares, otherwise 1.
+        scale: 100 for scores that are proportions, otherwise 1.
         sign: `+` to show the sign of positive values too.
     """
     if not np.isfinite(value):
@@ -25,31 +25,31 @@ def score_text(value: float, scale: float, *, sign: str = "") -> str:
     shown = value * scale
     digits = ".1f" if scale == 100 else ".4g"
     if scale == 100 and 0 < abs(shown) < 0.05:
-        digits = ".1g"  # a scatter below the last decimal is not none
+        digits = ".1g"  # a small spread must not print as 0.0
     return f"{shown:{sign}{digits}}".replace("-", "−")
 
 
 def has_width(low: float, high: float) -> bool:
-    """Whether an interval is there to show: one without width would pass for certainty."""
+    """Whether to print an interval; one of zero width would suggest certainty."""
     return bool(np.isfinite(low) and np.isfinite(high) and round(high - low, DECIMALS) > 0)
 
 
 def interval_text(low: float, high: float, *, scale: float) -> str:
-    """An interval as printed, such as `[70.1, 72.5]`; a dash if there is none."""
+    """Format an interval, such as `[70.1, 72.5]`; a dash if there is none."""
     if not has_width(low, high):
         return "–"
     return f"[{score_text(low, scale)},{NBSP}{score_text(high, scale)}]"
 
 
 def p_text(p: float) -> str:
-    """A p-value as printed: three decimals, `<0.001`, or a dash for NaN."""
+    """Format a p-value: three decimals, `<0.001`, or a dash for NaN."""
     if not np.isfinite(p):
         return "–"
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def count_text(finished: int, asked: int) -> str:
-    """How many runs there are, and of how many if some are missing."""
+    """The number of finished runs, such as `5 of 7` if some are missing."""
     return f"{finished}" if finished == asked else f"{finished} of {asked}"
 
 
@@ -72,7 +72,7 @@ def pair_text(low: float, high: float, scale: float) -> str:
 
 
 def rank_range_text(low: float, high: float, count: float) -> str:
-    """The range of ranks that the data leave open, such as `1 to 3 of 5`."""
+    """Format an interval of ranks, such as `1 to 3 of 5`; a dash for NaN."""
     if np.isnan(low):
         return "–"
     return f"{low:.0f} of {count:.0f}" if low == high else f"{low:.0f} to {high:.0f} of {count:.0f}"
@@ -81,7 +81,7 @@ def rank_range_text(low: float, high: float, count: float) -> str:
 def score_with_interval(
     value: float, low: float, high: float, *, scale: float, sign: str = ""
 ) -> str:
-    """A score or difference with its interval, if it has one; a dash for NaN."""
+    """Format a score or difference with its interval, if it has one; a dash for NaN."""
     shown = score_text(value, scale, sign=sign)
     if not np.isfinite(value) or not has_width(low, high):
         return shown
@@ -89,12 +89,12 @@ def score_with_interval(
 
 
 def number_text(value: float, *, digits: int = 2) -> str:
-    """A number without a unit, such as a probability or an effect size; a dash for NaN."""
+    """Format a unitless number, such as a probability or an effect size; a dash for NaN."""
     return "–" if np.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
 def number_with_interval(value: float, low: float, high: float, *, digits: int = 2) -> str:
-    """A number without a unit and its interval, if it has one; a dash for NaN."""
+    """Format a unitless number with its interval, if it has one; a dash for NaN."""
     shown = number_text(value, digits=digits)
     if np.isnan(value) or not has_width(low, high):
         return shown
@@ -103,5 +103,5 @@ def number_with_interval(value: float, low: float, high: float, *, digits: int =
 
 
 def percent_text(share: float, *, digits: int = 0) -> str:
-    """A share in per cent; a dash for NaN."""
+    """Format a proportion in per cent; a dash for NaN."""
     return "–" if np.isnan(share) else f"{share:.{digits}%}"

@@ -1,4 +1,4 @@
-"""Frames of numbers to tables that people read: terminal, Markdown, LaTeX, HTML, CSV."""
+"""Render tables as plain text, Markdown, LaTeX, HTML or CSV."""
 
 import html
 import io
@@ -23,14 +23,20 @@ class Table:
     """A table ready to print.
 
     Attributes:
-        name: File name without ending.
-        title: A few words.
-        caption: What the numbers are: over what they scatter, n, metric and direction.
+        name: File name without extension.
+        title: Short title.
+        caption: What the numbers are: what they vary over, n, metric and direction.
         header: Column names, shape (n_columns,).
-        body: Rows of text, each shape (n_columns,).
-        details: Columns that a terminal has no room for.
-        frame: The numbers behind, unrounded.
+        body: Rows of text, each of shape (n_columns,).
+        details: Headers of columns that the terminal leaves out.
+        frame: The underlying numbers, unrounded.
         bold: Entries to print bold, as (row, column) of the body.
+
+    Example:
+        >>> from analysis import cells, cells_table, example_runs
+        >>> table = cells_table(cells(example_runs()))
+        >>> table.name, len(table.body)
+        ('cells', 84)
     """
 
     name: str
@@ -47,12 +53,26 @@ class Table:
 
 
 def to_text(table: Table) -> str:
-    """The table for a terminal, at most 100 characters wide, with its caption below.
+    """Render a table as plain text, at most 100 characters wide, with its caption below.
 
-    Plain text whatever it is printed to. Rich draws it, in columns of given widths and lines broken
-    here: left to itself it cuts configurations in the middle of a word and intervals at their
-    no-break space while other columns have room to give.
+    The text does not depend on the terminal.
+
+    Example:
+        >>> import pandas as pd
+        >>> body = (("rte", "66.1"), ("cola", "81.3"))
+        >>> table = Table("t", "Test", "Means.", ("Task", "Mean"), body, (), pd.DataFrame())
+        >>> print(to_text(table))
+        Test
+        <BLANKLINE>
+        Task  Mean
+        ────  ────
+        rte   66.1
+        cola  81.3
+        <BLANKLINE>
+        Means.
     """
+    # Rich gets fixed widths and ready-made line breaks: by itself it splits configurations within
+    # a word and intervals at their no-break space even if other columns could give way.
     caption = textwrap.wrap(table.caption, WIDTH)
     if not table.body:
         return "\n".join([table.title, "", *caption])
@@ -65,7 +85,7 @@ def to_text(table: Table) -> str:
         drawn.add_column(Text(f"{_wrapped(header, width)}\n{'─' * width}"), width=width)
     for row in rows[1:]:
         drawn.add_row(*(Text(_wrapped(text, w)) for text, w in zip(row, widths, strict=True)))
-    console = Console(  # all that it would otherwise take from the terminal and the environment
+    console = Console(  # overrides all that rich reads from the terminal and the environment
         file=io.StringIO(),
         width=max(WIDTH, _width(widths)),
         color_system=None,
@@ -80,10 +100,10 @@ def to_text(table: Table) -> str:
 
 
 def _widths(rows: list[list[str]]) -> list[int]:
-    """Widths of columns: the widest gives way first, and words break where nothing else can."""
+    """Column widths that fit the terminal: shrink the widest first, and split words last."""
     columns = list(zip(*rows, strict=True))
     widths = [max(map(cell_len, column)) for column in columns]
-    least = [  # widths at which columns break between words, then also before settings
+    least = [  # minimum widths if lines break between words, then also before brackets
         [
             max(cell_len(word) for text in column for word in re.split(at, text))
             for column in columns
@@ -100,19 +120,33 @@ def _widths(rows: list[list[str]]) -> list[int]:
 
 
 def _width(widths: list[int]) -> int:
-    """Of a table whose columns are so wide."""
+    """Width of a table with columns of these widths."""
     return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _wrapped(text: str, width: int) -> str:
-    """An entry's lines; the settings of a configuration start one before a word is cut."""
+    """Wrap an entry; a configuration breaks before its brackets before a word is split."""
     if max(map(cell_len, text.split(" "))) > width:
         text = text.replace("(", " (")
     return "\n".join(textwrap.wrap(text, width))
 
 
 def to_markdown(table: Table) -> str:
-    """The table in Markdown, its caption below."""
+    """Render a table as Markdown, with its caption below.
+
+    Example:
+        >>> import pandas as pd
+        >>> body = (("rte", "66.1"),)
+        >>> table = Table("t", "Test", "Means.", ("Task", "Mean"), body, (), pd.DataFrame())
+        >>> print(to_markdown(table))
+        **Test**
+        <BLANKLINE>
+        | Task | Mean |
+        | --- | --- |
+        | rte | 66.1 |
+        <BLANKLINE>
+        Means.
+    """
     body = _with_bold(table, _bars_escaped, "**{}**")
     rows = [map(_bars_escaped, table.header), ["---"] * len(table.header), *body]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
@@ -142,7 +176,20 @@ _LATEX = {
 
 
 def to_latex(table: Table) -> str:
-    """The table in LaTeX, for the package booktabs, with its caption above."""
+    r"""Render a table as LaTeX for the package booktabs, with its caption above.
+
+    Example:
+        >>> import pandas as pd
+        >>> body = (("rte", "66.1"),)
+        >>> table = Table("t", "Test", "Means.", ("Task", "Mean"), body, (), pd.DataFrame())
+        >>> print("\n".join(to_latex(table).splitlines()[4:10]))
+        \begin{tabular}{lr}
+        \toprule
+        Task & Mean \\
+        \midrule
+        rte & 66.1 \\
+        \bottomrule
+    """
 
     def escaped(text: str) -> str:
         return "".join(_LATEX.get(sign, sign) for sign in text)
@@ -169,7 +216,15 @@ def to_latex(table: Table) -> str:
 
 
 def to_html(table: Table) -> str:
-    """The table in HTML with its caption; everything escaped."""
+    """Render a table as HTML with its caption; all text is escaped.
+
+    Example:
+        >>> import pandas as pd
+        >>> body = (("a & b", "66.1"),)
+        >>> table = Table("t", "Test", "Means.", ("Task", "Mean"), body, (), pd.DataFrame())
+        >>> "<td>a &amp; b</td><td>66.1</td>" in to_html(table)
+        True
+    """
     if not table.body:
         return f"<p>{html.escape(table.caption)}</p>"
     head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in table.header)
@@ -185,7 +240,7 @@ def to_html(table: Table) -> str:
 
 
 def _with_bold(table: Table, escaped: Callable[[str], str], bold: str) -> list[list[str]]:
-    """The body as a format writes it."""
+    """The body with every text escaped, and bold entries in the format `bold`."""
     return [
         [
             bold.format(escaped(text)) if (i, j) in table.bold else escaped(text)
@@ -204,5 +259,12 @@ def _prose(text: str) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The numbers behind the table, unrounded, in the metric's own unit."""
+    """Write the numbers behind a table as CSV, unrounded, in the metric's own unit.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"task": ["rte"], "mean": [0.6612]})
+        >>> to_csv(Table("t", "Test", "Means.", ("Task",), (), (), frame)).splitlines()
+        ['task,mean', 'rte,0.6612']
+    """
     return table.frame.to_csv(index=False)

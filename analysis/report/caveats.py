@@ -101,7 +101,7 @@ def _unscored(runs: pd.DataFrame) -> list[str]:
     failed = (runs["outcome"] == "diverged") | runs["collapsed"]
     completed = runs["outcome"] == "completed"
     found = []
-    for split, floor in (("dev", "floor"), ("test", "test_floor")):
+    for split, floor in (("dev", "dev_floor"), ("test", "test_floor")):
         unscored = runs[split].isna()
         never = unscored.groupby(runs["task"]).transform("all")  # said by task
         dropped = int((unscored & ~failed & completed & ~never).sum())
@@ -129,7 +129,7 @@ def _unknown(runs: pd.DataFrame) -> list[str]:
         known = completed.groupby("task")[split].count()
         if none := [str(task) for task, n in known.items() if n == 0]:
             found.append(f"No {split} scores at all: {_some(none)}; {result}.")
-    floors = completed.groupby("task")[["floor", "test_floor"]].count().sum(axis=1)
+    floors = completed.groupby("task")[["dev_floor", "test_floor"]].count().sum(axis=1)
     if unknown := [str(task) for task, n in floors.items() if n == 0]:
         found.append(
             f"What a constant answer scores is not known: {_some(unknown)}; no run there could be "

@@ -156,7 +156,7 @@ def _provenance(runs: pd.DataFrame) -> Iterator[Table]:
         {
             "Task": task,
             "Metric": first.metric,
-            "Constant answer on dev": score_text(first.floor, 1),
+            "Constant answer on dev": score_text(first.dev_floor, 1),
             "Constant answer on test": score_text(first.test_floor, 1),
             "Training rows": _count(first.train_rows),
             "Dev rows": _count(first.dev_rows),

@@ -1,1 +1,1 @@
-"""Arrays in, numbers out: nothing here knows of frames, tasks or files."""
+"""Statistics on NumPy arrays, independent of data frames, tasks and files."""

@@ -1,4 +1,4 @@
-"""One number for a whole suite, and how far it would move with other seeds or other tasks."""
+"""Aggregate scores over a suite of tasks, with stratified bootstrap intervals."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ from analysis.statistics.common import ENDS, FloatArray
 
 Unit = Literal["cell", "seed"]
 Tasks = Literal["fixed", "resampled"]
-Key = tuple[int, int]  # a task and how many runs a technique has on it
-Weights = dict[Key, npt.NDArray[Any]]  # of those runs in each resample, shape (n, block)
+Key = tuple[int, int]  # a stratum: a task, and the number of runs that a technique has on it
+Weights = dict[Key, npt.NDArray[Any]]  # of a stratum's runs in each resample, shape (n, block)
 Whole = npt.NDArray[np.intp]
-Windows = tuple[tuple[int, int], tuple[int, int]]  # begin and end of either
+Windows = tuple[tuple[int, int], tuple[int, int]]  # start and end around each quartile
 Numbers = npt.NDArray[np.floating]
 
-BLOCK = 512  # resamples at a time: the counts of a suite then fit a processor's cache
-PERFECT = 1.0  # what the optimality gap is measured from
-LEAST_TASKS = 5  # below, resampling tasks is decoration
+BLOCK = 512  # resamples at a time, so that the counts of a suite fit the CPU cache
+PERFECT = 1.0  # the score that the optimality gap is measured from
+LEAST_TASKS = 5  # with fewer, an interval from resampled tasks means nothing
 
 
 class Aggregate(NamedTuple):
-    """A suite's scores, each of shape (3, n_techniques): estimate, then ends of its interval.
+    """Aggregate scores, each of shape (3, n_techniques): estimate, then ends of its interval.
 
     Attributes:
         mean: Mean over tasks of the mean over runs.
         median: Median over tasks of the mean over runs.
-        iqm: Mean of the middle half of all runs, every task weighing the same.
-        optimality_gap: By how much scores fall short of 1, on average over tasks.
+        iqm: Interquartile mean of all runs, tasks weighted equally.
+        optimality_gap: Mean over tasks and runs of max(1 - score, 0); lower is better.
     """
 
     mean: FloatArray
@@ -46,22 +46,22 @@ def aggregate(
     Args:
         scores: Higher is better, shape (n_runs, n_tasks, n_techniques); NaN where a technique has
             no such run on a task.
-        unit: `cell` resamples the runs of every task by themselves. `seed` draws whole rows, right
-            where a row is one seed that does something to all tasks alike; rows with a NaN are
-            then left out for that technique.
-        tasks: `fixed` asks what new seeds would do on these tasks, `resampled` what new tasks
-            would do as well.
-        resamples: How many to draw.
-        rng: Draws them. Techniques with as many runs on a task share their resamples; what one
-            gets depends on no other.
+        unit: `cell` resamples the runs within each task. `seed` resamples whole rows, which is
+            right where a seed affects all tasks alike; rows with a NaN are then left out for that
+            technique.
+        tasks: `fixed` makes inference about new seeds on these tasks, `resampled` about new seeds
+            and new tasks.
+        resamples: Number of bootstrap resamples.
+        rng: Generator of the resamples. Techniques with the same number of runs on a task share
+            them; results for one technique depend on no other.
 
     Returns:
-        NaN for a technique that lacks a task. No interval where a task has a single run, and none
-        for new tasks below five of them.
+        NaN for a technique without runs on some task. NaN ends of the interval where a task has a
+        single run, and, for resampled tasks, below five tasks.
 
-    Source: Agarwal et al. 2021, where every task has as many runs. Differs: here a run weighs
-        1 / (n_tasks n_runs of its task), and the quarter cut from either end is the whole number
-        of runs next below it, as a share of all runs. As any percentile bootstrap it is too short
+    Source: Agarwal et al. 2021, sections 4.1 and 4.3, for equal numbers of runs per task. Differs:
+        a run weighs 1 / (n_tasks n_runs of its task), and the trimmed quarter is rounded down to
+        whole runs, as a share of all runs. Like every percentile bootstrap interval it is too short
         by about sqrt((n - 1) / n) for n runs per task.
     """
     runs = Runs.of(scores, unit)
@@ -88,11 +88,11 @@ def aggregate(
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of a suite, those of a task and technique that are there first.
+    """The runs of a suite, packed to the front of each task and technique.
 
     Attributes:
-        values: Shape (n_runs, n_tasks, n_techniques); NaN after the last.
-        sizes: How many there are, shape (n_tasks, n_techniques).
+        values: Scores, shape (n_runs, n_tasks, n_techniques), padded with NaN at the end.
+        sizes: Number of runs, shape (n_tasks, n_techniques).
     """
 
     values: FloatArray
@@ -100,9 +100,9 @@ class Runs:
 
     @classmethod
     def of(cls, scores: FloatArray, unit: Unit) -> "Runs":
-        """Of an array with NaN anywhere, as `aggregate` takes it."""
+        """Pack an array with NaN in any position, as `aggregate` takes it."""
         if unit == "cell":
-            values = np.sort(scores, axis=0)  # so that the order of seeds decides nothing
+            values = np.sort(scores, axis=0)  # makes results independent of the order of seeds
         else:
             values = np.where(np.isnan(scores).any(axis=1, keepdims=True), np.nan, scores)
             order = np.argsort(np.isnan(values), axis=0, kind="stable")
@@ -111,33 +111,33 @@ class Runs:
 
     @property
     def tasks(self) -> int:
-        """How many."""
+        """Number of tasks."""
         return len(self.sizes)
 
     def strata(self) -> list[Key]:
-        """Every task with every number of runs that a technique has on it."""
+        """Every task with each number of runs that some technique has on it."""
         return [(t, int(n)) for t in range(self.tasks) for n in np.unique(self.sizes[t]) if n]
 
 
 def resampled(
     runs: Runs, *, unit: Unit, tasks: Tasks, resamples: int, rng: np.random.Generator
 ) -> Iterator[tuple[Weights, Whole]]:
-    """Resamples of a suite as weights of its runs, in blocks.
+    """Yield stratified bootstrap resamples of a suite, in blocks, as weights of its runs.
 
     Args:
         runs: The suite.
         unit: As for `aggregate`.
         tasks: As for `aggregate`.
-        resamples: How many to draw.
-        rng: Draws them.
+        resamples: Number of resamples.
+        rng: Generator of the resamples.
 
     Yields:
-        By task and number of runs n the weight of each run, shape (n, block), a column adding up
+        By task and number of runs n the weight of each run, shape (n, block), where a column sums
         to 1 over all tasks; and the tasks drawn, shape (n_tasks, block).
     """
     root = int(rng.integers(2**63))
     keys = runs.strata()
-    # A stream per task and size: who else is compared changes nobody's resamples.
+    # One random stream per task and size, so that no resample depends on the other techniques.
     names: dict[Key, tuple[int, ...]] = {key: key[1:] if unit == "seed" else key for key in keys}
     streams = {name: np.random.default_rng([root, *name]) for name in names.values()}
     choice = np.random.default_rng([root])
@@ -162,19 +162,19 @@ def resampled(
 
 
 def _counts(n: int, times: Whole, *, rng: np.random.Generator) -> Whole:
-    """How often each of n runs is drawn, where n are drawn so many times; shape (n, block)."""
+    """Counts of n runs in `times` draws of n with replacement per column, shape (n, block)."""
     column = np.repeat(np.arange(times.size), n * times)
     flat = rng.integers(n, size=column.size) * times.size + column
     return np.bincount(flat, minlength=n * times.size).reshape(n, times.size)
 
 
 def task_parts(values: Numbers, runs: Runs, weights: Weights) -> FloatArray:
-    """What each task adds to a mean over tasks, shape (n_tasks, ..., block).
+    """Contribution of each task to a mean over tasks, shape (n_tasks, ..., block).
 
     Args:
-        values: Of the runs, shape (n_runs, n_tasks, n_techniques, ...).
-        runs: Which of them are there.
-        weights: As `resampled` gives them.
+        values: One value per run, shape (n_runs, n_tasks, n_techniques, ...).
+        runs: The suite, which says how many of them exist.
+        weights: As `resampled` yields them.
     """
     first = next(iter(weights.values()))
     shape = (runs.tasks, *values.shape[2:], first.shape[1])
@@ -186,7 +186,12 @@ def task_parts(values: Numbers, runs: Runs, weights: Weights) -> FloatArray:
 
 
 def task_means(parts: FloatArray, drawn: Whole) -> FloatArray:
-    """Means of the tasks drawn, shape (n_tasks, ..., block), from their parts of a mean."""
+    """Means of the drawn tasks, shape (n_tasks, ..., block).
+
+    Args:
+        parts: As `task_parts` returns them, shape (n_tasks, ..., block).
+        drawn: The tasks of each resample, shape (n_tasks, block).
+    """
     tasks = len(parts)
     times = np.stack([(drawn == t).sum(axis=0) for t in range(tasks)])  # (n_tasks, block)
     between = (1,) * (parts.ndim - 2)
@@ -197,8 +202,8 @@ def task_means(parts: FloatArray, drawn: Whole) -> FloatArray:
 def _numbers(runs: Runs, centre: FloatArray, *, weights: Weights, drawn: Whole) -> FloatArray:
     """Mean, median, interquartile mean and mean of min(x, 1), shape (4, n_techniques, block).
 
-    What is near `centre`, shape (4, n_techniques), is added up as differences from it, so that
-    short numbers do.
+    Sums are of differences from `centre`, shape (4, n_techniques), so that float32 is accurate
+    enough.
     """
     mean, median = (task_parts(runs.values - middle, runs, weights) for middle in centre[:2])
     met = task_parts(np.minimum(runs.values, PERFECT) - centre[3], runs, weights)
@@ -209,20 +214,21 @@ def _numbers(runs: Runs, centre: FloatArray, *, weights: Weights, drawn: Whole) 
 
 
 def _interquartile(runs: Runs, centre: FloatArray, weights: Weights) -> FloatArray:
-    """Mean of the middle half less the centre, shape (n_techniques, block)."""
+    """Interquartile mean minus the centre, shape (n_techniques, block)."""
     starts = np.cumsum([0, *(len(weight) for weight in weights.values())])
     rows = {key: start + np.arange(key[1]) for key, start in zip(weights, starts, strict=False)}
     stacked = np.concatenate(list(weights.values()))
     width = stacked.shape[1]
     found = np.full((centre.size, width), np.nan)
-    ascending: dict[int, tuple[FloatArray, Whole]] = {}  # scores, and where their weights are
+    ascending: dict[int, tuple[FloatArray, Whole]] = {}  # scores, and the rows of their weights
     for k in map(int, np.flatnonzero(runs.sizes.min(axis=0))):
         keys = [(t, int(n)) for t, n in enumerate(runs.sizes[:, k])]
         x = np.concatenate([runs.values[:n, t, k] for t, n in keys]) - centre[k]
         order = np.argsort(x, kind="stable")
         ascending[k] = x[order], np.concatenate([rows[key] for key in keys])[order]
     windows = {k: own for k, (x, _) in ascending.items() if (own := _windows(x.size))}
-    # In one product what needs no order: weight before either window, and what lies between them.
+    # One matrix product for all that needs no cumulative sums: the weight before each window, and
+    # the part of the integral between the windows.
     sums = np.zeros((len(windows), 3, len(stacked)), stacked.dtype)
     for own, (k, ((low, high), (far, _))) in zip(sums, windows.items(), strict=True):
         x, order = ascending[k]
@@ -239,9 +245,9 @@ def _interquartile(runs: Runs, centre: FloatArray, weights: Weights) -> FloatArr
 
 
 def _windows(n: int) -> Windows | None:
-    """Where resamples of n runs are nearly always cut: four sds round either quartile.
+    """Positions where resamples of n runs are nearly always trimmed: quartile ± 4 sd.
 
-    None where the windows would meet.
+    None if the windows would overlap.
     """
     half = int(np.ceil(4 * np.sqrt(n * 3 / 16)))
     low, high = n // 4, n - n // 4
@@ -258,15 +264,15 @@ def _middle_by_windows(
     windows: Windows,
     known: npt.NDArray[Any],
 ) -> FloatArray:
-    """The same as `_middle`, adding weights up one by one only where a cut can be.
+    """The same as `_middle`, with cumulative sums of weights only near the quartiles.
 
     Args:
         x: Ascending scores, shape (n,).
         stacked: Weights of all runs, shape (n_all, block).
-        order: Which of them are of x, shape (n,).
-        windows: Where the cuts are sought.
-        known: Weight before either window, and the sum of the steps between them times the weight
-            up to each; shape (3, block).
+        order: Rows of the weights of x, shape (n,).
+        windows: Positions near the quartiles.
+        known: Weight before each window, and the sum over the steps between the windows of step
+            times cumulative weight; shape (3, block).
     """
     cut = (x.size // 4) / x.size
     inside = cut * (x[windows[0][0]] - x[0]) + known[2] + (1 - cut) * (x[-1] - x[windows[1][1]])
@@ -286,9 +292,9 @@ def _middle_by_windows(
 
 
 def _middle(x: FloatArray, weights: npt.NDArray[Any]) -> FloatArray:
-    """Mean of the middle half of ascending scores, shape (n,), weighted by (n, block)."""
+    """Interquartile mean of ascending scores, shape (n,), with weights of shape (n, block)."""
     cut = (x.size // 4) / x.size
-    for i in range(1, x.size):  # weights up to each score; cumsum is slower along this axis
+    for i in range(1, x.size):  # cumulative weights; np.cumsum is slower along this axis
         weights[i] += weights[i - 1]
     inside = np.clip(weights[:-1], cut, 1 - cut)
     steps = np.diff(x).astype(weights.dtype)

@@ -1,4 +1,4 @@
-"""How probable is it that one technique is better than another, or practically equal?"""
+"""Bayesian comparison of two techniques with a region of practical equivalence (ROPE)."""
 
 from typing import NamedTuple
 
@@ -7,17 +7,17 @@ from scipy import stats
 
 from analysis.statistics.common import DECIMALS, FloatArray, constant
 
-PRIOR = 0.5  # weight of the prior's one task, on which both techniques score the same
-LEAST_TASKS = 5  # below, the prior decides
+PRIOR = 0.5  # weight of the prior's pseudo-observation, a difference of 0
+LEAST_TASKS = 5  # with fewer, the prior dominates
 
 
 class Posterior(NamedTuple):
-    """What to believe of a technique against another.
+    """Posterior probabilities of a technique against another.
 
     Attributes:
         worse: Probability that it is worse by more than the region of practical equivalence.
-        same: Probability that it lies inside that region.
-        better: Probability that it is better by more; the three add up to 1.
+        same: Probability that the difference lies inside that region.
+        better: Probability that it is better by more than that; the three sum to 1.
         reason: `n_too_small`, all three being NaN; otherwise empty.
     """
 
@@ -30,22 +30,25 @@ class Posterior(NamedTuple):
 def masses(
     differences: FloatArray, *, rope: float, samples: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Draws from the posterior of where the mean of two tasks' differences lies.
+    """Draw from the posterior of the Bayesian signed-rank test.
+
+    Each draw gives the probability that the mean difference of two random tasks lies below, inside
+    or above the region of practical equivalence.
 
     Args:
         differences: Technique minus other, one per task, higher is better; shape (n_tasks,), no
             NaN.
         rope: Half the width of the region of practical equivalence, in the differences' unit; 0
             for none.
-        samples: How many draws.
-        rng: Makes them.
+        samples: Number of posterior draws.
+        rng: Generator of the draws.
 
     Returns:
-        Shape (samples, 3): below the region, inside, above; each row adds up to 1. What lies on
-        an edge counts half on each side.
+        Shape (samples, 3): below the region, inside, above; each row sums to 1. A value on an edge
+        counts half on each side.
 
-    Source: Benavoli et al. 2014, the Dirichlet process version of the signed-rank test, with the
-        prior's task at a difference of 0 and weight 0.5, as in baycomp.
+    Source: Benavoli et al. 2014, the signed-rank test with a Dirichlet process prior, whose
+        pseudo-observation has difference 0 and weight 0.5, as in baycomp.
     """
     z = np.concatenate([[0.0], differences])
     weights = rng.dirichlet([PRIOR, *np.ones(differences.size)], size=samples)
@@ -58,27 +61,27 @@ def masses(
 
 
 def _step(x: FloatArray) -> FloatArray:
-    """1 above 0, a half at 0."""
+    """Heaviside step: 0, 1/2 at 0, 1."""
     return np.heaviside(np.round(x, DECIMALS), 0.5)
 
 
 def bayes_signed_rank(
     differences: FloatArray, *, rope: float, samples: int, rng: np.random.Generator
 ) -> Posterior:
-    """Is a technique better over tasks, worse, or practically equal?
+    """Bayesian signed-rank test over tasks.
 
     Args:
         differences: As for `masses`.
         rope: As for `masses`.
-        samples: How many draws.
-        rng: Makes them.
+        samples: Number of posterior draws.
+        rng: Generator of the draws.
 
     Returns:
-        In which share of draws each side, or the region, has the largest mass; draws with equal
-        ones are split. None below five tasks.
+        Share of the draws in which each of the three regions has the largest mass; ties are split
+        equally. NaN below five tasks.
 
-    Source: Benavoli et al. 2014, 2017. Differs: baycomp gives a draw whose masses are
-        equal to the first of them.
+    Source: Benavoli et al. 2014, 2017. Differs: baycomp assigns a draw with equal masses
+        to the first of them.
     """
     if differences.size < LEAST_TASKS:
         return Posterior(np.nan, np.nan, np.nan, "n_too_small")
@@ -89,17 +92,17 @@ def bayes_signed_rank(
 
 
 def correlated_t(differences: FloatArray, *, rope: float, rho: float) -> Posterior:
-    """Is a technique better on one task, worse, or practically equal, by paired scores?
+    """Bayesian correlated t-test of paired scores on one task.
 
     Args:
         differences: Technique minus other, one per seed or fold; shape (n,), no NaN.
         rope: As for `masses`.
-        rho: Correlation of the differences: 0 for seeds on a fixed split, the test folds' share
-            of the data for cross-validation, whose training sets overlap.
+        rho: Correlation of the differences: 0 for seeds on a fixed split; for cross-validation,
+            whose training sets overlap, the test fold's share of the data.
 
     Returns:
-        Probabilities under Student's t with n - 1 degrees of freedom; all of it in one place where
-        the differences do not scatter. None below two of them.
+        Probabilities under Student's t with n - 1 degrees of freedom; a point mass if all
+        differences are equal. NaN below two differences.
 
     Raises:
         ValueError: If rho is not in [0, 1).

@@ -1,4 +1,4 @@
-"""What every statistic shares: levels, equality, and streams of random numbers."""
+"""Shared by all statistics: array types, levels, equality of scores, and random streams."""
 
 import hashlib
 from typing import NamedTuple
@@ -12,25 +12,25 @@ BoolArray = npt.NDArray[np.bool_]
 
 IntArray = npt.NDArray[np.int64]
 
-LEVEL = 0.95  # of every interval
+LEVEL = 0.95  # coverage of every confidence interval
 
-ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)  # the quantiles that it lies between
+ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)  # the quantile levels of its ends
 
-ALPHA = 0.05  # of every test, two-sided
+ALPHA = 0.05  # significance level of every test, two-sided
 
-POWER = 0.8  # at which a difference counts as detectable
+POWER = 0.8  # power from which an effect counts as detectable
 
-N_BOOT = 5_000
+N_BOOT = 5_000  # resamples or relabellings
 
 DECIMALS = 12  # scores closer than this are equal: accuracies are multiples of 1 / n_rows
 
 
 class Significance(NamedTuple):
-    """A two-sided test.
+    """Result of a two-sided test.
 
     Attributes:
-        statistic: The test's statistic; NaN where there is none.
-        p: Its p-value; NaN where `reason` says why.
+        statistic: Test statistic; NaN where there is none.
+        p: P-value; NaN where `reason` says why.
         reason: `n_too_small`, `zero_variance` or `all_tied`; otherwise empty.
     """
 
@@ -40,9 +40,9 @@ class Significance(NamedTuple):
 
 
 def stream(*key: str) -> np.random.Generator:
-    """A generator of its own for whatever the key names.
+    """A random generator that is seeded by the key alone.
 
-    What one cell draws thus depends on no other cell, nor on the order in which they come.
+    Draws for one cell thus depend neither on other cells nor on the order of computation.
     """
     digest = hashlib.sha256("\x1f".join(key).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))

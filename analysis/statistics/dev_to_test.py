@@ -1,4 +1,4 @@
-"""How far a choice made on one split holds on another."""
+"""How well selection on dev transfers to test."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,16 +7,16 @@ import numpy as np
 
 from analysis.statistics.common import DECIMALS, BoolArray, FloatArray
 
-ORDERS = 1_000  # in which the runs of a block are drawn
+ORDERS = 1_000  # random orders of the seeds
 
 
 class Transfer(NamedTuple):
-    """What choosing the highest dev mean of k runs per configuration gives on test.
+    """Test performance of the configuration with the highest dev mean over k runs.
 
     Attributes:
-        agreement: Share of choices that have the highest test mean of all runs, shape (n_k,).
-        level: Share of choices that test cannot tell from that, shape (n_k,).
-        regret: Mean distance of the choice's test mean from the highest, likewise.
+        agreement: Share of selections with the highest test mean over all runs, shape (n_k,).
+        level: Share of selections inside the test tie set, shape (n_k,).
+        regret: Mean gap of the selection's test mean to the highest, shape (n_k,), metric's unit.
         optimism: Mean of its dev mean over the k runs minus its dev mean over all, likewise.
     """
 
@@ -34,21 +34,22 @@ def transfer(
     sizes: Sequence[int],
     rng: np.random.Generator,
 ) -> Transfer:
-    """Choose on dev with k of the seeds, many times over, and look the choice up on test.
+    """Select on dev with random subsets of k seeds, and evaluate the selection on test.
 
     Args:
         dev: Dev scores, higher is better, shape (n_configurations, n_seeds); NaN where a
             configuration has no run with that seed.
         test: Test mean of each configuration, shape (n_configurations,), no NaN.
-        level: Which configurations test cannot tell from its best, shape (n_configurations,).
-        sizes: The k, none above the fewest runs that a configuration has.
-        rng: Draws the order of the seeds, of which each configuration takes the first k that it
-            has: a small study gives all configurations the same seeds.
+        level: Which configurations are in the test tie set, shape (n_configurations,).
+        sizes: The values of k; none may exceed the smallest number of runs of a configuration.
+        rng: Generator of the orders of seeds. Each configuration takes the first k seeds that it
+            has, so that all share seeds as in a small study.
 
     Returns:
-        Equal dev means share a choice equally; equal test means are all the highest.
+        Configurations with equal dev means share a selection equally; equal test means all count
+        as the highest.
 
-    Source: elementary; sub-samples without replacement as in Tang et al. 2020.
+    Source: elementary; subsamples without replacement as in Tang et al. 2020.
     """
     order = rng.permuted(np.tile(np.arange(dev.shape[1]), (ORDERS, 1)), axis=1)
     last = np.asarray(sizes) - 1

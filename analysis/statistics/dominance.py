@@ -1,4 +1,4 @@
-"""Almost stochastic order: is one distribution of scores above the other nearly everywhere?"""
+"""Almost stochastic order (ASO) of two score distributions."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,13 +11,13 @@ from analysis.statistics.resampling import Positions, drawn
 
 
 class Order(NamedTuple):
-    """How far the first cell is from dominating the second.
+    """Result of the almost stochastic order test of a first cell over a second.
 
     Attributes:
         epsilon: Violation ratio in [0, 1]: 0 if the first dominates, 1 if the second does.
         bound: Upper confidence bound of epsilon; below 0.5 the first is almost stochastically
             larger, and a bound of 0.2 keeps the false alarms near their nominal rate.
-        reverse: The same bound for the second cell over the first.
+        reverse: Upper confidence bound for the second cell over the first.
         reason: `n_too_small`; otherwise empty.
     """
 
@@ -28,14 +28,14 @@ class Order(NamedTuple):
 
 
 def violation_ratio(a: FloatArray, b: FloatArray) -> float:
-    """Share of the squared Wasserstein distance where the first distribution lies below.
+    """Violation ratio: share of the squared Wasserstein distance where a's quantiles lie below b's.
 
     Args:
         a: Scores, higher is better, shape (n_a,), no NaN, n_a at least 1.
         b: Scores, likewise, shape (n_b,).
 
     Returns:
-        In [0, 1]; 0.5 if the distributions are equal; with a and b swapped, 1 minus this.
+        In [0, 1]; 0.5 if the distributions are equal; swapping a and b gives 1 minus the ratio.
 
     Source: del Barrio et al. 2018; Dror et al. 2019. Differs: the step functions are integrated
         exactly, not on a grid.
@@ -45,7 +45,7 @@ def violation_ratio(a: FloatArray, b: FloatArray) -> float:
 
 
 def violation_ratios(a: FloatArray, b: FloatArray) -> FloatArray:
-    """`violation_ratio` of many pairs of samples at once.
+    """`violation_ratio` of many pairs of samples, vectorised.
 
     Args:
         a: Ascending in each column, rounded, shape (n_a, samples).
@@ -69,10 +69,10 @@ def violation_ratios(a: FloatArray, b: FloatArray) -> FloatArray:
 
 @lru_cache(maxsize=64)
 def _steps(n: int, m: int) -> tuple[Positions, Positions, FloatArray]:
-    """Where two quantile functions of n and m scores are both constant.
+    """Intervals on which the quantile functions of n and m scores are both constant.
 
     Returns:
-        Per step, which score of the first and of the second it holds, and its width.
+        Per interval the index of the first and of the second sample's score, and its width.
     """
     ends = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)  # in units of 1 / (n m)
     widths = np.diff(ends, prepend=0) / (n * m)
@@ -87,14 +87,17 @@ def almost_stochastic_order(
     resamples: int,
     rng: np.random.Generator,
 ) -> Order:
-    """Almost stochastic order of two cells, with bounds from the bootstrap.
+    """Almost stochastic order of two cells, with bootstrap confidence bounds.
 
     Args:
         a: Scores, higher is better, shape (n_a,), no NaN.
         b: Scores, likewise, shape (n_b,).
-        comparisons: Pairs that are read together; the bounds hold for all of them.
-        resamples: How many to draw.
-        rng: Draws them, separately for the two cells.
+        comparisons: Number of comparisons, for the Bonferroni correction of the bounds.
+        resamples: Number of bootstrap resamples.
+        rng: Generator of the resamples, drawn separately for the two cells.
+
+    Returns:
+        NaN bounds and `n_too_small` below five scores on a side.
 
     Source: Dror et al. 2019; Ulmer et al. 2022. Differs: the level is 1 - alpha / comparisons, and
         both directions come from the same resamples.
@@ -107,17 +110,17 @@ def almost_stochastic_order(
 
 
 def order(a: FloatArray, b: FloatArray, replicates: FloatArray, *, comparisons: int) -> Order:
-    """The order, from violation ratios of resamples.
+    """Almost stochastic order from given bootstrap replicates.
 
     Args:
         a: Scores, higher is better, shape (n_a,), no NaN.
         b: Scores, likewise, shape (n_b,).
         replicates: Violation ratio of each pair of resamples, shape (resamples,); not read below
             five scores on a side.
-        comparisons: Pairs that are read together.
+        comparisons: As for `almost_stochastic_order`.
 
     Returns:
-        No bounds below five scores on a side, and no ratio if a side has none.
+        NaN bounds below five scores on a side, and a NaN ratio if a side has no scores.
     """
     epsilon = violation_ratio(a, b) if min(a.size, b.size) else np.nan
     if min(a.size, b.size) < 5:

@@ -1,4 +1,4 @@
-"""How large a difference is, free of units."""
+"""Effect sizes: probability of improvement, Cliff's delta, Cohen's d and Hedges' g."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from analysis.statistics.resampling import Positions, drawn
 
 
 def wins(a: FloatArray, b: FloatArray) -> float:
-    """Pairs of runs in which a is higher, a tie half: the statistic U of Mann & Whitney.
+    """Mann-Whitney U: number of pairs of runs in which a is higher; a tie counts half.
 
     Args:
         a: Scores, shape (n_a,), no NaN.
@@ -24,7 +24,7 @@ def wins(a: FloatArray, b: FloatArray) -> float:
 
 
 def probability_of_improvement(a: FloatArray, b: FloatArray) -> float:
-    """Chance that a run of the first cell beats a run of the second; a tie counts half.
+    """Probability that a run of the first cell beats one of the second; a tie counts half.
 
     Args:
         a: Scores, higher is better, shape (n_a,), no NaN.
@@ -33,17 +33,20 @@ def probability_of_improvement(a: FloatArray, b: FloatArray) -> float:
     Returns:
         In [0, 1]; 0.5 is no difference; NaN if a side has no scores.
 
-    Source: Agarwal et al. 2021; Mann & Whitney 1947, U / (n_a n_b).
+    Source: Agarwal et al. 2021, section 4.3; Mann & Whitney 1947, U / (n_a n_b).
     """
     return wins(a, b) / (a.size * b.size) if a.size and b.size else np.nan
 
 
 def cliffs_delta(a: FloatArray, b: FloatArray) -> float:
-    """Chance that a beats b minus chance that b beats a, in [-1, 1]; NaN if a side has no scores.
+    """Cliff's delta: P(a > b) - P(a < b).
 
     Args:
         a: Scores, higher is better, shape (n_a,), no NaN.
         b: Scores, likewise, shape (n_b,).
+
+    Returns:
+        In [-1, 1]; 0 is no difference; NaN if a side has no scores.
 
     Source: Cliff 1993.
     """
@@ -51,7 +54,7 @@ def cliffs_delta(a: FloatArray, b: FloatArray) -> float:
 
 
 def magnitude(delta: float) -> str:
-    """Cliff's delta in a word: negligible, small, medium or large; empty for NaN.
+    """Label of a Cliff's delta: negligible, small, medium or large; empty for NaN.
 
     Source: Romano et al. 2006, bounds 0.147, 0.33 and 0.474.
     """
@@ -62,16 +65,16 @@ def magnitude(delta: float) -> str:
 
 
 def cohens_d(a: FloatArray, b: FloatArray) -> float:
-    """Difference of means over the pooled standard deviation.
+    """Cohen's d: difference of means over the pooled standard deviation.
 
     Args:
         a: Scores, shape (n_a,), no NaN.
         b: Scores, shape (n_b,), no NaN.
 
     Returns:
-        NaN below two scores on a side, or if neither scatters.
+        Unitless; NaN below two scores on a side, or if both standard deviations are 0.
 
-    Source: Cohen 1988.
+    Source: Cohen 1988, chapter 2.
     """
     if min(a.size, b.size) < 2:
         return np.nan
@@ -81,24 +84,27 @@ def cohens_d(a: FloatArray, b: FloatArray) -> float:
 
 
 def hedges_g(a: FloatArray, b: FloatArray) -> float:
-    """Cohen's d without its bias at small n.
+    """Hedges' g: Cohen's d with the correction of its small-sample bias.
 
     Args:
         a: Scores, shape (n_a,), no NaN.
         b: Scores, shape (n_b,), no NaN.
 
-    Source: Hedges 1981, the usual approximation of the factor.
+    Returns:
+        Unitless; NaN where `cohens_d` is.
+
+    Source: Hedges 1981, with the approximate factor 1 - 3 / (4 (n_a + n_b) - 9).
     """
     return (1 - 3 / (4 * (a.size + b.size) - 9)) * cohens_d(a, b)
 
 
 class Counts(NamedTuple):
-    """Bootstrap resamples of one cell, as how often each score was drawn.
+    """Bootstrap resamples of one cell, as counts of each score.
 
     Attributes:
         scores: Ascending, rounded, shape (n,).
-        each: How often each was drawn, shape (n, resamples); whole numbers, exact in float32.
-        below: How many draws come before each place, shape (n + 1, resamples).
+        each: Count of each score, shape (n, resamples); integers, exact in float32.
+        below: Cumulative counts before each position, shape (n + 1, resamples).
     """
 
     scores: FloatArray
@@ -107,11 +113,11 @@ class Counts(NamedTuple):
 
 
 def counts(scores: FloatArray, positions: Positions) -> Counts:
-    """Resamples as counts.
+    """Convert resampled positions to counts.
 
     Args:
         scores: Ascending, shape (n,), no NaN, n at least 1.
-        positions: As `resampling.drawn` gives them, shape (n, resamples).
+        positions: As `resampling.drawn` returns them, shape (n, resamples).
     """
     n, resamples = positions.shape
     flat = (positions * resamples + np.arange(resamples)).ravel()
@@ -121,7 +127,12 @@ def counts(scores: FloatArray, positions: Positions) -> Counts:
 
 
 def resampled_improvement(a: Counts, b: Counts) -> FloatArray:
-    """Probability of improvement in each pair of resamples, shape (resamples,)."""
+    """Probability of improvement in each pair of resamples, shape (resamples,).
+
+    Args:
+        a: Resamples of the first cell.
+        b: Resamples of the second cell, as many.
+    """
     lower, upper = (b.scores.searchsorted(a.scores, side) for side in ("left", "right"))
     won = np.einsum("nr,nr->r", a.each, b.below[lower])
     if (lower != upper).any():
@@ -130,13 +141,13 @@ def resampled_improvement(a: Counts, b: Counts) -> FloatArray:
 
 
 class Improvement(NamedTuple):
-    """Probability of improvement with its interval.
+    """Probability of improvement with its 95 % interval.
 
     Attributes:
         estimate: In [0, 1]; 0.5 is no difference; NaN if a side has no scores.
-        low: Lower end of the 95 % interval; NaN where `reason` says why.
+        low: Lower end; NaN where `reason` says why.
         high: Upper end.
-        reason: `n_too_small`, or `zero_variance` for an interval without width; otherwise empty.
+        reason: `n_too_small`, or `zero_variance` for an interval of zero width; otherwise empty.
     """
 
     estimate: float
@@ -152,19 +163,19 @@ def improvement(
     resamples: int,
     rng: np.random.Generator,
 ) -> Improvement:
-    """Probability of improvement, averaged over tasks, with its stratified bootstrap interval.
+    """Probability of improvement, averaged over tasks, with a stratified bootstrap interval.
 
     Args:
         a: Scores of the first cell per task, higher is better, each shape (n_a,), no NaN.
         b: Scores of the second cell for the same tasks, each shape (n_b,).
-        resamples: How many to draw.
-        rng: Draws them, separately for each cell.
+        resamples: Number of bootstrap resamples.
+        rng: Generator of the resamples, drawn separately for each cell.
 
     Returns:
-        No interval where a cell has fewer than five scores. The claim that the first improves on
-        the second needs a lower end above 0.5.
+        No interval if a cell has fewer than five scores. A lower end above 0.5 supports the claim
+        that the first cell improves on the second.
 
-    Source: Agarwal et al. 2021.
+    Source: Agarwal et al. 2021, sections 4.1 and 4.3.
     """
     pairs = list(zip(a, b, strict=True))
     estimate = float(np.mean([probability_of_improvement(*pair) for pair in pairs]))

@@ -1,4 +1,4 @@
-"""What answering with several seeds at once would gain over one of them."""
+"""Accuracy of ensembles of seeds, and their gain over single runs."""
 
 from itertools import combinations
 from math import comb
@@ -9,17 +9,17 @@ import numpy as np
 from analysis.statistics.common import FloatArray, IntArray
 from analysis.statistics.intervals import Interval, no_interval, student_interval
 
-SUBSETS = 200  # ensembles that are looked at, where there could be more
-_BLOCK = 2**21  # numbers that are held at once
+SUBSETS = 200  # largest number of ensembles to evaluate
+_BLOCK = 2**21  # largest number of values in memory at once
 
 
 class Ensemble(NamedTuple):
     """Accuracy of an ensemble of k runs.
 
     Attributes:
-        accuracy: Expected over ensembles of k different runs.
-        gain: The same less the accuracy of one of its members.
-        interval: Of the gain, for other seeds and other examples.
+        accuracy: Expected accuracy of an ensemble of k different runs, in [0, 1].
+        gain: Accuracy of the ensemble minus the mean accuracy of its members.
+        interval: 95 % interval of the gain, over new seeds and new examples.
     """
 
     accuracy: float
@@ -30,25 +30,25 @@ class Ensemble(NamedTuple):
 def ensemble_gains(
     probabilities: FloatArray, gold: IntArray, k: int, rng: np.random.Generator
 ) -> tuple[Ensemble, Ensemble]:
-    """Ensembles by the mean of their members' probabilities, and by their votes.
+    """Gains of ensembles by mean probability and by majority vote.
 
     Args:
         probabilities: Shape (n_runs, n_examples, n_classes); every run on the same examples.
-        gold: The right class per example, shape (n_examples,).
-        k: Members of an ensemble; different runs.
-        rng: Draws 200 ensembles, where there are more.
+        gold: Gold class per example, shape (n_examples,).
+        k: Number of members, which are different runs.
+        rng: Generator that draws 200 ensembles if there are more.
 
     Returns:
-        By mean probability and by vote; votes that are tied for first count in equal parts. NaN if
-        k > n_runs / 2, where all ensembles would share most members, or if there are no examples.
+        By mean probability, and by vote; an answer tied for first counts as a fraction. NaN if
+        k > n_runs / 2, where ensembles would share most members, or if there are no examples.
 
     Raises:
         ValueError: If k is below 1.
 
-    Source: Dietterich 2000; Lakshminarayanan et al. 2017, mean of probabilities. Interval: the
-        jackknife over runs plus the variance over examples, by Student's t; it held the truth in
-        97 to 100 % of simulations. Differs: resampling runs with replacement would make ensembles
-        of copies, which gain nothing.
+    Source: Dietterich 2000; Lakshminarayanan et al. 2017, mean of probabilities. Interval: t
+        interval with the sum of the jackknife variance over runs and the variance over examples;
+        its coverage was 97 to 100 % in simulations. Differs: no bootstrap over runs, which would
+        make ensembles of copies, without a gain.
     """
     if k < 1:
         raise ValueError(f"k = {k} is below 1.")
@@ -77,7 +77,7 @@ def ensemble_gains(
 def _ensemble(right: FloatArray, gain: FloatArray, members: FloatArray) -> Ensemble:
     runs, examples = members.shape[1], gain.shape[1]
     of_ensemble = gain.mean(axis=1)
-    without = 1 - members.T  # (n_runs, n_ensembles): those that a run is not in
+    without = 1 - members.T  # (n_runs, n_ensembles): ensembles without the run
     left_out = without @ of_ensemble / without.sum(axis=1)
     over_runs = (runs - 1) / runs * ((left_out - left_out.mean()) ** 2).sum()
     over_examples = gain.mean(axis=0).var(ddof=1) / examples if examples > 1 else np.nan
@@ -88,7 +88,7 @@ def _ensemble(right: FloatArray, gain: FloatArray, members: FloatArray) -> Ensem
 
 
 def _members(runs: int, k: int, rng: np.random.Generator) -> FloatArray:
-    """Which runs are in which ensemble, 0 or 1, shape (n_ensembles, n_runs)."""
+    """Membership matrix of 0 and 1, shape (n_ensembles, n_runs)."""
     if comb(runs, k) <= SUBSETS:
         chosen = np.array(list(combinations(range(runs), k)))
     else:

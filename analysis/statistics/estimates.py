@@ -1,7 +1,7 @@
-"""Point estimates of one cell: where its scores lie and how far they scatter.
+"""Point estimates of one cell: location, spread, and expected best of k runs.
 
-Mean, median, interquartile mean and best of k are weighted sums of the sorted scores. Their weights
-stand here once; the bootstrap and the jackknife use the same ones.
+Mean, median, interquartile mean and best of k are L-estimators: weighted sums of the sorted scores.
+The bootstrap and the jackknife use the same weights.
 """
 
 from collections.abc import Callable
@@ -10,16 +10,16 @@ import numpy as np
 
 from analysis.statistics.common import FloatArray, constant
 
-Weights = Callable[[int], FloatArray]  # of n sorted scores, shape (n,)
+Weights = Callable[[int], FloatArray]  # from n to the weights of n sorted scores, shape (n,)
 
 
 def mean_weights(n: int) -> FloatArray:
-    """Weights that make the mean of n sorted scores, shape (n,)."""
+    """Weights of n sorted scores in their mean, shape (n,)."""
     return np.full(n, 1 / n)
 
 
 def median_weights(n: int) -> FloatArray:
-    """Weights that make the median of n sorted scores, shape (n,)."""
+    """Weights of n sorted scores in their median, shape (n,)."""
     weights = np.zeros(n)
     weights[(n - 1) // 2] += 0.5
     weights[n // 2] += 0.5
@@ -27,7 +27,7 @@ def median_weights(n: int) -> FloatArray:
 
 
 def iqm_weights(n: int) -> FloatArray:
-    """Weights that make the mean of the middle half of n sorted scores, shape (n,)."""
+    """Weights of n sorted scores in their interquartile mean, shape (n,)."""
     cut = n // 4
     weights = np.zeros(n)
     weights[cut : n - cut] = 1 / (n - 2 * cut)
@@ -35,13 +35,13 @@ def iqm_weights(n: int) -> FloatArray:
 
 
 def best_weights(n: int, k: int) -> FloatArray:
-    """Weights that make the unbiased expected largest of k, from n sorted scores, shape (n,).
+    """Weights of n sorted scores in the unbiased expected maximum of k, shape (n,).
 
     Args:
-        n: Scores, at least k.
-        k: Runs one would do, at least 1.
+        n: Number of scores, at least k.
+        k: Number of runs to take the maximum of, at least 1.
 
-    Source: Tang et al. 2020: the chance that each score is the largest of a subset of k.
+    Source: Tang et al. 2020: the probability that a score is the maximum of a random subset of k.
     """
     i = np.arange(n, 1, -1)
     factors = np.maximum(i - k, 0) / (i - 1)
@@ -49,7 +49,10 @@ def best_weights(n: int, k: int) -> FloatArray:
 
 
 def mean(scores: FloatArray) -> float:
-    """Mean; NaN of no scores. Shape (n,), no NaN.
+    """Mean, in the unit of the scores; NaN of no scores.
+
+    Args:
+        scores: Shape (n,), no NaN.
 
     Source: elementary.
     """
@@ -57,7 +60,10 @@ def mean(scores: FloatArray) -> float:
 
 
 def median(scores: FloatArray) -> float:
-    """Median; NaN of no scores. Shape (n,), no NaN.
+    """Median, in the unit of the scores; NaN of no scores.
+
+    Args:
+        scores: Shape (n,), no NaN.
 
     Source: elementary.
     """
@@ -65,18 +71,18 @@ def median(scores: FloatArray) -> float:
 
 
 def iqm(scores: FloatArray) -> float:
-    """Mean of the middle half: floor(n / 4) scores are cut at each end; NaN of no scores.
+    """Interquartile mean: floor(n / 4) scores are trimmed at each end; NaN of no scores.
 
     Args:
         scores: Shape (n,), no NaN.
 
-    Source: Agarwal et al. 2021, interquartile mean; here within one cell.
+    Source: Agarwal et al. 2021, section 4.3, interquartile mean; here within one cell.
     """
     return float(iqm_weights(scores.size) @ np.sort(scores)) if scores.size else np.nan
 
 
 def quantiles(scores: FloatArray, levels: tuple[float, ...]) -> FloatArray:
-    """Quantiles, linear between the order statistics; NaN of no scores.
+    """Quantiles, interpolated linearly between order statistics; NaN of no scores.
 
     Args:
         scores: Shape (n,), no NaN.
@@ -91,18 +97,21 @@ def quantiles(scores: FloatArray, levels: tuple[float, ...]) -> FloatArray:
 
 
 def iqr(scores: FloatArray) -> float:
-    """Upper minus lower quartile; 0 of one score, NaN of none. Shape (n,), no NaN.
+    """Interquartile range; 0 of one score, NaN of none.
 
-    Source: elementary; quartiles as `quantiles` has them.
+    Args:
+        scores: Shape (n,), no NaN.
+
+    Source: elementary; quartiles by `quantiles`.
     """
     low, high = quantiles(scores, (0.25, 0.75))
     return float(high - low)
 
 
 def mad(scores: FloatArray) -> float:
-    """Median distance from the median; 0 of one score, NaN of none.
+    """Median absolute deviation (MAD), unscaled; 0 of one score, NaN of none.
 
-    Times 1.4826 it estimates the standard deviation of normal scores.
+    Multiplied by 1.4826 it estimates the standard deviation of normal scores.
 
     Args:
         scores: Shape (n,), no NaN.
@@ -126,13 +135,14 @@ def sd(scores: FloatArray) -> float:
 
 
 def cv(scores: FloatArray) -> float:
-    """Coefficient of variation: standard deviation over the size of the mean.
+    """Coefficient of variation: standard deviation over the absolute mean.
 
     Args:
         scores: Shape (n,), no NaN.
 
     Returns:
-        NaN below two scores, and where scores reach or cross 0: the mean is no unit there.
+        Unitless. NaN below two scores, and if the scores reach or cross 0, where the mean is no
+        meaningful scale.
 
     Source: elementary, divisor n - 1.
     """
@@ -142,14 +152,14 @@ def cv(scores: FloatArray) -> float:
 
 
 def expected_best(scores: FloatArray, k: int) -> float:
-    """Expected largest of k runs drawn without replacement: unbiased for the best of k new runs.
+    """Expected maximum of k runs drawn without replacement; unbiased for k new runs.
 
     Args:
         scores: Higher is better, shape (n,), no NaN; failed runs at their floor.
-        k: How many runs one would do.
+        k: Number of runs to take the maximum of.
 
     Returns:
-        NaN if k > n / 2, where it would rest on a few largest scores.
+        In the unit of the scores. NaN if k > n / 2, where the few largest scores would decide.
 
     Raises:
         ValueError: If k is below 1.
@@ -163,18 +173,31 @@ def expected_best(scores: FloatArray, k: int) -> float:
 
 
 def expected_worst(scores: FloatArray, k: int) -> float:
-    """Expected smallest of k runs, as `expected_best`: the worst that k restarts will show."""
+    """Expected minimum of k runs; otherwise as `expected_best`.
+
+    Args:
+        scores: Shape (n,), no NaN; failed runs at their floor.
+        k: Number of runs to take the minimum of.
+
+    Raises:
+        ValueError: If k is below 1.
+
+    Source: Tang et al. 2020, the unbiased estimator of negated scores.
+    """
     return -expected_best(-scores, k)
 
 
 def expected_best_of_these(scores: FloatArray, k: int) -> float:
-    """Expected largest of k draws from these very scores, with replacement.
+    """Expected maximum of k draws with replacement from the given scores.
 
-    For any k; never above the largest score, so too low for the best of k new runs.
+    Defined for any k. It never exceeds the largest score, so it is biased low for k new runs.
 
     Args:
-        scores: Higher is better, shape (n,), no NaN; NaN of none.
-        k: How many are drawn.
+        scores: Higher is better, shape (n,), no NaN.
+        k: Number of draws.
+
+    Returns:
+        In the unit of the scores; NaN of no scores.
 
     Raises:
         ValueError: If k is below 1.

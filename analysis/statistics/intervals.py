@@ -1,4 +1,4 @@
-"""Intervals of a mean, a standard deviation, a rate, or any statistic of one cell."""
+"""Confidence intervals of a mean, a standard deviation, a proportion, or any statistic."""
 
 from functools import cache
 from typing import NamedTuple
@@ -9,19 +9,19 @@ from scipy import special, stats
 from analysis.statistics.common import DECIMALS, ENDS, LEVEL, FloatArray, constant
 from analysis.statistics.estimates import mean, sd
 
-# Runs below which a bootstrap interval is too short where runs fail, of the mean and of the sd.
+# Smallest n for which a bootstrap interval of the mean, or sd, keeps its coverage if runs fail.
 LEAST_FOR_MEAN, LEAST_FOR_SD = 50, 20
 
 
 class Interval(NamedTuple):
-    """A 95 % interval.
+    """A 95 % confidence interval.
 
     Attributes:
         low: Lower end, in the unit of the estimate; NaN where there is no interval.
         high: Upper end, likewise.
-        method: How it was made, such as `t` or `BCa`; empty where there is no interval.
-        reason: Why there is no interval, or why it has no width: `n_too_small`, `zero_variance`
-            or `all_tied`; otherwise empty.
+        method: Name of the method, such as `t` or `BCa`; empty where there is no interval.
+        reason: Why there is no interval, or why its width is zero: `n_too_small`,
+            `zero_variance`, `all_tied` or `not_identified`; otherwise empty.
     """
 
     low: float
@@ -31,7 +31,7 @@ class Interval(NamedTuple):
 
 
 def no_interval(reason: str) -> Interval:
-    """An interval that could not be made."""
+    """An undefined interval: NaN ends, and the reason code."""
     return Interval(np.nan, np.nan, "", reason)
 
 
@@ -42,7 +42,7 @@ def mean_interval(scores: FloatArray) -> Interval:
         scores: Shape (n,), no NaN.
 
     Returns:
-        No interval below two scores; no width, and `zero_variance`, if all are equal.
+        No interval below two scores; zero width, and `zero_variance`, if all scores are equal.
 
     Source: Student 1908; exact for normal data.
     """
@@ -53,18 +53,18 @@ def mean_interval(scores: FloatArray) -> Interval:
 
 
 def student_interval(estimate: float, error: float, *, df: float, method: str) -> Interval:
-    """Interval of an estimate that is normal, by Student's t; symmetric.
+    """Student's t interval of a normally distributed estimate.
 
-    scipy's `stats.t.interval` gives the same ends, at a hundred times the cost.
+    scipy's `stats.t.interval` returns the same ends, at a hundred times the cost.
 
     Args:
-        estimate: Its centre.
-        error: The estimate's standard error.
+        estimate: Centre of the interval.
+        error: Standard error of the estimate, in the same unit.
         df: Degrees of freedom of the standard error.
-        method: What to call it.
+        method: Name for `Interval.method`.
 
     Returns:
-        No width, and `zero_variance`, if the standard error is 0.
+        Zero width, and `zero_variance`, if the standard error is 0.
 
     Source: Student 1908.
     """
@@ -73,13 +73,13 @@ def student_interval(estimate: float, error: float, *, df: float, method: str) -
 
 
 def sd_interval(scores: FloatArray) -> Interval:
-    """Chi-square interval of the standard deviation; wrong where runs fail.
+    """Chi-square interval of the standard deviation; invalid if runs fail.
 
     Args:
         scores: Shape (n,), no NaN.
 
     Returns:
-        No interval below two scores; no width, and `zero_variance`, if all are equal.
+        No interval below two scores; zero width, and `zero_variance`, if all scores are equal.
 
     Source: elementary; exact for normal data.
     """
@@ -87,7 +87,9 @@ def sd_interval(scores: FloatArray) -> Interval:
         return no_interval("n_too_small")
     df = scores.size - 1
     spread = sd(scores)
-    high, low = special.chdtri(df, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])  # by their upper tails
+    high, low = special.chdtri(
+        df, [(1 + LEVEL) / 2, (1 - LEVEL) / 2]
+    )  # chdtri takes the upper tail
     reason = "zero_variance" if spread == 0 else ""
     return Interval(
         float(spread * np.sqrt(df / low)), float(spread * np.sqrt(df / high)), "chi-square", reason
@@ -95,15 +97,15 @@ def sd_interval(scores: FloatArray) -> Interval:
 
 
 def percentile_interval(replicates: FloatArray) -> Interval:
-    """The middle 95 % of bootstrap replicates.
+    """Bootstrap percentile interval.
 
     Args:
-        replicates: A statistic of each resample, shape (resamples,).
+        replicates: The statistic of each resample, shape (resamples,), no NaN.
 
     Returns:
-        No width, and `zero_variance`, if all are equal. Too short below some twenty scores.
+        Zero width, and `zero_variance`, if all are equal. Too short below about twenty scores.
 
-    Source: Efron & Tibshirani 1993.
+    Source: Efron & Tibshirani 1993, chapter 13.
     """
     low, high = np.quantile(replicates, ENDS)
     reason = "zero_variance" if constant(replicates) else ""
@@ -111,18 +113,19 @@ def percentile_interval(replicates: FloatArray) -> Interval:
 
 
 def bca_interval(estimate: float, replicates: FloatArray, without: FloatArray) -> Interval:
-    """Bias-corrected and accelerated bootstrap interval.
+    """Bias-corrected and accelerated (BCa) bootstrap interval.
 
     Args:
         estimate: The statistic of the scores.
-        replicates: Of each resample, shape (resamples,).
-        without: Of the scores with one left out in turn, shape (n,).
+        replicates: The statistic of each resample, shape (resamples,), no NaN.
+        without: Jackknife values, the statistic without each score in turn, shape (n,).
 
     Returns:
-        No width where all replicates are equal (`zero_variance`) or too many scores are for the
-        correction to exist (`all_tied`).
+        Zero width if all replicates are equal (`zero_variance`), or if so many scores are tied
+        that the bias correction or the acceleration is undefined (`all_tied`).
 
-    Source: Efron 1987. Resamples that equal the estimate count half.
+    Source: Efron 1987; Efron & Tibshirani 1993, section 14.3. Replicates equal to the estimate
+        count half in the bias correction.
     """
     if constant(replicates):
         return Interval(estimate, estimate, "BCa", "zero_variance")
@@ -140,11 +143,11 @@ def bca_interval(estimate: float, replicates: FloatArray, without: FloatArray) -
 
 
 def wilson_interval(count: int, n: int) -> Interval:
-    """Interval of a rate, such as the share of failed runs.
+    """Wilson score interval of a proportion, such as the failure rate.
 
     Args:
-        count: How many of them.
-        n: Out of how many; 0 gives [0, 1] and `n_too_small`.
+        count: Number of successes.
+        n: Number of trials; 0 gives [0, 1] and `n_too_small`.
 
     Raises:
         ValueError: If count is not in 0..n.
@@ -155,11 +158,11 @@ def wilson_interval(count: int, n: int) -> Interval:
 
 
 def clopper_pearson_interval(count: int, n: int) -> Interval:
-    """Interval of a rate that holds it in at least 95 % of cases; wider than Wilson's.
+    """Clopper-Pearson interval of a proportion: coverage of at least 95 %, wider than Wilson's.
 
     Args:
-        count: How many of them.
-        n: Out of how many; 0 gives [0, 1] and `n_too_small`.
+        count: Number of successes.
+        n: Number of trials; 0 gives [0, 1] and `n_too_small`.
 
     Raises:
         ValueError: If count is not in 0..n.
@@ -172,7 +175,7 @@ def clopper_pearson_interval(count: int, n: int) -> Interval:
 _SCIPY = {"Wilson": "wilson", "Clopper-Pearson": "exact"}  # scipy's names of the methods
 
 
-@cache  # scipy computes a p-value first, 400 times the work, and few counts differ
+@cache  # binomtest computes a p-value first, 400 times the work, and few counts are distinct
 def _rate_interval(count: int, n: int, method: str) -> Interval:
     if not 0 <= count <= n:
         raise ValueError(f"count = {count} is not in 0..n = {n}.")

@@ -1,7 +1,7 @@
-"""Is one mean higher than another, by more than seeds would make?
+"""Two-sample and paired tests of location: t, rank and permutation tests.
 
-The t tests, and the rank tests in their normal approximation, are own code: scipy has the same
-ones, but takes 10 to 50 times as long for each, and a report tests every pair of cells.
+The t tests, and the rank tests in their normal approximation, are own code, since a report tests
+every pair of cells and scipy's versions take 10 to 50 times as long.
 """
 
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Difference(NamedTuple):
         high: Upper end.
         statistic: Student's t.
         df: Its degrees of freedom.
-        p: Its p-value, two-sided.
+        p: Two-sided p-value.
         reason: `n_too_small` or `zero_variance`; otherwise empty.
     """
 
@@ -40,15 +40,15 @@ class Difference(NamedTuple):
 
 
 def welch(a: FloatArray, b: FloatArray) -> Difference:
-    """Difference of means whose variances need not be equal.
+    """Welch's unequal-variances t test of a difference of means, with its interval.
 
     Args:
         a: Scores, shape (n_a,), no NaN.
         b: Scores, shape (n_b,), no NaN.
 
     Returns:
-        No p-value and no interval below two scores on a side or if neither side scatters; the
-        difference itself is always there.
+        NaN p-value and interval below two scores on a side (`n_too_small`), or if both variances
+        are 0 (`zero_variance`); the difference itself is always defined.
 
     Source: Welch 1947.
     """
@@ -63,7 +63,7 @@ def welch(a: FloatArray, b: FloatArray) -> Difference:
 
 
 def paired_t(a: FloatArray, b: FloatArray) -> Difference:
-    """Difference of means of runs that share a seed each.
+    """Paired t test of runs with the same seeds, with the paired t interval.
 
     Args:
         a: Scores, shape (n,), no NaN.
@@ -94,16 +94,16 @@ def _unknown(estimate: float, reason: str) -> Difference:
 
 
 def mann_whitney(a: FloatArray, b: FloatArray) -> Significance:
-    """Do runs of one cell tend to beat those of the other? A test of ranks, not of means.
+    """Mann-Whitney U test of stochastic superiority; not a test of means.
 
     Args:
         a: Scores, shape (n_a,), no NaN.
         b: Scores, shape (n_b,), no NaN.
 
     Returns:
-        U, the pairs of runs in which a is higher, ties half, and its p-value: exact without ties
-        and with at most eight scores on a side, else normal with corrections for ties and
-        continuity. 1 if all scores are equal; none below two on a side.
+        U, the number of pairs in which a is higher, ties counting half, and its p-value: exact
+        without ties and with at most eight scores on a side, else the normal approximation with
+        tie and continuity corrections. p is 1 if all scores are equal, NaN below two on a side.
 
     Source: Mann & Whitney 1947; the choice of method as scipy 1.17 makes it.
     """
@@ -123,16 +123,16 @@ def mann_whitney(a: FloatArray, b: FloatArray) -> Significance:
 
 
 def wilcoxon(a: FloatArray, b: FloatArray) -> Significance:
-    """Do runs of one cell tend to beat those of the other with the same seed?
+    """Wilcoxon signed-rank test of runs with the same seeds.
 
     Args:
         a: Scores, shape (n,), no NaN.
         b: Scores of the same seeds in the same order, shape (n,), no NaN.
 
     Returns:
-        The smaller sum of signed ranks and its p-value, seeds with equal scores left out: exact up
-        to 50 seeds without ties, all signs tried up to 13 seeds with ties, else normal. None below
-        two seeds, or if all pairs are equal (`all_tied`).
+        The smaller sum of signed ranks and its p-value; zero differences are dropped. Exact up to
+        50 seeds without ties, by all sign changes up to 13 seeds with ties, else the normal
+        approximation. NaN below two seeds, or if all pairs are equal (`all_tied`).
 
     Source: Wilcoxon 1945; the choice of method as scipy 1.17 makes it.
     """
@@ -156,15 +156,15 @@ def wilcoxon(a: FloatArray, b: FloatArray) -> Significance:
 
 
 def permutation(a: FloatArray, b: FloatArray) -> Significance:
-    """Could the labels be swapped? Permutation test of the difference of means.
+    """Permutation test of the difference of means.
 
     Args:
         a: Scores, shape (n_a,), no NaN; failed runs at their floor.
         b: Scores, shape (n_b,), likewise.
 
     Returns:
-        The difference and its p-value, by the relabellings that all cells of these sizes share;
-        none below two scores on a side, or if all are equal.
+        The difference and its two-sided p-value; all cells of these sizes share the relabellings.
+        NaN p below two scores on a side, or if all scores are equal.
 
     Source: Fisher 1935; see `Ways.p`.
     """
@@ -174,21 +174,23 @@ def permutation(a: FloatArray, b: FloatArray) -> Significance:
     if constant(np.concatenate([a, b])):
         return Significance(estimate, np.nan, "zero_variance")
     pooled = np.concatenate([a, b])
-    off = pooled - pooled.mean()  # adds up to 0, so that the sum of one group tells all
+    off = (
+        pooled - pooled.mean()
+    )  # sums to 0, so that the sum of one group determines the difference
     ways = relabellings(a.size, b.size)
     p = ways.p(np.abs(off.take(ways.tried).sum(axis=0)), abs(off[: a.size].sum()))
     return Significance(estimate, p, "")
 
 
 def paired_permutation(a: FloatArray, b: FloatArray) -> Significance:
-    """Could the labels of each seed be swapped? Permutation test of the mean difference.
+    """Paired permutation test of the mean difference, by sign flips.
 
     Args:
         a: Scores, shape (n,), no NaN; failed runs at their floor.
         b: Scores of the same seeds in the same order, shape (n,), likewise.
 
     Returns:
-        The difference and its p-value; none below two seeds, or if all pairs are equal.
+        The difference and its two-sided p-value; NaN p below two seeds, or if all pairs are equal.
 
     Source: Fisher 1935; see `Ways.p`.
     """
@@ -202,14 +204,18 @@ def paired_permutation(a: FloatArray, b: FloatArray) -> Significance:
 
 
 def mean_difference(first: Scores, second: Scores) -> tuple[Difference, str]:
-    """Difference of the means of two cells; where a run failed, p is the permutation test's.
+    """Difference of the means of two cells, by Welch's test or, if a run failed, by permutation.
 
     Args:
         first: A cell; its failed runs enter at their score, or the floor.
-        second: Another.
+        second: Another cell, likewise.
 
     Returns:
-        The difference with Welch's interval, and whose p it has: `Welch` or `permutation`.
+        The difference with Welch's interval, and the test of its p-value: `Welch` or
+        `permutation`.
+
+    Source: Welch 1947; Fisher 1935. Differs: the p-value is the permutation test's where failed
+        runs make the scores far from normal; the interval stays Welch's.
     """
     a, b = first.all_floor, second.all_floor
     gap = welch(a, b)

@@ -1,6 +1,6 @@
-"""Scores of stored predictions: from confusion matrices, and from probabilities.
+"""Classification metrics of stored predictions, from confusion matrices or probabilities.
 
-Own code, since scikit-learn scores one run at a time and these score all runs of a cell, or all
+Own code, since scikit-learn scores one run at a time; these score all runs of a cell, or all
 resamples, at once.
 """
 
@@ -10,37 +10,41 @@ import numpy as np
 
 from analysis.statistics.common import FloatArray, IntArray
 
-BINS = 15  # of confidence
+BINS = 15  # equal-width bins of confidence, as in Guo et al. 2017
 
 
 def confusion(answers: IntArray, gold: IntArray, classes: int) -> FloatArray:
-    """Share of the examples per right class (rows) and answer (columns).
+    """Normalised confusion matrices: gold class in rows, answer in columns.
 
     Args:
-        answers: Class ids, shape (n_runs, n_examples).
-        gold: The right ones, shape (n_examples,).
-        classes: How many there are.
+        answers: Class indices, shape (n_runs, n_examples).
+        gold: Gold class indices, shape (n_examples,).
+        classes: Number of classes.
 
     Returns:
-        Shape (n_runs, n_classes, n_classes); NaN of no examples.
+        Proportions, shape (n_runs, n_classes, n_classes); NaN of no examples.
     """
     runs, examples = answers.shape
-    place = (np.arange(runs)[:, None] * classes + gold) * classes + answers
-    counts = np.bincount(place.ravel(), minlength=runs * classes**2)
+    # All runs share one bincount, with an offset per run.
+    cell = (np.arange(runs)[:, None] * classes + gold) * classes + answers
+    counts = np.bincount(cell.ravel(), minlength=runs * classes**2)
     shares = counts / examples if examples else np.full(counts.size, np.nan)
     return np.asarray(shares.reshape(runs, classes, classes))
 
 
 def accuracy(confusion: FloatArray) -> FloatArray:
-    """Share of right answers; from shape (..., n_classes, n_classes) to (...)."""
+    """Accuracy in [0, 1]; from shape (..., n_classes, n_classes) to (...); NaN of NaN.
+
+    Source: elementary.
+    """
     return np.asarray(np.trace(confusion, axis1=-2, axis2=-1))
 
 
 def macro_f1(confusion: FloatArray) -> FloatArray:
-    """Mean over classes of F1; from shape (..., n_classes, n_classes) to (...).
+    """Macro-averaged F1 in [0, 1]; from shape (..., n_classes, n_classes) to (...).
 
-    Source: as scikit-learn has it: 0 for a class that is given or due but never both, and classes
-        that are neither are left out.
+    Source: as in scikit-learn: F1 is 0 for a class without true positives; classes that occur
+        neither as gold nor as answer are left out.
     """
     due, given = confusion.sum(axis=-1), confusion.sum(axis=-2)
     found = np.diagonal(confusion, axis1=-2, axis2=-1)
@@ -50,10 +54,10 @@ def macro_f1(confusion: FloatArray) -> FloatArray:
 
 
 def f1(confusion: FloatArray) -> FloatArray:
-    """F1 of the second of two classes; from shape (..., 2, 2) to (...).
+    """Binary F1, with the second class as positive; from shape (..., 2, 2) to (...).
 
     Returns:
-        0 where it is neither given nor due, as for a constant answer.
+        In [0, 1]; 0 if the positive class occurs neither as gold nor as answer.
 
     Raises:
         ValueError: If there are not two classes.
@@ -68,10 +72,10 @@ def f1(confusion: FloatArray) -> FloatArray:
 
 
 def matthews(confusion: FloatArray) -> FloatArray:
-    """Matthews' correlation; from shape (..., n_classes, n_classes) to (...).
+    """Matthews correlation coefficient; from shape (..., n_classes, n_classes) to (...).
 
     Returns:
-        In [-1, 1]; 0 where either is constant, which is what a constant answer is worth.
+        In [-1, 1]; 0 if gold or answers are constant, the score of a constant predictor.
 
     Source: Gorodkin 2004, for any number of classes.
     """
@@ -85,14 +89,14 @@ def matthews(confusion: FloatArray) -> FloatArray:
 
 
 def log_loss(log_probabilities: FloatArray, gold: IntArray) -> FloatArray:
-    """Mean negative log probability of the right class, in nats; lower is better.
+    """Log loss: mean negative log probability of the gold class, in nats; lower is better.
 
     Args:
         log_probabilities: Shape (n_runs, n_examples, n_classes).
-        gold: The right class per example, shape (n_examples,).
+        gold: Gold class per example, shape (n_examples,).
 
     Returns:
-        Shape (n_runs,). Nothing is cut off: a right class with probability 0 costs infinity.
+        Shape (n_runs,). No clipping: a gold class of probability 0 gives infinity.
 
     Source: Good 1952.
     """
@@ -100,16 +104,16 @@ def log_loss(log_probabilities: FloatArray, gold: IntArray) -> FloatArray:
 
 
 def brier(log_probabilities: FloatArray, gold: IntArray) -> FloatArray:
-    """Mean squared distance of the probabilities from the right answer; lower is better.
+    """Brier score: mean squared distance of probabilities from the gold class; lower is better.
 
     Args:
         log_probabilities: Shape (n_runs, n_examples, n_classes).
-        gold: The right class per example, shape (n_examples,).
+        gold: Gold class per example, shape (n_examples,).
 
     Returns:
-        In [0, 2], summed over classes, shape (n_runs,).
+        In [0, 2], shape (n_runs,).
 
-    Source: Brier 1950, the sum over all classes.
+    Source: Brier 1950, summed over all classes.
     """
     probabilities = np.exp(log_probabilities)
     due = _of_gold(probabilities, gold)
@@ -117,23 +121,23 @@ def brier(log_probabilities: FloatArray, gold: IntArray) -> FloatArray:
 
 
 def calibration_error(log_probabilities: FloatArray, gold: IntArray) -> FloatArray:
-    """How far confidence and share of right answers lie apart; lower is better.
+    """Expected calibration error (ECE); lower is better.
 
     Args:
         log_probabilities: Shape (n_runs, n_examples, n_classes).
-        gold: The right class per example, shape (n_examples,).
+        gold: Gold class per example, shape (n_examples,).
 
     Returns:
-        Expected calibration error in [0, 1], shape (n_runs,).
+        In [0, 1], shape (n_runs,).
 
-    Source: Guo et al. 2017, the largest probability in 15 bins of equal width.
+    Source: Guo et al. 2017, equation 3, with 15 bins of equal width.
     """
     confidence = np.exp(log_probabilities.max(axis=-1))
     right = log_probabilities.argmax(axis=-1) == gold
     runs, examples = confidence.shape
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    place = (np.arange(runs)[:, None] * BINS + bins).ravel()
-    gap = np.bincount(place, weights=(confidence - right).ravel(), minlength=runs * BINS)
+    bin_of_run = (np.arange(runs)[:, None] * BINS + bins).ravel()
+    gap = np.bincount(bin_of_run, weights=(confidence - right).ravel(), minlength=runs * BINS)
     return np.asarray(np.abs(gap.reshape(runs, BINS)).sum(axis=1) / examples)
 
 
@@ -150,5 +154,5 @@ OF_PROBABILITIES: dict[str, Callable[[FloatArray, IntArray], FloatArray]] = {
 
 
 def _of_gold(values: FloatArray, gold: IntArray) -> FloatArray:
-    places = np.broadcast_to(gold[:, None], (*values.shape[:2], 1))
-    return np.take_along_axis(values, places, axis=-1)[..., 0]
+    indices = np.broadcast_to(gold[:, None], (*values.shape[:2], 1))
+    return np.take_along_axis(values, indices, axis=-1)[..., 0]

@@ -1,4 +1,4 @@
-"""Is one technique better than another, when both the seeds and the test examples are samples?"""
+"""The multi-bootstrap: compare two techniques over seeds and test examples."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,19 +11,19 @@ from analysis.statistics.resampling import resample_counts
 
 Metric = Callable[[FloatArray], FloatArray]
 
-_BLOCK = 500  # resamples that are held at once
+_BLOCK = 500  # resamples in memory at once
 
 
 class Resampled(NamedTuple):
-    """The difference over resamples.
+    """Bootstrap distribution of a difference, in the metric's unit.
 
     Attributes:
         mean: Mean over resamples.
-        sd: Standard deviation over them: the standard error.
-        low: Lower end of the percentile interval.
+        sd: Standard deviation over resamples, which estimates the standard error.
+        low: Lower end of the 95 % percentile interval.
         high: Upper end.
-        p: One-sided: share of the resamples in which the difference is not above 0, at least one
-            of them.
+        p: One-sided p-value: share of the resamples with a difference of at most 0, at least
+            1 / n_resamples.
     """
 
     mean: float
@@ -34,13 +34,13 @@ class Resampled(NamedTuple):
 
 
 class MultiBootstrap(NamedTuple):
-    """Score of the first side minus score of the second, and how sure it is.
+    """Score of the first side minus score of the second, with its uncertainty.
 
     Attributes:
-        estimate: The difference, each side's mean over its runs.
-        seeds: Over new seeds, on the same examples.
-        examples: Over new examples, for the same runs.
-        both: Over new seeds and new examples.
+        estimate: Difference of the mean scores over runs.
+        seeds: Resampling seeds, with the examples fixed.
+        examples: Resampling examples, with the runs fixed.
+        both: Resampling both.
     """
 
     estimate: float
@@ -58,30 +58,30 @@ def multibootstrap(
     rng: np.random.Generator,
     resamples: int = N_BOOT,
 ) -> MultiBootstrap:
-    """Resample seeds and examples, each alone and together.
+    """Bootstrap a difference over seeds, over examples, and over both.
 
     Args:
-        ours: Per run and example what the metric is made of, shape (..., n_runs, n_examples):
-            whether it is right, for an accuracy, or its place in the confusion matrix, as
-            `one_hot_confusion` gives it.
-        theirs: The same of the other side, on the same examples.
+        ours: The sufficient statistic of the metric per run and example, shape
+            (..., n_runs, n_examples): correctness for accuracy, or the one-hot cell of the
+            confusion matrix as from `one_hot_confusion`.
+        theirs: The same for the other side, on the same examples.
         metric: From means over examples, shape (n_runs, n_resamples, ...), to scores of shape
             (n_runs, n_resamples).
-        paired: Whether run i of both sides has the same seed, so that one draw serves both.
-        rng: Draws the resamples.
-        resamples: How many.
+        paired: Whether run i of both sides has the same seed; both then share their resamples.
+        rng: Generator of the resamples.
+        resamples: Number of resamples.
 
     Raises:
         ValueError: If the examples differ in number, paired sides differ in runs, or a side has no
             runs or no examples.
 
-    Source: Sellam et al. 2022. Here as products of matrices with the counts of each draw, so that
-        the metric is never called on a resample; whatever it is made of is linear in the counts.
+    Source: Sellam et al. 2022. Computed as matrix products with the counts of each resample, in
+        which the sufficient statistic is linear.
     """
     runs, examples = (ours.shape[-2], theirs.shape[-2]), ours.shape[-1]
     if examples != theirs.shape[-1] or 0 in (*runs, examples) or (paired and runs[0] != runs[1]):
         raise ValueError(
-            f"{runs[0]} runs on {examples} examples cannot be set against {runs[1]} runs on "
+            f"{runs[0]} runs on {examples} examples cannot be compared with {runs[1]} runs on "
             f"{theirs.shape[-1]}{', paired' if paired else ''}."
         )
     sides = [side.astype(np.float32) for side in (ours, theirs)]
@@ -108,7 +108,7 @@ def multibootstrap(
 
 
 def mean_of(parts: FloatArray) -> FloatArray:
-    """The metric that is a mean over examples, such as accuracy from whether an answer is right.
+    """The metric of a mean over examples, such as accuracy from correctness.
 
     Args:
         parts: Means over examples, shape (n_runs, n_resamples).
@@ -119,20 +119,20 @@ def mean_of(parts: FloatArray) -> FloatArray:
 def one_hot_confusion(
     answers: npt.NDArray[np.int64], gold: npt.NDArray[np.int64], classes: int
 ) -> npt.NDArray[np.float32]:
-    """Each answer's place in the confusion matrix, shape (gold, answer, n_runs, n_examples).
+    """One-hot cell of the confusion matrix, shape (n_classes, n_classes, n_runs, n_examples).
 
-    Its means over examples, with the first axes at the end, are what the functions of
-    `statistics.metrics` score.
+    Means over examples, with the first two axes moved to the end, are confusion matrices as the
+    functions of `statistics.metrics` take them: gold class first, then answer.
 
     Args:
-        answers: Class ids, shape (n_runs, n_examples).
-        gold: The right ones, shape (n_examples,).
-        classes: How many there are; memory grows with their square.
+        answers: Class indices, shape (n_runs, n_examples).
+        gold: Gold class indices, shape (n_examples,).
+        classes: Number of classes; memory grows with its square.
     """
-    places = np.arange(classes)
-    given = answers == places[:, None, None]  # (answer, n_runs, n_examples)
-    right = gold == places[:, None]  # (gold, n_examples)
-    return np.asarray(right[:, None, None, :] & given, dtype=np.float32)
+    indices = np.arange(classes)
+    given = answers == indices[:, None, None]  # (answer, n_runs, n_examples)
+    due = gold == indices[:, None]  # (gold, n_examples)
+    return np.asarray(due[:, None, None, :] & given, dtype=np.float32)
 
 
 def _to_back(parts: FloatArray) -> FloatArray:
@@ -147,5 +147,7 @@ def _resampled(differences: FloatArray) -> Resampled:
         sd=float(differences.std(ddof=1)),
         low=float(low),
         high=float(high),
-        p=max(float((np.round(differences, 6) <= 0).mean()), 1 / differences.size),  # of float32
+        p=max(
+            float((np.round(differences, 6) <= 0).mean()), 1 / differences.size
+        ),  # float32 noise is not a gain
     )

@@ -1,4 +1,4 @@
-"""P-values of several tests that are read together."""
+"""Multiple testing: adjusted p-values."""
 
 import numpy as np
 from scipy import stats
@@ -7,12 +7,15 @@ from analysis.statistics.common import FloatArray
 
 
 def holm(p: FloatArray) -> FloatArray:
-    """P-values adjusted so that the chance of any false alarm among them stays below alpha.
+    """Holm-adjusted p-values, which control the family-wise error rate.
 
-    Own code, since scipy adjusts by Benjamini and Hochberg's method only.
+    Own code, since scipy adjusts for the false discovery rate only.
 
     Args:
         p: Shape (m,); NaN stays NaN and is not counted in m.
+
+    Returns:
+        Shape (m,).
 
     Source: Holm 1979.
     """
@@ -25,10 +28,13 @@ def holm(p: FloatArray) -> FloatArray:
 
 
 def benjamini_hochberg(p: FloatArray) -> FloatArray:
-    """P-values adjusted so that of those below alpha a share of at most alpha is expected false.
+    """Benjamini-Hochberg-adjusted p-values, which control the false discovery rate.
 
     Args:
         p: Shape (m,); NaN stays NaN and is not counted in m.
+
+    Returns:
+        Shape (m,).
 
     Source: Benjamini & Hochberg 1995.
     """

@@ -1,4 +1,4 @@
-"""How many seeds a question needs, and what so few can show."""
+"""Power analysis: seeds needed to detect an effect, and the smallest detectable effect."""
 
 import math
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from scipy import optimize, stats
 
 from analysis.statistics.common import ALPHA, DECIMALS, POWER, FloatArray
 
-MOST = 100_000  # seeds beyond which nobody plans
+MOST = 100_000  # largest number of seeds that is searched
 
 
 def minimum_detectable_ratio(n: int) -> float:
-    """Ratio of two standard deviations that an F test finds four times in five.
+    """Smallest ratio of two standard deviations that an F test detects with 80 % power.
 
     Args:
         n: Runs in each of the two cells.
@@ -30,13 +30,13 @@ def minimum_detectable_ratio(n: int) -> float:
 def seeds_for_difference(
     difference: float, sd: float, *, alpha: float = ALPHA, power: float = POWER
 ) -> int:
-    """Seeds per cell that show a difference of two means.
+    """Seeds per cell to detect a difference of two means with a t test.
 
     Args:
-        difference: The smallest difference of means that must not be missed, in the metric's unit.
+        difference: Smallest difference of means to detect, in the metric's unit.
         sd: Standard deviation over seeds within a cell, the same for both.
         alpha: Two-sided level of the t test.
-        power: Probability of seeing the difference where there is one.
+        power: Target probability of detecting the difference.
 
     Returns:
         Runs per cell, at least 2.
@@ -44,7 +44,7 @@ def seeds_for_difference(
     Raises:
         ValueError: If `difference` or `sd` is not positive.
 
-    Source: Cohen 1988, two-sample t test by the noncentral t distribution.
+    Source: Cohen 1988, chapter 2, two-sample t test by the noncentral t distribution.
     """
     effect = _effect(difference, sd)
     return math.ceil(crossing(lambda n: t_power(n, effect, alpha=alpha), power))
@@ -53,33 +53,33 @@ def seeds_for_difference(
 def seeds_for_paired_difference(
     difference: float, sd: float, *, alpha: float = ALPHA, power: float = POWER
 ) -> int:
-    """Seeds that show a difference of two means where each seed is run in both cells.
+    """Seeds to detect a difference of two means with a paired t test.
 
     Args:
-        difference: The smallest difference of means that must not be missed, in the metric's unit.
+        difference: Smallest difference of means to detect, in the metric's unit.
         sd: Standard deviation over seeds of the difference between the two cells.
         alpha: Two-sided level of the paired t test.
-        power: Probability of seeing the difference where there is one.
+        power: Target probability of detecting the difference.
 
     Returns:
-        Seeds, at least 2, each of which is run twice.
+        Seeds, at least 2, each of which is run in both cells.
 
     Raises:
         ValueError: If `difference` or `sd` is not positive.
 
-    Source: Cohen 1988, one-sample t test by the noncentral t distribution.
+    Source: Cohen 1988, chapter 2, one-sample t test by the noncentral t distribution.
     """
     effect = _effect(difference, sd)
     return math.ceil(crossing(lambda n: paired_t_power(n, effect, alpha=alpha), power))
 
 
 def seeds_for_ratio(ratio: float, *, alpha: float = ALPHA, power: float = POWER) -> int:
-    """Seeds per cell that show a ratio of two standard deviations by an F test; for normal scores.
+    """Seeds per cell to detect a ratio of standard deviations with an F test; normal scores.
 
     Args:
-        ratio: The smallest ratio that must not be missed; its reciprocal asks for as many.
+        ratio: Smallest ratio to detect; its reciprocal needs as many seeds.
         alpha: Two-sided level of the F test.
-        power: Probability of seeing the ratio where there is one.
+        power: Target probability of detecting the ratio.
 
     Returns:
         Runs per cell, at least 2.
@@ -96,16 +96,16 @@ def seeds_for_ratio(ratio: float, *, alpha: float = ALPHA, power: float = POWER)
 def seeds_for_robust_ratio(
     ratio: float, *, rng: np.random.Generator, alpha: float = ALPHA, power: float = POWER
 ) -> int:
-    """Seeds per cell that show a ratio of two standard deviations by the Brown-Forsythe test.
+    """Seeds per cell to detect a ratio of standard deviations with the Brown-Forsythe test.
 
     Args:
-        ratio: The smallest ratio that must not be missed; its reciprocal asks for as many.
-        rng: Draws 4,000 pairs of cells; another one moves the answer by some 3 %.
+        ratio: Smallest ratio to detect; its reciprocal needs as many seeds.
+        rng: Generator of 4,000 pairs of cells; its seed moves the result by about 3 %.
         alpha: Level of the test.
-        power: Probability of seeing the ratio where there is one.
+        power: Target probability of detecting the ratio.
 
     Returns:
-        Runs per cell, at least 3; more than by `seeds_for_ratio`, what its caution costs.
+        Runs per cell, at least 3; more than by `seeds_for_ratio`, the price of robustness.
 
     Raises:
         ValueError: If `ratio` is not positive, or is 1.
@@ -127,29 +127,32 @@ def seeds_for_robust_ratio(
 def seeds_for_failures(
     rate: float, other: float, *, alpha: float = ALPHA, power: float = POWER
 ) -> int:
-    """Seeds per cell that show that runs of one fail more often, by Fisher's exact test.
+    """Seeds per cell to detect a difference of failure rates with Fisher's exact test.
 
     Args:
-        rate: Share of runs that fail in one cell.
-        other: Share in the other cell.
+        rate: Failure rate of one cell, in [0, 1].
+        other: Failure rate of the other cell.
         alpha: Two-sided level of the test.
-        power: Probability of seeing the difference where there is one.
+        power: Target probability of detecting the difference.
 
     Returns:
-        Runs per cell: the fewest with that power. A few more can have slightly less of it, since
-        counts of failures are whole.
+        Smallest number of runs per cell with that power. Power is not monotonic in it, since
+        counts are discrete: a few more runs may have slightly less.
 
     Raises:
-        ValueError: If a rate is not in [0, 1], the two are equal, or it takes more than 500.
+        ValueError: If a rate is not in [0, 1], the two are equal, or more than 500
+            seeds are needed.
 
-    Source: Fisher 1935; power by adding up all outcomes.
+    Source: Fisher 1935; power by enumeration of all outcomes.
     """
     if not (0 <= rate <= 1 and 0 <= other <= 1) or rate == other:
         raise ValueError(f"rates {rate:g} and {other:g} must be in [0, 1] and differ.")
     spread = math.sqrt(rate * (1 - rate) + other * (1 - other))
     wanted = float(stats.norm.isf(alpha / 2) + stats.norm.ppf(power))
-    if (wanted * spread / (rate - other)) ** 2 > 500:  # nearly normal; the exact test takes more
-        raise ValueError(f"rates {rate:g} and {other:g} take more than 500 seeds to tell.")
+    if (
+        wanted * spread / (rate - other)
+    ) ** 2 > 500:  # normal approximation; the exact test needs more
+        raise ValueError(f"rates {rate:g} and {other:g} need more than 500 seeds to distinguish.")
     guess = 2
     while fisher_power(guess, rate, other, alpha=alpha) < power:
         guess = math.ceil(guess * 1.25)
@@ -158,27 +161,27 @@ def seeds_for_failures(
 
 
 def t_power(n: float, effect: float, *, alpha: float = ALPHA) -> float:
-    """Power of the two-sided t test of two means.
+    """Power of the two-sided two-sample t test.
 
     Args:
-        n: Runs in each cell, at least 2; need not be whole.
-        effect: Difference of means over the standard deviation that both cells have.
-        alpha: Its level.
+        n: Runs in each cell, at least 2; need not be an integer.
+        effect: Cohen's d: difference of means over the common standard deviation.
+        alpha: Level of the test.
 
-    Source: Cohen 1988.
+    Source: Cohen 1988, chapter 2.
     """
     return _noncentral(2 * n - 2, effect * math.sqrt(n / 2), alpha)
 
 
 def paired_t_power(n: float, effect: float, *, alpha: float = ALPHA) -> float:
-    """Power of the two-sided t test of differences within seeds.
+    """Power of the two-sided paired t test.
 
     Args:
-        n: Seeds, at least 2; need not be whole.
+        n: Seeds, at least 2; need not be an integer.
         effect: Mean difference over the standard deviation of the differences.
-        alpha: Its level.
+        alpha: Level of the test.
 
-    Source: Cohen 1988.
+    Source: Cohen 1988, chapter 2.
     """
     return _noncentral(n - 1, effect * math.sqrt(n), alpha)
 
@@ -187,9 +190,9 @@ def f_power(n: float, ratio: float, *, alpha: float = ALPHA) -> float:
     """Power of the two-sided F test of two variances; normal scores.
 
     Args:
-        n: Runs in each cell, at least 2; need not be whole.
+        n: Runs in each cell, at least 2; need not be an integer.
         ratio: One standard deviation over the other.
-        alpha: Its level.
+        alpha: Level of the test.
 
     Source: elementary.
     """
@@ -206,8 +209,8 @@ def brown_forsythe_power(
     Args:
         n: Runs in each cell, at least 3.
         ratio: One standard deviation over the other.
-        rng: Draws 4,000 pairs of cells: the standard error is below 0.008.
-        alpha: Its level.
+        rng: Generator of 4,000 pairs of cells: the standard error is below 0.008.
+        alpha: Level of the test.
 
     Source: Brown & Forsythe 1974.
     """
@@ -215,22 +218,22 @@ def brown_forsythe_power(
 
 
 def fisher_power(n: int, rate: float, other: float, *, alpha: float = ALPHA) -> float:
-    """Power of Fisher's exact test of two failure rates; exact.
+    """Power of Fisher's exact test of two failure rates, by enumeration.
 
     Args:
         n: Runs in each cell.
-        rate: Share of runs that fail in one cell.
-        other: Share in the other cell.
-        alpha: Its two-sided level.
+        rate: Failure rate of one cell, in [0, 1].
+        other: Failure rate of the other cell.
+        alpha: Two-sided level of the test.
 
     Source: Fisher 1935.
     """
     counts = np.arange(n + 1)
-    here, there = np.meshgrid(counts, counts, indexing="ij")
-    chance = stats.hypergeom.pmf(here, 2 * n, here + there, n)  # given how many failed in all
+    first, second = np.meshgrid(counts, counts, indexing="ij")
+    chance = stats.hypergeom.pmf(first, 2 * n, first + second, n)  # given the total of failures
     significant = np.zeros((n + 1, n + 1), dtype=bool)
     for total in range(2 * n + 1):
-        own = np.flatnonzero(np.diagonal(here[:, ::-1] + there[:, ::-1], n - total) == total)
+        own = np.flatnonzero(np.diagonal(first[:, ::-1] + second[:, ::-1], n - total) == total)
         rows = own + max(0, total - n)
         given = chance[rows, total - rows]
         likely = np.where(given[:, None] >= given * (1 - 1e-7), given, 0.0)  # (outcome, as it)
@@ -239,19 +242,19 @@ def fisher_power(n: int, rate: float, other: float, *, alpha: float = ALPHA) -> 
 
 
 def crossing(power_at: Callable[[float], float], power: float) -> float:
-    """The n, at least 2 and not rounded, from which a rising power curve reaches `power`.
+    """Smallest real n, at least 2, at which an increasing power curve reaches `power`.
 
     Args:
         power_at: Power as a function of n.
-        power: What is wanted.
+        power: Target power.
 
     Raises:
-        ValueError: If 100,000 do not reach it.
+        ValueError: If n = 100,000 does not reach it.
     """
     if power_at(2) >= power:
         return 2.0
     if power_at(MOST) < power:
-        raise ValueError(f"{MOST} seeds are not enough to see so little.")
+        raise ValueError(f"the effect is too small: {MOST} seeds do not detect it.")
     high = 4.0
     while power_at(high) < power:
         high *= 2
@@ -277,7 +280,7 @@ def _noncentral(freedom: float, shift: float, alpha: float) -> float:
 
 
 def _brown_forsythe_power(drawn: FloatArray, ratio: float, alpha: float) -> float:
-    """Share of pairs, drawn of shape (2, n_pairs, n), in which the test is significant."""
+    """Share of significant pairs among simulated scores of shape (2, n_pairs, n)."""
     n = drawn.shape[-1]
     gaps = np.abs(drawn - np.median(drawn, axis=-1, keepdims=True))  # (2, n_pairs, n)
     gaps[0] *= ratio

@@ -1,9 +1,9 @@
-"""How far runs that score alike differ in what they predict, example by example.
+"""Agreement of the predictions of several runs, example by example.
 
-Answers are class ids of shape (n_runs, n_examples), -1 where a run has no answer. Their count
-table, shape (n_examples, n_classes), is all that most measures need, so that they are linear in the
-runs. Measures of pairs of runs have a matrix of shape (n_runs, n_runs): its diagonal is not read,
-and NaN stands where a pair was not looked at.
+Answers are class indices of shape (n_runs, n_examples), -1 where a run has no answer. Most measures
+need only the table of counts, shape (n_examples, n_classes), so that their cost is linear in the
+runs. Pairwise measures have a matrix of shape (n_runs, n_runs): its diagonal is ignored, and pairs
+that were not evaluated are NaN.
 """
 
 import numpy as np
@@ -14,17 +14,17 @@ from analysis.statistics.common import ENDS, N_BOOT, BoolArray, FloatArray, IntA
 from analysis.statistics.intervals import Interval, no_interval, student_interval
 from analysis.statistics.resampling import resample_counts
 
-ENOUGH_TO_RESAMPLE = 20  # runs; with fewer the bootstrap is too short, and the jackknife is not
-PAIRS = 50 * 49 // 2  # of runs; where there are more, a random subset of so many is looked at
-_BLOCK = 2**21  # numbers that are held at once
+ENOUGH_TO_RESAMPLE = 20  # runs; with fewer, bootstrap intervals are too short, the jackknife's not
+PAIRS = 50 * 49 // 2  # largest number of pairs of runs to evaluate; of more, a random subset
+_BLOCK = 2**21  # largest number of values in memory at once
 
 
 def class_counts(answers: IntArray, classes: int) -> IntArray:
-    """How many runs give each answer, shape (n_examples, n_classes).
+    """Number of runs that give each answer, shape (n_examples, n_classes).
 
     Args:
-        answers: Class ids, shape (n_runs, n_examples); -1 where there is none.
-        classes: How many classes there are.
+        answers: Class indices, shape (n_runs, n_examples); -1 where there is none.
+        classes: Number of classes.
 
     Source: elementary.
     """
@@ -35,15 +35,15 @@ def class_counts(answers: IntArray, classes: int) -> IntArray:
 
 
 def pair_flip_rates(counts: IntArray) -> FloatArray:
-    """Share of the pairs of runs that disagree on each example, shape (n_examples,).
+    """Share of pairs of runs that disagree on each example, shape (n_examples,).
 
     Args:
-        counts: As `class_counts` gives them.
+        counts: As `class_counts` returns them.
 
     Returns:
         In [0, 1]; NaN where fewer than two runs have an answer.
 
-    Source: elementary; pairs that agree are counted from the table.
+    Source: elementary; agreeing pairs are counted from the table.
     """
     n = counts.sum(axis=1)
     differ = n**2 - (counts**2).sum(axis=1)
@@ -52,34 +52,36 @@ def pair_flip_rates(counts: IntArray) -> FloatArray:
 
 
 def pairwise_disagreement(counts: IntArray) -> float:
-    """Mean share of examples on which two runs differ; the mean of `pair_flip_rates`.
+    """Pairwise disagreement: mean share of examples on which two runs differ.
+
+    The mean of `pair_flip_rates`.
 
     Args:
-        counts: As `class_counts` gives them.
+        counts: As `class_counts` returns them.
 
     Returns:
         In [0, 1]; NaN if no example has two answers.
 
     Source: Du & Nguyen 2023, pairwise disagreement. Differs: an example with missing answers counts
-        with the pairs that it has; one with fewer than two answers is left out.
+        with its available pairs; one with fewer than two answers is left out.
     """
     return _mean(pair_flip_rates(counts))
 
 
 def fleiss_kappa(counts: IntArray) -> float:
-    """Agreement beyond chance, where chance is the share of each class over all runs and examples.
+    """Fleiss' kappa: agreement beyond chance, with chance from the overall class proportions.
 
-    Own code, since scikit-learn has only Cohen's kappa, of two runs.
+    Own code, since scikit-learn has only Cohen's kappa, for two runs.
 
     Args:
-        counts: As `class_counts` gives them.
+        counts: As `class_counts` returns them.
 
     Returns:
-        At most 1; NaN below two runs, if all answers are of one class, or if examples have
-        different numbers of answers (then `krippendorff_alpha` is the measure).
+        At most 1; NaN below two runs, if all answers are of one class, or if the number of answers
+        varies over examples (use `krippendorff_alpha` then).
 
-    Source: Fleiss 1971. Differs: Du & Nguyen 2023 report 1 - kappa; their code takes the chance of
-        agreement from shares of examples, not of classes.
+    Source: Fleiss 1971. Differs: Du & Nguyen 2023 report 1 - kappa; their code computes chance
+        agreement from proportions of examples, not of classes.
     """
     n = counts.sum(axis=1)
     if not n.size or n[0] < 2 or (n != n[0]).any():
@@ -91,10 +93,10 @@ def fleiss_kappa(counts: IntArray) -> float:
 
 
 def krippendorff_alpha(counts: IntArray) -> float:
-    """Agreement beyond chance where answers may be missing, for classes without an order.
+    """Krippendorff's alpha for nominal data: agreement beyond chance with missing answers.
 
     Args:
-        counts: As `class_counts` gives them; examples with fewer than two answers are left out.
+        counts: As `class_counts` returns them; examples with fewer than two answers are left out.
 
     Returns:
         At most 1; NaN if no example has two answers or all answers are of one class.
@@ -112,10 +114,10 @@ def krippendorff_alpha(counts: IntArray) -> float:
 
 
 def flip_rates(counts: IntArray) -> FloatArray:
-    """Share of the runs that do not give the most frequent answer, shape (n_examples,).
+    """Share of runs that do not give the majority answer, per example, shape (n_examples,).
 
     Args:
-        counts: As `class_counts` gives them.
+        counts: As `class_counts` returns them.
 
     Returns:
         In [0, 1); NaN where no run has an answer.
@@ -128,44 +130,45 @@ def flip_rates(counts: IntArray) -> FloatArray:
 
 
 def ambiguity(counts: IntArray, k: int) -> float:
-    """Expected share of examples on which k runs do not all agree.
+    """Ambiguity: expected share of examples on which k runs are not unanimous.
 
-    At k = n_runs it is the share with more than one answer, which grows with the runs; a fixed k
-    makes cells of different size comparable.
+    At k = n_runs it is the share of examples with more than one answer, which grows with the number
+    of runs; a fixed k makes cells of different sizes comparable.
 
     Args:
-        counts: As `class_counts` gives them.
-        k: How many runs are drawn, without replacement.
+        counts: As `class_counts` returns them.
+        k: Number of runs, drawn without replacement.
 
     Returns:
-        In [0, 1]; NaN if no example has k answers; others are left out.
+        In [0, 1]; examples with fewer than k answers are left out; NaN if none remains.
 
     Raises:
         ValueError: If k is below 1.
 
-    Source: Marx et al. 2020, ambiguity. Differs: the expectation over subsets of k runs.
+    Source: Marx et al. 2020, ambiguity. Differs: expectation over subsets of k runs.
     """
     if k < 1:
         raise ValueError(f"k = {k} is below 1.")
     n = counts.sum(axis=1)
     counts, n = counts[n >= k], n[n >= k]
-    agree = np.ones(counts.shape)  # chance that k drawn runs all give this answer
+    agree = np.ones(counts.shape)  # probability that k drawn runs all give this answer
     for i in range(k):
         agree *= np.maximum(counts - i, 0) / (n - i)[:, None]
     return _mean(1 - agree.sum(axis=1))
 
 
 def consistency(counts: IntArray, gold: IntArray) -> tuple[float, float, float]:
-    """Share of the examples that all runs get right, that all get wrong, and of the others.
+    """Shares of examples that all runs get right, that all get wrong, and of the others.
 
     Args:
-        counts: As `class_counts` gives them.
-        gold: The right class per example, shape (n_examples,).
+        counts: As `class_counts` returns them.
+        gold: Gold class per example, shape (n_examples,).
 
     Returns:
-        Three shares that add up to 1; NaN if no example has an answer.
+        Three shares that sum to 1; NaN if no example has an answer. The first two decrease with
+        the number of runs.
 
-    Source: elementary. The first two fall with the number of runs.
+    Source: elementary.
     """
     n = counts.sum(axis=1)
     right = _right(counts, gold)[n > 0]
@@ -174,16 +177,16 @@ def consistency(counts: IntArray, gold: IntArray) -> tuple[float, float, float]:
 
 
 def disagreement_by_truth(counts: IntArray, gold: IntArray) -> tuple[float, float]:
-    """The pairwise disagreement in two parts: where one run is right, and where both are wrong.
+    """Split pairwise disagreement into pairs with one run right and pairs with both wrong.
 
     Args:
-        counts: As `class_counts` gives them.
-        gold: The right class per example, shape (n_examples,).
+        counts: As `class_counts` returns them.
+        gold: Gold class per example, shape (n_examples,).
 
     Returns:
-        Two shares that add up to `pairwise_disagreement`.
+        Two shares that sum to `pairwise_disagreement`; NaN where it is.
 
-    Source: elementary; Milani Fard et al. 2016 call the first part churn that matters.
+    Source: elementary; in Milani Fard et al. 2016 the first part is the churn that matters.
     """
     n, right = counts.sum(axis=1), _right(counts, gold)
     some = n > 1
@@ -192,17 +195,18 @@ def disagreement_by_truth(counts: IntArray, gold: IntArray) -> tuple[float, floa
 
 
 def disagreement_matrix(answers: IntArray, classes: int) -> FloatArray:
-    """Share of the examples that two runs both answer on which they differ, for every two runs.
+    """Churn of every pair of runs: share of examples on which they differ.
 
     Args:
-        answers: Class ids, shape (n_runs, n_examples); -1 where there is none.
-        classes: How many classes there are.
+        answers: Class indices, shape (n_runs, n_examples); -1 where there is none.
+        classes: Number of classes.
 
     Returns:
-        Shape (n_runs, n_runs), symmetric, 0 on the diagonal; NaN where two runs share no example.
+        Shape (n_runs, n_runs), symmetric, 0 on the diagonal; over the examples that both runs
+        answer, NaN if there are none.
 
-    Source: Milani Fard et al. 2016, churn. Products of 0/1 matrices, in blocks of examples, instead
-        of a loop over pairs; quadratic in the runs.
+    Source: Milani Fard et al. 2016, churn. Computed as products of 0/1 matrices in blocks of
+        examples, instead of a loop over pairs; quadratic in the runs.
     """
     runs, examples = answers.shape
     agree, both = np.zeros((runs, runs)), np.zeros((runs, runs))
@@ -212,22 +216,23 @@ def disagreement_matrix(answers: IntArray, classes: int) -> FloatArray:
         for k in range(classes):
             given = (part == k).astype(np.float32)
             agree += given @ given.T
-        there = (part >= 0).astype(np.float32)
-        both += there @ there.T
+        answered = (part >= 0).astype(np.float32)
+        both += answered @ answered.T
     share = np.divide(agree, both, out=np.full((runs, runs), np.nan), where=both > 0)
     return np.asarray(1 - share)
 
 
 def discrepancy(distances: FloatArray) -> FloatArray:
-    """Largest disagreement of each run, taken as the reference, with any other; shape (n_runs,).
+    """Discrepancy: largest disagreement of each run with any other, shape (n_runs,).
 
     Args:
-        distances: As `disagreement_matrix` gives them.
+        distances: As `disagreement_matrix` returns them.
 
     Returns:
         In [0, 1]; NaN below two runs.
 
-    Source: Marx et al. 2020, discrepancy; there of near-optimal models from a baseline.
+    Source: Marx et al. 2020, discrepancy, there of near-optimal models from a baseline; here each
+        run is the baseline in turn.
     """
     pairs = np.where(_known(distances), distances, -1.0)
     largest = pairs.max(axis=1, initial=-1.0)
@@ -235,17 +240,17 @@ def discrepancy(distances: FloatArray) -> FloatArray:
 
 
 def jsd_matrix(probabilities: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Jensen-Shannon divergence of every two runs, mean over examples; in nats.
+    """Jensen-Shannon divergence of every pair of runs, mean over examples, in nats.
 
     Args:
         probabilities: Shape (n_runs, n_examples, n_classes).
-        rng: Draws which pairs are looked at, where there are more than those of 50 runs.
+        rng: Generator that samples the pairs to evaluate, if there are more than those of 50 runs.
 
     Returns:
         Symmetric, shape (n_runs, n_runs), in [0, ln 2]; NaN for pairs that were not drawn, on the
-        diagonal, and everywhere if some probabilities do not add up to 1.
+        diagonal, and everywhere if some probabilities do not sum to 1.
 
-    Source: Lin 1991; Du & Nguyen 2023. The value, not its square root; 0 log 0 is 0.
+    Source: Lin 1991; Du & Nguyen 2023. The divergence, not its square root; 0 log 0 is 0.
     """
     runs = len(probabilities)
     found = np.full((runs, runs), np.nan)
@@ -263,16 +268,17 @@ def jsd_matrix(probabilities: FloatArray, rng: np.random.Generator) -> FloatArra
 
 
 def generalised_jsd(probabilities: FloatArray) -> tuple[float, FloatArray]:
-    """What knowing the run says of the prediction: entropy of the mean minus mean entropy, in nats.
+    """Generalised Jensen-Shannon divergence: entropy of the mean minus mean entropy, in nats.
 
-    Linear in the runs, and not the mean of `jsd_matrix`.
+    The mutual information of run and prediction. Linear in the runs; not the mean of `jsd_matrix`.
 
     Args:
         probabilities: Shape (n_runs, n_examples, n_classes).
 
     Returns:
-        In [0, ln min(n_runs, n_classes)], and the same without each run in turn, shape (n_runs,);
-        NaN where fewer than two runs are left or some probabilities do not add up to 1.
+        The divergence in [0, ln min(n_runs, n_classes)], and its jackknife values without each run
+        in turn, shape (n_runs,). NaN where fewer than two runs are left, or if some probabilities
+        do not sum to 1.
 
     Source: Lin 1991, generalised Jensen-Shannon divergence.
     """
@@ -289,16 +295,19 @@ def generalised_jsd(probabilities: FloatArray) -> tuple[float, FloatArray]:
 
 
 def squared_l2(probabilities: FloatArray) -> tuple[float, FloatArray]:
-    """Mean squared distance of the probabilities of two runs, and the same without each run.
+    """Mean squared Euclidean distance of the probabilities of two runs.
+
+    Linear in the runs.
 
     Args:
         probabilities: Shape (n_runs, n_examples, n_classes).
 
     Returns:
-        The mean over pairs and examples, in [0, 2], and shape (n_runs,); NaN where fewer than two
-        runs are left or some probabilities do not add up to 1. Linear in the runs.
+        The mean over pairs and examples, in [0, 2], and its jackknife values without each run in
+        turn, shape (n_runs,). NaN where fewer than two runs are left, or if some probabilities do
+        not sum to 1.
 
-    Source: elementary; the sum over pairs is that of squares less the square of the sum.
+    Source: elementary; the sum over pairs is n times the sum of squares minus the squared sum.
     """
     runs, examples = probabilities.shape[:2]
     if runs < 2 or not _valid(probabilities):
@@ -316,15 +325,15 @@ def squared_l2(probabilities: FloatArray) -> tuple[float, FloatArray]:
 
 
 def pair_mean(distances: FloatArray) -> tuple[float, float]:
-    """Mean over pairs of runs, and what looking at a subset of them adds to its standard error.
+    """Mean over pairs of runs, with its standard error from evaluating a subset of pairs only.
 
     Args:
         distances: Symmetric, shape (n_runs, n_runs).
 
     Returns:
-        NaN of no pairs; the standard error is 0 where all pairs were looked at.
+        NaN of no pairs; the standard error is 0 if all pairs were evaluated.
 
-    Source: Blom 1976, incomplete U-statistics; with the correction for a finite population.
+    Source: Blom 1976, incomplete U-statistics; with the finite population correction.
     """
     upper = distances[np.triu_indices(len(distances), 1)]
     looked = upper[~np.isnan(upper)]
@@ -335,19 +344,19 @@ def pair_mean(distances: FloatArray) -> tuple[float, float]:
 
 
 def pair_interval(distances: FloatArray, rng: np.random.Generator) -> Interval:
-    """Interval of a mean over pairs of runs, for other runs on the same examples.
+    """Interval of a mean over pairs of runs, over new runs on the same examples.
 
     Args:
         distances: Symmetric, shape (n_runs, n_runs).
-        rng: Draws the resamples.
+        rng: Generator of the resamples.
 
     Returns:
-        Below 20 runs the jackknife's, from then on the bootstrap's over runs; no interval below
+        Jackknife interval below 20 runs, percentile bootstrap over runs from 20; no interval below
         three runs.
 
     Source: Du & Nguyen 2023, bootstrap over seeds. Differs: pairs of a run with its own copy are
-        left out, since their distance of 0 would pull the mean down. Below 20 runs it was too short
-        in simulations (it held the truth in 78 to 96 %), the jackknife was not (92 to 98 %).
+        left out, since their distance of 0 would bias the mean downwards. Below 20 runs its
+        coverage was too low in simulations (78 to 96 %); that of the jackknife was 92 to 98 %.
     """
     runs = len(distances)
     known = _known(distances).astype(float)
@@ -367,17 +376,17 @@ def pair_interval(distances: FloatArray, rng: np.random.Generator) -> Interval:
 
 
 def jackknife_interval(estimate: float, left_out: FloatArray) -> Interval:
-    """Interval of any statistic of several runs, for other runs on the same examples.
+    """Jackknife interval of a statistic of several runs, over new runs on the same examples.
 
     Args:
         estimate: The statistic.
-        left_out: The statistic without each run in turn, shape (n_runs,).
+        left_out: Jackknife values, the statistic without each run in turn, shape (n_runs,).
 
     Returns:
-        Symmetric, by Student's t with n_runs - 1 degrees of freedom; no interval below three runs
-        or where leaving out a run leaves nothing.
+        t interval with n_runs - 1 degrees of freedom; no interval below three runs
+        (`n_too_small`) or if the statistic or a jackknife value is not finite (`not_identified`).
 
-    Source: Tukey 1958. Resampling runs would put copies of a run together, which agree.
+    Source: Tukey 1958. Not the bootstrap, since the copies of a run in a resample agree.
     """
     runs = left_out.size
     if runs < 3:
@@ -389,7 +398,7 @@ def jackknife_interval(estimate: float, left_out: FloatArray) -> Interval:
 
 
 def _mean(values: npt.NDArray[np.generic]) -> float:
-    """Mean of what is known; NaN of nothing."""
+    """Mean without NaN; NaN if nothing is left."""
     known = values[~np.isnan(values.astype(np.float64))]
     return float(known.astype(np.float64).mean()) if known.size else np.nan
 
@@ -403,12 +412,12 @@ def _known(distances: FloatArray) -> BoolArray:
 
 
 def _valid(probabilities: FloatArray) -> bool:
-    """Whether there are any, and they add up to 1 within 1e-4 everywhere, none below 0."""
+    """Whether there are probabilities, non-negative and summing to 1 within 1e-4."""
     sums = np.abs(probabilities.sum(axis=-1) - 1)
-    right = (sums <= 1e-4).all() and (probabilities >= 0).all()  # NaN is neither
-    return bool(right and probabilities.size)
+    valid = (sums <= 1e-4).all() and (probabilities >= 0).all()  # NaN fails both comparisons
+    return bool(valid and probabilities.size)
 
 
 def _entropy(probabilities: FloatArray) -> float:
-    """Mean over examples, in nats; shape (n_examples, n_classes)."""
+    """Mean entropy over examples, in nats, of probabilities of shape (n_examples, n_classes)."""
     return float(special.entr(probabilities).sum() / len(probabilities))

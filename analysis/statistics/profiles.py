@@ -1,4 +1,4 @@
-"""Performance profiles: which share of a suite's runs, or tasks, scores above a threshold."""
+"""Performance profiles: share of a suite's runs, or tasks, that score above a threshold."""
 
 import numpy as np
 
@@ -9,21 +9,22 @@ from analysis.statistics.common import DECIMALS, ENDS, BoolArray, FloatArray
 def run_profile(
     scores: FloatArray, thresholds: FloatArray, *, resamples: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Share of the runs that score above each threshold, every task weighing the same.
+    """Share of runs that score above each threshold, tasks weighted equally.
 
     Args:
         scores: Higher is better, shape (n_runs, n_tasks, n_techniques); NaN where there is no run.
         thresholds: Shape (n_thresholds,).
-        resamples: How many to draw for the band.
-        rng: Draws them.
+        resamples: Number of bootstrap resamples for the band.
+        rng: Generator of the resamples.
 
     Returns:
-        Shape (3, n_techniques, n_thresholds): the share, then the ends of its 95 % interval; those
-        are NaN for a technique with a single run on a task, and all three where it has none. The
-        area below the share from 0 to 1 is the mean of the scores cut to [0, 1].
+        Shape (3, n_techniques, n_thresholds): the share, then the ends of its pointwise 95 %
+        interval. The ends are NaN for a technique with a single run on a task, and all three if it
+        has none. The area under the profile from 0 to 1 is the mean of the scores clipped to
+        [0, 1].
 
-    Source: Dolan & Moré 2002; Agarwal et al. 2021, the score distribution over runs, with the
-        band of a stratified bootstrap at each threshold.
+    Source: Dolan & Moré 2002; Agarwal et al. 2021, section 4.2, run-score distribution with a
+        pointwise stratified bootstrap band.
     """
     runs = Runs.of(scores, "cell")
     above = _above(runs.values[..., None], thresholds).astype(np.float32)
@@ -36,15 +37,18 @@ def run_profile(
 def task_profile(
     scores: FloatArray, thresholds: FloatArray, *, resamples: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Share of the tasks whose mean over runs is above each threshold; else as `run_profile`.
+    """Share of tasks whose mean over runs is above each threshold.
 
     Args:
         scores: As for `run_profile`.
         thresholds: Shape (n_thresholds,).
-        resamples: How many to draw for the band.
-        rng: Draws them.
+        resamples: Number of bootstrap resamples for the band.
+        rng: Generator of the resamples.
 
-    Source: Agarwal et al. 2021, the average-score distribution.
+    Returns:
+        As for `run_profile`.
+
+    Source: Agarwal et al. 2021, section 4.2, average-score distribution.
     """
     runs = Runs.of(scores, "cell")
     means = np.stack([_of_task(runs, runs.values, task) for task in range(runs.tasks)])
@@ -62,11 +66,11 @@ def _above(scores: FloatArray, thresholds: FloatArray) -> BoolArray:
 
 
 def _of_task(runs: Runs, values: Numbers, task: int) -> FloatArray:
-    """Mean over the runs of one task, shape (n_techniques, ...); NaN where there are none."""
+    """Mean over the runs of one task, shape (n_techniques, ...); NaN without runs."""
     sizes = runs.sizes[task]
-    there = np.arange(len(values))[:, None] < sizes  # (n_runs, n_techniques)
-    there = there.reshape(*there.shape, *(1,) * (values.ndim - 3))
-    total = np.where(there, values[:, task], 0.0).sum(axis=0)
+    exists = np.arange(len(values))[:, None] < sizes  # (n_runs, n_techniques)
+    exists = exists.reshape(*exists.shape, *(1,) * (values.ndim - 3))
+    total = np.where(exists, values[:, task], 0.0).sum(axis=0)
     count = np.where(sizes, sizes, np.nan).reshape(-1, *(1,) * (values.ndim - 3))
     return np.asarray(total / count)
 

@@ -1,4 +1,4 @@
-"""Where each of several configurations stands, as far as their runs can tell."""
+"""Uncertainty of the ranking of configurations: rank intervals, probability of being best."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from analysis.statistics.multiplicity import holm
 
 
 class Ranks(NamedTuple):
-    """Ranks that a configuration may truly have; 1 is the best.
+    """Confidence interval of a rank; 1 is the best.
 
     Attributes:
-        low: The best of them.
-        high: The worst.
+        low: Best rank.
+        high: Worst rank.
     """
 
     low: int
@@ -27,10 +27,10 @@ class Ranks(NamedTuple):
 
 @dataclass(frozen=True)
 class Resampled:
-    """Means of the configurations of one block when each has its runs resampled.
+    """Bootstrap means of the configurations of one block.
 
     Attributes:
-        names: Configurations with two runs at least, in order of name.
+        names: Configurations with at least two runs, sorted.
         means: Their means, shape (n_names,).
         draws: Resampled means, rounded to twelve decimals, shape (N_BOOT, n_names).
     """
@@ -41,20 +41,20 @@ class Resampled:
 
 
 def rank_intervals(scores: Mapping[str, FloatArray]) -> dict[str, Ranks]:
-    """Ranks by mean that the runs leave open, for all configurations at once.
+    """Simultaneous confidence intervals of the ranks by mean.
 
-    A configuration stands below those that are significantly better, and above those that are
+    A configuration ranks below those that are significantly better, and above those that are
     significantly worse.
 
     Args:
         scores: By configuration; higher is better, each shape (n,), no NaN.
 
     Returns:
-        For every configuration with a score; the chance that any interval misses its true rank is
-        at most 5 %. What cannot be tested leaves the rank open.
+        One interval per configuration with a score. Simultaneous coverage is at least 95 %. A
+        comparison that cannot be tested leaves the order open.
 
     Source: Mogstad et al. 2024, ranks from simultaneous tests of all pairs; here Welch 1947 with
-        Holm 1979, so that exact ties are no trouble, as they are for resampled ranks.
+        Holm 1979, which are valid with exact ties, unlike bootstrap ranks.
     """
     names = sorted(name for name, x in scores.items() if x.size)
     count = len(names)
@@ -81,46 +81,52 @@ def rank_intervals(scores: Mapping[str, FloatArray]) -> dict[str, Ranks]:
 
 
 def resampled(scores: Mapping[str, FloatArray], rng: np.random.Generator) -> Resampled:
-    """Resample the runs of every configuration on its own.
+    """Bootstrap the mean of each configuration independently.
 
     Args:
         scores: By configuration; higher is better, each shape (n,), no NaN. Configurations below
             two runs are left out.
-        rng: Draws the resamples.
+        rng: Generator of the resamples.
 
-    Source: Efron & Tibshirani 1993. Differs: deviations are widened by sqrt(n / (n - 1)), which
-        the bootstrap lacks at small n.
+    Source: Efron & Tibshirani 1993. Differs: deviations are scaled by sqrt(n / (n - 1)), since the
+        bootstrap variance is too small by (n - 1) / n.
     """
     names = tuple(sorted(name for name, x in scores.items() if x.size > 1))
     means = np.array([mean(scores[name]) for name in names])
     draws = np.empty((N_BOOT, len(names)))
     for column, name in enumerate(names):
-        x = np.sort(scores[name])  # the order of runs is no matter
+        x = np.sort(scores[name])  # makes results independent of the order of runs
         drawn = x[resample(x.size, rng)].mean(axis=1)
         draws[:, column] = widened(drawn, means[column], x.size)
     return Resampled(names, means, np.round(draws, DECIMALS))
 
 
 def resample(n: int, rng: np.random.Generator, times: int = N_BOOT) -> npt.NDArray[np.int32]:
-    """Which of n runs are drawn, with replacement; shape (times, n)."""
+    """Indices of n runs drawn with replacement, shape (times, n)."""
     return rng.integers(n, size=(times, n), dtype=np.int32)
 
 
 def widened(draws: FloatArray, centre: float, n: int) -> FloatArray:
-    """Resampled means with the spread that a mean of n runs has; n is at least 2."""
+    """Scale deviations of bootstrap means by sqrt(n / (n - 1)), for an unbiased variance.
+
+    Args:
+        draws: Bootstrap means.
+        centre: Mean of the scores.
+        n: Number of scores, at least 2.
+    """
     return np.asarray(centre + (draws - centre) * np.sqrt(n / (n - 1)))
 
 
 def probability_best(found: Resampled) -> dict[str, float]:
-    """How often each configuration has the highest mean when the runs are resampled.
+    """Share of the resamples in which each configuration has the highest mean.
 
-    Not the probability that it is the best: with few runs, resampling knows little.
+    Not the probability that it is the best: with few runs the bootstrap is unreliable.
 
     Args:
-        found: The block, resampled.
+        found: Bootstrap means of the block.
 
     Returns:
-        Shares that add up to 1, ties split equally.
+        Shares that sum to 1, ties split equally; empty without configurations.
 
     Source: Efron & Tibshirani 1993.
     """
@@ -132,11 +138,14 @@ def probability_best(found: Resampled) -> dict[str, float]:
 
 
 def probability_near_best(found: Resampled, rope: float) -> dict[str, float]:
-    """How often each configuration is less than `rope` below the highest mean.
+    """Share of the resamples in which each configuration is within `rope` of the highest mean.
 
     Args:
-        found: The block, resampled.
-        rope: A difference too small to matter, in the metric's unit.
+        found: Bootstrap means of the block.
+        rope: Half-width of the region of practical equivalence, in the metric's unit.
+
+    Returns:
+        Shares in [0, 1], by configuration.
 
     Source: Efron & Tibshirani 1993; region of practical equivalence as in Benavoli et al. 2017.
     """
@@ -147,17 +156,17 @@ def probability_near_best(found: Resampled, rope: float) -> dict[str, float]:
 
 
 def optimism(found: Resampled) -> float:
-    """By how much the highest mean overstates the mean of the configuration that has it.
+    """Selection bias (winner's curse) of the highest mean.
 
     Args:
-        found: The block, resampled on the split that chooses.
+        found: Bootstrap means of the block on the split used for selection.
 
     Returns:
-        To be subtracted from the highest mean; in the metric's unit, NaN if nothing has two runs.
-        Too small where several configurations are truly equal: an estimate, not a bound.
+        Estimate to subtract from the highest mean, in the metric's unit; NaN if no configuration
+        has two runs. Too small if several configurations are truly equal: not a bound.
 
-    Source: Efron & Tibshirani 1993, nested bootstrap: in each resample, what the winner gains over
-        its own mean.
+    Source: Efron & Tibshirani 1993: mean over resamples of the winner's bootstrap mean minus its
+        own mean.
     """
     if not found.names:
         return np.nan
@@ -167,14 +176,15 @@ def optimism(found: Resampled) -> float:
 
 
 def expected_elsewhere(found: Resampled, elsewhere: Mapping[str, float]) -> float:
-    """Score to expect, on a split that does not choose, of whatever as many new runs would choose.
+    """Expected score, on another split, of the configuration that new runs would select.
 
     Args:
-        found: The block, resampled on the split that chooses.
-        elsewhere: Mean on the other split by configuration.
+        found: Bootstrap means of the block on the split used for selection.
+        elsewhere: Mean on the other split, by configuration.
 
     Returns:
-        Mean over the resamples of the winner's score; NaN if one that wins has none.
+        Mean over the resamples of the winner's score, in the metric's unit; NaN if a winner has
+        none.
 
     Source: Efron & Tibshirani 1993.
     """
@@ -184,5 +194,5 @@ def expected_elsewhere(found: Resampled, elsewhere: Mapping[str, float]) -> floa
 
 
 def _first(draws: FloatArray) -> BoolArray:
-    """Which means are the highest of their resample, shape (N_BOOT, n_names)."""
+    """Mask of the highest mean in each resample, shape (N_BOOT, n_names)."""
     return np.asarray(draws == draws.max(axis=1, keepdims=True))

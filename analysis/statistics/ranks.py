@@ -1,4 +1,4 @@
-"""Several techniques over several tasks by rank: the tasks are the sample, not the seeds."""
+"""Rank tests of several techniques over several tasks; tasks are the sampling unit, not seeds."""
 
 import math
 
@@ -11,7 +11,7 @@ from analysis.statistics.multiplicity import holm
 
 
 def ranks(scores: FloatArray) -> FloatArray:
-    """Places within each task: 1 is the best, equal scores share the mean of their places.
+    """Ranks within each task: 1 is the best, ties get mid-ranks.
 
     Args:
         scores: One number per task and technique, higher is better, shape (n_tasks,
@@ -19,21 +19,23 @@ def ranks(scores: FloatArray) -> FloatArray:
 
     Returns:
         Shape (n_tasks, n_techniques); the mean of a column is the average rank.
+
+    Source: Demšar 2006, section 3.2.2.
     """
     return np.asarray(stats.rankdata(-np.round(scores, DECIMALS), axis=1), dtype=np.float64)
 
 
 def friedman(scores: FloatArray) -> Significance:
-    """Do all techniques rank alike over tasks?
+    """Friedman test of equal ranks over tasks.
 
     Args:
         scores: As for `ranks`.
 
     Returns:
-        Friedman's chi-square, corrected for ties, and its p-value; none below two tasks or three
-        techniques, or if every task has one score for all (`all_tied`).
+        Friedman's chi-square, corrected for ties, and its p-value; NaN below two tasks or three
+        techniques (`n_too_small`), or if all techniques tie on every task (`all_tied`).
 
-    Source: Friedman 1937; Demšar 2006.
+    Source: Friedman 1937; Demšar 2006, section 3.2.2.
     """
     t, k = scores.shape
     if t < 2 or k < 3:
@@ -46,19 +48,19 @@ def friedman(scores: FloatArray) -> Significance:
 
 
 def iman_davenport(chi2: float, *, tasks: int, techniques: int) -> Significance:
-    """Friedman's statistic as an F, which is less cautious.
+    """Iman-Davenport F statistic of the Friedman test, which is less conservative.
 
     Args:
-        chi2: As `friedman` gives it; NaN if there is none.
-        tasks: How many tasks it rests on.
-        techniques: How many techniques were ranked.
+        chi2: Friedman's chi-square; NaN if there is none.
+        tasks: Number of tasks.
+        techniques: Number of techniques.
 
     Returns:
-        F and its p-value; none without a chi-square (`n_too_small`), nor where all tasks rank
-        alike, so that F is infinite (`zero_variance`).
+        F and its p-value; NaN without a chi-square (`n_too_small`). F is infinite and p NaN if all
+        tasks have the same ranking (`zero_variance`).
 
-    Source: Iman & Davenport 1980. With the chi-square corrected for ties it is the F of a two-way
-        analysis of variance of the places.
+    Source: Iman & Davenport 1980; Demšar 2006, section 3.2.2. With the chi-square corrected for
+        ties it is the F of a two-way analysis of variance of the ranks.
     """
     if np.isnan(chi2):
         return Significance(np.nan, np.nan, "n_too_small")
@@ -71,16 +73,16 @@ def iman_davenport(chi2: float, *, tasks: int, techniques: int) -> Significance:
 
 
 def critical_difference(*, tasks: int, techniques: int) -> float:
-    """How far average ranks must lie apart to differ at 5 %, all pairs considered.
+    """Critical difference of average ranks in the Nemenyi test at 5 %.
 
     Args:
-        tasks: How many tasks the averages are over.
-        techniques: How many techniques were ranked.
+        tasks: Number of tasks.
+        techniques: Number of techniques.
 
     Returns:
-        In ranks; NaN below one task or two techniques.
+        In ranks, by the quantile of the studentised range; NaN below one task or two techniques.
 
-    Source: Nemenyi 1963; Demšar 2006.
+    Source: Nemenyi 1963; Demšar 2006, section 3.2.2.
     """
     if tasks < 1 or techniques < 2:
         return np.nan
@@ -89,41 +91,41 @@ def critical_difference(*, tasks: int, techniques: int) -> float:
 
 
 def nemenyi(average_ranks: FloatArray, *, tasks: int) -> FloatArray:
-    """P-value of every pair of average ranks.
+    """Nemenyi test of every pair of average ranks, by the studentised range.
 
     Args:
         average_ranks: Shape (n_techniques,), no NaN.
-        tasks: How many tasks the averages are over.
+        tasks: Number of tasks.
 
     Returns:
-        Shape (n_techniques, n_techniques), symmetric, 1 on the diagonal; already adjusted for the
-        number of pairs.
+        P-values adjusted for the number of pairs, shape (n_techniques, n_techniques), symmetric, 1
+        on the diagonal.
 
-    Source: Nemenyi 1963. A verdict depends on which other techniques were ranked; `wilcoxon_holm`
-        has no such flaw.
+    Source: Nemenyi 1963. The result for a pair depends on the other techniques ranked, unlike that
+        of `wilcoxon_holm`.
     """
     k = average_ranks.size
     apart = np.abs(average_ranks[:, None] - average_ranks)
     q = np.round(apart, DECIMALS) * math.sqrt(12 * tasks / (k * (k + 1)))
-    different, place = np.unique(q, return_inverse=True)
-    p = stats.studentized_range.sf(different, k, np.inf)
-    return np.asarray(np.clip(p[place.reshape(q.shape)], 0, 1), dtype=np.float64)
+    distinct, index = np.unique(q, return_inverse=True)  # each value is slow to compute
+    p = stats.studentized_range.sf(distinct, k, np.inf)
+    return np.asarray(np.clip(p[index.reshape(q.shape)], 0, 1), dtype=np.float64)
 
 
 def maximal_groups(average_ranks: FloatArray, difference: float) -> list[tuple[int, ...]]:
-    """The bars of a critical-difference diagram: largest sets whose ranks lie close together.
+    """Bars of a critical-difference diagram: maximal groups of ranks that do not differ.
 
-    Own code, since no package that is installed anyway groups ranks.
+    Own code, since no dependency of the project groups ranks.
 
     Args:
-        average_ranks: Shape (n_techniques,); NaN stands in no group.
-        difference: The critical difference; NaN gives no groups.
+        average_ranks: Shape (n_techniques,); NaN is in no group.
+        difference: Critical difference; NaN gives no groups.
 
     Returns:
-        Positions in `average_ranks`, best first; every technique is in a group, if only its own,
-        and no group lies inside another.
+        Indices into `average_ranks`, best first. Every technique is in a group, possibly alone, and
+        no group contains another.
 
-    Source: Demšar 2006.
+    Source: Demšar 2006, section 3.2.2.
     """
     order = np.argsort(average_ranks, kind="stable")[: np.isfinite(average_ranks).sum()]
     if np.isnan(difference):
@@ -141,28 +143,30 @@ def maximal_groups(average_ranks: FloatArray, difference: float) -> list[tuple[i
 
 
 def least_tasks(comparisons: int) -> int:
-    """Tasks below which no signed-rank test can reach 5 % after Holm's adjustment.
+    """Smallest number of tasks at which a signed-rank test can reach 5 % after Holm adjustment.
 
     Args:
-        comparisons: How many pairs are tested, at least 1.
+        comparisons: Number of pairs, at least 1.
+
+    Source: elementary; the smallest two-sided p-value of n tasks is 2 ** (1 - n).
     """
     return math.floor(1 + math.log2(comparisons / ALPHA)) + 1
 
 
 def signed_rank_p(gaps: FloatArray) -> FloatArray:
-    """Wilcoxon's signed-rank test of each column, two-sided.
+    """Two-sided Wilcoxon signed-rank test of each column.
 
-    Own code: scipy's `wilcoxon` takes one pair at a time, and there are hundreds.
+    Own code, since scipy's `wilcoxon` is too slow for hundreds of pairs, one at a time.
 
     Args:
-        gaps: Differences, shape (n_tasks, n_pairs), no NaN; equal to twelve decimals is equal.
+        gaps: Differences, shape (n_tasks, n_pairs), no NaN; compared to twelve decimals.
 
     Returns:
-        Shape (n_pairs,); NaN where all differences are 0 or there are none. Zeros are left out.
-        Exact up to 13 tasks, and up to 50 where no difference is 0 or has the size of another;
-        else normal, corrected for ties.
+        P-values, shape (n_pairs,); NaN if all differences are 0 or there are none. Zeros are
+        dropped. Exact up to 13 tasks, and up to 50 without zeros and ties; else the normal
+        approximation with tie correction.
 
-    Source: Wilcoxon 1945; the choice of method is scipy's.
+    Source: Wilcoxon 1945; the choice of method as in scipy.
     """
     t, pairs = gaps.shape
     if not t:
@@ -170,10 +174,10 @@ def signed_rank_p(gaps: FloatArray) -> FloatArray:
     gaps = np.round(gaps, DECIMALS)
     zeros = gaps == 0
     n = t - zeros.sum(axis=0)
-    places = stats.rankdata(np.round(np.abs(gaps), DECIMALS), axis=0) - (t - n)
-    places = np.where(zeros, 0.0, places)
-    up = np.where(gaps > 0, places, 0).sum(axis=0)
-    squares = (places**2).sum(axis=0)
+    mid_ranks = stats.rankdata(np.round(np.abs(gaps), DECIMALS), axis=0) - (t - n)
+    mid_ranks = np.where(zeros, 0.0, mid_ranks)
+    up = np.where(gaps > 0, mid_ranks, 0).sum(axis=0)
+    squares = (mid_ranks**2).sum(axis=0)
     untied = (n == t) & (np.round(squares - n * (n + 1) * (2 * n + 1) / 6, DECIMALS) == 0)
     p = np.full(pairs, np.nan)
     exact = (n > 0) & (untied if t > 13 else True) & (t <= 50)
@@ -181,20 +185,20 @@ def signed_rank_p(gaps: FloatArray) -> FloatArray:
     z = (up[rest] - n[rest] * (n[rest] + 1) / 4) / np.sqrt(squares[rest] / 4)
     p[rest] = 2 * special.ndtr(-np.abs(z))
     if exact.any():
-        p[exact] = _all_signs(places[:, exact], up[exact])
+        p[exact] = _all_signs(mid_ranks[:, exact], up[exact])
     return p
 
 
-def _all_signs(places: FloatArray, up: FloatArray) -> FloatArray:
-    """Share of all signs whose sum of positive places is as extreme, doubled; shape (n_pairs,)."""
-    steps = np.rint(2 * np.sort(places, axis=0)).astype(np.intp)  # mid-ranks are halves
+def _all_signs(mid_ranks: FloatArray, up: FloatArray) -> FloatArray:
+    """Exact two-sided p-values over all sign changes, by convolution; shape (n_pairs,)."""
+    steps = np.rint(2 * np.sort(mid_ranks, axis=0)).astype(np.intp)  # mid-ranks are halves
     patterns, own = np.unique(steps, axis=1, return_inverse=True)
     sums = np.arange(patterns.sum(axis=0).max() + 1)
     share = np.zeros((sums.size, patterns.shape[1]))
     share[0] = 1.0
     columns = np.arange(patterns.shape[1])
     for step in patterns:
-        before = sums[:, None] - step  # the sum without this place
+        before = sums[:, None] - step  # the sum without this rank
         moved = np.where(before >= 0, share[np.maximum(before, 0), columns], 0.0)
         share = (share + moved) / 2
     low = np.cumsum(share, axis=0)
@@ -205,16 +209,16 @@ def _all_signs(places: FloatArray, up: FloatArray) -> FloatArray:
 
 
 def wilcoxon_holm(scores: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Signed-rank test of every pair of techniques over tasks, and adjusted over all pairs.
+    """Wilcoxon signed-rank test of every pair of techniques over tasks, with Holm adjustment.
 
     Args:
         scores: As for `ranks`.
 
     Returns:
-        P-values and Holm's, both of shape (n_techniques, n_techniques), symmetric; NaN on the
-        diagonal and for pairs that are equal on every task. Below `least_tasks` none can be small.
+        Raw and adjusted p-values, both of shape (n_techniques, n_techniques), symmetric; NaN on the
+        diagonal and for pairs that tie on every task. Below `least_tasks` none can reach 5 %.
 
-    Source: Wilcoxon 1945, Holm 1979; over Nemenyi's test by Benavoli et al. 2016.
+    Source: Wilcoxon 1945, Holm 1979; preferred to the Nemenyi test by Benavoli et al. 2016.
     """
     k = scores.shape[1]
     first, second = np.triu_indices(k, 1)

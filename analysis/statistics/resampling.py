@@ -1,8 +1,8 @@
-"""What is drawn at random: resamples of one cell, relabellings of two, signs of differences.
+"""Random draws for resampling: bootstrap samples, relabellings of two cells, sign flips.
 
-Functions that keep their draws name the stream by the sizes alone, so that all cells of a size
-share them: no result then depends on another cell or on the order of work. Each interval and each
-p-value is valid by itself; only their small Monte-Carlo errors go together.
+Cached draws come from a stream that is seeded by the sizes alone, so that all cells of a size share
+them, and no result depends on other cells or on the order of computation. Each interval and each
+p-value is valid by itself; only their small Monte Carlo errors are correlated.
 """
 
 from functools import lru_cache
@@ -19,32 +19,32 @@ Positions = npt.NDArray[np.intp]
 
 
 def drawn(n: int, *, resamples: int, rng: np.random.Generator) -> Positions:
-    """Positions drawn with replacement from n sorted scores, ascending within each resample.
+    """Bootstrap positions among n sorted scores, ascending within each resample.
 
-    Sorted scores taken at these positions are the order statistics of each resample.
+    Sorted scores at these positions are the order statistics of each resample.
 
     Args:
-        n: Scores in the cell, at least 1.
-        resamples: How many to draw.
-        rng: Draws them.
+        n: Number of scores, at least 1.
+        resamples: Number of resamples.
+        rng: Generator of the resamples.
 
     Returns:
         Shape (n, resamples): a column is a resample.
     """
     found = rng.integers(n, size=(resamples, n), dtype=_shortest(n))
-    found.sort(axis=1, kind="stable")  # by radix if short
+    found.sort(axis=1, kind="stable")  # a radix sort for 16-bit integers
     return found.T.astype(np.intp, order="C")
 
 
 def resample_counts(n: int, resamples: int, rng: np.random.Generator) -> FloatArray:
-    """How often each of n things is in each bootstrap resample, shape (resamples, n).
+    """Counts of n items in each bootstrap resample, shape (resamples, n).
 
-    Whatever is linear in the things is then a product with this matrix.
+    A statistic that is linear in the items is a product with this matrix.
 
     Args:
-        n: How many there are, at least 1.
-        resamples: How many to draw.
-        rng: Draws them.
+        n: Number of items, at least 1.
+        resamples: Number of resamples.
+        rng: Generator of the resamples.
     """
     drawn = rng.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=resamples * n)
@@ -57,19 +57,19 @@ def _shortest(n: int) -> type[np.integer[Any]]:
 
 @lru_cache(maxsize=32)
 def shared(n: int) -> Positions:
-    """The N_BOOT resamples that all cells of n scores share, as `drawn` gives them."""
+    """The N_BOOT resamples shared by all cells of n scores, as `drawn` returns them."""
     return drawn(n, resamples=N_BOOT, rng=stream("resamples", str(n)))
 
 
 def left_out(scores: FloatArray, weights: FloatArray) -> FloatArray:
-    """A weighted sum of order statistics, with each score left out in turn.
+    """Jackknife values of an L-estimator, a weighted sum of order statistics.
 
     Args:
         scores: Ascending, shape (n,), no NaN.
-        weights: Of the order statistics of n - 1 scores, shape (n - 1,).
+        weights: Weights of the order statistics of n - 1 scores, shape (n - 1,).
 
     Returns:
-        Shape (n,): entry i is the sum without score i; those above i move down by one.
+        Shape (n,): entry i is the estimate without score i; the ranks above i decrease by one.
     """
     before = np.concatenate([[0.0], np.cumsum(weights * scores[:-1])])
     after = np.concatenate([[0.0], np.cumsum(weights * scores[1:])])
@@ -77,7 +77,11 @@ def left_out(scores: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def sd_left_out(scores: FloatArray) -> FloatArray:
-    """Sample standard deviation with each score left out in turn; shape (n,), n at least 3."""
+    """Jackknife values of the sample standard deviation, shape (n,).
+
+    Args:
+        scores: Shape (n,), n at least 3, no NaN.
+    """
     n = scores.size
     off = scores - scores.mean()
     squares = (off**2).sum() - off**2 * (n / (n - 1))
@@ -85,32 +89,32 @@ def sd_left_out(scores: FloatArray) -> FloatArray:
 
 
 class Ways(NamedTuple):
-    """What a permutation test tries.
+    """The relabellings or sign flips of a permutation test.
 
     Attributes:
-        tried: Which scores go into the first group, shape (n_a, ways), or their signs, shape
+        tried: Indices of the scores in the first group, shape (n_a, ways), or signs, shape
             (n, ways).
-        exhaustive: Whether these are all ways there are.
+        exhaustive: Whether these are all possible ways.
     """
 
     tried: npt.NDArray[Any]
     exhaustive: bool
 
     def p(self, found: FloatArray, observed: float) -> float:
-        """Two-sided p-value: in how many ways the statistic is as extreme as it was.
+        """P-value: share of the ways whose statistic is at least the observed one.
 
         Args:
-            found: Statistic in each way, extreme where large, shape (ways,).
-            observed: The statistic as it was.
+            found: Statistic in each way, larger is more extreme, shape (ways,).
+            observed: Statistic of the data.
 
-        Source: Phipson & Smyth 2010: sampled ways count the observed one too, so p is never 0.
+        Source: Phipson & Smyth 2010: sampled ways include the observed one, so p is never 0.
         """
         extreme = np.count_nonzero(np.round(found, DECIMALS) >= round(observed, DECIMALS))
         return extreme / found.size if self.exhaustive else (extreme + 1) / (found.size + 1)
 
 
 def relabellings(n_a: int, n_b: int) -> Ways:
-    """All ways to choose n_a of n_a + n_b scores if at most N_BOOT, else as many drawn."""
+    """All ways to choose n_a of n_a + n_b scores if at most N_BOOT, else N_BOOT random ones."""
     n = n_a + n_b
     if comb(n, n_a) <= N_BOOT:
         return Ways(np.array(list(combinations(range(n), n_a))).T, exhaustive=True)
@@ -119,7 +123,7 @@ def relabellings(n_a: int, n_b: int) -> Ways:
 
 @lru_cache(maxsize=16)
 def _shuffles(n: int) -> Positions:
-    """Random orders of n scores, shape (n, N_BOOT)."""
+    """Random permutations of n scores, shape (n, N_BOOT)."""
     orders = np.tile(np.arange(n, dtype=_shortest(n)), (N_BOOT, 1))
     stream("relabellings", str(n)).permuted(orders, axis=1, out=orders)
     return orders.T.astype(np.intp, order="C")
@@ -127,7 +131,7 @@ def _shuffles(n: int) -> Positions:
 
 @lru_cache(maxsize=8)
 def signs(n: int) -> Ways:
-    """All 2**n ways to turn the signs of n differences if at most N_BOOT, else as many drawn."""
+    """All 2**n sign flips of n differences if at most N_BOOT, else N_BOOT random ones."""
     if 2**n <= N_BOOT:
         return Ways(np.array(list(product((-1.0, 1.0), repeat=n))).T, exhaustive=True)
     drawn_signs = 2.0 * stream("signs", str(n)).integers(2, size=(n, N_BOOT)) - 1

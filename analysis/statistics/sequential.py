@@ -1,8 +1,8 @@
-"""Seeds a look at a time: which techniques are out, which can wait, which still run.
+"""Group-sequential comparison of techniques, with elimination and futility stopping.
 
-One block, of techniques that take their seeds from one ordered list. The error that is kept is that
-of ever losing a technique whose true mean is the highest. What is known at the end is a set of
-techniques and one to use: scatter, and the means of those that stopped early, are not estimated.
+One block of techniques that take their seeds from one ordered list. The error controlled is that of
+ever excluding the technique with the highest true mean. The result is a set of techniques and a
+recommended one; spread, and the means of techniques that stopped early, are not estimated.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from scipy import special
 
 from analysis.statistics.common import ALPHA, DECIMALS, BoolArray, FloatArray
 
-FUTILITY = 0.3  # conditional power below which more seeds would hardly separate two techniques
-PRIOR_RUNS = 4.0  # that the failure rate of the block counts as, for each technique
-WARY = 13  # seeds before which nothing is excluded once a run of the block has failed
+FUTILITY = 0.3  # conditional power below which a technique is frozen
+PRIOR_RUNS = 4.0  # weight, in runs, of the block's failure rate as prior for each technique
+WARY = 13  # least number of seeds for an exclusion if a run of the block has failed
 
 Status = Literal["active", "frozen", "out"]
 
 
 class Moments(NamedTuple):
-    """What is known of the mean of each technique; each of shape (n_techniques,).
+    """Estimated mean of each technique; all of shape (n_techniques,).
 
     Attributes:
-        mean: Its estimate; NaN without a run.
-        variance: Squared standard error; NaN where it is not known.
-        df: Degrees of freedom of that.
+        mean: Estimate; NaN without a run.
+        variance: Squared standard error; NaN where unknown.
+        df: Degrees of freedom of the variance.
     """
 
     mean: FloatArray
@@ -38,12 +38,12 @@ class Moments(NamedTuple):
 def conditional_power(
     z: FloatArray | float, share: float, count: int, *, alpha: float = ALPHA
 ) -> FloatArray:
-    """Chance of a significant difference at the end if the trend so far goes on.
+    """Conditional power: probability of significance at the last look under the current trend.
 
     Args:
-        z: Normal score of the difference so far.
-        share: Share of all seeds that have been run, in (0, 1).
-        count: Techniques at the start, at least 2.
+        z: z score of the difference so far.
+        share: Information fraction: share of all seeds that have been run, in (0, 1).
+        count: Number of techniques at the start, at least 2.
         alpha: Two-sided level over all pairs of one technique.
 
     Source: Lan & Wittes 1988, the B-value under the current trend.
@@ -54,22 +54,22 @@ def conditional_power(
 
 @dataclass(frozen=True)
 class Look:
-    """What one look decides; technique by technique, in the order of the rows given.
+    """Decisions at one look; one entry per technique, in the order of the rows given.
 
     Attributes:
-        status: `active` takes seeds up to the next look; `frozen` stays in the tie set without
-            more; `out` is worse than another.
-        reason: Why, in words.
-        p: Smallest p-value of the tests that another is better; NaN if none was made.
-        against: Which technique that was, or for survivors the leader; -1 for none.
-        conditional_power: Of telling it from the leader at the last look; NaN for the leader, the
-            excluded, and at the last look.
-        boundary: What p must be below for a technique to go out.
-        wary: Whether a run of the block has failed, so that failures are reckoned with.
-        leader: Survivor with the highest estimate.
-        recommended: Survivor with the highest mean, failed runs at their score.
-        finalists: The two survivors with the highest estimates, or the only one: to be run up to
-            the last look where one name is wanted, which is then the one with the higher mean.
+        status: `active` gets seeds up to the next look; `frozen` stays in the tie set without
+            further seeds; `out` is worse than another.
+        reason: Explanation of the status.
+        p: Smallest p-value of the tests that another technique is better; NaN without a test.
+        against: Index of that technique, or for survivors of the leader; -1 for none.
+        conditional_power: Conditional power of a difference from the leader at the last look; NaN
+            for the leader, excluded techniques, and at the last look.
+        boundary: Level below which p excludes a technique.
+        wary: Whether a run of the block has failed, so that estimates include the failure risk.
+        leader: Index of the survivor with the highest estimate.
+        recommended: Index of the survivor with the highest mean, failed runs at their score.
+        finalists: The two survivors with the highest estimates, or the only one. To select a single
+            technique, run both up to the last look and take the higher mean.
     """
 
     status: tuple[Status, ...]
@@ -85,25 +85,25 @@ class Look:
 
 
 def spending(looks: Sequence[int], count: int, *, alpha: float = ALPHA) -> FloatArray:
-    """Level of each test of a pair at each look.
+    """Alpha spending: level of each pairwise test at each look.
 
     Args:
-        looks: Seeds per technique at the planned looks, rising; the last is the most.
-        count: Techniques at the start, at least 2; those excluded later still count.
-        alpha: Chance of ever excluding a technique with the highest mean.
+        looks: Seeds per technique at the planned looks, increasing; the last is the maximum.
+        count: Number of techniques at the start, at least 2; excluded ones still count.
+        alpha: Probability of ever excluding a technique with the highest mean.
 
     Returns:
-        Shape (n_looks,); over looks and pairs of one technique it adds up to `alpha`.
+        Shape (n_looks,); sums to `alpha` over looks and pairs of one technique.
 
-    Source: Lan & DeMets 1983, spending by the square root of the share of seeds; the looks and
-        the pairs by the union bound.
+    Source: Lan & DeMets 1983, with the square root of the information fraction as spending
+        function; looks and pairs combine by the union bound.
     """
     spent = alpha * np.sqrt(np.asarray(looks) / looks[-1])
     return np.diff(spent, prepend=0.0) / (count - 1)
 
 
 def plain(scores: FloatArray) -> Moments:
-    """Means as they are, for techniques of which no run failed.
+    """Sample means with their variances, for techniques without failed runs.
 
     Args:
         scores: Shape (n_techniques, n_seeds); NaN where there is no run.
@@ -115,17 +115,17 @@ def plain(scores: FloatArray) -> Moments:
 
 
 def two_part(scores: FloatArray, failed: BoolArray, floor: float) -> Moments:
-    """Means with the risk of failures that have not been seen yet.
+    """Means of a two-part model, which includes the risk of failures not yet observed.
 
-    Each technique's failure rate is drawn towards that of the block, by four runs' worth.
+    Each technique's failure rate is shrunk towards that of the block, which counts as four runs.
 
     Args:
         scores: Shape (n_techniques, n_seeds); NaN where there is no run.
-        failed: Which of these runs failed, likewise.
+        failed: Which of these runs failed, same shape.
         floor: Score of a failed run.
 
-    Source: elementary, a beta prior on the failure rate. A technique below two sound runs has the
-        mean variance of the others.
+    Source: elementary, a beta prior on the failure rate. A technique with fewer than two runs that
+        did not fail gets the mean variance of the others.
     """
     runs = (~np.isnan(scores)).sum(axis=1)
     k = (failed & ~np.isnan(scores)).sum(axis=1)
@@ -142,13 +142,13 @@ def two_part(scores: FloatArray, failed: BoolArray, floor: float) -> Moments:
 
 
 def better(found: Moments) -> FloatArray:
-    """P-value that the technique of the column is better than that of the row, one-sided.
+    """One-sided p-values that the technique of the column is better than that of the row.
 
     Args:
-        found: By `plain` or `two_part`.
+        found: From `plain` or `two_part`.
 
     Returns:
-        Shape (n_techniques, n_techniques); NaN where neither scatters or something is unknown.
+        Shape (n_techniques, n_techniques); NaN if both variances are 0 or a moment is unknown.
 
     Source: Welch 1947.
     """
@@ -171,30 +171,30 @@ def look(
     alpha: float = ALPHA,
     futility: float = FUTILITY,
 ) -> Look:
-    """Decide which techniques go on.
+    """Decide at a look which techniques continue.
 
     Args:
         scores: Runs so far, higher is better, shape (n_techniques, n_seeds), a column per seed in
-            the order of the list; NaN where a technique has no such run. A run that crashed is to
-            be run again first; a diverged one has its floor as its score.
-        failed: Which of these runs failed, likewise.
-        floor: Score of a constant answer.
-        looks: Seeds per technique at the planned looks, rising; the last is the most.
-        number: Which of them this is, from 0.
-        before: What the last look decided; None at the first. Once nobody is active, the looks that
-            remain are still held, on the runs there are: they can only exclude.
-        alpha: Chance of ever excluding a technique with the highest mean.
+            the order of the list; NaN where a technique has no such run. Repeat crashed runs
+            first; a diverged run has the floor as its score.
+        failed: Which of these runs failed, same shape.
+        floor: Score of the constant predictor.
+        looks: Seeds per technique at the planned looks, increasing; the last is the maximum.
+        number: Index of this look, from 0.
+        before: Result of the previous look; None at the first. Without an active technique the
+            remaining looks still take place on the existing runs; they can only exclude.
+        alpha: Probability of ever excluding a technique with the highest mean.
         futility: Conditional power below which a technique is frozen.
 
     Raises:
         ValueError: If there are fewer than two techniques, or no such look.
 
-    Source: group-sequential tests with the spending of Lan & DeMets 1983, and stochastic
-        curtailment after Lan, Simon & Halperin 1982, which never excludes.
+    Source: group-sequential tests with the alpha spending of Lan & DeMets 1983; stochastic
+        curtailment after Lan, Simon & Halperin 1982, which freezes but never excludes.
     """
     count = len(scores)
     if count < 2 or not 0 <= number < len(looks):
-        raise ValueError(f"look {number} of {len(looks)} at {count} techniques cannot be held.")
+        raise ValueError(f"no look {number} of {len(looks)} at {count} techniques.")
     share = looks[number] / looks[-1]
     wary = bool((failed & ~np.isnan(scores)).any())
     boundary = float(spending(looks, count, alpha=alpha)[number])
@@ -248,14 +248,16 @@ def look(
 
 
 def successive_rejects(count: int, budget: int) -> list[int]:
-    """Seeds that each technique left has at the end of each phase, after which the worst goes out.
+    """Successive rejects: seeds per remaining technique at the end of each phase.
+
+    The worst technique is dropped after each phase. The method yields one winner, not a tie set.
 
     Args:
-        count: Techniques, at least 2.
-        budget: Runs in all.
+        count: Number of techniques, at least 2.
+        budget: Total number of runs.
 
     Returns:
-        Rising numbers, count - 1 of them; it gives one winner, and no set of equals.
+        count - 1 increasing numbers.
 
     Source: Audibert et al. 2010.
     """
@@ -267,22 +269,22 @@ def successive_rejects(count: int, budget: int) -> list[int]:
 
 def _reason(status: Status, *, gone: bool, leads: bool, ended: bool) -> str:
     if status == "out":
-        return "excluded before" if gone else "another is better"
+        return "excluded earlier" if gone else "another is better"
     if ended:
-        return "no more seeds are run"
+        return "no further seeds"
     if leads:
-        return "leads" if status == "active" else "leads, and no other runs"
+        return "leads" if status == "active" else "leads; no other is active"
     return (
-        "may be told from the leader" if status == "active" else "level with the leader to the end"
+        "may differ from the leader" if status == "active" else "unlikely to differ from the leader"
     )
 
 
 def _moments(scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Runs, mean and sample variance of each row, without NaN; NaN where there are too few."""
-    there = ~np.isnan(scores)
-    n = there.sum(axis=1).astype(np.float64)
+    """Count, mean and sample variance of each row, ignoring NaN; NaN if there are too few."""
+    known = ~np.isnan(scores)
+    n = known.sum(axis=1).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        centre = np.where(there, scores, 0.0).sum(axis=1) / np.where(n > 0, n, np.nan)
-        gaps = np.where(there, scores - centre[:, None], 0.0)
+        centre = np.where(known, scores, 0.0).sum(axis=1) / np.where(n > 0, n, np.nan)
+        gaps = np.where(known, scores - centre[:, None], 0.0)
         variance = (gaps**2).sum(axis=1) / np.where(n > 1, n - 1, np.nan)
     return n, centre, variance

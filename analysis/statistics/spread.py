@@ -1,6 +1,6 @@
-"""Do two cells scatter equally, and fail equally often?
+"""Tests of equal variances and of equal failure rates; ratios of standard deviations.
 
-Brown and Forsythe's test is own code: a report makes it for every pair of cells, and scipy's
+The Brown-Forsythe test is own code, since a report runs it for every pair of cells and scipy's
 `levene` takes three times as long.
 """
 
@@ -16,10 +16,10 @@ from analysis.statistics.intervals import LEAST_FOR_SD, percentile_interval
 
 
 class Ratio(NamedTuple):
-    """First standard deviation over second.
+    """Ratio of the first standard deviation to the second.
 
     Attributes:
-        estimate: The ratio; NaN where a side has no scatter or too few scores.
+        estimate: The ratio, unitless; NaN if a side has zero variance or too few scores.
         low: Lower end of the 95 % interval; NaN where `reason` says why.
         high: Upper end.
         method: `F` or `bootstrap`; empty where there is no interval.
@@ -34,15 +34,15 @@ class Ratio(NamedTuple):
 
 
 def brown_forsythe(*groups: FloatArray) -> Significance:
-    """Do the groups scatter equally? Analysis of variance of the distances from group medians.
+    """Brown-Forsythe test of equal variances: ANOVA of absolute deviations from group medians.
 
     Args:
         groups: Two or more arrays of scores, each shape (n,), no NaN.
 
     Returns:
-        No p-value if a group has fewer than three scores, where the distances are equal by
-        construction, if no group scatters, or if within each group all distances are equal
-        (`all_tied`).
+        F and its p-value; NaN if a group has fewer than three scores, where the deviations are
+        equal by construction (`n_too_small`), if every variance is 0 (`zero_variance`), or if the
+        deviations within each group are equal (`all_tied`).
 
     Source: Brown & Forsythe 1974.
     """
@@ -50,7 +50,13 @@ def brown_forsythe(*groups: FloatArray) -> Significance:
 
 
 def levene(*groups: FloatArray) -> Significance:
-    """As `brown_forsythe`, by distances from group means; for symmetric data.
+    """Levene test of equal variances: absolute deviations from group means; for symmetric data.
+
+    Args:
+        groups: Two or more arrays of scores, each shape (n,), no NaN.
+
+    Returns:
+        As `brown_forsythe`.
 
     Source: Levene 1960.
     """
@@ -61,19 +67,19 @@ def _distances(groups: Sequence[FloatArray], centres: Sequence[float]) -> Signif
     reason = _too_little(groups)
     if reason:
         return Significance(np.nan, np.nan, reason)
-    far = [np.abs(group - centre) for group, centre in zip(groups, centres, strict=True)]
-    n, k = sum(each.size for each in far), len(far)
-    grand = sum(each.sum() for each in far) / n
-    between = sum(each.size * (each.mean() - grand) ** 2 for each in far) / (k - 1)
-    within = sum(((each - each.mean()) ** 2).sum() for each in far) / (n - k)
-    if round(within, 2 * DECIMALS) == 0:  # all distances of a group are equal
+    deviations = [np.abs(group - centre) for group, centre in zip(groups, centres, strict=True)]
+    n, k = sum(group.size for group in deviations), len(deviations)
+    grand = sum(group.sum() for group in deviations) / n
+    between = sum(group.size * (group.mean() - grand) ** 2 for group in deviations) / (k - 1)
+    within = sum(((group - group.mean()) ** 2).sum() for group in deviations) / (n - k)
+    if round(within, 2 * DECIMALS) == 0:  # the deviations within each group are equal
         return Significance(np.nan, np.nan, "all_tied")
     f = float(between / within)
     return Significance(f, float(special.fdtrc(k - 1, n - k, f)), "")
 
 
 def fligner_killeen(*groups: FloatArray) -> Significance:
-    """Do the groups scatter equally? By ranks of the distances from group medians.
+    """Fligner-Killeen test of equal variances: ranks of absolute deviations from group medians.
 
     Args:
         groups: Two or more arrays of scores, each shape (n,), no NaN.
@@ -92,16 +98,17 @@ def fligner_killeen(*groups: FloatArray) -> Significance:
 
 
 def f_test(a: FloatArray, b: FloatArray) -> Significance:
-    """Ratio of variances, for normal data only.
+    """F test of equal variances; for normal data only.
 
     Args:
         a: Scores, shape (n_a,), no NaN.
         b: Scores, shape (n_b,), no NaN.
 
     Returns:
-        First variance over second; none where a side has no scatter or fewer than two scores.
+        First variance over second, and its two-sided p-value; NaN if a side has zero variance or
+        fewer than two scores.
 
-    Source: elementary; exact for normal data, wrong where runs fail.
+    Source: elementary; exact for normal data, invalid if runs fail.
     """
     ratio, reason = _ratio(a, b)
     if reason:
@@ -111,15 +118,15 @@ def f_test(a: FloatArray, b: FloatArray) -> Significance:
 
 
 def pitman_morgan(a: FloatArray, b: FloatArray) -> Significance:
-    """Do two cells with the same seeds scatter equally?
+    """Pitman-Morgan test of equal variances of two cells with the same seeds.
 
     Args:
         a: Scores, shape (n,), no NaN.
         b: Scores of the same seeds in the same order, shape (n,), no NaN.
 
     Returns:
-        Correlation of sums and differences, positive if the first scatters more; none below three
-        seeds, or where sums or differences do not vary.
+        Correlation of sums and differences, positive if the first variance is larger, and its
+        p-value; NaN below three seeds, or if sums or differences are constant.
 
     Source: Pitman 1939; Morgan 1939; exact for normal data.
     """
@@ -132,13 +139,16 @@ def pitman_morgan(a: FloatArray, b: FloatArray) -> Significance:
 
 
 def sd_ratio(a: FloatArray, b: FloatArray) -> Ratio:
-    """Ratio of standard deviations with the interval of the F distribution; for clean cells.
+    """Ratio of standard deviations with an F interval; for cells without failures.
 
     Args:
         a: Scores, shape (n_a,), no NaN.
         b: Scores, shape (n_b,), no NaN.
 
-    Source: elementary; exact for normal data, wrong where runs fail.
+    Returns:
+        NaN if a side has zero variance or fewer than two scores.
+
+    Source: elementary; exact for normal data, invalid if runs fail.
     """
     estimate, reason = _ratio(a, b)
     if reason:
@@ -155,13 +165,13 @@ def sd_ratio_bootstrap(a: FloatArray, b: FloatArray, *, rng: np.random.Generator
     Args:
         a: Scores, shape (n_a,), no NaN; failed runs at their floor.
         b: Scores, shape (n_b,), likewise.
-        rng: Draws the resamples, separately for the two sides.
+        rng: Generator of the resamples, drawn separately for the two sides.
 
     Returns:
-        No interval if a side has fewer than 20 scores: it would miss the truth too often.
+        No interval if a side has fewer than 20 scores, where its coverage would be too low.
 
-    Source: Efron & Tibshirani 1993, percentile interval. A resample without scatter counts as the
-        smallest that has some.
+    Source: Efron & Tibshirani 1993, chapter 13, percentile interval. A resample of zero variance
+        gets the smallest positive standard deviation of the others.
     """
     estimate, reason = _ratio(a, b)
     if not reason and min(a.size, b.size) < LEAST_FOR_SD:
@@ -177,7 +187,7 @@ def sd_ratio_bootstrap(a: FloatArray, b: FloatArray, *, rng: np.random.Generator
 
 
 def some_scatter(spreads: FloatArray) -> FloatArray:
-    """Standard deviations of resamples, where none counts as the smallest that is some.
+    """Replace zero standard deviations of resamples by the smallest positive one.
 
     Args:
         spreads: Shape (resamples,), not all 0.
@@ -200,14 +210,14 @@ def _ratio(a: FloatArray, b: FloatArray) -> tuple[float, str]:
 
 
 def fisher(a: tuple[int, int], b: tuple[int, int]) -> Significance:
-    """Do runs fail equally often? Fisher's exact test.
+    """Fisher's exact test of equal failure rates.
 
     Args:
-        a: Failed and finished runs of the first cell.
-        b: Failed and finished runs of the second cell.
+        a: Numbers of failed and of finished runs of the first cell.
+        b: Numbers of failed and of finished runs of the second cell.
 
     Returns:
-        The odds ratio and the p-value; none if a cell has no runs.
+        The odds ratio and the two-sided p-value; NaN if a cell has no runs.
 
     Source: Fisher 1935.
     """

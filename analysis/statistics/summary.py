@@ -1,4 +1,4 @@
-"""Within a cell: where its scores lie, how far they scatter, and how often runs fail."""
+"""Summary statistics of one cell: location, spread and failure rate, with intervals."""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -33,7 +33,7 @@ from analysis.statistics.intervals import (
 )
 from analysis.statistics.resampling import left_out, sd_left_out, shared
 
-RESTARTS = 3  # how many runs the best and the worst of several are expected over
+RESTARTS = 3  # number of runs of the expected best and worst
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Scores:
     Attributes:
         values: Score per run, shape (n_runs,); NaN where the run diverged or is missing.
         diverged: Whether the loss became non-finite, shape (n_runs,).
-        collapsed: Whether it ended no better than the constant predictor, shape (n_runs,).
+        collapsed: Whether the run ended no better than the constant predictor, shape (n_runs,).
         floor: Score of the constant predictor on this split; NaN if unknown.
     """
 
@@ -59,17 +59,17 @@ class Scores:
 
     @property
     def finished(self) -> int:
-        """How many runs have a score or failed; the others are missing."""
+        """Number of runs that have a score or failed; the others are missing."""
         return int((self.failed | ~np.isnan(self.values)).sum())
 
     @cached_property
     def coded(self) -> FloatArray:
-        """Score per run, shape (n_runs,); a failed run without a score enters as the floor."""
+        """Score per run, shape (n_runs,); a failed run without a score enters at the floor."""
         return np.where(self.failed & np.isnan(self.values), self.floor, self.values)
 
     @cached_property
     def all_floor(self) -> FloatArray:
-        """Sorted scores of the finished runs, as `coded`."""
+        """Sorted scores of the finished runs, failed ones as in `coded`."""
         return np.sort(self.coded[~np.isnan(self.coded)])
 
     @cached_property
@@ -80,18 +80,18 @@ class Scores:
 
 @dataclass(frozen=True)
 class View:
-    """Location and spread of some runs of one cell; scores in the metric's own unit.
+    """Location and spread of some runs of one cell, in the metric's own unit.
 
     Ends of intervals are NaN where there is no interval; `mean_reason` and `sd_reason` say why, or
-    why one has no width.
+    why the width is zero.
 
     Attributes:
-        n: Runs that the statistics rest on.
-        mean: Mean; NaN if n is 0. So are all locations, quantiles and mad.
+        n: Number of runs.
+        mean: Mean; NaN if n is 0, as are all locations, quantiles and mad.
         mean_low: Lower end of its interval.
         mean_high: Upper end.
         mean_method: `t` or `BCa`.
-        mean_reason: Reason code, or empty; `non_finite` if a failed run had no floor to enter as.
+        mean_reason: Reason code, or empty; `non_finite` if a failed run lacks score and floor.
         sd: Sample standard deviation (n - 1); NaN below two runs.
         sd_low: Lower end of its interval.
         sd_high: Upper end.
@@ -109,14 +109,14 @@ class View:
         q75: Upper quartile.
         q95: The 95 % quantile.
         maximum: Largest score.
-        mad: Median distance from the median.
-        cv: Standard deviation over the size of the mean; NaN where `cv_reason` says why.
-        cv_reason: `n_too_small`, or `not_identified` if 0 lies among the scores or is what a
-            constant answer scores.
-        highest_of_3: Expected largest of three runs; NaN below six runs.
+        mad: Median absolute deviation, unscaled.
+        cv: Coefficient of variation, unitless; NaN where `cv_reason` says why.
+        cv_reason: `n_too_small`, or `not_identified` if the scores reach or cross 0, or the floor
+            is 0.
+        highest_of_3: Expected maximum of three runs; NaN below six runs.
         highest_of_3_low: Lower end of its BCa interval, from ten runs.
         highest_of_3_high: Upper end.
-        lowest_of_3: Expected smallest of three runs; NaN below six runs.
+        lowest_of_3: Expected minimum of three runs; NaN below six runs.
         lowest_of_3_low: Lower end of its BCa interval, from ten runs.
         lowest_of_3_high: Upper end.
     """
@@ -157,17 +157,17 @@ class View:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is said about one cell on one split.
+    """Summary of one cell on one split.
 
     Attributes:
-        missing: Runs that were asked for and have neither score nor failure.
-        diverged: Runs whose loss became non-finite.
-        collapsed: Completed runs no better than the constant predictor.
+        missing: Number of requested runs that have neither a score nor failed.
+        diverged: Number of runs whose loss became non-finite.
+        collapsed: Number of completed runs no better than the constant predictor.
         failure_rate: Share of the finished runs that failed; NaN if there are none.
         failure_low: Lower end of its Wilson interval.
         failure_high: Upper end.
-        whole: Of all finished runs; a failed one enters with its score, or the floor.
-        clean: Of the runs that did not fail; with the failure rate the two-part view.
+        whole: Statistics of all finished runs; a failed one enters with its score, or the floor.
+        clean: Statistics of the runs that did not fail; with the failure rate, the two-part view.
     """
 
     missing: int
@@ -181,18 +181,18 @@ class Summary:
 
 
 def summarise(scores: Scores) -> Summary:
-    """Everything that is said about one cell on one split.
+    """Summarise one cell on one split.
 
     Args:
         scores: The runs of the cell.
 
     Returns:
-        Both views. Intervals by what the runs allow: without failures t for the mean and
-        chi-square for the standard deviation; with failures BCa for the mean from 50 runs and t
-        below, and BCa for the standard deviation from 20 runs and none below. All others: BCa from
-        ten runs. Statistics of too few runs are NaN.
+        Both views. Without failures, the mean has a t interval and the standard deviation a
+        chi-square interval. With failures, the mean has a BCa interval from 50 runs and a t
+        interval below; the standard deviation has a BCa interval from 20 runs and none below. All
+        others have BCa intervals from ten runs. Statistics of too few runs are NaN.
 
-    Source: choice of intervals by their simulated coverage, with and without 10 % failed runs.
+    Source: intervals chosen by simulated coverage, with and without 10 % failed runs.
     """
     failures = int(scores.failed.sum())
     rate = wilson_interval(failures, scores.finished)
@@ -214,7 +214,7 @@ def summarise(scores: Scores) -> Summary:
 
 
 def _view(x: FloatArray, floor: float, *, failures: bool, unknown: bool) -> View:
-    """The view of sorted scores; `unknown` if some are left out for want of a floor."""
+    """The view of sorted scores; `unknown` if runs without score and floor are left out."""
     by_mean, by_sd = mean_interval(x), sd_interval(x)
     bca = [no_interval("n_too_small")] * 5
     if x.size >= 10:
@@ -268,13 +268,13 @@ def _view(x: FloatArray, floor: float, *, failures: bool, unknown: bool) -> View
 
 @lru_cache(maxsize=64)
 def _weights(n: int) -> FloatArray:
-    """Of n sorted scores in mean, median, IQM, highest and lowest of three, shape (5, n)."""
+    """Weights of n sorted scores in mean, median, IQM, best and worst of three, shape (5, n)."""
     best = best_weights(n, RESTARTS)
     return np.stack([mean_weights(n), median_weights(n), iqm_weights(n), best, best[::-1]])
 
 
 def _bca_intervals(x: FloatArray, resampled: FloatArray) -> list[Interval]:
-    """Of the statistics in `_weights`; resampled as `x[shared(n)]`, shape (n, N_BOOT)."""
+    """BCa intervals of the statistics in `_weights`; `resampled` is `x[shared(n)]`."""
     weights, fewer = _weights(x.size), _weights(x.size - 1)
     found = zip(weights @ x, weights @ resampled, fewer, strict=True)
     return [bca_interval(float(own), all_, left_out(x, without)) for own, all_, without in found]

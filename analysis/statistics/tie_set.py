@@ -1,4 +1,4 @@
-"""The best of several configurations, and which others may be as good."""
+"""Tie sets: the best configuration and those not significantly worse."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ Preference = Literal["stable", "fast", "score"]
 
 @dataclass(frozen=True)
 class TieSet:
-    """The configurations that the runs cannot tell from the best.
+    """The configurations that are not significantly worse than the best.
 
     Attributes:
-        best: Highest mean; empty if nothing has a score.
-        members: Best and all that are not significantly worse, by falling mean, then name.
-        untested: Members that stay only because they could not be tested.
-        unscored: Configurations without any score; neither in nor out.
-        p: Welch p-value of the best against each other configuration that has scores.
-        p_holm: The same, adjusted for their number.
-        recommended: One member, by the secondary criteria.
+        best: Configuration with the highest mean; empty if none has a score.
+        members: The best and all not significantly worse, by decreasing mean, then name.
+        untested: Members only because they could not be tested.
+        unscored: Configurations without a score, neither members nor excluded.
+        p: Welch p-value of the best against each other configuration with scores.
+        p_holm: The same with Holm adjustment.
+        recommended: One member, selected by the secondary criteria.
         decided_by: The criteria that were needed, such as `lower failure rate, then smaller sd`.
     """
 
@@ -46,22 +46,23 @@ def tie_set(
     seconds: Mapping[str, float],
     prefer: Preference = "stable",
 ) -> TieSet:
-    """The best configuration, all that cannot be told from it, and one of them to use.
+    """Find the best configuration, its tie set, and a recommended member.
 
     Args:
-        scores: By configuration, on the split that may choose; higher is better, each shape (n,),
-            no NaN, failed runs at their floor.
-        failures: By configuration, how many of those runs failed.
-        seconds: By configuration, what a run costs; NaN if unknown.
-        prefer: What decides among the members, which this does not change.
+        scores: By configuration, on the split used for selection; higher is better, each shape
+            (n,), no NaN, failed runs at their floor.
+        failures: By configuration, the number of those runs that failed.
+        seconds: By configuration, the seconds per run; NaN if unknown.
+        prefer: Criterion for the recommendation; it does not change the members.
 
     Returns:
-        The tie set. Among its members decide, in this order: lower failure rate (if the difference
-        is a run at least), smaller standard deviation, lower cost, name. `fast` asks for the cost
-        before the standard deviation, `score` for the highest mean alone.
+        The tie set. `stable` recommends a member by, in this order, lower failure rate (if the
+        difference is at least one run), smaller standard deviation, lower cost, and name. `fast`
+        puts cost before standard deviation; `score` takes the highest mean.
 
     Source: Welch 1947 with Holm 1979 over the comparisons with the best. Differs: the best is
-        chosen from the same runs, which Holm's caution roughly repays; Hsu 1984 is exact.
+        selected from the same runs, which the conservatism of Holm roughly offsets; Hsu 1984 is
+        exact.
     """
     unscored = tuple(sorted(name for name, x in scores.items() if x.size == 0))
     ranked = sorted(

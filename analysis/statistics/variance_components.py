@@ -1,4 +1,4 @@
-"""Where scatter comes from: variance components of runs whose seeds are crossed."""
+"""Variance components of runs with crossed seeds, and one-way analysis of variance."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ RESIDUAL = "residual"
 
 @dataclass(frozen=True)
 class Component:
-    """What one main effect, one interaction or the residual contributes.
+    """Variance component of a main effect, an interaction or the residual.
 
     Attributes:
-        factors: Of the effect; `("residual",)` for replicates of the same combination.
-        mean_square: Its mean square.
-        df: Its degrees of freedom.
-        variance: Estimate by the method of moments, in the unit of the scores squared; may be
-            negative, and means then that nothing was seen.
-        low: Lower end of its 95 % interval, cut off at 0.
-        high: Upper end; 0 where the mean square is smaller than chance makes it.
-        share: The variance, cut off at 0, over the sum of all so cut off; NaN if that is 0.
+        factors: Factors of the effect; `("residual",)` for replicates of the same combination.
+        mean_square: Mean square, in the squared unit of the scores.
+        df: Degrees of freedom.
+        variance: Method-of-moments estimate, in the squared unit of the scores; may be negative,
+            which means no detectable effect.
+        low: Lower end of its 95 % interval, truncated at 0.
+        high: Upper end; 0 if the mean square is smaller than expected by chance.
+        share: The variance over the sum of all, each truncated at 0; NaN if the sum is 0.
         share_low: Lower end of the share's 95 % interval.
         share_high: Upper end.
-        raw_share: The variance over the sum of all, nothing cut off; NaN if that is 0.
-        f: Statistic of the test that the variance is 0; NaN without a mean square to test against.
-        p: Its p-value.
+        raw_share: The variance over the sum of all, without truncation; NaN if the sum is 0.
+        f: F statistic of the test that the variance is 0; NaN without an error mean square.
+        p: P-value.
     """
 
     factors: Effect
@@ -52,27 +52,27 @@ class Component:
 def components(
     scores: FloatArray, factors: tuple[str, ...], rng: np.random.Generator
 ) -> list[Component]:
-    """Variance components of a balanced crossed design in which all factors are random.
+    """Variance components of a balanced crossed random-effects design.
 
-    With one score per combination the highest interaction cannot be told from the residual; its
-    component is then both.
+    With one score per combination the highest interaction is confounded with the residual; its
+    component includes both.
 
     Args:
         scores: Shape (levels of each factor, replicates), no NaN; at least two levels per factor.
-        factors: Their names, shape (n_factors,).
-        rng: Draws for the intervals.
+        factors: Names of the factors, shape (n_factors,).
+        rng: Generator of the draws for the intervals.
 
     Returns:
-        Main effects, then interactions, then the residual where there are replicates.
+        Main effects, then interactions, then the residual if there are replicates.
 
     Raises:
         ValueError: If the shape does not fit the names, or a factor has one level.
 
-    Source: Searle, Casella & McCulloch 1992, method of moments. Tests: F, with Satterthwaite's
-        degrees of freedom where mean squares have to be added up; all terms positive, as Cochran
-        1951 has it. Intervals: Weerahandi 1993, each mean square over what it could have been under
-        normal components. Differs: the parametric bootstrap of the estimates themselves held the
-        truth in 82 to 90 % of simulated 4 x 4 to 8 x 8 designs; these did in 94 to 98 %.
+    Source: Searle, Casella & McCulloch 1992, chapter 4, method of moments. Tests: F tests, with
+        Satterthwaite's degrees of freedom for sums of mean squares, all terms positive as in
+        Cochran 1951. Intervals: generalised confidence intervals of Weerahandi 1993, under normal
+        components. Differs: not the parametric bootstrap, whose coverage was 82 to 90 % in
+        simulated 4 x 4 to 8 x 8 designs, against 94 to 98 % of these.
     """
     if scores.ndim != len(factors) + 1 or min(scores.shape[:-1], default=0) < 2:
         raise ValueError(f"scores of shape {scores.shape} do not cross {len(factors)} factors.")
@@ -80,7 +80,7 @@ def components(
     effects = list(squares)
     observed = np.array([square for square, _ in squares.values()])
     if constant(scores.ravel()):
-        observed = np.zeros_like(observed)  # rather than what rounding leaves
+        observed = np.zeros_like(observed)  # instead of rounding errors
     df = np.array([freedom for _, freedom in squares.values()])
     solve = _solution(effects, dict(zip(factors, scores.shape[:-1], strict=True)), scores.shape[-1])
     variances = solve @ observed
@@ -113,12 +113,13 @@ def components(
 
 
 class Shares(NamedTuple):
-    """How much of the variance one factor has to do with.
+    """Sensitivity indices of one factor, as shares of the total variance.
 
     Attributes:
-        first: Alone (first-order Sobol index).
-        total: Alone and in interactions (total Sobol index).
-        shapley: Alone, and an equal part of each interaction; adds up to 1 over the factors.
+        first: First-order Sobol index: the main effect.
+        total: Total Sobol index: the main effect and all its interactions.
+        shapley: Shapley effect: the main effect and an equal part of each interaction; sums to 1
+            over the factors.
     """
 
     first: float
@@ -127,13 +128,13 @@ class Shares(NamedTuple):
 
 
 def factor_shares(variances: Mapping[Effect, float]) -> dict[str, Shares]:
-    """Shares of each factor, its interactions included or divided.
+    """Sobol indices and Shapley effects of each factor.
 
     Args:
-        variances: By effect, none negative; the key holds the effect's factors.
+        variances: Variance component by effect, a tuple of factors; none negative.
 
     Returns:
-        By factor; NaN if nothing varies.
+        By factor; NaN if the total variance is 0.
 
     Source: Sobol 1993; Owen 2014, Shapley effects of independent factors.
     """
@@ -152,28 +153,28 @@ def factor_shares(variances: Mapping[Effect, float]) -> dict[str, Shares]:
     }
 
 
-def complete_grid(there: BoolArray) -> tuple[BoolArray, ...]:
-    """Which levels to keep so that every combination of them is there.
+def complete_grid(present: BoolArray) -> tuple[BoolArray, ...]:
+    """Select levels such that all their combinations are present, greedily.
 
-    The level with the largest share of missing combinations goes first; of equals the one that
-    takes the fewest combinations with it, then the earlier factor, then the earlier level.
+    Drops the level with the largest share of missing combinations first; ties go to the level with
+    the fewest combinations, then the earlier factor, then the earlier level.
 
     Args:
-        there: Whether the combination has a score, shape (levels of each factor).
+        present: Whether the combination has a score, shape (levels of each factor).
 
     Returns:
-        Per factor which levels stay, shape (n_levels,). No fast method is sure to find the largest
-        such grid; of 6 x 6 with a tenth missing this one found it in 96 %.
+        Per factor a mask of the levels kept, shape (n_levels,). Not always the largest complete
+        grid: of 6 x 6 grids with a tenth missing it found the largest in 96 %.
 
     Source: elementary; nothing is imputed.
     """
-    kept = [np.ones(levels, dtype=bool) for levels in there.shape]
+    kept = [np.ones(levels, dtype=bool) for levels in present.shape]
     while True:
-        part = there[np.ix_(*kept)]
+        part = present[np.ix_(*kept)]
         if part.all():
             return tuple(kept)
         worst = []
-        for axis in range(there.ndim):
+        for axis in range(present.ndim):
             absent = np.moveaxis(~part, axis, 0).reshape(part.shape[axis], -1)
             level = int(absent.mean(axis=1).argmax())
             worst.append((-absent[level].mean(), absent.shape[1], axis, level))
@@ -182,13 +183,13 @@ def complete_grid(there: BoolArray) -> tuple[BoolArray, ...]:
 
 
 class OneWay(NamedTuple):
-    """How much of the scatter lies between groups.
+    """One-way analysis of variance.
 
     Attributes:
-        eta2: Share of the sum of squares; above 0 even where nothing differs.
-        omega2: The same less what chance would make; may be negative.
+        eta2: Eta squared: between-group share of the sum of squares; biased upwards.
+        omega2: Omega squared: the same with bias correction; may be negative.
         f: F statistic.
-        p: Its p-value.
+        p: P-value.
         reason: `n_too_small` or `zero_variance`; otherwise empty.
     """
 
@@ -200,13 +201,13 @@ class OneWay(NamedTuple):
 
 
 def one_way(groups: Iterable[FloatArray]) -> OneWay:
-    """One factor with any number of runs per level.
+    """One-way analysis of variance, with any number of runs per level.
 
     Args:
-        groups: Scores per level, each shape (n,), at least one; no NaN.
+        groups: Scores per level, each shape (n,), n at least 1; no NaN.
 
     Returns:
-        NaN below two groups, where no group has two scores, or if all scores are equal.
+        NaN below two groups, if no group has two scores, or if all scores are equal.
 
     Source: Fisher 1925; omega squared: Hays 1963.
     """
@@ -254,7 +255,7 @@ def _mean_squares(scores: FloatArray, factors: tuple[str, ...]) -> dict[Effect, 
 
 
 def _solution(effects: list[Effect], levels: Mapping[str, int], replicates: int) -> FloatArray:
-    """What the mean squares are multiplied by to give the components; one row per component."""
+    """Matrix that maps mean squares to variance components; one row per component."""
     rows = np.zeros((len(effects), len(effects)))
     for i, effect in enumerate(effects):
         if effect == (RESIDUAL,):
@@ -270,7 +271,7 @@ def _solution(effects: list[Effect], levels: Mapping[str, int], replicates: int)
 
 
 def _test(row: FloatArray, squares: FloatArray, df: FloatArray) -> tuple[float, float]:
-    """Mean squares that count for the component over those that count against it."""
+    """F test of a component: its positive mean squares over its negative ones."""
     above, below = squares * (row > 0), squares * (row < 0)
     if not below.sum() > 0:
         return np.nan, np.nan
@@ -282,7 +283,7 @@ def _test(row: FloatArray, squares: FloatArray, df: FloatArray) -> tuple[float, 
 
 
 def _shares(variances: FloatArray) -> FloatArray:
-    """Over their sum, shape (n, n_effects); NaN where that is 0."""
+    """Variances over their sum, shape (n, n_effects); NaN where the sum is 0."""
     total = variances.sum(axis=1, keepdims=True)
     nothing = np.full_like(variances, np.nan)
     return np.asarray(np.divide(variances, total, out=nothing, where=total > 0))

@@ -85,7 +85,7 @@ def frame_of(runs: int) -> "pd.DataFrame":
         dev=np.where(collapsed, 0.5, dev),
         test=np.where(collapsed, 0.5, test),
         **{"collapsed": collapsed, "outcome": "completed", "study": "many", "stage": "final"},
-        **{"metric": "accuracy", "higher_is_better": True, "floor": 0.5, "test_floor": 0.5},
+        **{"metric": "accuracy", "higher_is_better": True, "dev_floor": 0.5, "test_floor": 0.5},
         **{"train_rows": 1000, "dev_rows": 1000, "test_rows": 1000, "seconds": 60.0, "tried": 1},
     )
     frame["technique"] = frame["technique"].where(technique > 0, "Standard")

@@ -17,7 +17,7 @@ def seen(done: Any) -> dict[str, tuple[str, float]]:
 
 def scores(done: Any) -> dict[str, float]:
     """Dev score of every finished run, by its key; the constant answer's where it diverged."""
-    return dict(zip(done["key"], done["dev"].fillna(done["floor"]), strict=True))
+    return dict(zip(done["key"], done["dev"].fillna(done["dev_floor"]), strict=True))
 
 
 def finished(study: Study, home: Home) -> Any:
@@ -53,7 +53,7 @@ def finished(study: Study, home: Home) -> Any:
     ]
     if not rows:
         return done
-    new = pd.DataFrame(rows).rename(columns={"dev_floor": "floor"})[FINISHED]
+    new = pd.DataFrame(rows)[FINISHED]
     return pd.concat([done, new], ignore_index=True) if len(done) else new
 
 

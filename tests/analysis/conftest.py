@@ -1,4 +1,4 @@
-"""What the tests of `analysis` share: a small study's frames."""
+"""Shared fixtures: the frames of a small study."""
 
 import hashlib
 
@@ -19,7 +19,7 @@ FLOORS = {"terms": 0.5, "rte": 0.527}
 
 
 def one_run(task, configuration, seed, *, dev, test):
-    """A row as `load_runs` gives it."""
+    """A row as `load_runs` returns it."""
     facts = {"family": "BERT", "parameters": 22_713_216, "domain": "general"}
     facts |= {"vocabulary": "wordpiece", "objective": "sentences"}
     facts |= {"whole_word_masking": "no", "next_sentence": ""}
@@ -41,7 +41,7 @@ def one_run(task, configuration, seed, *, dev, test):
         "test": test,
         "metric": "accuracy",
         "higher_is_better": True,
-        "floor": FLOORS[task],
+        "dev_floor": FLOORS[task],
         "test_floor": FLOORS[task] - 0.004,
         **{"train_rows": 2000, "dev_rows": 600, "test_rows": 600},
         **facts,
@@ -54,25 +54,25 @@ def one_run(task, configuration, seed, *, dev, test):
 
 @pytest.fixture
 def clean():
-    """Two tasks, five techniques, seven seeds; nothing failed, nothing is missing."""
+    """Two tasks, five techniques, seven seeds; no failed and no missing runs."""
     return clean_study()
 
 
 @pytest.fixture
 def runs():
-    """The same with one diverged run, one collapsed run and two missing ones."""
+    """The same study with one diverged, one collapsed and two missing runs."""
     return troubled_study()
 
 
 @pytest.fixture
 def curves(runs):
-    """Three epochs of dev scores and losses of each finished run."""
+    """Dev scores and losses over three epochs of each finished run."""
     return curves_of(runs)
 
 
 @pytest.fixture(scope="session")
 def page(tmp_path_factory):
-    """The report on `runs`, written once."""
+    """The report on `runs`, written once per session."""
     runs = troubled_study()
     return write_report(runs, curves_of(runs), tmp_path_factory.mktemp("report"))
 
@@ -111,7 +111,7 @@ def curves_of(runs):
     for run in runs[runs["outcome"] != "missing"].itertuples():
         own = (run.key, run.task, run.model, run.configuration, run.seed)
         for epoch in (1, 2, 3):
-            rows.append((*own, epoch, "dev/accuracy", run.floor + 0.05 * epoch))
+            rows.append((*own, epoch, "dev/accuracy", run.dev_floor + 0.05 * epoch))
             rows.append((*own, epoch, "train/loss", 0.7 / epoch))
     names = ["key", "task", "model", "configuration", "seed", "epoch", "name", "value"]
     return pd.DataFrame(rows, columns=names)

@@ -1,7 +1,7 @@
-"""The shared oracle cases, none of whose expected values is left uncompared.
+"""Oracle cases from the shared files, as tests that must compare every expected value.
 
 `@oracle("spread_tests")` turns a function of a case's inputs and a `Check` into one test per case
-of that statistic, whatever file it is in. The test fails if an expected value is left over.
+of that statistic, in any file. The test fails if an expected value was not compared.
 """
 
 import json
@@ -15,7 +15,7 @@ import pytest
 from tests import needs
 
 Case = dict[str, Any]
-EXACT = 1e-9  # of values that a Monte-Carlo case holds without any noise
+EXACT = 1e-9  # tolerance of values in a Monte Carlo case that are free of noise
 
 
 @cache
@@ -23,7 +23,7 @@ def cases() -> tuple[Case, ...]:
     """All cases of all files.
 
     Raises:
-        LookupError: If the folder is there and holds none.
+        LookupError: If the folder exists but has no oracle files.
     """
     folder = needs.SHARED / "oracles"
     files = sorted(folder.glob("*.json"))
@@ -37,7 +37,7 @@ def cases() -> tuple[Case, ...]:
 
 
 def of(statistic: str) -> list[Case]:
-    """The cases of a statistic; empty where the folder is not there.
+    """The cases of a statistic; empty if the folder does not exist.
 
     Raises:
         LookupError: If no file has such a statistic.
@@ -49,21 +49,21 @@ def of(statistic: str) -> list[Case]:
 
 
 def inputs_of(case: Case) -> dict[str, Any]:
-    """Its arguments, by name."""
+    """The inputs of a case, by name."""
     return {name: numbers(value) for name, value in case["inputs"].items()}
 
 
 def numbers(value: Any) -> Any:
-    """Oracle files write NaN and infinity as strings."""
+    """Decode numbers; oracle files write NaN and infinity as strings."""
     if isinstance(value, list):
-        return [numbers(each) for each in value]
+        return [numbers(element) for element in value]
     if isinstance(value, dict):
         return {name: numbers(each) for name, each in value.items()}
     return float(value) if value in ("nan", "inf", "-inf") else value
 
 
 class Check:
-    """Compares values with those that a case expects, and knows which are left."""
+    """Compares values with those expected by a case, and tracks which are left."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -72,15 +72,15 @@ class Check:
         self.left = set(self.wanted)
 
     def __call__(self, **found: Any) -> None:
-        """Compare by the case's own tolerance; names that it does not expect are passed over."""
+        """Compare with the case's own tolerance; names that it does not expect are ignored."""
         self._compare(found, self._case["rtol"], self._case["atol"])
 
     def within(self, tolerance: float, /, **found: Any) -> None:
-        """Compare by an absolute tolerance: tighter than the case's, or for one's own draws."""
+        """Compare with an absolute tolerance: tighter than the case's, or for own draws."""
         self._compare(found, 0.0, tolerance)
 
     def want(self, name: str) -> Any:
-        """What is expected, for a test that compares it in a way of its own."""
+        """The expected value, for a test with a comparison of its own."""
         self.left.discard(name)
         return self.wanted[name]
 
@@ -110,7 +110,7 @@ def compare(case: Case, function: Callable[..., None], *, only: Collection[str] 
         only: The expected values to compare; all if empty.
 
     Raises:
-        AssertionError: If one differs, or is left over.
+        AssertionError: If a value differs, or was not compared.
     """
     check = Check(case)
     function(inputs_of(case), check)
@@ -121,14 +121,14 @@ def compare(case: Case, function: Callable[..., None], *, only: Collection[str] 
 def oracle(
     statistic: str, *, only: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[[Case | None], None]]:
-    """Make a comparison the test of all cases of a statistic.
+    """Decorator: turn a comparison into a test of all cases of a statistic.
 
     Args:
-        statistic: As the files name it.
-        only: See `compare`; for a second look at a statistic that another test compares whole.
+        statistic: Its name in the files.
+        only: As for `compare`; for a statistic that another test compares completely.
 
     Raises:
-        LookupError: If no case has the statistic, or expects what is listed.
+        LookupError: If no case has the statistic, or none expects a name in `only`.
     """
     found = of(statistic)
     known = {name for case in found for name in case["expected"]}

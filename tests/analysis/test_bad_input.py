@@ -55,7 +55,7 @@ def all_diverged(runs):
 
 
 def all_diverged_without_floor(runs):
-    return all_diverged(runs).assign(floor=np.nan, test_floor=np.nan)
+    return all_diverged(runs).assign(dev_floor=np.nan, test_floor=np.nan)
 
 
 def all_missing(runs):
@@ -119,7 +119,7 @@ def test_incomplete_runs_give_a_result(name, incomplete):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda runs: pd.concat([runs, runs.iloc[[0]]]), "stands more than once"),
+        (lambda runs: pd.concat([runs, runs.iloc[[0]]]), "occurs more than once"),
         (lambda runs: runs.drop(columns="dev"), "no column 'dev'"),
         (lambda runs: runs.assign(test="good"), "'test' must hold numbers"),
         (lambda runs: runs.assign(outcome="crashed"), "'crashed' is not one of"),

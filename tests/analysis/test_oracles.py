@@ -1,4 +1,4 @@
-"""No expected value of the oracle files goes uncompared, and a folder that is away is said."""
+"""The oracle helper: every expected value is compared, and a missing folder is reported."""
 
 import ast
 import json
@@ -31,8 +31,8 @@ def changed(**expected):
     return CASE | {"expected": CASE["expected"] | expected}
 
 
-def read_by_tests():
-    """Statistics that a test of this folder compares whole."""
+def compared_by_tests():
+    """Statistics that some test in this folder compares completely."""
     return {
         node.args[0].value
         for file in Path(__file__).parent.rglob("test_*.py")
@@ -46,19 +46,19 @@ def read_by_tests():
 def test_every_statistic_of_the_files_is_compared():
     needs.shared("oracles")
     known = {case["statistic"] for case in oracles.cases()}
-    assert known - read_by_tests() == set()
+    assert known - compared_by_tests() == set()
 
 
-def test_what_is_compared_whole_passes():
+def test_complete_comparison_passes():
     compare(CASE, whole)
 
 
-def test_an_expected_name_that_nothing_compares_fails():
+def test_uncompared_expected_name_fails():
     with pytest.raises(AssertionError, match="invented, one: invented not compared"):
         compare(changed(invented=1.0), whole)
 
 
-def test_a_test_that_compares_nothing_fails():
+def test_comparison_of_nothing_fails():
     with pytest.raises(AssertionError, match="by, mean, names, sd not compared"):
         compare(CASE, lambda inputs, check: None)
     with pytest.raises(AssertionError, match="one: sd not compared"):
@@ -68,12 +68,12 @@ def test_a_test_that_compares_nothing_fails():
 @pytest.mark.parametrize(
     "expected", [{"mean": 1.5 + 1e-8}, {"names": ["a", "c"]}, {"by": {"m": 3.1}}, {"by": {"n": 3}}]
 )
-def test_another_value_fails(expected):
+def test_different_value_fails(expected):
     with pytest.raises(AssertionError, match="one: "):
         compare(changed(**expected), whole)
 
 
-def test_nothing_is_asked_for_that_no_file_has(monkeypatch):
+def test_unknown_statistic_or_name_raises(monkeypatch):
     monkeypatch.setattr(oracles, "cases", lambda: (CASE,))
     with pytest.raises(LookupError, match="no oracle file has the statistic 'invented'"):
         oracle("invented")
@@ -83,7 +83,7 @@ def test_nothing_is_asked_for_that_no_file_has(monkeypatch):
 
 @pytest.fixture
 def project(pytester, monkeypatch):
-    """A test of an oracle in a pytest of its own, beside which there is no shared folder."""
+    """A pytest project with one oracle test and no shared folder."""
     monkeypatch.delenv("CI", raising=False)
     root = needs.ROOT
     pytester.makeconftest(
@@ -110,13 +110,13 @@ def test_rest():
     return pytester
 
 
-def test_without_the_folder_oracles_are_skipped_loudly(project):
+def test_missing_folder_skips_with_a_notice(project):
     done = project.runpytest_subprocess("-p", "no:cacheprovider")
     done.assert_outcomes(passed=1, skipped=1)
     done.stdout.fnmatch_lines(["*1 test skipped for what is lacking here: ../shared (1)*"])
 
 
-def test_without_the_folder_oracles_fail_in_ci(project, monkeypatch):
+def test_missing_folder_fails_in_ci(project, monkeypatch):
     monkeypatch.setenv("CI", "true")
     done = project.runpytest_subprocess("-p", "no:cacheprovider")
     done.assert_outcomes(passed=1, failed=1)
@@ -124,7 +124,7 @@ def test_without_the_folder_oracles_fail_in_ci(project, monkeypatch):
 
 
 @pytest.mark.parametrize(("sd", "outcome"), [(None, "passed"), (1.0, "failed")])
-def test_a_new_name_in_a_file_fails(project, sd, outcome):
+def test_new_expected_name_fails(project, sd, outcome):
     folder = project.path / "shared" / "oracles"
     folder.mkdir(parents=True)
     case = CASE | {"inputs": {"x": [1, 2]}, "expected": {"mean": 1.5} | ({"sd": sd} if sd else {})}

@@ -68,7 +68,7 @@ def opened(home: Home, study: Study) -> TrackingWriter:
     return TrackingWriter(home, study, Path("door.py"))
 
 
-def test_runs_are_read_as_they_were_written(home, study, outcomes, prepared):
+def test_written_runs_are_loaded_unchanged(home, study, outcomes, prepared):
     tracking = opened(home, study)
     put(tracking, outcomes, prepared)
     assert tracking.close(20) == 0
@@ -78,7 +78,7 @@ def test_runs_are_read_as_they_were_written(home, study, outcomes, prepared):
     for run, outcome in outcomes.items():
         row = frame.loc[run.key]
         assert (row["dev"], row["test"]) == (outcome.dev, outcome.test)
-        assert row["floor"] == 0.5
+        assert row["dev_floor"] == 0.5
         assert row["collapsed"] == bool(outcome.collapsed)
         assert (row["task"], row["configuration"]) == ("pairs", run.cell.label)
         assert row["task_type"] == "pairs of texts"
@@ -185,15 +185,15 @@ def test_recommend_ends_with_one_if_all_runs_failed(
     assert "nothing can be recommended; all runs of " in capsys.readouterr().out
 
 
-def test_the_analysis_knows_the_types_of_blurb():
-    """It imports nothing of `study`, so both have the list."""
+def test_blurb_task_types_agree_in_study_and_analysis():
+    """The analysis does not import `study`, so both packages have the list."""
     from analysis import BLURB as KNOWN
     from study.tasks import BLURB
 
     assert {task.name: task.task_type for task in BLURB} == KNOWN
 
 
-def test_every_table_takes_a_study_that_has_just_begun(home, study, outcomes, prepared):
+def test_tables_accept_an_unfinished_study(home, study, outcomes, prepared):
     from analysis import best_strategy, cells, stability
 
     tracking = opened(home, study)
@@ -284,8 +284,8 @@ def test_a_diverged_run_has_no_scores(home, study, outcomes, prepared):
 
 
 @pytest.mark.parametrize("name", ["C#", "why?", "%41", "ö ü"])
-def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
-    """In a SQLite URI `#` and `?` end the path, and `%41` is an A."""
+def test_special_characters_in_the_store_path(tmp_path, monkeypatch, name):
+    """In an SQLite URI, `#` and `?` end the path, and `%41` is an A."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     home = Home(tmp_path / name)
     Store(home.uri, home.artifacts).experiment("door")
@@ -293,7 +293,7 @@ def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_runs_that_left_the_file_stay_in_mlflow_but_not_in_the_frame(
+def test_runs_removed_from_the_study_file_stay_in_mlflow_but_not_in_the_frame(
     home, study, outcomes, prepared
 ):
     tracking = opened(home, study)
@@ -453,7 +453,7 @@ def test_opening_a_finished_study_writes_nothing(home, study, outcomes, prepared
     assert written()[0] == "FINISHED"
 
 
-def test_a_run_of_two_studies_is_one_run(home, study, outcomes, prepared):
+def test_run_shared_by_two_studies_is_found_once(home, study, outcomes, prepared):
     run, outcome = next(iter(outcomes.items()))
     for name in ("door", "window"):
         tracking = opened(home, study.replace(name=name))
@@ -489,13 +489,13 @@ def test_nothing_is_left_in_the_working_directory(home, study, tmp_path, monkeyp
     assert list((tmp_path / "here").iterdir()) == []
 
 
-def test_a_reader_creates_no_store(tmp_path):
+def test_reading_creates_no_store(tmp_path):
     with pytest.raises(LookupError, match="no store at"):
         load_runs("door", f"sqlite:///{tmp_path / 'absent.db'}")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_study_suggests_the_one_meant(home, study):
+def test_unknown_study_gets_a_suggestion(home, study):
     opened(home, study).close(5)
     with pytest.raises(LookupError, match="Did you mean 'door'"):
         load_runs("doors", home.uri)
@@ -517,17 +517,15 @@ def test_one_driver(home):
 @pytest.mark.parametrize(
     "seeds", [range(4), [0, 3, 7], Seeds(head=[0, 1], order=[4], noise=[2, 3])]
 )
-def test_seeds_are_read_as_they_are_written(study, seeds):
+def test_seeds_round_trip(study, seeds):
     made = study.replace(seeds=seeds)
     assert seeds_of(made.seeds_text(made.tasks[0])) == [
         tuple(seed) for seed in made.seeds_of(made.tasks[0])
     ]
 
 
-def test_a_server_gives_the_same_frame_as_the_database(
-    home, study, outcomes, prepared, monkeypatch
-):
-    """Both readers must agree; MLflow's client reads the database here, without a server."""
+def test_client_and_sql_readers_agree(home, study, outcomes, prepared, monkeypatch):
+    """The client reader, pointed at the database, must agree with the SQL reader."""
     import analysis.frames.store
 
     tracking = opened(home, study)

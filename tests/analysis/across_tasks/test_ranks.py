@@ -188,8 +188,8 @@ def test_all_runs_failed_somewhere_leaves_fewer_tasks_without_failed_runs():
 def test_lower_is_better_is_oriented():
     runs = study(GAINS)
     errors = runs.assign(metric="mse", higher_is_better=False)
-    errors[["dev", "test", "floor", "test_floor"]] *= -1
-    errors[["dev", "test", "floor", "test_floor"]] += 1
+    errors[["dev", "test", "dev_floor", "test_floor"]] *= -1
+    errors[["dev", "test", "dev_floor", "test_floor"]] += 1
     for frame in (ranks, friedman):
         pd.testing.assert_frame_equal(frame(errors), frame(runs))
     found, turned = aggregates(runs), aggregates(errors)
@@ -214,7 +214,7 @@ def test_scores_are_normalised_from_the_constant_answer_to_perfect():
 
 def test_a_task_without_a_floor_enters_no_aggregate():
     runs = study(GAINS)
-    runs.loc[runs["task"] == "t2", ["floor", "test_floor"]] = np.nan
+    runs.loc[runs["task"] == "t2", ["dev_floor", "test_floor"]] = np.nan
     found = aggregates(runs)
     assert set(found["tasks"]) == {7}
     assert set(found["dropped_tasks"]) == {
@@ -322,7 +322,7 @@ def test_incomplete_data_give_tables_in_every_format(table, case, runs):
     elif case == "constant":
         runs = runs.assign(dev=0.7, test=0.7, outcome="completed", collapsed=False)
     elif case == "no floors":
-        runs = runs.assign(floor=np.nan, test_floor=np.nan)
+        runs = runs.assign(dev_floor=np.nan, test_floor=np.nan)
     elif case != "troubled":
         runs = runs.assign(**NOTHING, outcome=case.removeprefix("all "))
     found = table(runs)

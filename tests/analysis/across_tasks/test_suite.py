@@ -44,7 +44,7 @@ def runs_of(scores, model="minilm", configuration="Standard", types=BLURB):
             row = one_run("terms", "Standard", seed, dev=score, test=score)
             row |= {"task": task, "task_type": types.get(task, ""), "model": model}
             row |= {"configuration": configuration, "technique": configuration.split("(")[0]}
-            row |= {"cell": f"{task} {configuration}", "floor": 0.3, "test_floor": 0.2}
+            row |= {"cell": f"{task} {configuration}", "dev_floor": 0.3, "test_floor": 0.2}
             rows.append(row | {"key": f"{task} {model} {configuration} {seed}"})
     return pd.DataFrame(rows)
 

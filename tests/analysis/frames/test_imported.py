@@ -51,7 +51,7 @@ def written(tmp_path):
     return write
 
 
-def told(path, columns=None, **more):
+def mistakes_of(path, columns=None, **more):
     with pytest.raises(ScoreFileError) as error:
         read_scores(path, columns, **more)
     return error.value.mistakes
@@ -68,7 +68,7 @@ def test_every_row_of_a_table_becomes_a_run(written):
     assert set(runs["study"]) == {"scores"}
 
 
-def test_no_score_is_missing_and_a_score_that_is_no_number_diverged(written):
+def test_empty_score_is_missing_and_non_finite_score_is_diverged(written):
     runs = read_scores(written(PLAIN)).set_index(["task", "technique", "seed"])
     assert runs.loc[("rte", "Mixout", 1), "outcome"] == "missing"
     assert runs.loc[("cola", "Standard", 0), "outcome"] == "diverged"
@@ -79,10 +79,10 @@ def test_no_score_is_missing_and_a_score_that_is_no_number_diverged(written):
         assert np.isnan(row["dev"].iloc[0])
 
 
-def test_all_mistakes_are_said_at_once_by_row_and_column(written):
+def test_all_mistakes_are_reported_together_by_row_and_column(written):
     wrong = PLAIN.replace("0.69,0.68", "0.69,good").replace("rte,bert,Mixout,0", ",bert,Mixout,0.5")
     wrong = wrong.replace("technique", "tecnique") + "rte,bert,Standard,0,0.7,0.7,accuracy,x,1\n"
-    found = "\n".join(told(written(wrong), {"metric": "metrik"}, lower_is_better=["auc"]))
+    found = "\n".join(mistakes_of(written(wrong), {"metric": "metrik"}, lower_is_better=["auc"]))
     for part in (
         "no column 'technique'",
         "Did you mean 'tecnique'?",
@@ -90,25 +90,25 @@ def test_all_mistakes_are_said_at_once_by_row_and_column(written):
         "Did you mean 'metric'?",
         "row 2, test: 'good', the test is not a number",
         "row 3, task: '', the task is empty",
-        "row 3, seed: '0.5', is not whole",
+        "row 3, seed: '0.5', the seed is not an integer",
         "row 6, seconds: 'x', the seconds is not a number",
         "no run has the metric 'auc'",
     ):
         assert part in found
 
 
-def test_a_run_that_stands_twice_is_refused(written):
+def test_duplicate_runs_are_rejected(written):
     twice = PLAIN + "rte,bert,Standard,0,0.5,0.5,accuracy,1,1\n"
-    assert told(written(twice)) == [
-        "scores.csv: rows 1, 6 are the same run: rte/bert/Standard, seed 0. What tells them apart "
-        "can be named with --configuration."
+    assert mistakes_of(written(twice)) == [
+        "scores.csv: rows 1, 6 are the same run: rte/bert/Standard, seed 0. Name the column "
+        "that distinguishes them with --configuration."
     ]
-    # with its duration as a setting, which differs, it is a configuration of its own
+    # a distinguishing column as a setting makes it another configuration
     runs = read_scores(written(twice), {"configuration": "seconds"})
     assert "Standard(seconds=30)" in set(runs["configuration"])
 
 
-def test_without_seeds_no_two_runs_share_one(written):
+def test_without_seeds_every_run_gets_its_own(written):
     text = "task,technique,test\nrte,A,0.5\nrte,B,0.5\nrte,A,0.6\n"
     runs = read_scores(written(text))
     assert sorted(runs["seed"]) == [0, 1, 2]
@@ -122,7 +122,7 @@ def test_without_dev_scores_runs_are_not_missing(written):
     assert row["failure_rate"] == pytest.approx(1 / 3)
 
 
-def test_a_failed_run_without_a_floor_is_said_to_be_left_out(written):
+def test_failed_run_without_a_floor_is_reported_as_left_out(written):
     text = "task,technique,dev,test\nrte,A,0.6,0.60\nrte,A,0.6,0.62\nrte,A,0.5,nan\n"
     left_out = "where that is not known either, it is left out"
     runs = read_scores(written(text))
@@ -139,7 +139,7 @@ def test_a_failed_run_without_a_floor_is_said_to_be_left_out(written):
     assert "as here" not in cells_table(found).caption
 
 
-def test_text_for_all_rows(written):
+def test_one_text_for_all_rows(written):
     runs = read_scores(
         written("who,acc\nA,0.5\nB,0.6\n"), {"task": "=rte", "technique": "who", "test": "acc"}
     )
@@ -163,12 +163,12 @@ def test_direction(metric, lower, higher_is_better, written):
     assert list(runs["higher_is_better"]) == [higher_is_better]
 
 
-def test_the_baseline_gets_the_name_that_tables_use(written):
+def test_baseline_is_renamed_to_standard(written):
     text = "task,technique,test\nrte,A,0.5\nrte,B,0.5\n"
     runs = read_scores(written(text), baseline="B")
     assert set(runs["configuration"]) == {"A", "Standard (B)"}
     assert set(runs["technique"]) == {"A", "Standard"}
-    assert "no run is of the baseline 'mlp'" in told(written(text), baseline="mlp")[0]
+    assert "no run has the baseline 'mlp'" in mistakes_of(written(text), baseline="mlp")[0]
 
 
 def test_amlb(written):
@@ -185,12 +185,14 @@ def test_a_wandb_export(written):
     runs = read_scores(written(WANDB), columns).set_index(["configuration", "seed"])
     assert runs["outcome"].to_dict() == {
         ("lora(lr=2e-5)", 0): "completed",
-        ("lora(lr=2e-5)", 1): "missing",  # it crashed, whatever it had logged by then
+        ("lora(lr=2e-5)", 1): "missing",  # it crashed, although it had logged a score
         ("lora(lr=3e-5)", 0): "diverged",
     }
     assert np.isnan(runs.loc[("lora(lr=2e-5)", 1), "test"])
     assert runs.loc[("lora(lr=2e-5)", 0), "seconds"] == 99
-    assert "no column 'technique'" in "".join(told(written(WANDB), {"task": "=rte", "test": "acc"}))
+    assert "no column 'technique'" in "".join(
+        mistakes_of(written(WANDB), {"task": "=rte", "test": "acc"})
+    )
 
 
 def test_tabm(written):
@@ -234,13 +236,13 @@ def test_peft(written, tmp_path):
     assert row["peak_memory_bytes"] == 21458059264
     written("{}", "MetaMathQA/results/c.json")
     written("{", "MetaMathQA/results/d.json")
-    found = told(tmp_path / "MetaMathQA" / "results")
+    found = mistakes_of(tmp_path / "MetaMathQA" / "results")
     assert found[0] == "c.json is not a result of peft's method comparison."
     assert found[1].startswith("d.json cannot be read: ")
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_what_a_report_wrote_is_read_back(ending, runs, tmp_path):
+def test_runs_of_a_report_round_trip(ending, runs, tmp_path):
     write_report(runs, pd.DataFrame(), tmp_path)
     again = read_scores(tmp_path / f"runs.{ending}")
     pd.testing.assert_frame_equal(cells(again), cells(runs))
@@ -248,33 +250,33 @@ def test_what_a_report_wrote_is_read_back(ending, runs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "cannot be read as a table"),
         ("task,technique,test\n", "has no rows"),
         ("a,b\n1\n2,3,4\n", ""),
     ],
 )
-def test_what_is_no_table(text, said, written):
-    assert said in " ".join(told(written(text)))
+def test_invalid_table(text, message, written):
+    assert message in " ".join(mistakes_of(written(text)))
 
 
-def test_a_file_that_is_not_there():
-    assert told("no such file.csv") == ["there is no file 'no such file.csv'."]
+def test_missing_file():
+    assert mistakes_of("no such file.csv") == ["there is no file 'no such file.csv'."]
 
 
-def test_a_table_of_bytes(tmp_path):
+def test_binary_file(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_bytes(b"task,technique,test\n\xff\xfe,\x00,1\n")
-    assert "scores.csv cannot be read as a table" in told(path)[0]
+    assert "scores.csv cannot be read as a table" in mistakes_of(path)[0]
 
 
-def test_the_example_is_as_its_readme_says():
+def test_example_runs_match_their_readme():
     runs = example_runs()
     assert runs.groupby(["task", "model"]).size().tolist() == [20] * 84
     assert runs["task"].nunique() == 21
     assert (runs["outcome"] == "completed").all()
-    assert runs["seed"].is_unique  # they share none, so nothing may be paired
+    assert runs["seed"].is_unique  # none is shared, so that nothing may be paired
 
 
 @cache
@@ -283,7 +285,7 @@ def example_cells():
 
 
 @oracle("real_scores")
-def test_the_example_has_the_published_means(inputs, check):
+def test_example_runs_have_the_published_means(inputs, check):
     own = example_cells().loc[inputs["task"]].set_index("model")
     check(mean=dict(own["test_mean"]), sd=dict(own["test_sd"]))
 
@@ -294,7 +296,7 @@ def test_the_command_writes_a_report(written, tmp_path, capsys):
     assert str(tmp_path / "out") in capsys.readouterr().out
 
 
-def test_the_command_says_what_is_wrong(written, capsys):
+def test_command_reports_mistakes(written, capsys):
     assert main([str(written(PLAIN)), "--test", "tset"]) == 2
     error = capsys.readouterr().err
     assert "no column 'tset' for the test" in error

@@ -86,7 +86,7 @@ def test_the_choice_never_reads_test_scores(poison, runs):
 
 def test_a_metric_where_lower_is_better_is_minimised_and_printed_unchanged(clean):
     falls = clean.assign(metric="mse", higher_is_better=False)
-    for column in ("dev", "test", "floor", "test_floor"):
+    for column in ("dev", "test", "dev_floor", "test_floor"):
         falls[column] = 2 - falls[column]
     up, down = best_strategy(clean), best_strategy(falls)
     same = ["recommended", "tied", "decided_by"]
@@ -175,7 +175,7 @@ def _two_cells(a, standard):
         parts.append(part.assign(configuration=label, technique=label, cell=label))
     frame = pd.concat(parts, ignore_index=True).assign(study="s", task="t", model="m")
     frame = frame.assign(outcome="completed", collapsed=False, metric="accuracy")
-    frame = frame.assign(higher_is_better=True, floor=0.5, test_floor=0.5, seconds=1.0)
+    frame = frame.assign(higher_is_better=True, dev_floor=0.5, test_floor=0.5, seconds=1.0)
     frame = frame.assign(**dict.fromkeys(("train_rows", "dev_rows", "test_rows"), 1000))
     frame = frame.assign(device="cpu", versions="torch 2", commit="c", dirty=False, host="h")
     return frame.reindex(columns=checked(pd.DataFrame()).columns)
@@ -321,7 +321,7 @@ def test_csv_holds_the_unrounded_numbers(runs, tmp_path):
 
 def test_malformed_frames_are_refused_by_name(runs):
     twice = pd.concat([runs, runs.iloc[[0]]])
-    with pytest.raises(ValueError, match=f"key {runs['key'][0]} stands more than once"):
+    with pytest.raises(ValueError, match=f"key {runs['key'][0]} occurs more than once"):
         cells(twice)
     with pytest.raises(ValueError, match="no column .*'dev'"):
         cells(runs.drop(columns=["dev", "outcome"]))
@@ -353,5 +353,7 @@ def test_all_mistakes_are_reported_at_once(runs):
 
 
 def test_a_negated_error_is_not_shown_in_points(clean):
-    found = cells(clean.assign(dev=-clean["dev"], test=-clean["test"], floor=-1.0, test_floor=-1.0))
+    found = cells(
+        clean.assign(dev=-clean["dev"], test=-clean["test"], dev_floor=-1.0, test_floor=-1.0)
+    )
     assert set(found["scale"]) == {1.0}

@@ -180,7 +180,7 @@ def test_verdicts_with_and_without_failed_runs(clean):
 
 def test_where_lower_is_better_effects_turn_but_not_differences(clean):
     lower = clean.assign(metric="mse", higher_is_better=False)
-    for column in ("dev", "test", "floor", "test_floor"):
+    for column in ("dev", "test", "dev_floor", "test_floor"):
         lower[column] = 2 - lower[column]
     up, down = pairs(clean), pairs(lower)
     for name in ("difference", "clean_difference"):
@@ -211,7 +211,7 @@ def test_another_configuration_changes_only_what_is_adjusted(runs):
 
 def test_rescaling_changes_no_verdict(clean):
     scaled = clean.copy()
-    for column in ("dev", "test", "floor", "test_floor"):
+    for column in ("dev", "test", "dev_floor", "test_floor"):
         scaled[column] = 30 * scaled[column] + 5
     one, other = pairs(clean), pairs(scaled)
     np.testing.assert_allclose(other["difference"], 30 * one["difference"])

@@ -103,7 +103,7 @@ def test_best_strategy_columns_by_hand(clean):
 
 def test_where_lower_is_better_the_corrected_score_is_higher(clean):
     lower = clean.assign(metric="mse", higher_is_better=False)
-    for column in ("dev", "test", "floor", "test_floor"):
+    for column in ("dev", "test", "dev_floor", "test_floor"):
         lower[column] = 2 - lower[column]
     up, down = best_strategy(clean), best_strategy(lower)
     same = ["best_dev", "best_test", "agrees", "rank_low", "rank_high", "probability_best"]
@@ -147,7 +147,7 @@ def test_scores_are_aligned_by_seed(runs):
 
 
 def test_dev_scores_equal_to_test_scores_always_transfer(clean):
-    found = transfer(clean.assign(test=clean["dev"], test_floor=clean["floor"]))
+    found = transfer(clean.assign(test=clean["dev"], test_floor=clean["dev_floor"]))
     whole = found[found["seeds"] == 7]
     assert (whole["agreement"] == 1).all()
     assert (whole["regret"] == 0).all()
@@ -331,7 +331,7 @@ def test_nothing_is_advised_where_nothing_differs():
 def test_scores_that_are_not_shares_enter_no_group():
     frame = many(gains=helps_large, models=(TWO_SIZES[1],))
     rmse = frame["task"] == "t0"
-    frame.loc[rmse, ["dev", "test", "floor", "test_floor"]] *= 30
+    frame.loc[rmse, ["dev", "test", "dev_floor", "test_floor"]] *= 30
     frame.loc[rmse, "metric"] = "rmse"
     assert at(by_group(frame), dimension="all")["blocks"] == 3
 

@@ -193,7 +193,7 @@ def test_a_side_compared_with_itself_has_no_difference():
 def test_sides_of_different_shape_are_refused():
     with pytest.raises(ValueError, match="paired"):
         multibootstrap(np.ones((3, 4)), np.ones((2, 4)), mean_of, paired=True, rng=RNG(0))
-    with pytest.raises(ValueError, match="cannot be set against"):
+    with pytest.raises(ValueError, match="cannot be compared with"):
         multibootstrap(np.ones((3, 4)), np.ones((3, 5)), mean_of, paired=False, rng=RNG(0))
 
 

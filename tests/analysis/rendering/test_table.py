@@ -16,7 +16,7 @@ def table_of(header, *body, caption="One run each."):
     return Table("any", "Any", caption, header, body, (), pd.DataFrame())
 
 
-def test_a_table_that_fits_by_hand():
+def test_narrow_table():
     table = table_of(("Task", "n"), ("terms", "5 of 7"), ("rte", "7"))
     assert to_text(table).splitlines() == [
         "Any",
@@ -39,7 +39,7 @@ def test_a_table_that_fits_by_hand():
         {"NO_COLOR": "1"},
     ],
 )
-def test_a_table_is_plain_text_of_one_width_whatever_the_terminal(variables, runs, monkeypatch):
+def test_text_does_not_depend_on_the_terminal(variables, runs, monkeypatch):
     table = cells_table(cells(runs))
     wanted = to_text(table)
     for name, value in variables.items():
@@ -48,19 +48,19 @@ def test_a_table_is_plain_text_of_one_width_whatever_the_terminal(variables, run
     assert "\x1b" not in wanted
 
 
-def test_brackets_and_colons_are_text_and_not_markup():
+def test_brackets_and_colons_are_not_rich_markup():
     table = table_of(("A", "B"), ("[red]x[/red] [0.5]", ":smile: [/]"))
     assert "[red]x[/red] [0.5]  :smile: [/]" in to_text(table)
 
 
-def test_columns_stand_below_each_other_after_wide_characters():
+def test_columns_align_after_wide_characters():
     text = to_text(table_of(("Task", "n"), ("用語", "7"), ("terms", "5"))).splitlines()
     assert text[4:6] == ["用語   7", "terms  5"]
 
 
 @pytest.mark.parametrize("columns", [34, 35, 80])
-def test_more_columns_than_a_terminal_has_room_for_are_still_printed(columns):
-    """From 35 columns on widths fell to 0, which no text can be wrapped to."""
+def test_all_columns_are_printed_beyond_the_terminal_width(columns):
+    """From 35 columns on, widths once fell to 0, which text cannot be wrapped to."""
     header = tuple(f"t{i}" for i in range(columns))
     text = to_text(table_of(header, ("81.3",) * columns)).splitlines()
     rule = next(line for line in text if line.startswith("─"))
@@ -68,7 +68,7 @@ def test_more_columns_than_a_terminal_has_room_for_are_still_printed(columns):
     assert max(map(cell_len, text)) == max(100, 3 * columns - 2)
 
 
-def test_entries_break_between_words_before_settings_and_never_inside_an_interval():
+def test_lines_break_between_words_then_before_brackets_never_inside_intervals():
     interval = "−0.4 [−2.0,\u00a01.2]"
     header = ("First", "Second", "Difference", *(f"column {i}" for i in range(7)))
     row = ("LayerwiseDecay(0.7)", "ReinitTop(2)", interval, *("1.000",) * 7)
@@ -89,7 +89,7 @@ def test_entries_break_between_words_before_settings_and_never_inside_an_interva
         (percent_text(np.nan), "–"),
         (number_with_interval(0.42, 0.17, 1.0), "0.42 [0.17, 1.00]"),
         (number_with_interval(-0.1, -0.25, 0.05, digits=3), "−0.100 [−0.250, 0.050]"),
-        (number_with_interval(1.0, 1.0, 1.0), "1.00"),  # no width would pass for certainty
+        (number_with_interval(1.0, 1.0, 1.0), "1.00"),  # zero width would suggest certainty
         (number_with_interval(0.5, np.nan, np.nan), "0.50"),
         (number_with_interval(np.nan, 0.1, 0.2), "–"),
         (score_with_interval(0.025, -0.01, 0.06, scale=100, sign="+"), "+2.5 [−1.0, 6.0]"),
@@ -97,5 +97,5 @@ def test_entries_break_between_words_before_settings_and_never_inside_an_interva
         (score_with_interval(np.nan, 0.1, 0.2, scale=100), "–"),
     ],
 )
-def test_numbers_as_printed(text, wanted):
+def test_number_formats(text, wanted):
     assert text.replace("\u00a0", " ") == wanted

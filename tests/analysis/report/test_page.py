@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import answer, best_strategy, caveats, cells, stability, write_report
+from analysis import answer, best_strategy, caveats, cells, read_scores, stability, write_report
 from analysis.frames.runs import blocks, checked
 from analysis.plots.cells import plot_curves, plot_mean_and_sd, plot_scores
 from analysis.plots.style import to_svg
@@ -87,6 +87,17 @@ def test_tables_lie_beside_the_report(page, runs):
         assert len(kept) == len(runs)
         assert {"task", "seed", "metric", "dev", "test", "seconds", "versions"} <= set(kept)
     assert not (page.parent / "predictions.parquet").exists()
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_runs_saved_under_earlier_column_names_are_read(ending, page, runs, tmp_path):
+    saved = page.parent / f"runs.{ending}"
+    earlier = (pd.read_csv if ending == "csv" else pd.read_parquet)(saved)
+    earlier = earlier.rename(columns={"dev_floor": "floor"})
+    path = tmp_path / f"earlier.{ending}"
+    earlier.to_csv(path, index=False) if ending == "csv" else earlier.to_parquet(path)
+    pd.testing.assert_frame_equal(read_scores(path), read_scores(saved))
+    pd.testing.assert_frame_equal(cells(runs.rename(columns={"dev_floor": "floor"})), cells(runs))
 
 
 def test_predictions_are_read_and_lie_beside_the_report(clean, tmp_path):
@@ -231,7 +242,7 @@ def test_one_odd_run_is_told(change, part, clean):
     ("change", "part"),
     [
         (
-            {"floor": np.nan, "test_floor": np.nan},
+            {"dev_floor": np.nan, "test_floor": np.nan},
             "What a constant answer scores is not known: rte",
         ),
         ({"test": np.nan}, "No test scores at all: rte, terms"),

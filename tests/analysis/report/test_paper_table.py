@@ -50,7 +50,7 @@ def test_the_best_is_bold_only_with_all_that_are_level(clean):
 
 def test_where_lower_is_better_marks_and_bold_turn(clean):
     falls = clean.assign(metric="error", higher_is_better=False, test=1 - clean["test"])
-    falls = falls.assign(dev=1 - falls["dev"], floor=0.5, test_floor=0.5)
+    falls = falls.assign(dev=1 - falls["dev"], dev_floor=0.5, test_floor=0.5)
     one = paper_table(clean, "configuration", "task", cell="mean")
     two = paper_table(falls, "configuration", "task", cell="mean")
     assert one.bold == two.bold

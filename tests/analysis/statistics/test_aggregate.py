@@ -39,7 +39,7 @@ def test_suite_aggregates_oracle(inputs, check):
     check(**{name: getattr(found, name)[0, 0] for name in NAMES})
 
 
-def test_the_middle_half_of_a_resample_is_that_of_its_runs():
+def test_iqm_of_a_resample_equals_iqm_of_its_runs():
     """Two tasks of three runs: all 27 x 27 resamples listed, against drawn ones."""
     x = np.array([[0.1, 0.5], [0.2, 0.9], [0.6, 0.7]])
     listed = [
@@ -54,7 +54,7 @@ def test_the_middle_half_of_a_resample_is_that_of_its_runs():
     assert found.iqm[1:, 0] == pytest.approx([low, high], abs=0.006)
 
 
-def test_a_task_weighs_the_same_however_many_runs_it_has():
+def test_tasks_weigh_equally_with_unequal_run_counts():
     """Runs 0.2 and 0.4 on one task, 0.6 on the other: halves; the cut quarter is 0 of 3 runs."""
     x = np.array([[0.2, 0.6], [0.4, np.nan]])[:, :, None]
     found = found_of(x, 10)
@@ -71,7 +71,7 @@ def test_a_task_weighs_the_same_however_many_runs_it_has():
 
 @pytest.mark.parametrize("unit", ["cell", "seed"])
 @pytest.mark.parametrize("tasks", ["fixed", "resampled"])
-def test_what_one_technique_gets_depends_on_no_other(unit, tasks):
+def test_techniques_do_not_affect_each_other(unit, tasks):
     x = suite()
     x[5:, 2, 1] = x[3:, :, 2] = np.nan
     together = found_of(x, 300, unit=unit, tasks=tasks)
@@ -81,7 +81,7 @@ def test_what_one_technique_gets_depends_on_no_other(unit, tasks):
             np.testing.assert_allclose(one[:, 0], all_[:, k], rtol=1e-6)
 
 
-def test_the_order_of_seeds_matters_nothing():
+def test_order_of_seeds_does_not_matter():
     x = suite()
     moved = np.random.default_rng(1).permuted(x, axis=0)
     for one, other in zip(found_of(x, 200), found_of(moved, 200), strict=True):
@@ -95,7 +95,7 @@ def test_scaling_scores_scales_all_but_the_gap():
         np.testing.assert_allclose(getattr(other, name), 3 * getattr(one, name) + 100, rtol=1e-7)
 
 
-def test_seeds_that_move_all_tasks_alike_show_only_when_drawn_whole():
+def test_common_seed_effect_needs_resampling_of_whole_seeds():
     rng = np.random.default_rng(2)
     shared = rng.normal(0, 0.03, (20, 1, 1)) + rng.normal(0, 0.005, (20, 8, 1)) + 0.7
     by_cell, by_seed = (found_of(shared, unit=unit).mean[:, 0] for unit in ("cell", "seed"))
@@ -104,7 +104,7 @@ def test_seeds_that_move_all_tasks_alike_show_only_when_drawn_whole():
     assert by_seed[2] - by_seed[1] > 2 * (by_cell[2] - by_cell[1])
 
 
-def test_new_tasks_add_the_scatter_between_tasks():
+def test_resampled_tasks_add_between_task_variance():
     """Variance of a mean over tasks drawn anew: between their means, plus that within."""
     x = suite(runs=30, tasks=12, techniques=1)
     means = x[..., 0].mean(axis=0)
@@ -114,7 +114,7 @@ def test_new_tasks_add_the_scatter_between_tasks():
     assert found[2] - found[1] == pytest.approx(2 * 1.96 * error, rel=0.06)
 
 
-def test_a_row_that_lacks_a_task_is_left_out_where_rows_are_drawn():
+def test_incomplete_rows_are_left_out_if_seeds_are_resampled():
     x = suite(techniques=1)
     x[4, 3] = np.nan
     whole = np.delete(x, 4, axis=0)
@@ -122,7 +122,7 @@ def test_a_row_that_lacks_a_task_is_left_out_where_rows_are_drawn():
     np.testing.assert_allclose(found.mean, found_of(whole, 100, unit="seed").mean, rtol=1e-6)
 
 
-def test_too_little_has_no_interval():
+def test_no_interval_from_too_few_runs_or_tasks():
     x = suite(runs=3, tasks=4)
     x[1:, 0, 1] = np.nan
     x[:, 1, 2] = np.nan
@@ -135,7 +135,7 @@ def test_too_little_has_no_interval():
     assert np.isnan(found_of(x, 50, tasks="resampled").mean[1:, 0]).all()  # four tasks
 
 
-def test_constant_scores_have_an_interval_without_width():
+def test_constant_scores_have_zero_width_intervals():
     for number in found_of(np.full((4, 3, 1), 0.7), 50)[:3]:
         np.testing.assert_allclose(number[:, 0], 0.7, rtol=1e-12)
 
@@ -165,7 +165,7 @@ def test_performance_profile_oracle(inputs, check):
     check(run_profile=runs[0], task_mean_profile=tasks[0])
 
 
-def test_the_area_below_a_profile_is_the_mean_of_clipped_scores():
+def test_area_under_a_profile_is_the_mean_of_clipped_scores():
     x = suite(techniques=1)[..., 0] * 4 - 2
     assert (x < 0).any()
     assert (x > 1).any()
@@ -175,13 +175,13 @@ def test_the_area_below_a_profile_is_the_mean_of_clipped_scores():
     assert (share * np.diff(steps)).sum() == pytest.approx(clipped.mean())
 
 
-def test_a_profile_does_not_tilt_to_the_task_with_more_runs():
+def test_profile_weighs_tasks_equally():
     x = [[0.2, 0.9], [0.2, np.nan], [0.2, np.nan]]
     for share, _, _ in profiles_of(x, [0.5]):
         assert share == pytest.approx(0.5)
 
 
-def test_bands_hold_the_share_and_have_a_binomial_width():
+def test_bands_contain_the_share_and_have_binomial_width():
     x = np.random.default_rng(4).uniform(0, 1, (50, 4))
     share, low, high = profiles_of(x, [0.5], 4000)[0]
     assert low <= share <= high
@@ -193,7 +193,7 @@ def test_bands_hold_the_share_and_have_a_binomial_width():
         assert (np.diff(share) <= 0).all()
 
 
-def test_a_single_run_or_none_has_no_band():
+def test_no_band_from_fewer_than_two_runs():
     runs, tasks = profiles_of([[0.4, 0.6]], [0.5])
     for found in (runs, tasks):
         assert found[0] == 0.5
@@ -202,7 +202,7 @@ def test_a_single_run_or_none_has_no_band():
 
 
 @pytest.mark.parametrize("tasks", ["fixed", "resampled"])
-def test_of_many_runs_the_middle_half_is_that_of_the_resample_written_out(tasks):
+def test_windowed_iqm_equals_iqm_of_the_explicit_resample(tasks):
     scores = np.random.default_rng(0).normal(0.7, 0.1, (100, 8, 1))
     how = {"unit": "cell", "tasks": tasks, "resamples": 300}
     found = aggregate(scores, **how, rng=np.random.default_rng(1))

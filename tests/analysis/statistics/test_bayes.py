@@ -43,12 +43,12 @@ def test_correlated_t_oracle(inputs, check):
             np.testing.assert_allclose((worse, better), wanted, rtol=1e-9)
 
 
-def test_equal_scores_are_equally_probable_without_a_region_and_the_same_with_one():
+def test_equal_scores_split_evenly_without_a_rope_and_are_same_with_one():
     assert drawn(np.zeros(5), 0.0, 100)[:3] == (0.5, 0, 0.5)
     assert drawn(np.zeros(5), 0.01, 100)[:3] == (0, 1, 0)
 
 
-def test_the_masses_have_their_known_mean():
+def test_masses_have_their_known_mean():
     """Moments of a Dirichlet: E w_i w_j = a_i a_j / (a (a + 1)), and a_i more on the diagonal."""
     z = np.array([-25, 1, 4, 13, 20, 50])  # thousandths; 20 and the prior's 0 lie on an edge
     a = np.array([0.5, *np.ones(6)])
@@ -61,31 +61,31 @@ def test_the_masses_have_their_known_mean():
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
-def test_turning_differences_round_turns_the_answer_round():
+def test_negated_differences_swap_better_and_worse():
     z = np.random.default_rng(2).normal(0.01, 0.01, 12)
     one, other = drawn(z, 0.005, 2000), drawn(-z, 0.005, 2000)
     assert one[:3] == pytest.approx(other[:3][::-1])
     assert one[:3] == pytest.approx(drawn(z * 100, 0.5, 2000)[:3])
 
 
-def test_the_order_of_tasks_matters_only_to_the_draws():
+def test_order_of_tasks_only_changes_the_draws():
     z = np.random.default_rng(3).normal(0.004, 0.01, 10)
     assert drawn(z, 0.005, 20_000)[:3] == pytest.approx(drawn(z[::-1], 0.005, 20_000)[:3], abs=0.02)
 
 
-def test_below_five_tasks_the_prior_would_decide():
+def test_no_posterior_below_five_tasks():
     found = drawn(np.full(4, 0.1), 0.005)
     assert found.reason == "n_too_small"
     assert np.isnan(found[:3]).all()
     assert drawn(np.full(5, 0.1), 0.005).better > 0.99
 
 
-def test_correlation_makes_less_sure():
+def test_correlation_increases_uncertainty():
     z = np.random.default_rng(0).normal(0.02, 0.02, 10)
     assert correlated_t(z, rope=0.0, rho=0.3).better < correlated_t(z, rope=0.0, rho=0.0).better
 
 
-def test_without_scatter_all_lies_in_one_place():
+def test_zero_variance_gives_a_point_mass():
     assert correlated_t(np.full(4, 0.02), rope=0.01, rho=0.0)[:3] == (0, 0, 1)
     assert correlated_t(np.full(4, -0.005), rope=0.01, rho=0.0)[:3] == (0, 1, 0)
     assert correlated_t(np.full(4, 0.01), rope=0.01, rho=0.0)[:3] == (0, 0.5, 0.5)

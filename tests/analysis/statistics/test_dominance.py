@@ -36,21 +36,21 @@ def test_by_hand_with_unequal_sizes():
 
 
 @pytest.mark.parametrize(("n", "m"), product((1, 4, 7), repeat=2))
-def test_both_directions_add_up_to_one(n, m):
+def test_both_directions_sum_to_one(n, m):
     rng = np.random.default_rng(n * 10 + m)
     a, b = rng.normal(size=n).round(1), rng.normal(size=m).round(1)
     if n != m or (np.sort(a) != np.sort(b)).any():
         assert violation_ratio(a, b) == pytest.approx(1 - violation_ratio(b, a))
 
 
-def test_order_and_unit_of_scores_do_not_matter():
+def test_invariant_to_order_and_unit_of_scores():
     rng = np.random.default_rng(3)
     a, b = rng.normal(size=9), rng.normal(0.3, 2, size=12)
     assert violation_ratio(a[::-1], b) == violation_ratio(a, b)
     assert violation_ratio(5 * a - 2, 5 * b - 2) == pytest.approx(violation_ratio(a, b))
 
 
-def test_the_reverse_bound_is_that_of_the_cells_swapped():
+def test_reverse_bound_equals_the_bound_of_swapped_cells():
     """The second scatters more about the same middle, so that neither bound reaches 1."""
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 1, 150), rng.normal(0, 3, 200)
@@ -69,7 +69,7 @@ def test_more_comparisons_widen_the_bound():
     )
 
 
-def test_equal_distributions_are_half_and_few_scores_have_no_bound():
+def test_equal_distributions_give_half_and_few_scores_no_bound():
     same = np.full(6, 0.8)
     assert violation_ratio(same, same) == 0.5
     assert violation_ratio(np.full(3, 0.1 + 0.2), np.full(4, 0.3)) == 0.5  # noise is no gap

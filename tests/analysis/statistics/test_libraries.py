@@ -20,7 +20,7 @@ def cells(request):
     return [rng.normal(0.8, 0.02, n) for n in request.param]
 
 
-def test_students_interval(cells):
+def test_t_interval(cells):
     x = cells[0]
     found = student_interval(x.mean(), stats.sem(x), df=x.size - 1, method="t")
     wanted = stats.t.interval(0.95, x.size - 1, x.mean(), stats.sem(x))
@@ -42,7 +42,7 @@ def test_differences_of_means(cells):
         assert (found.low, found.high) == pytest.approx((ends.low, ends.high), rel=1e-9)
 
 
-def test_tests_of_scatter(cells):
+def test_tests_of_spread(cells):
     a, b = cells
     for found, wanted in (
         (brown_forsythe(a, b), stats.levene(a, b, center="median")),
@@ -84,10 +84,10 @@ def test_holm_by_hand():
     np.testing.assert_allclose(found, [0.03, 0.06, np.nan, 0.06, 0.02])
 
 
-def test_false_discoveries_without_known_p_values():
+def test_benjamini_hochberg_of_nan_only():
     assert np.isnan(benjamini_hochberg(np.full(3, np.nan))).all()
     assert benjamini_hochberg(np.empty(0)).size == 0
 
 
-def test_an_interval_of_a_rate_takes_the_counts_of_a_frame():
+def test_wilson_interval_accepts_numpy_counts():
     assert wilson_interval(np.int64(3), np.int64(20)) == wilson_interval(3, 20)

@@ -142,14 +142,14 @@ def test_sd_ratio_by_hand():
     assert found.method == "F"
 
 
-def test_sd_ratio_turns_round():
+def test_swapped_sd_ratio_is_the_reciprocal():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=12), rng.normal(size=8)
     one, other = sd_ratio(a, b), sd_ratio(b, a)
     assert (one.low, one.high) == (pytest.approx(1 / other.high), pytest.approx(1 / other.low))
 
 
-def test_bootstrap_ratio_is_near_the_exact_one_for_normal_data():
+def test_bootstrap_ratio_is_close_to_the_exact_one_for_normal_data():
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 2, 200), rng.normal(0, 1, 200)
     exact, found = sd_ratio(a, b), sd_ratio_bootstrap(a, b, rng=rng)
@@ -196,12 +196,12 @@ CONSTANT, ONE, NONE = np.full(4, 0.8), np.array([0.8]), np.array([])
         (fisher((0, 0), (1, 5)), "n_too_small"),
     ],
 )
-def test_too_little_gives_a_reason_not_a_number(found, reason):
+def test_undefined_results_have_a_reason(found, reason):
     assert found.reason == reason
     assert np.isnan(found.p if hasattr(found, "p") else found.low)
 
 
-def test_many_seeds_are_ranked_as_scipy_ranks_them():
+def test_rank_tests_of_many_seeds_match_scipy():
     rng = np.random.default_rng(0)
     a, b = rng.normal(0.8, 0.02, (2, 60)).round(2)  # ties within, between and in pairs
     ours, theirs = mann_whitney(a, b), stats.mannwhitneyu(a, b)
@@ -220,7 +220,7 @@ def test_ranks_do_not_test_means():
     assert permutation(a, b).statistic < 0
 
 
-def test_drawn_relabellings_agree_with_all_of_them():
+def test_random_relabellings_agree_with_exhaustive_ones():
     """16!/(8! 8!) is 12,870, more than are drawn; four standard errors of a share."""
     rng = np.random.default_rng(2)
     a, b = rng.normal(0, 1, 8), rng.normal(0.9, 1, 8)
@@ -240,7 +240,7 @@ def test_sampled_signs_agree_with_the_t_test_of_normal_differences():
     assert paired_permutation(a, b).p == pytest.approx(p, abs=0.02)
 
 
-def test_pairing_by_seed_finds_what_a_shared_seed_hides():
+def test_pairing_removes_a_shared_seed_effect():
     rng = np.random.default_rng(4)
     seed = rng.normal(0, 0.05, 12)
     a, b = 0.81 + seed + rng.normal(0, 0.005, 12), 0.80 + seed + rng.normal(0, 0.005, 12)
@@ -250,20 +250,20 @@ def test_pairing_by_seed_finds_what_a_shared_seed_hides():
 
 
 @pytest.mark.parametrize("test", [permutation, brown_forsythe, mann_whitney])
-def test_false_alarms_stay_at_their_level(test):
+def test_false_positive_rate_is_at_most_alpha(test):
     """Of 400 pairs of equal cells at most 5 % and three standard errors."""
     rng = np.random.default_rng(6)
     p = np.array([test(*rng.normal(size=(2, 12))).p for _ in range(400)])
     assert np.mean(p < 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
 
 
-def test_magnitudes_begin_at_their_bounds():
+def test_magnitude_labels_start_at_their_bounds():
     bounds = {0.1469: "negligible", -0.147: "small", 0.33: "medium", -0.474: "large", 1: "large"}
     assert {delta: magnitude(delta) for delta in bounds} == bounds
     assert magnitude(np.nan) == ""
 
 
-def test_improvement_of_one_task_is_that_of_the_cells():
+def test_improvement_of_one_task_equals_probability_of_improvement():
     rng = np.random.default_rng(7)
     a, b = rng.normal(0.81, 0.01, 9).round(3), rng.normal(0.8, 0.01, 30).round(3)
     found = improvement([a], [b], resamples=2000, rng=rng)
@@ -273,7 +273,7 @@ def test_improvement_of_one_task_is_that_of_the_cells():
     assert turned.low == pytest.approx(1 - found.high, abs=0.03)
 
 
-def test_improvement_of_resamples_is_that_of_the_drawn_scores():
+def test_improvement_of_counts_equals_that_of_the_resampled_scores():
     from analysis.statistics.effects import counts, resampled_improvement
     from analysis.statistics.resampling import drawn
 
@@ -288,7 +288,7 @@ def test_improvement_of_resamples_is_that_of_the_drawn_scores():
     np.testing.assert_allclose(found, direct)
 
 
-def test_constant_cells_still_have_a_difference():
+def test_constant_cells_have_a_difference():
     assert welch(CONSTANT, CONSTANT + 0.1).estimate == pytest.approx(-0.1)
 
 

@@ -71,7 +71,7 @@ def test_seeds_for_a_ratio(ratio, seeds):
     assert minimum_detectable_ratio(seeds) <= ratio < minimum_detectable_ratio(seeds - 1)
 
 
-def test_a_robust_ratio_takes_more_seeds_and_has_the_power_it_says():
+def test_robust_ratio_needs_more_seeds_and_reaches_its_power():
     n = seeds_for_robust_ratio(2.0, rng=rng())
     assert 22 <= n <= 26
     assert seeds_for_robust_ratio(0.5, rng=rng()) == n
@@ -88,7 +88,7 @@ def test_power_of_brown_forsythe(ratio, n, power):
     assert brown_forsythe_power(n, ratio, rng=rng()) == pytest.approx(power, abs=0.045)
 
 
-def test_simulated_power_is_that_of_the_library_test():
+def test_simulated_power_matches_scipys_levene():
     drawn = rng(7).standard_normal((2, 4_000, 9))
     p = stats.levene(3 * drawn[0], drawn[1], center="median", axis=1).pvalue
     assert brown_forsythe_power(9, 3.0, rng=rng(7)) == (p < 0.05).mean()
@@ -104,7 +104,7 @@ def test_power_of_fisher(rate, other, n, power):
     assert fisher_power(n, other, rate) == pytest.approx(fisher_power(n, rate, other))
 
 
-def test_power_of_fisher_by_all_outcomes():
+def test_power_of_fisher_by_enumeration_with_scipy():
     wanted = sum(
         stats.binom.pmf(a, 6, 0.2) * stats.binom.pmf(b, 6, 0.9)
         for a in range(7)
@@ -114,7 +114,7 @@ def test_power_of_fisher_by_all_outcomes():
     assert fisher_power(6, 0.2, 0.9) == pytest.approx(wanted)
 
 
-def test_seeds_for_failures_are_the_fewest():
+def test_seeds_for_failures_are_minimal():
     n = seeds_for_failures(0.1, 0.5)
     assert fisher_power(n, 0.1, 0.5) >= 0.8
     assert all(fisher_power(k, 0.1, 0.5) < 0.8 for k in range(2, n))
@@ -134,7 +134,7 @@ def test_seeds_for_failures_are_the_fewest():
         lambda: seeds_for_difference(1e-6, 1),
     ],
 )
-def test_questions_without_an_answer_are_refused(asked):
+def test_invalid_arguments_raise(asked):
     with pytest.raises(ValueError):
         asked()
 

@@ -78,7 +78,7 @@ def test_three_runs_by_hand():
     np.testing.assert_allclose(disagreement_by_truth(counts, gold), [4 / 9, 1 / 9])
 
 
-def test_ambiguity_is_the_mean_over_all_subsets():
+def test_ambiguity_is_the_mean_over_subsets():
     given = answers(runs=6)
     subsets = [given[list(chosen)] for chosen in combinations(range(6), 3)]
     wanted = np.mean([(part != part[0]).any(axis=0).mean() for part in subsets])
@@ -103,13 +103,13 @@ def test_two_runs_have_one_jsd():
 
 
 @pytest.mark.parametrize("measure", [generalised_jsd, squared_l2])
-def test_leaving_out_a_run_is_computing_without_it(measure):
+def test_jackknife_values_equal_recomputation(measure):
     given = probabilities()
     wanted = [measure(np.delete(given, run, axis=0))[0] for run in range(len(given))]
     np.testing.assert_allclose(measure(given)[1], wanted, rtol=1e-9)
 
 
-def test_missing_answers_count_with_the_pairs_that_are_there():
+def test_missing_answers_use_the_available_pairs():
     """Second example: two answers that differ; third: one answer, left out."""
     given = np.array([[0, 0, 1], [0, 1, -1], [0, -1, -1]])
     counts = class_counts(given, 2)
@@ -122,12 +122,12 @@ def test_missing_answers_count_with_the_pairs_that_are_there():
     assert distances[1, 2] == 0
 
 
-def test_discrepancy_is_the_farthest_run():
+def test_discrepancy_is_the_largest_distance():
     given = np.array([[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 0, 0]])
     np.testing.assert_allclose(discrepancy(disagreement_matrix(given, 2)), [0.5, 0.75, 0.75])
 
 
-def test_order_and_names_do_not_matter():
+def test_invariant_to_order_and_class_names():
     given, rng = answers(), RNG(5)
     counts = class_counts(given, 3)
     moved = given[rng.permutation(len(given))][:, rng.permutation(given.shape[1])]
@@ -137,14 +137,14 @@ def test_order_and_names_do_not_matter():
     assert ambiguity(class_counts(renamed, 3), 4) == pytest.approx(ambiguity(counts, 4))
 
 
-def test_a_class_that_nobody_gives_changes_nothing():
+def test_unused_class_changes_nothing():
     given = answers()
     for measure in (pairwise_disagreement, fleiss_kappa, krippendorff_alpha):
         assert measure(class_counts(given, 9)) == pytest.approx(measure(class_counts(given, 3)))
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (1, 4), (3, 0)])
-def test_too_little_is_nan(shape):
+def test_too_few_runs_or_examples_give_nan(shape):
     counts = class_counts(np.zeros(shape, dtype=int), 2)
     assert np.isnan([pairwise_disagreement(counts), fleiss_kappa(counts)]).all()
     assert np.isnan([krippendorff_alpha(counts), ambiguity(counts, 5)]).all()
@@ -156,14 +156,14 @@ def test_too_little_is_nan(shape):
     )
 
 
-def test_what_does_not_add_up_to_one_is_refused_as_nan():
+def test_probabilities_that_do_not_sum_to_one_give_nan():
     given = probabilities()
     given[2, 3, 0] += 0.01
     assert np.isnan([generalised_jsd(given)[0], squared_l2(given)[0]]).all()
     assert np.isnan(jsd_matrix(given, RNG(0))).all()
 
 
-def test_many_runs_look_at_a_part_of_the_pairs():
+def test_many_runs_evaluate_a_subset_of_pairs():
     given = probabilities(runs=60, examples=8)
     part = jsd_matrix(given, RNG(1))
     assert (~np.isnan(part)).sum() == 2 * 1225
@@ -185,14 +185,14 @@ def test_interval_by_number_of_runs(runs, method):
     assert found.low < pair_mean(distances)[0] < found.high
 
 
-def test_bootstrap_leaves_out_pairs_of_a_run_with_itself():
+def test_bootstrap_excludes_pairs_of_a_run_with_itself():
     """All pairs equally far apart: every resample then has that mean, copies or not."""
     distances = 0.3 * (1 - np.eye(25))
     found = pair_interval(distances, RNG(0))
     assert (found.low, found.high) == (pytest.approx(0.3), pytest.approx(0.3))
 
 
-def test_jackknife_of_a_mean_is_student_s_interval():
+def test_jackknife_interval_of_a_mean_is_the_t_interval():
     x = RNG(0).normal(size=9)
     found = jackknife_interval(x.mean(), (x.sum() - x) / 8)
     half = 2.306004 * x.std(ddof=1) / 3
@@ -202,7 +202,7 @@ def test_jackknife_of_a_mean_is_student_s_interval():
     )
 
 
-def test_few_runs_have_no_interval():
+def test_no_interval_from_too_few_runs():
     assert pair_interval(disagreement_matrix(answers(runs=2), 3), RNG(0)).reason == "n_too_small"
     assert jackknife_interval(0.1, np.array([0.1, 0.2])).reason == "n_too_small"
     assert jackknife_interval(0.1, np.array([0.1, np.nan, 0.2])).reason == "not_identified"
@@ -242,7 +242,7 @@ def test_ensemble_of_copies_gains_nothing():
         assert found.interval.reason == "zero_variance"
 
 
-def test_independent_runs_gain_what_the_binomial_says():
+def test_independent_runs_gain_as_predicted_by_the_binomial():
     """Right with 0.7, five votes: P(at least 3 of 5) = 0.83692."""
     rng = RNG(2)
     right = rng.random((60, 4000)) < 0.7
@@ -260,7 +260,7 @@ def test_too_large_ensembles_are_nan():
     assert by_mean.interval.reason == "n_too_small"
 
 
-def test_impossible_arguments_are_refused():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match=r"k = 0"):
         ambiguity(class_counts(answers(), 3), 0)
     with pytest.raises(ValueError, match=r"k = 0"):

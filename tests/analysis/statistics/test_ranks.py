@@ -71,7 +71,7 @@ def test_ranks_by_hand():
     ]
 
 
-def test_the_corrected_f_is_that_of_an_analysis_of_variance_of_the_places():
+def test_corrected_f_equals_anova_of_the_ranks():
     scores = np.round(np.random.default_rng(0).normal(0.8, 0.02, (9, 4)), 2)
     places = ranks(scores)
     found = iman_davenport(friedman(scores).statistic, tasks=9, techniques=4)
@@ -93,14 +93,14 @@ SAME_ORDER = np.tile([0.3, 0.2, 0.1], (4, 1))
         (np.empty((0, 3)), "n_too_small"),
     ],
 )
-def test_too_little_gives_a_reason_not_a_number(scores, reason):
+def test_undefined_results_have_a_reason(scores, reason):
     found = friedman(scores)
     assert found.reason == reason
     assert np.isnan(found.p)
     assert np.isnan(iman_davenport(found.statistic, tasks=5, techniques=3).p)
 
 
-def test_complete_agreement_has_a_chi_square_and_no_f():
+def test_complete_agreement_has_a_chi_square_but_no_f():
     found = friedman(SAME_ORDER)
     assert found.statistic == pytest.approx(4 * 2)
     f = iman_davenport(found.statistic, tasks=4, techniques=3)
@@ -130,7 +130,7 @@ def test_bars_join_maximal_groups(average, difference, groups):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_bars_follow_their_rule(seed):
+def test_bars_are_maximal_groups_by_definition(seed):
     rng = np.random.default_rng(seed)
     average = ranks(rng.normal(0.8, 0.01, (8, 6)).round(2)).mean(axis=0)
     for difference in (0.3, 0.75, 1.5, 9.0):
@@ -151,7 +151,7 @@ def test_signed_rank_p_by_hand():
 
 @pytest.mark.parametrize("tasks", [6, 9, 20, 60])
 @pytest.mark.parametrize("digits", [1, 6])
-def test_signed_rank_p_is_scipys(tasks, digits):
+def test_signed_rank_p_matches_scipy(tasks, digits):
     from scipy import stats
 
     gaps = np.round(np.random.default_rng(tasks).normal(0.3, 1, (tasks, 3)), digits)
@@ -170,7 +170,7 @@ def test_few_tasks_cannot_reach_five_per_cent():
         assert adjusted[0] >= 0.05 > adjusted[1]
 
 
-def test_a_techniques_name_and_place_matter_nothing():
+def test_order_of_techniques_does_not_matter():
     scores = np.random.default_rng(3).normal(0.8, 0.01, (10, 4))
     order = [2, 0, 3, 1]
     for found, moved in zip(wilcoxon_holm(scores), wilcoxon_holm(scores[:, order]), strict=True):

@@ -31,7 +31,7 @@ def test_spending_oracle(inputs, check):
     check(per_pair_level=spending(inputs["looks"], inputs["K"], alpha=inputs["alpha"]))
 
 
-def test_the_levels_add_up_to_alpha():
+def test_levels_sum_to_alpha():
     assert 11 * spending(LOOKS, 12).sum() == pytest.approx(0.05)
 
 
@@ -66,14 +66,14 @@ def test_successive_rejects_oracle(inputs, check):
     check(logbar=many / (inputs["K"] * successive_rejects(inputs["K"], many)[0]))
 
 
-def test_successive_rejects_spends_its_budget_at_most():
+def test_successive_rejects_stays_within_its_budget():
     for count, budget in ((4, 40), (12, 240), (7, 100)):
         phases = successive_rejects(count, budget)
         runs = sum(phases) + phases[-1]  # the worst leaves after each phase; two reach the last
         assert budget - 2 * count < runs <= budget
 
 
-def test_plain_test_is_welchs():
+def test_plain_moments_give_welchs_test():
     rng = np.random.default_rng(0)
     a, b = rng.normal(0.7, 0.01, 8), rng.normal(0.71, 0.03, 5)
     found = better(plain(padded([a, b], np.nan)))
@@ -91,7 +91,7 @@ def held(rows, *, number=0, before=None, failed=None, looks=LOOKS):
 WIDE = np.array([-0.02, -0.01, 0.01, 0.02])
 
 
-def test_the_worst_goes_out_the_level_wait_and_the_doubtful_run():
+def test_worst_is_excluded_equals_freeze_and_undecided_stay_active():
     found = held([0.80 + WIDE, 0.80 - WIDE, 0.798 + WIDE, 0.3 + WIDE])
     assert found.status == ("frozen", "frozen", "frozen", "out")
     found = held([0.80 + WIDE, 0.799 + WIDE, 0.76 + WIDE, 0.3 + WIDE])
@@ -105,7 +105,7 @@ def test_the_worst_goes_out_the_level_wait_and_the_doubtful_run():
     assert found.reason[3] == "another is better"
 
 
-def test_a_frozen_one_runs_again_when_the_leader_pulls_away():
+def test_frozen_technique_is_reactivated_when_the_leader_pulls_away():
     rows = [0.80 + WIDE, 0.80 - WIDE, 0.79 + WIDE, 0.76 + WIDE]
     first = held(rows)
     assert first.status == ("active", "frozen", "frozen", "active")
@@ -114,29 +114,29 @@ def test_a_frozen_one_runs_again_when_the_leader_pulls_away():
     assert second.status == ("active", "active", "active", "active")
 
 
-def test_who_is_out_stays_out_and_beats_nobody():
+def test_excluded_technique_stays_out_and_excludes_no_other():
     rows = [0.80 + WIDE, 0.799 + WIDE, 0.3 + WIDE]
     first = held(rows)
     assert first.status[2] == "out"
     praised = [*rows[:2], 0.99 + WIDE]
     second = held(praised, number=1, before=first)
     assert second.status[2] == "out"
-    assert second.reason[2] == "excluded before"
+    assert second.reason[2] == "excluded earlier"
     assert second.against[2] == -1
     assert "out" not in second.status[:2]
 
 
-def test_once_nobody_runs_the_looks_left_can_only_exclude():
+def test_remaining_looks_only_exclude_without_active_techniques():
     rows = [0.80 + WIDE, 0.80 - WIDE, 0.80 + WIDE[::-1]]
     first = held(rows)
     assert set(first.status) == {"frozen"}
     for number in (1, 2, 3, 4):
         first = held(rows, number=number, before=first)
         assert set(first.status) == {"frozen"}
-        assert set(first.reason) == {"no more seeds are run"}
+        assert set(first.reason) == {"no further seeds"}
 
 
-def test_a_failure_anywhere_holds_exclusions_back_until_thirteen_seeds():
+def test_failures_delay_exclusions_until_thirteen_seeds():
     bad = [0.3 + np.tile(WIDE, 4)[:n] for n in (4, 13)]
     good = [0.8 + np.tile(WIDE, 4)[:n] for n in (4, 13)]
     failing = [np.r_[FLOOR, x[1:]] for x in good]
@@ -148,7 +148,7 @@ def test_a_failure_anywhere_holds_exclusions_back_until_thirteen_seeds():
         assert (found.status[2] == "out") == (status == "out")
 
 
-def test_a_technique_of_which_all_failed_has_the_floor():
+def test_technique_with_only_failures_has_the_floor():
     found = two_part(
         np.full((2, 4), FLOOR) + [[0.2], [0]], np.array([[0] * 4, [1] * 4], bool), FLOOR
     )
@@ -157,7 +157,7 @@ def test_a_technique_of_which_all_failed_has_the_floor():
     assert np.isfinite(found.variance).all()
 
 
-def test_constant_scores_exclude_nobody():
+def test_constant_scores_exclude_none():
     found = held([np.full(4, 0.8), np.full(4, 0.7)])
     assert "out" not in found.status
     assert np.isnan(found.p).all()
@@ -173,10 +173,10 @@ def test_order_of_techniques_does_not_matter():
     np.testing.assert_allclose(found.p[turned], other.p)
 
 
-def test_looks_that_cannot_be_held_are_refused():
-    with pytest.raises(ValueError, match="cannot be held"):
+def test_invalid_looks_raise():
+    with pytest.raises(ValueError, match="no look"):
         held([0.8 + WIDE])
-    with pytest.raises(ValueError, match="cannot be held"):
+    with pytest.raises(ValueError, match="no look"):
         held([0.8 + WIDE, 0.8 + WIDE], number=5)
 
 
@@ -221,7 +221,7 @@ def adaptive(scores, failed, floor):
     [("null", 85, 0.015, 400), ("spread", 93, 0.0, 400)]
     + [("failures", 137, 0.0, 400), ("trap", 123, 0.050, 1000)],
 )
-def test_simulated_blocks_cost_and_err_as_specified(scenario, runs, lost, blocks):
+def test_simulated_cost_and_error_rates(scenario, runs, lost, blocks):
     """The technique in the first row is the best, or one of the best."""
     rng = np.random.default_rng(11)
     found = np.array([adaptive(*one_block(scenario, rng)) for _ in range(blocks)])

@@ -88,7 +88,7 @@ def test_quantiles_by_hand():
     assert np.isnan(quantiles(np.array([]), (0.5,))).all()
 
 
-def test_variation_needs_a_scale():
+def test_cv_is_undefined_at_zero():
     assert np.isnan(cv(np.array([-0.1, 0.2])))
     assert np.isnan(cv(np.array([0.0, 0.2])))
     assert cv(np.array([-0.1, -0.3])) == pytest.approx(np.sqrt(2) / 2)
@@ -113,7 +113,7 @@ def test_wilson_oracle(inputs, check):
     check(cp_lo=found.low, cp_hi=found.high)
 
 
-def test_no_runs_leave_every_rate_possible():
+def test_no_runs_give_the_full_interval():
     for interval in (wilson_interval, clopper_pearson_interval):
         assert interval(0, 0)[:2] == (0.0, 1.0)
         assert interval(0, 0).reason == "n_too_small"
@@ -159,7 +159,7 @@ def test_resampling_oracle(inputs, check):
 
 
 @pytest.mark.parametrize("n", [4, 5, 10, 11, 12, 13])
-def test_leaving_out_in_closed_form(n):
+def test_closed_form_jackknife_values(n):
     x = np.sort(np.random.default_rng(n).normal(size=n))
     without = [np.delete(x, i) for i in range(n)]
     for weights, direct in (
@@ -210,12 +210,12 @@ def test_failed_runs_by_hand():
     assert found.whole.sd_reason == "n_too_small"
 
 
-def test_without_failures_both_views_are_one():
+def test_without_failures_both_views_are_equal():
     found = summarise(cell([0.7, 0.9, 0.8]))
     assert found.clean is found.whole
 
 
-def test_the_clean_view_is_the_view_of_a_cell_without_its_failures():
+def test_clean_view_equals_the_view_without_failed_runs():
     x = np.random.default_rng(4).normal(0.8, 0.02, 30)
     found = summarise(cell([*x, np.nan, 0.5], diverged=[30], collapsed=[31]))
     assert found.clean == view(cell(x))
@@ -232,12 +232,12 @@ def test_mixture_identity():
     assert found.whole.sd**2 * 7 / 8 == pytest.approx(variance)
 
 
-def test_an_unknown_floor_is_said():
+def test_unknown_floor_is_reported():
     found = summarise(cell([0.7, 0.8, np.nan], diverged=[2], floor=np.nan))
     assert (found.whole.n, found.missing, found.whole.mean_reason) == (2, 0, "non_finite")
 
 
-def test_which_interval_by_default():
+def test_default_intervals():
     x = np.random.default_rng(0).normal(0.8, 0.01, 60)
     assert view(cell(x)).mean_method == "t"
     assert view(cell(x)).sd_method == "chi-square"
@@ -262,19 +262,19 @@ def test_no_scores_give_nan_not_an_error(values):
     assert (own.mean_reason, own.sd_reason, own.cv_reason) == ("n_too_small",) * 3
 
 
-def test_one_seed_has_no_scatter():
+def test_one_seed_has_no_sd():
     found = view(cell([0.8]))
     assert found.mean == 0.8
     assert np.isnan([found.sd, found.mean_low, found.sd_low, found.cv]).all()
 
 
-def test_constant_scores_have_exactly_no_scatter():
+def test_constant_scores_have_exactly_zero_sd():
     found = view(cell([0.1 + 0.2, 0.3, 0.3] * 4))
     assert (found.sd, found.sd_reason, found.cv) == (0.0, "zero_variance", 0.0)
     assert found.median_low == pytest.approx(found.median)
 
 
-def test_all_diverged_lie_on_the_floor():
+def test_all_diverged_enter_at_the_floor():
     found = summarise(cell([np.nan] * 5, diverged=range(5)))
     assert (found.whole.mean, found.whole.sd) == (0.5, 0.0)
     assert (found.failure_rate, found.clean.n) == (1.0, 0)
@@ -285,7 +285,7 @@ def test_order_of_runs_does_not_matter():
     assert summarise(cell(x)) == summarise(cell(x[::-1]))
 
 
-def test_rescaling_rescales():
+def test_scale_equivariance():
     x = np.random.default_rng(1).normal(0.8, 0.02, 12)
     one, other = view(cell(x)), view(cell(3 * x - 1))
     for field in ("mean", "mean_low", "median_low", "iqm_high", "minimum", "q25", "highest_of_3"):
@@ -309,7 +309,7 @@ COVERAGE = {  # of 95 % intervals: (normal, 10 % failures) as the specification 
 
 @pytest.mark.parametrize("case", sorted(COVERAGE))
 @pytest.mark.parametrize("mixture", [0, 1])
-def test_intervals_cover_as_often_as_they_should(case, mixture):
+def test_coverage_of_intervals(case, mixture):
     """In 1,000 cells; three standard errors of such a share, and of the specification's."""
     target, method, n = case
     rng = np.random.default_rng([n, mixture])
@@ -336,12 +336,12 @@ def interval_of(target, method, x, rng):
     return bca_interval(*made)[:2]
 
 
-def test_streams_differ_by_key_and_repeat():
+def test_streams_differ_by_key_and_are_reproducible():
     assert stream("a", "b").random() == stream("a", "b").random()
     assert stream("a", "b").random() != stream("ab").random()
 
 
-def test_impossible_arguments_are_refused():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match=r"k = 0"):
         expected_best(np.array([0.5]), 0)
     with pytest.raises(ValueError, match=r"k = 0"):

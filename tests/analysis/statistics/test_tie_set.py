@@ -33,13 +33,13 @@ def tied(scores, *, failures=None, seconds=None, prefer="stable"):
     return tie_set(scores, failures=failures or nothing, seconds=seconds or nothing, prefer=prefer)
 
 
-def test_a_configuration_that_cannot_be_tested_stays_in_the_tie_set():
+def test_untestable_configuration_stays_in_the_tie_set():
     found = tied({"A": np.array([0.9, 0.91, 0.92]), "B": np.array([0.1]), "C": np.array([])})
     assert (found.best, found.members, found.untested) == ("A", ("A", "B"), ("B",))
     assert found.unscored == ("C",)
 
 
-def test_nothing_with_a_score_has_no_best():
+def test_no_scores_have_no_best():
     assert tied({"A": np.array([])}).recommended == ""
 
 
@@ -65,12 +65,12 @@ def test_secondary_criteria(scores, failures, seconds, recommended, decided_by):
     assert (found.recommended, found.decided_by) == (recommended, decided_by)
 
 
-def test_a_rate_that_differs_by_less_than_a_run_decides_nothing():
+def test_rate_difference_below_one_run_is_ignored():
     scores = {"A": 0.9 + np.tile(SPREAD, 2), "B": 0.9 + SPREAD}
     assert tied(scores, failures={"A": 1, "B": 0}).decided_by == "smaller sd"
 
 
-def test_renaming_renames_and_nothing_else():
+def test_equivariant_to_renaming():
     rng = np.random.default_rng(5)
     gains = {"A": 0.0, "B": 0.01, "C": 0.05}
     scores = {name: rng.normal(0.8 + gain, 0.01, 7) for name, gain in gains.items()}
@@ -87,9 +87,7 @@ def test_renaming_renames_and_nothing_else():
         ("score", "high", "higher mean"),
     ],
 )
-def test_a_preference_decides_within_the_tie_set_and_never_changes_it(
-    prefer, recommended, decided_by
-):
+def test_preference_does_not_change_the_tie_set(prefer, recommended, decided_by):
     scores = {"high": 0.9 + SPREAD, "calm": 0.897 + SPREAD / 2, "quick": 0.895 + SPREAD}
     scores["low"] = 0.5 + SPREAD / 10  # calmest and quickest, and out
     seconds = {"high": 3, "calm": 3, "quick": 2, "low": 1}
@@ -102,7 +100,7 @@ def drawn(scores, seed=0):
     return resampled(scores, np.random.default_rng(seed))
 
 
-def test_probability_best_adds_up_and_separates():
+def test_probability_best_sums_to_one_and_separates():
     found = probability_best(drawn({"A": 0.9 + SPREAD, "B": 0.5 + SPREAD, "C": np.array([0.99])}))
     assert found == {"A": 1.0, "B": 0.0}  # a single run does not take part
     equal = probability_best(drawn({"A": SPREAD, "B": SPREAD}))
@@ -118,14 +116,14 @@ def test_probability_best_has_the_spread_of_the_mean():
     assert probability_best(drawn({"A": a, "B": b}))["A"] == pytest.approx(0.841, abs=0.015)
 
 
-def test_near_best_counts_what_is_less_than_the_region_below():
+def test_near_best_counts_means_within_the_rope():
     constant = {"A": np.full(4, 0.9), "B": np.full(4, 0.896), "C": np.full(4, 0.895)}
     assert probability_near_best(drawn(constant), 0.005) == {"A": 1.0, "B": 1.0, "C": 0.0}
     assert probability_near_best(drawn({}), 0.005) == {}
 
 
 @pytest.mark.parametrize(("count", "normals"), [(2, 0.5642), (5, 1.163), (10, 1.539), (20, 1.867)])
-def test_optimism_of_equals_is_the_expected_largest_of_as_many_normals(count, normals):
+def test_optimism_of_equals_is_the_expected_maximum_of_normals(count, normals):
     """Known values of E[max of K standard normals], times the standard error of a mean."""
     x = np.random.default_rng(3).normal(0.8, 0.02, 40)
     found = optimism(drawn({f"{i}": x for i in range(count)}))
@@ -137,13 +135,13 @@ def test_a_clear_winner_has_no_optimism():
     assert np.isnan(optimism(drawn({"A": np.array([0.9])})))
 
 
-def test_optimism_is_known_to_move_with_the_unit_and_not_with_the_origin():
+def test_optimism_is_scale_equivariant_and_shift_invariant():
     scores = {"A": 0.9 + SPREAD, "B": 0.899 + SPREAD}
     moved = {name: 3 + 2 * x for name, x in scores.items()}
     assert optimism(drawn(moved)) == pytest.approx(2 * optimism(drawn(scores)))
 
 
-def test_expected_elsewhere_weighs_by_who_wins():
+def test_expected_elsewhere_weighs_by_win_share():
     found = drawn({"A": SPREAD, "B": SPREAD})
     share = probability_best(found)
     wanted = 0.7 * share["A"] + 0.8 * share["B"]
@@ -162,7 +160,7 @@ def test_ranks_by_hand():
     assert rank_intervals({}) == {}
 
 
-def test_rank_intervals_hold_all_true_ranks():
+def test_rank_intervals_have_simultaneous_coverage():
     """Four of six truly equal: each may have rank 2 to 5; misses stay below 5 %."""
     rng = np.random.default_rng(0)
     gains = {"A": 0.03, **dict.fromkeys("BCDE", 0.0), "F": -0.03}
@@ -187,7 +185,7 @@ def test_pareto_oracle(inputs, check):
     check(on_front=on_front(goals))
 
 
-def test_a_difference_within_the_tolerance_is_none():
+def test_differences_within_the_tolerance_are_ignored():
     goals = np.array([[0.80, -10.0], [0.79, -10.1], [0.70, -5.0]])
     assert on_front(goals).tolist() == [True, False, True]
     assert on_front(goals, [0.02, 0.2]).tolist() == [True, True, True]  # level with the first
@@ -197,14 +195,14 @@ def test_a_difference_within_the_tolerance_is_none():
     assert on_front(barely, [0.0, 0.2]).tolist() == [True, False]  # no quicker to speak of
 
 
-def test_fronts_of_many_draws_at_once():
+def test_fronts_of_many_draws_are_vectorised():
     goals = np.random.default_rng(0).normal(size=(7, 6, 3))
     assert (on_front(goals) == [on_front(each) for each in goals]).all()
     turned = np.random.default_rng(1).permutation(6)
     assert (on_front(goals[:, turned]) == on_front(goals)[:, turned]).all()
 
 
-def test_a_circle_leaves_all_on_the_front():
+def test_cyclic_dominance_leaves_all_on_the_front():
     """Each is better than the next by 2 in one goal and worse by 1 in the others."""
     goals = np.array([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0], [1.0, 2.0, 0.0]])
     assert on_front(goals, 1.0).all()
@@ -230,7 +228,7 @@ def test_transfer_by_hand():
     assert found.optimism[1] == 0
 
 
-def test_seeds_are_drawn_for_all_configurations_together():
+def test_configurations_share_the_drawn_seeds():
     """Scores that differ by seed alone never change who wins."""
     seeds = np.random.default_rng(0).normal(size=9)
     found = carried([seeds + 0.01, seeds], [0.6, 0.5], sizes=[1, 4, 9])
@@ -238,12 +236,12 @@ def test_seeds_are_drawn_for_all_configurations_together():
     assert found.optimism[-1] == 0
 
 
-def test_absent_runs_are_stepped_over():
+def test_missing_runs_are_skipped():
     dev = np.array([[np.nan, 0.9, 0.9, np.nan], [0.8, np.nan, 0.8, 0.8]])
     found = carried(dev, [0.6, 0.5], sizes=[1, 2])
     assert found.agreement.tolist() == [1, 1]
     assert found.optimism.tolist() == [0, 0]
 
 
-def test_equal_test_means_are_all_the_winner():
+def test_equal_test_means_all_count_as_best():
     assert carried([[0.9], [0.8]], [0.5, 0.2 + 0.3], sizes=[1]).agreement.tolist() == [1]
