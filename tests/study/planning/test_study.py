@@ -454,7 +454,7 @@ def test_a_seed_twice_in_a_stream():
     [
         ({"seeds": 2}, "seeds: 2 is no list of seeds; write range(2) or [2]."),
         ({"seeds": Seeds(head=[0], order=[0])}, "seeds.noise is missing."),
-        ({"seeds": None}, "seeds: None is wrong: input should be a valid tuple."),
+        ({"seeds": None}, "seeds: None is invalid: input should be a valid tuple."),
         ({"budget": 3}, "budget: 3 is no budget; write Budget(hours=3)."),
     ],
 )
