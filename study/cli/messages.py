@@ -13,7 +13,7 @@ from typing import Any
 
 from study.cli.progress import duration, retried
 from study.core.lock import StudyLockedError
-from study.core.paths import hurry
+from study.core.paths import configure_mlflow_client
 from study.core.spec import SpecError
 from study.execution.faults import ClusterError
 from study.execution.queue import Progress
@@ -159,7 +159,7 @@ def exit_code(action: Callable[[], int]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ALEMBIC_LOGGING_LEVEL", "WARNING")
-    hurry()
+    configure_mlflow_client()
     try:
         return action()
     except SpecError as error:

@@ -1,11 +1,11 @@
-"""Making sure that what was renamed is on disk."""
+"""Durable renames: flush a folder's entries to disk."""
 
 import os
 from pathlib import Path
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the folder's own entries are on disk; a rename is safe only then."""
+    """Flush the entries of a folder to disk; until then a crash can undo a rename in it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -15,7 +15,7 @@ from mlflow.utils.rest_utils import http_request
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.core.paths import hurry, without_password
+from study.core.paths import configure_mlflow_client, without_password
 
 REACH_SECONDS = 10  # for the first answer of a server
 PAGE = 1000  # runs per answer; a server takes about 2 ms for each
@@ -62,7 +62,7 @@ class Store:
             StoreGoneError: If a SQLite store has been here and is not now, or a server cannot be
                 used.
         """
-        hurry()
+        configure_mlflow_client()
         self.uri = uri
         self.is_database = not self.uri.startswith("http")
         self._artifacts = artifacts
