@@ -1,11 +1,11 @@
-"""Durable renames: flush a folder's entries to disk."""
+"""Making sure that what was renamed is on disk."""
 
 import os
 from pathlib import Path
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder to disk; until then a crash can undo a rename in it."""
+    """Return when the folder's own entries are on disk; a rename is safe only then."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
