@@ -82,7 +82,7 @@ def experiment_number(study: str, uri: str) -> str:
     known = experiment_numbers(uri)
     near = difflib.get_close_matches(study, known, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"There: {', '.join(known) or 'none'}."
-    raise LookupError(f"no study {study!r} in {_shown(uri)}. {hint}")
+    raise LookupError(f"no study {study!r} in {_without_credentials(uri)}. {hint}")
 
 
 def _from_database(experiment: str, uri: str, key: str) -> LongTables:
@@ -185,7 +185,7 @@ def _query(uri: str, query: str, **values: Any) -> pd.DataFrame:
     except sa.exc.OperationalError as error:
         told = str(error.orig).strip().partition("\n")[0]
         raise StoreUnreachableError(
-            _shown(f"MLflow's store at {uri} cannot be read: {told}")
+            _without_credentials(f"MLflow's store at {uri} cannot be read: {told}")
         ) from error
     finally:
         engine.dispose()
@@ -210,8 +210,8 @@ def _is_database(uri: str) -> bool:
     return uri.split(":", 1)[0].split("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
 
 
-def _shown(text: str) -> str:
-    """A text whose addresses show neither user nor password."""
+def _without_credentials(text: str) -> str:
+    """Remove user and password from the URLs in a text."""
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
@@ -237,7 +237,7 @@ def _answering(uri: str) -> Iterator[None]:
         told = f"MLflow at {uri} does not answer as it should: {error}"
         if re.search("failed with (timeout )?exception", told):  # in many words
             told = f"no answer from MLflow at {uri}. Is it up, and MLFLOW_TRACKING_URI right?"
-        raise StoreUnreachableError(_shown(told).splitlines()[0]) from error
+        raise StoreUnreachableError(_without_credentials(told).splitlines()[0]) from error
 
 
 def _mlflow() -> Any:
