@@ -1,11 +1,19 @@
-"""The command `study`, also `python -m study`.
+"""Entry point of the command `study`, also `python -m study`.
 
-The base install has what reports need; there, `report` and `table` work on scores in files.
+In a base install, without the packages that run studies, only `report` and `table` work.
 """
 
 import sys
 
 from study import NEEDED, lacking
+
+BASE_HELP = """usage: study command ...
+
+The base install analyses scores that other tools have written:
+  report FILE    write report.html and tables from a CSV of scores
+  table FILE     print a table for a paper
+
+All other commands run studies; {missing}"""
 
 
 def command() -> None:
@@ -24,6 +32,9 @@ def command() -> None:
             sys.exit(reports.main(rest, program="study report"))
         case ["table", *rest]:
             sys.exit(reports.print_table(rest, program="study table"))
+        case ["-h" | "--help"]:
+            print(BASE_HELP.format(missing=missing))
+            sys.exit(0)
     print(f"{missing}; `study report FILE` and `study table FILE` work without", file=sys.stderr)
     sys.exit(2)
 

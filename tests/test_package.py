@@ -1,6 +1,7 @@
 """The wheel holds all that is needed, and the base install reports on scores in a file."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,13 +134,21 @@ FanovaImportanceEvaluator()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", ["run my_study.py", "status", "list techniques", "ui", "--help"])
+@pytest.mark.parametrize("words", ["run my_study.py", "status", "list techniques", "ui", ""])
 def test_in_a_base_install_other_commands_name_the_extra(base, tmp_path, words):
     done = run(base / "study", *words.split(), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("studies need torch, ")
     assert INSTALL in line
+
+
+@pytest.mark.slow
+def test_help_in_a_base_install_lists_its_commands_and_names_the_extra(base, tmp_path):
+    done = run(base / "study", "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"^  (\w+) FILE ", done.stdout, re.MULTILINE) == ["report", "table"]
+    assert INSTALL in done.stdout
 
 
 @pytest.mark.slow

@@ -21,9 +21,9 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
     Returns:
         One row per run of a classification task, in the columns of `load_runs` that it changes:
         key, metric, higher_is_better, dev, test, dev_floor and test_floor (the best constant
-        answer, or constant probabilities; NaN for the calibration error, of which a constant has none), so
-        that `runs.drop(columns=frame.columns[1:]).merge(frame, on="key", how="left")` is the study
-        under that metric; `collapsed` is unchanged. NaN for a run without any answer.
+        answer, or constant probabilities; NaN for the calibration error, of which a constant has
+        none), so that `runs.drop(columns=frame.columns[1:]).merge(frame, on="key", how="left")` is
+        the study under that metric; `collapsed` is unchanged. NaN for a run without any answer.
 
     Raises:
         ValueError: If `predictions` is malformed; see `predicted`.

@@ -1,1 +1,1 @@
-"""What each command does, by theme; here `study` and `analysis` are joined."""
+"""Command line `study`, one module per theme; the only package that uses `study` and `analysis`."""

@@ -1,6 +1,7 @@
-"""Arguments that commands share: how they are declared, and the types of their values."""
+"""Arguments shared by several commands, and types of argument values."""
 
 import argparse
+import inspect
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,20 +11,21 @@ Action = Callable[[argparse.Namespace], int]
 
 
 class Commands:
-    """The commands of `study`, to which each theme adds its own.
+    """The subcommands of `study`, to which each module adds its own.
 
     Attributes:
-        asked: The command on this command line, whose arguments may take long to import.
+        selected: The command on this command line. Arguments that are slow to import are added only
+            for the selected command.
     """
 
-    def __init__(self, subparsers: Any, asked: str) -> None:
-        self.asked = asked
+    def __init__(self, subparsers: Any, selected: str) -> None:
+        self.selected = selected
         self._subparsers = subparsers
 
     def add(self, name: str, action: Action) -> argparse.ArgumentParser:
-        """Add a command; the docstring of its action is its help."""
-        text = (action.__doc__ or "").strip()
-        brief = text.splitlines()[0].rstrip(".")
+        """Add a command whose help text is the docstring of its action."""
+        text = inspect.getdoc(action) or ""
+        brief = text.partition("\n")[0].rstrip(".")
         parser: argparse.ArgumentParser = self._subparsers.add_parser(
             name,
             help=brief[:1].lower() + brief[1:],
@@ -35,30 +37,30 @@ class Commands:
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
-    """Add the argument that names a study, which may be left out where there is only one."""
+    """Add the argument that names a study; optional if `STUDY_HOME` has only one."""
     parser.add_argument(
-        "study", nargs="?", help="a study's name or its file; not needed where there is one"
+        "study", nargs="?", help="study name or study file; optional if there is only one study"
     )
 
 
-def add_json(parser: argparse.ArgumentParser, what: str = "as JSON") -> None:
+def add_json(parser: argparse.ArgumentParser, help: str = "print JSON") -> None:
     """Add `--json`."""
-    parser.add_argument("--json", action="store_true", help=what)
+    parser.add_argument("--json", action="store_true", help=help)
 
 
 def count(text: str) -> int:
-    """A whole number above 0."""
+    """A positive integer."""
     if text.isdecimal() and int(text):
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
 
 
 def positive(text: str) -> float:
-    """A finite number above 0."""
+    """A finite positive number."""
     with suppress(ValueError):
         if 0 < float(text) < math.inf:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
 
 
 def size(text: str) -> float:
@@ -68,4 +70,4 @@ def size(text: str) -> float:
     try:
         return float(number) * units[text[len(number) :]]
     except (KeyError, ValueError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 8GB or 500MB") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 8GB or 500MB") from None

@@ -1,4 +1,4 @@
-"""What the store has of a study by now, for several commands."""
+"""Finished runs of a study, read from the store and the outbox for several commands."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from study.planning.study import Study
 
 
 def seen(done: Any) -> dict[str, tuple[str, float]]:
-    """Cell key and seconds of every finished run, by its key."""
+    """Cell key and seconds of each finished run, by run key."""
     return dict(zip(done["key"], zip(done["cell"], done["seconds"], strict=True), strict=True))
 
 
@@ -21,9 +21,9 @@ def scores(done: Any) -> dict[str, float]:
 
 
 def finished(study: Study, home: Home) -> Any:
-    """Every run with a result, in the store or on its way there, as `load_finished` gives them.
+    """Runs with a result, in the store or still in the outbox, as `load_finished` returns them.
 
-    A run counts by its key alone, as when a study is run: the file may have changed since.
+    Runs are identified by key alone, as when a study runs, since the file may have changed.
 
     Raises:
         StoreUnreachableError: If the store is a server that does not answer.
@@ -58,7 +58,7 @@ def finished(study: Study, home: Home) -> Any:
 
 
 def trouble(uri: str, error: Exception) -> int:
-    """Say what is wrong with a store; gives the exit code."""
+    """Print an error of the store and return the exit code."""
     from study.tracking.store import in_brief
 
     complain(f"MLflow at {without_password(uri)}: {in_brief(error)}")

@@ -1,4 +1,4 @@
-"""What there is to make a study of."""
+"""`study list`: techniques, tasks, models, search spaces and studies."""
 
 import argparse
 import json
@@ -18,8 +18,8 @@ def add_commands(commands: Commands) -> None:
 
 
 def listing(arguments: argparse.Namespace) -> int:
-    """List the techniques, tasks, models, search spaces, or the studies in the store."""
-    rows = _listed(arguments.what)
+    """List techniques, tasks, models, search spaces, or the studies in the store."""
+    rows = _rows(arguments.what)
     if arguments.json:
         print(json.dumps(rows))
         return 0
@@ -31,18 +31,20 @@ def listing(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _listed(what: str) -> list[dict[str, str]]:
+def _rows(what: str) -> list[dict[str, str]]:
     if what == "techniques":
         from study.techniques import TECHNIQUES
 
-        return [_described(name, kind.__doc__ or "") for name, kind in TECHNIQUES.items()]
+        return [_from_docstring(name, cls.__doc__ or "") for name, cls in TECHNIQUES.items()]
     if what == "tasks":
         from study.tasks import TASKS
 
         return [
             {
                 "name": name,
-                "purpose": ", ".join(filter(None, (t.kind, t.metric, t.task_type, _place(t)))),
+                "purpose": ", ".join(
+                    filter(None, (t.kind, t.metric, t.task_type, _availability(t)))
+                ),
                 "source": t.source.partition(" Not bundled")[0],
             }
             for name, t in TASKS.items()
@@ -63,8 +65,8 @@ def _listed(what: str) -> list[dict[str, str]]:
     return [{"name": name, "purpose": ""} for name in studies(default_home().uri)]
 
 
-def _place(task: Task) -> str:
-    return "bundled" if task.train.startswith("bundled:") else "rows of your own (docs/tasks.md)"
+def _availability(task: Task) -> str:
+    return "bundled" if task.train.startswith("bundled:") else "bring your data (docs/tasks.md)"
 
 
 def _ranges(distributions: Mapping[str, Any]) -> str:
@@ -79,7 +81,7 @@ def _ranges(distributions: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _described(name: str, text: str) -> dict[str, str]:
-    brief, _, rest = text.partition("\n")
+def _from_docstring(name: str, text: str) -> dict[str, str]:
+    summary, _, rest = text.partition("\n")
     source = rest.partition("Source:")[2].partition("Differs:")[0]
-    return {"name": name, "purpose": brief, "source": " ".join(source.split())}
+    return {"name": name, "purpose": summary, "source": " ".join(source.split())}

@@ -1,4 +1,4 @@
-"""Another store, and what is left behind."""
+"""`study sync` and `study gc`: copy a study to another store, remove what is not needed."""
 
 import argparse
 import sys
@@ -15,16 +15,17 @@ def add_commands(commands: Commands) -> None:
     """Add `study sync` and `study gc`."""
     parser = commands.add("sync", sync)
     add_study(parser)
-    parser.add_argument("--to", required=True, metavar="URI", help="the other store")
+    parser.add_argument("--to", required=True, metavar="URI", help="the store to copy to")
     parser = commands.add("gc", gc)
     add_study(parser)
-    parser.add_argument("--yes", action="store_true", help="remove without asking")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 def sync(arguments: argparse.Namespace) -> int:
-    """Copy a study into another MLflow store, such as the team's server; again copies what is new.
+    """Copy a study to another MLflow store, such as a team server; repeating copies what is new.
 
-    A finished run that is there with other scores stays as it is; exit code 1 says so.
+    A finished run that the target has with different scores is not overwritten; it is reported, and
+    the exit code is 1.
     """
     from analysis.frames.load import experiment_id
     from study.tracking.store import TROUBLE, Store
@@ -33,37 +34,38 @@ def sync(arguments: argparse.Namespace) -> int:
 
     home, uri = default_home(), arguments.to
     name = resolve_study_name(arguments.study, home)
-    in_use = _place(uri) == _place(home.uri)
+    in_use = _canonical(uri) == _canonical(home.uri)
     if not uri.startswith(("http://", "https://", "sqlite:///")) or in_use:
-        text = "is the store in use" if in_use else "is no address of a store"
-        complain(without_password(f"--to {uri} {text}; name http://HOST:PORT or sqlite:///FILE"))
+        text = "is the store in use" if in_use else "is not the address of a store"
+        complain(without_password(f"--to {uri} {text}; use http://HOST:PORT or sqlite:///FILE"))
         return 2
     experiment_id(name, home.uri)
 
-    def told(done: Synced) -> None:
+    def show_progress(done: Synced) -> None:
         if (done.copied + done.unchanged) % 100 == 0:
             complain(f"{done.copied + done.unchanged} of {done.total} runs")
 
-    at = home.uri
+    accessed = home.uri
     try:
-        source = Store(at, home.artifacts)
-        at = uri
+        source = Store(accessed, home.artifacts)
+        accessed = uri
         target = Store(uri, Path(uri.removeprefix("sqlite:///")).absolute().parent / "artifacts")
-        done = synced(name, source, target, progress=told)
+        done = synced(name, source, target, progress=show_progress)
     except TROUBLE as error:
-        complain("the same command again goes on from here")
-        return finished.trouble(at, error)
-    print(f"{done.copied} runs copied, {done.unchanged} were there")
+        complain("repeat the command to continue")
+        return finished.trouble(accessed, error)
+    print(f"{done.copied} runs copied, {done.unchanged} already there")
     for run in done.different:
-        complain(f"{run} is there with other scores, and stays as it is")
+        complain(f"{run} has different scores in the target; not overwritten")
     return 1 if done.different else 0
 
 
 def gc(arguments: argparse.Namespace) -> int:
-    """List what a study left behind that nothing needs, and remove it if you say so.
+    """List what a study no longer needs, and remove it after confirmation.
 
-    Runs that its file no longer asks for, writes that were cut short, what was deleted or refused
-    by MLflow, models, checkpoints and errors of no use any more, encoded data not read for long.
+    Runs that its file no longer contains, incomplete writes, runs deleted in MLflow, entries that
+    MLflow refused, obsolete models, resume files and errors, and encoded data that has not been
+    read for 30 days.
     """
     from analysis import load_runs
     from analysis.frames.load import experiment_id
@@ -73,35 +75,39 @@ def gc(arguments: argparse.Namespace) -> int:
 
     home = default_home()
     name = resolve_study_name(arguments.study, home)
-    experiment_id(name, home.uri)  # there is such a study
+    experiment_id(name, home.uri)  # raises if there is no such study
     try:
         store = Store(home.uri, home.artifacts)
         with exclusive(home, store, name, command="gc") as check:
-            runs = load_runs(name, home.uri)  # what finishes before is asked for, too
+            runs = load_runs(
+                name, home.uri
+            )  # loaded under the lock, so that nothing changes until the end
             missing = runs["outcome"] == "missing"
             left = leftovers(
                 home, store, name, wanted=set(runs["key"]), failing=set(runs.loc[missing, "cell"])
             )
             left += unused(home)
-            for each in left:
-                print(f"  {each.reason:<32} {_megabytes(each.size):>10}  {each.name}")
+            for item in left:
+                print(f"  {item.reason:<32} {_megabytes(item.size):>10}  {item.name}")
             if not left:
                 print("nothing to remove")
                 return 0
-            if not (arguments.yes or _agreed(f"remove {_megabytes(sum(e.size for e in left))}")):
+            if not (
+                arguments.yes or _confirmed(f"remove {_megabytes(sum(item.size for item in left))}")
+            ):
                 print("nothing was removed")
                 return 0
             remove(left, store, check=check)
     except TROUBLE as error:
         return finished.trouble(home.uri, error)
     print("removed")
-    if not store.is_database and any(each.runs for each in left):
-        print("runs are marked as deleted; `mlflow gc` on the server frees their space")
+    if not store.is_database and any(item.runs for item in left):
+        print("runs are marked as deleted; run `mlflow gc` on the server to free their space")
     return 0
 
 
-def _place(uri: str) -> str:
-    """A store's address, however it is written."""
+def _canonical(uri: str) -> str:
+    """The address of a store in a form that can be compared."""
     from study.tracking.store import sqlite_file
 
     file = sqlite_file(uri)
@@ -112,8 +118,8 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def _agreed(deed: str) -> bool:
+def _confirmed(action: str) -> bool:
     if not sys.stdin.isatty():
-        complain(f"--yes to {deed}")
+        complain(f"not a terminal; to {action}, add --yes")
         return False
-    return input(f"{deed}? [y/N] ").strip().lower() in ("y", "yes")
+    return input(f"{action}? [y/N] ").strip().lower() in ("y", "yes")

@@ -1,4 +1,4 @@
-"""What `study run` says at its end, and what to type next."""
+"""Messages of the command line: how `study run` ended, and what to type next."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ from typing import Any
 
 from study.cli.progress import duration, retried
 from study.core.lock import StudyLockedError
-from study.core.paths import hurry
+from study.core.paths import configure_mlflow_client
 from study.core.spec import SpecError
 from study.execution.faults import ClusterError
 from study.execution.queue import Progress
@@ -23,12 +23,12 @@ from study.planning.study_file import started
 
 @dataclass(frozen=True)
 class Ending:
-    """What `study run` says at its end.
+    """Final messages and exit code of `study run`.
 
     Attributes:
-        name: The study.
-        runs: How many were asked for.
-        as_json: One object on standard output, and nothing else there.
+        name: The study's name.
+        runs: Number of requested runs.
+        as_json: Whether standard output gets one JSON object and nothing else.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Ending:
     as_json: bool
 
     def nothing_started(self, missing: list[Run], later: int) -> int:
-        """The end of a dry run.
+        """Report a dry run.
 
         Args:
             missing: Runs that would start.
-            later: Runs at most that searches would ask for on the way.
+            later: Maximum number of runs that searches would add.
         """
         if self.as_json:
             new = {run.key: run.name for run in missing}
@@ -48,12 +48,12 @@ class Ending:
         for run in missing:
             print(f"  {run.key}  {run.name}")
         if later:
-            print(f"\nand at most {later} more, which the dev scores of these decide")
-        print("\nnothing was started")
+            print(f"\nand at most {later} more, chosen by the dev scores of these")
+        print("\ndry run: nothing was started")
         return 0
 
     def nothing_to_run(self, waiting: int) -> int:
-        """The end of a study whose runs are all finished: 1 where some still wait, else 0."""
+        """Report that all runs are finished; returns 1 if some are still in the outbox, else 0."""
         _tell_waiting(waiting)
         code = 1 if waiting else 0
         if self.as_json:
@@ -68,20 +68,20 @@ class Ending:
     def ended(
         self, progress: Progress, *, lost: int, waiting: int, tables: Callable[[], None]
     ) -> int:
-        """The end of a study that ran: 1 where runs are missing or wait, else 0.
+        """Report how a study ended; returns 1 if runs are missing or in the outbox, else 0.
 
         Args:
-            progress: How it went.
-            lost: Runs without an outcome.
-            waiting: Finished runs that MLflow does not have yet.
-            tables: Prints what came out so far; not called for JSON.
+            progress: Counts, errors and retries of the runs.
+            lost: Number of runs without an outcome.
+            waiting: Number of finished runs that MLflow does not have yet.
+            tables: Prints the results so far; not called for JSON.
         """
         for name, reason in list(progress.problems.items())[:10]:
             complain(f"missing {name}: {reason}")
         if len(progress.problems) > 10:
             complain(f"and {len(progress.problems) - 10} more missing runs")
         for name in progress.paused:
-            complain(f"paused {name}: the same error in its first runs; --keep-going goes on")
+            complain(f"paused {name}: its first runs failed alike; --keep-going runs the rest")
         if progress.traces and lost:
             complain(f"tracebacks: {near(progress.traces)}")
         _tell_waiting(waiting)
@@ -99,7 +99,7 @@ class Ending:
             return code
         tables()
         if progress.closed:
-            complain(f"no further runs were begun: {progress.closed}")
+            complain(f"no further runs were started: {progress.closed}")
         state = "stopped" if progress.stopped or progress.closed else "finished"
         parts = [f"{state}: {self.runs - lost - waiting} of {self.runs} runs done"]
         if progress.seconds:
@@ -119,7 +119,7 @@ class Ending:
 
 
 def complain(text: object) -> None:
-    """Say something that is not the answer."""
+    """Print to standard error."""
     print(text, file=sys.stderr)
 
 
@@ -129,37 +129,37 @@ def _tell_waiting(waiting: int) -> None:
 
 
 def tell_next(name: str) -> None:
-    """Say what to type next about a study."""
+    """Print the commands that are useful next."""
     for word, command in (("cells", "status"), ("report", "report"), ("browse", "ui")):
         print(f"{word + ':':<8} {program()} {command} {name}")
 
 
 def typed() -> str:
-    """The command as it was typed, to be typed again; the call where none was."""
+    """The command to repeat: as it was typed, or `run(study)` in a notebook."""
     if Path(sys.argv[0]).name in ("study", "__main__.py"):  # or `python -m study`
         return shlex.join([program(), *sys.argv[1:]])
     return shlex.join(["python", *sys.argv]) if started() else "run(study)"
 
 
 def program() -> str:
-    """What to type for this program: its name where the shell finds it, else its path."""
+    """How to call this program: its name if it is on the `PATH`, else its path."""
     beside = Path(sys.executable).parent / "study"
     found = shutil.which("study")
     return "study" if found or not beside.exists() else near(beside)
 
 
 def near(path: Path) -> str:
-    """A path as one would type it here."""
+    """A path relative to the working directory if it lies below it."""
     path = path.resolve()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def exit_code(action: Callable[[], int]) -> int:
-    """Carry out a command; what is wrong is said in a sentence and becomes an exit code."""
+    """Run a command; expected errors become one message on standard error and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ALEMBIC_LOGGING_LEVEL", "WARNING")
-    hurry()
+    configure_mlflow_client()
     try:
         return action()
     except SpecError as error:
@@ -167,11 +167,11 @@ def exit_code(action: Callable[[], int]) -> int:
         return 2
     except LookupError as error:
         if isinstance(error, KeyError | IndexError):
-            raise  # a mistake of ours, not of what was asked for
+            raise  # a bug, not invalid input
         complain(error)
         return 2
     except StudyLockedError as error:
-        complain(f"{error}. Wait for it, or end a driver with: study stop")
+        complain(f"{error}. Wait until it ends, or stop a run with: study stop")
         return 1
     except ClusterError as error:
         complain(error)

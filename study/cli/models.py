@@ -1,4 +1,4 @@
-"""Models and rows, in and out."""
+"""`study convert`, `export` and `import-blurb`: model and data conversion."""
 
 import argparse
 import math
@@ -15,30 +15,38 @@ from study.planning.study_file import load_study, valid_study
 def add_commands(commands: Commands) -> None:
     """Add `study import-blurb`, `export` and `convert`."""
     parser = commands.add("import-blurb", import_blurb)
-    parser.add_argument("folder", type=Path, help="the folder `data` of BLURB's data preparation")
-    parser.add_argument("--out", type=Path, required=True, help="folder for STUDY_DATA to name")
-    parser = commands.add("export", export)
-    parser.add_argument("key", help="a run's key")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the trained model")
     parser.add_argument(
-        "--file", help="the study file; needed where the run uses your own technique or task"
+        "folder", type=Path, help="folder `data` written by BLURB's data preparation"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="output folder, to be named by STUDY_DATA"
+    )
+    parser = commands.add("export", export)
+    parser.add_argument("key", help="key of the run, or its first digits")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="output folder of the trained model"
+    )
+    parser.add_argument(
+        "--file", help="study file; required if the run uses your own technique or task"
     )
     parser = commands.add("convert", convert)
     parser.add_argument(
-        "model", help="a name in `study list models`, a folder, a hub id, or a .gguf file"
+        "model", help="name from `study list models`, folder, hub id, or .gguf file"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the converted model")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="output folder of the converted model"
+    )
     parser.add_argument(
         "--model-type",
         choices=["bert", "electra"],
-        help="where the checkpoint's configuration names the wrong one of the two",
+        help="architecture, if the checkpoint's configuration names the wrong one",
     )
 
 
 def convert(arguments: argparse.Namespace) -> int:
-    """Turn a checkpoint that exists only as a pickle (or GGUF) into safetensors, once.
+    """Convert a checkpoint that exists only as a pickle (or GGUF) to safetensors.
 
-    The pickle is read with weights_only=True, so no code in it runs; its SHA-256 is kept.
+    The pickle is read with weights_only=True, so that no code in it runs; its SHA-256 is recorded.
     """
     from study.models.catalogue import MODELS
     from study.models.convert import convert as converted
@@ -47,7 +55,7 @@ def convert(arguments: argparse.Namespace) -> int:
     source = known.checkpoint if known else arguments.model
     new = converted(source, arguments.out, arguments.model_type)
     print(f"written: {near(arguments.out)}")
-    print(f"new in each run, since the checkpoint lacks them: {', '.join(new)}")
+    print(f"missing in the checkpoint, so initialised anew in each run: {', '.join(new)}")
     where = f"checkpoint={str(arguments.out)!r}"
     use = f"MODELS[{known.name!r}].replace({where})" if known else f"Model(name=..., {where})"
     print(f"in a study file: {use}")
@@ -55,28 +63,28 @@ def convert(arguments: argparse.Namespace) -> int:
 
 
 def import_blurb(arguments: argparse.Namespace) -> int:
-    """Write BLURB's data sets as rows that tasks read."""
+    """Convert BLURB's data sets to the files that tasks read."""
     from study.tasks.blurb import import_blurb
 
     for task, splits in import_blurb(arguments.folder, arguments.out).items():
         print(f"{task}: " + ", ".join(f"{count} {split}" for split, count in splits.items()))
-    print(f"now: export STUDY_DATA={arguments.out}")
+    print(f"next: export STUDY_DATA={arguments.out}")
     return 0
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Give out a run's model as `transformers` loads it: kept, or trained again bit for bit."""
+    """Export a run's model for `transformers`: the one that was kept, or retrained bit for bit."""
     from analysis.frames.load import find_run
     from study.execution.saved_models import copy, export, saved_model
 
     run = _trusted_run(arguments)
     if source := saved_model(run.key, default_home()):
         copy(source, arguments.out)
-        print(f"model: {near(arguments.out)}, as the study kept it")
+        print(f"model: {near(arguments.out)}, kept by the study")
         return 0
     try:
         found = find_run(run.key, default_home().uri)
-    except LookupError:  # exported from its file before it was ever run
+    except LookupError:  # exported from its file before the study has run it
         found = {"metrics": {}, "tags": {}}
     device = "cuda" if "device" in found["tags"] and "cpu" not in found["tags"]["device"] else "cpu"
     print(f"training {run.name} again on {device}")
@@ -87,13 +95,16 @@ def export(arguments: argparse.Namespace) -> int:
         return 0
     before = found["metrics"].get("test", math.nan)  # a diverged run has none
     same = before == outcome.test or (math.isnan(before) and math.isnan(outcome.test))
-    told = "the same as" if same else f"NOT the {before:.6f} of"
-    print(f"test score {outcome.test:.6f}, {told} when the study ran it")
+    comparison = "identical to" if same else f"DIFFERENT from {before:.6f} in"
+    print(f"test score {outcome.test:.6f}, {comparison} the study's run")
     return 0 if same else 1
 
 
 def _trusted_run(arguments: argparse.Namespace) -> Run:
-    """The run to export: from the user's own file, or from the store if it names built-ins only."""
+    """The run to export: from the study file, or from the store if it uses only built-in code.
+
+    Code named in a store is never imported.
+    """
     from analysis.frames.load import find_run
     from study.planning.runs import own_code, run_from
     from study.planning.stages import Stages
@@ -107,6 +118,5 @@ def _trusted_run(arguments: argparse.Namespace) -> Run:
         raise LookupError(f"no run {arguments.key!r} in {arguments.file}")
     spec = find_run(arguments.key, default_home().uri)["spec"]
     if names := own_code(spec):
-        text = f"the run uses {', '.join(names)}, code of your own; name its study file with --file"
-        raise LookupError(text)
+        raise LookupError(f"the run uses your own {', '.join(names)}: add --file STUDY_FILE")
     return run_from(spec)

@@ -1,4 +1,4 @@
-"""The command line `study`: which commands there are. Each adds its own arguments."""
+"""The command line `study`; each module of the package adds its commands and their arguments."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,41 +8,38 @@ from study.cli.arguments import Commands
 from study.cli.messages import exit_code
 
 EPILOG = """first steps:
-  study run study/designs/quickstart.py     run a study; the same again resumes it
-  study status                              its cells: mean, sd, interval, missing
-  study report quickstart                   report.html, and the tables as files
-  study recommend quickstart                what to use, and the lines to paste
-  study ui                                  browse every run in MLflow
+  study run study/designs/quickstart.py     run a study; repeat the command to resume
+  study status                              its cells: mean, sd, interval, missing runs
+  study report quickstart                   write report.html and the tables
+  study recommend quickstart                the recommended configuration, ready to paste
+  study ui                                  browse all runs in MLflow
 
-exit codes: 0 done, 1 runs are missing or something failed, 2 the input is wrong"""
+exit codes: 0 success, 1 runs are missing or an operation failed, 2 invalid input"""
 
 
 def run_command(words: Sequence[str]) -> int:
-    """Carry out one command.
+    """Run one command and return its exit code.
 
     Args:
         words: The command line without the program's name.
-
-    Returns:
-        The exit code.
     """
     arguments = parser(next(iter(words), "")).parse_args(words)
     return exit_code(lambda: arguments.action(arguments))
 
 
-def parser(asked: str) -> argparse.ArgumentParser:
+def parser(selected: str) -> argparse.ArgumentParser:
     """The parser of the whole command line.
 
     Args:
-        asked: The command that is asked for.
+        selected: The command on the command line; only its slow arguments are added.
     """
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="study",
-        description="Which way of fine-tuning can you trust? Studies over seeds and techniques.",
+        description="Compare fine-tuning techniques over seeds: scores, stability, failures.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = Commands(made.add_subparsers(required=True, metavar="command"), asked)
+    commands = Commands(parser.add_subparsers(required=True, metavar="command"), selected)
     for theme in (run, status, results, plan, listing, models, maintenance):
         theme.add_commands(commands)
-    return made
+    return parser

@@ -1,4 +1,4 @@
-"""What a study will take, before it is run."""
+"""`study plan`: estimated time, memory and cost of a study, and the seeds that an effect needs."""
 
 import argparse
 import json
@@ -25,26 +25,33 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add `study plan`."""
     parser = commands.add("plan", plan)
-    parser.add_argument("file", help="a study file")
-    parser.add_argument("--workers", type=count, help="runs at once; default: all cores here")
+    parser.add_argument("file", help="study file")
+    parser.add_argument(
+        "--workers", type=count, help="concurrent runs; default: all cores of this machine"
+    )
     parser.add_argument(
         "--detect",
         type=positive,
         metavar="D",
-        help="a difference of means that must not be missed",
-    )
-    parser.add_argument("--sd", type=positive, help="sd over seeds; default: of this study's runs")
-    parser.add_argument(
-        "--ratio", type=float, metavar="R", help="a ratio of two sds that must not be missed"
+        help="difference of means to detect (two-sided 5 %%, power 80 %%)",
     )
     parser.add_argument(
-        "--hourly", type=float, metavar="PRICE", help="of a GPU, or of a core for runs on CPUs"
+        "--sd",
+        type=positive,
+        help="sd over seeds; default: the largest of this study's cells so far",
+    )
+    parser.add_argument("--ratio", type=float, metavar="R", help="ratio of two sds to detect")
+    parser.add_argument(
+        "--hourly",
+        type=float,
+        metavar="PRICE",
+        help="price per hour of a GPU, or of a core for runs on CPUs",
     )
     add_json(parser)
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """Say what a study will take: runs, hours, memory, and the seeds that an effect needs."""
+    """Estimate the runs, hours and memory of a study, and the seeds needed to detect an effect."""
     from analysis.statistics.common import stream
     from analysis.statistics.power import (
         seeds_for_difference,
@@ -63,7 +70,7 @@ def plan(arguments: argparse.Namespace) -> int:
     runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()
     seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
     expected = estimate_runs(cells, seen, gpus=study.gpus)
-    # Those that are named may be a cluster's.
+    # Not limited by the cores here, since --workers may describe a cluster.
     workers = min(arguments.workers or max_concurrent(runs, study.gpus, None), len(runs))
     known = total_seconds(runs, expected)
     total = known + stages.seconds_to_come(expected)
@@ -75,11 +82,13 @@ def plan(arguments: argparse.Namespace) -> int:
     try:
         if arguments.detect is not None:
             if sd is None:
-                raise LookupError("--detect needs --sd: this study has no cell with two runs yet")
+                raise LookupError(
+                    "--detect needs --sd, since no cell of this study has two finished runs yet"
+                )
             seeds = seeds_for_difference(arguments.detect, sd)
         if arguments.ratio is not None:
             ratio = seeds_for_robust_ratio(arguments.ratio, rng=stream("plan"))
-    except ValueError as error:  # an effect of nothing, or next to it
+    except ValueError as error:  # an effect of zero, or too small
         complain(error)
         return 2
     if arguments.json:
@@ -89,30 +98,30 @@ def plan(arguments: argparse.Namespace) -> int:
         answer["price"] = cost.price
         print(json.dumps(answer | ({"stages": stages.sizes()} if study.tune else {})))
         return 0
-    _tell_sizes(study, stages)
+    _show_sizes(study, stages)
     for cell in cells:
         each = expected[cell.key]
         took, size = duration(each.seconds), f"{each.memory / 1e9:.1f} GB"
         print(f"  {cell.name:<50} {took:>8} a run, {size} ({each.basis})")
     print(f"\n{duration(total)} on one worker, {duration(total / workers)} on {workers}")
-    cost.tell()
+    cost.show()
     if seeds is not None:
         print(
-            f"{seeds} seeds per cell to see a difference of {arguments.detect:g} at sd {sd:.3g} "
+            f"{seeds} seeds per cell to detect a difference of {arguments.detect:g} at sd {sd:.3g} "
             "(two-sided 5 %, power 80 %)"
         )
     if ratio is not None:
         print(
-            f"{ratio} seeds per cell to see one sd {arguments.ratio:g} times another (Brown-"
+            f"{ratio} seeds per cell to detect an sd {arguments.ratio:g} times another (Brown-"
             f"Forsythe, 5 %, power 80 %); {seeds_for_ratio(arguments.ratio)} by an F test, which "
-            "failed runs mislead"
+            "is not robust to failed runs"
         )
     print(f"\nnext: {program()} run {arguments.file}")
     return 0
 
 
 def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.Namespace) -> int:
-    """A plan where data or checkpoints are not at hand, from published sizes; exit code 1."""
+    """A rough plan from published sizes, if data or checkpoints are missing here; exit code 1."""
     from study.planning.estimate import rough_estimate
 
     cells = study.cells()
@@ -129,64 +138,64 @@ def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.N
         answer = {"runs": runs, "seconds": seconds, "price": cost.price, "mistakes": told}
         print(json.dumps(answer))
         return 1
-    _tell_counts(study)
+    _show_counts(study)
     places = Counter[tuple[str, str]]()
     for cell, taken in spent:
         places[cell.task.name, cell.model.name] += round(taken)
     for (task, model), taken in places.items():
         print(f"  {task + '/' + model:<45} {duration(taken):>8} for all its runs (rough)")
     print(f"\n{runs} runs, about {cost.hours:,.0f} {cost.unit} hours from published sizes")
-    cost.tell()
-    complain(SpecError("what the study needs here", mistakes))
+    cost.show()
+    complain(SpecError("what the study needs on this machine", mistakes))
     return 1
 
 
 class _Cost:
-    """What a study costs, without the time in which the cluster is idle.
+    """Cost of a study, excluding idle time of the cluster.
 
     Attributes:
-        hours: Of GPUs, or of cores where runs are on CPUs.
-        unit: Which of the two.
-        price: None where no hourly price is known.
+        hours: GPU hours, or core hours for runs on CPUs.
+        unit: `GPU` or `core`.
+        price: None if no hourly price is known.
     """
 
     def __init__(self, study: Study, spent: list[tuple[Cell, float]], hourly: float | None) -> None:
-        """Add up what runs hold.
+        """Sum the resources that runs occupy.
 
         Args:
-            study: Gives the share of a GPU per run, and the price where none is given.
-            spent: Cells, and the seconds of runs in them.
-            hourly: Price of a GPU, or of a core where runs are on CPUs.
+            study: Provides the GPU share of a run, and the price if `hourly` is None.
+            spent: Pairs of a cell and the seconds of runs in it.
+            hourly: Price per hour of a GPU, or of a core for runs on CPUs.
         """
-        held = [
+        occupied = [
             seconds * (study.gpus or cell.technique.recipe(cell.recipe).threads)
             for cell, seconds in spent
         ]
-        self.hours, self.unit = sum(held) / 3600, "GPU" if study.gpus else "core"
+        self.hours, self.unit = sum(occupied) / 3600, "GPU" if study.gpus else "core"
         self._hourly = hourly or (study.budget.hourly if study.budget else None)
         self.price = None if self._hourly is None else self.hours * self._hourly
 
-    def tell(self) -> None:
-        """Say it, where there is a price."""
+    def show(self) -> None:
+        """Print the price, if there is one."""
         if self.price is not None:
             hours = f"{self.hours:,.1f} {self.unit} hours x {self._hourly:g}"
-            print(f"{hours} = {self.price:,.2f}, idle time not counted")
+            print(f"{hours} = {self.price:,.2f}, excluding idle time")
 
 
-def _tell_counts(study: Study) -> None:
+def _show_counts(study: Study) -> None:
     counts = Counter(len(study.seeds_of(cell.task)) for cell in study.cells())
     crossed = " + ".join(f"{cells} cells x {seeds} seeds" for seeds, cells in counts.items())
     print(f"{len(study.runs())} runs: {crossed}\n")
 
 
-def _tell_sizes(study: Study, stages: "Stages") -> None:
-    """How many runs there are; with searches, at most, since choices can coincide."""
+def _show_sizes(study: Study, stages: "Stages") -> None:
+    """Print the number of runs; with searches a maximum, since choices can coincide."""
     tune, searched = (
         study.tune,
         [task for task, _ in study.task_model_pairs() for _ in study.searches],
     )
     if tune is None:
-        _tell_counts(study)
+        _show_counts(study)
         return
     tasks = [cell.task for cell in study.cells()] + searched
     counts = Counter(len(study.seeds_of(task)) for task in tasks)

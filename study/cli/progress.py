@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: one live line, or one plain line a minute."""
+"""Progress display of a running study: a live line on a terminal, else one line per minute."""
 
 import math
 import sys
@@ -48,7 +48,7 @@ def shown(progress: Progress, tracking: "TrackingWriter") -> Iterator[None]:
 
 
 def line(progress: Progress, tracking: "TrackingWriter") -> str:
-    """Progress in one line: counts, time left, and the best cell so far."""
+    """Progress in one line: counts, remaining time, and the best cell so far."""
     parts = [f"{progress.finished}/{progress.total} runs"]
     if progress.workers:
         left = max(0, progress.missing - len(progress.problems))
@@ -69,7 +69,7 @@ def line(progress: Progress, tracking: "TrackingWriter") -> str:
 
 
 def retried(progress: Progress) -> str:
-    """How often runs were started again, and why: `3 retried (2 machine, 1 memory)`."""
+    """How often runs were retried, by cause: `3 retried (2 machine, 1 memory)`."""
     causes = ", ".join(f"{count} {cause}" for cause, count in progress.retried.items())
     return f"{progress.retried.total()} retried ({causes})"
 
@@ -85,7 +85,7 @@ def _best(tracking: "TrackingWriter") -> str | None:
     best: tuple[float, str] | None = None
     cells = tracking.scores_by_cell()
     if len({name.split("/")[0] for name, _, _ in cells}) > 1:
-        return None  # scores of different tasks do not compare
+        return None  # scores of different tasks are not comparable
     for name, higher, records in cells:
         values = summary(records, len(records))
         mean, half = values["dev_mean"], values["dev_high"] - values["dev_mean"]

@@ -1,4 +1,4 @@
-"""What came out, in the terminal, as a page and in the browser."""
+"""Results of a study: `study report`, `table`, `recommend`, `show` and `ui`."""
 
 import argparse
 import json
@@ -19,41 +19,41 @@ def add_commands(commands: Commands) -> None:
     """Add `study report`, `table`, `recommend`, `show` and `ui`."""
     parser = commands.add("report", report)
     add_study(parser)
-    if commands.asked == "report":
+    if commands.selected == "report":
         from analysis.cli import report_arguments  # slow to load for other commands
 
         report_arguments(parser)
     parser = commands.add("table", table)
-    parser.add_argument("study", nargs="?", help="a study's name or its file; or a CSV of scores")
-    if commands.asked == "table":
+    parser.add_argument("study", nargs="?", help="study name or study file, or a CSV of scores")
+    if commands.selected == "table":
         from analysis.cli import table_arguments
 
         table_arguments(parser)
     parser = commands.add("recommend", recommend)
     add_study(parser)
     parser.add_argument(
-        "--max-memory", type=size, metavar="SIZE", help="most memory of a run, such as 8GB"
+        "--max-memory", type=size, metavar="SIZE", help="peak memory of a run at most, such as 8GB"
     )
-    parser.add_argument("--max-seconds", type=float, metavar="S", help="most seconds of a run")
+    parser.add_argument("--max-seconds", type=float, metavar="S", help="seconds of a run at most")
     parser.add_argument(
         "--prefer",
         choices=["stable", "fast", "score"],
         default="stable",
-        help="what decides among those that the runs do not tell apart; default: stable",
+        help="tie-break among configurations that do not differ significantly; default: stable",
     )
     add_json(parser)
     parser = commands.add("show", show)
-    parser.add_argument("key", help="a run's key, or its first digits")
+    parser.add_argument("key", help="key of the run, or its first digits")
     add_json(parser)
     parser = commands.add("ui", ui)
-    parser.add_argument("study", nargs="?", help="the study to open")
-    parser.add_argument("--port", type=int, default=5000, help="default: 5000")
+    parser.add_argument("study", nargs="?", help="study to open")
+    parser.add_argument("--port", type=int, default=5000, help="port of the server; default: 5000")
 
 
 def report(arguments: argparse.Namespace) -> int:
     """Write report.html and the tables of a study as Markdown, CSV and LaTeX.
 
-    In place of a study, or after --against, there may be a CSV of scores from elsewhere.
+    Instead of a study, a CSV of scores from another tool can be given, also after --against.
     """
     from analysis import cli
     from analysis.frames.imported import holds_scores
@@ -76,7 +76,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def table(arguments: argparse.Namespace) -> int:
-    """Print a table for a paper, in LaTeX, Markdown, HTML, CSV or plain text."""
+    """Print a table for a paper: LaTeX, Markdown, HTML, CSV or plain text."""
     from analysis import cli
     from analysis.frames.runs import ScoreFileError
 
@@ -90,10 +90,10 @@ def table(arguments: argparse.Namespace) -> int:
 
 
 def recommend(arguments: argparse.Namespace) -> int:
-    """Say which strategy to use, how sure that is, and the lines to paste.
+    """Recommend a configuration, with its uncertainty and the lines to paste.
 
-    Chosen on dev among the configurations that keep within the limits on memory and time. Exit
-    code 1 if none does, none has a score, or all runs failed.
+    Configurations are chosen by dev score among those within the limits on memory and time. The
+    exit code is 1 if none is within the limits, none has a score, or all runs failed.
     """
     from analysis import by_group, load_runs
     from analysis.across_tasks.groups import sentences
@@ -114,8 +114,8 @@ def recommend(arguments: argparse.Namespace) -> int:
         print(found.to_json(orient="records"))
     else:
         rows: list[Any] = list(found.itertuples())
-        for row, said in zip(rows, advice(found), strict=True):
-            print(said)
+        for row, text in zip(rows, advice(found), strict=True):
+            print(text)
             if row.unfitting:
                 print(f"  over the limit: {row.unfitting.replace('; ', ', ')}")
             print("".join(f"  {line}\n" for line in row.paste.splitlines()))
@@ -125,7 +125,7 @@ def recommend(arguments: argparse.Namespace) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Show one run: what it was, its scores, where its artifacts are."""
+    """Show one run: specification, scores and artifacts."""
     from analysis.frames.load import find_run
 
     found = find_run(arguments.key, default_home().uri)
@@ -140,47 +140,47 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def ui(arguments: argparse.Namespace) -> int:
-    """Open the MLflow UI on the store, at a study's cells; on this machine only."""
+    """Serve the MLflow UI to this machine only, and print a link to a study's cells."""
     from analysis.frames.load import experiment_id
     from study.tracking.store import address, sqlite_file
 
     home = default_home()
     page = f"http://127.0.0.1:{arguments.port}/"
     if home.uri.startswith("http"):
-        print(f"the store has a server: {without_password(home.uri)}")
+        print(f"the store is an MLflow server; open {without_password(home.uri)}")
         return 0
     name = resolve_study_name(arguments.study, home)
     experiment = experiment_id(name, home.uri)
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server itself
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:
             probe.bind(("127.0.0.1", arguments.port))
         except OSError as error:
-            complain(f"port {arguments.port}: {error.strerror}; --port takes another")
+            complain(f"port {arguments.port}: {error.strerror}; choose another with --port")
             return 1
     print(f"cells: {page}#/experiments/{experiment}/runs?viewStateShareKey=cells")
-    print("end it with Ctrl-C", flush=True)
+    print("stop with Ctrl-C", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", "--port", str(arguments.port)]
     server += ["--default-artifact-root", home.artifacts.as_uri(), "--host", "127.0.0.1"]
     server += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     file = sqlite_file(home.uri)
     settings = {
-        # Everybody on this machine sees a command's words, and an address may hold a password.
+        # Not as an argument: an address may contain a password, and every user sees command lines.
         "MLFLOW_BACKEND_STORE_URI": address(file, "rw") if file else home.uri,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that no study needs
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves eight processes that no study needs
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     process = subprocess.Popen(server, env={**os.environ, **settings}, start_new_session=True)
     try:
         return process.wait()
     except KeyboardInterrupt:
-        os.killpg(process.pid, signal.SIGTERM)  # MLflow has processes of its own
+        os.killpg(process.pid, signal.SIGTERM)  # the whole group: MLflow starts child processes
         process.wait()
         return 0
 
 
 def _to_paste(key: str, study: str, home: Home) -> str:
-    """The lines of a study file that state what a run trained with; empty for no key."""
+    """The lines of a study file that reproduce a run's configuration; empty without a key."""
     from analysis.frames.load import find_run
     from study.planning.runs import own_code, run_from
 
@@ -188,7 +188,7 @@ def _to_paste(key: str, study: str, home: Home) -> str:
         return ""
     spec = find_run(key, home.uri, study)["spec"]
     if own := own_code(spec):
-        return f"# uses {', '.join(own)}: copy it from the study file"
+        return f"# uses your own {', '.join(own)}: copy it from the study file"
     cell = run_from(spec).cell
     fields = ", ".join(f"{field}={value!r}" for field, value in cell.recipe.canonical().items())
     parts = " + ".join(map(repr, getattr(cell.technique, "parts", [cell.technique])))

@@ -1,4 +1,4 @@
-"""Running a study: `study run`, a study file as a script, and `run` in Python."""
+"""Run a study: `study run FILE`, `main` in a study file, and `run` in Python."""
 
 import argparse
 import os
@@ -27,31 +27,38 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add `study run`."""
     parser = commands.add("run", run_file)
-    parser.add_argument("file", help="a study file")
+    parser.add_argument("file", help="study file")
     add_arguments(parser)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `study run` takes beside the file."""
-    parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    """Add the options of `study run`."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the missing runs without starting them"
+    )
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="KEY|NAME=VALUE",
-        help="only these runs: a key, or task=, model=, technique=, configuration=, seed=",
+        help="only these runs: key, or task=, model=, technique=, configuration=, stage= or seed=; "
+        "repeated conditions must all hold",
     )
-    parser.add_argument("--address", help="a Ray cluster; default: the one here, or a new one")
-    parser.add_argument("--workers", type=count, help="runs at once at most; default: all that fit")
     parser.add_argument(
-        "--keep-going", action="store_true", help="do not pause cells that fail again and again"
+        "--address", help="Ray cluster; default: the one on this machine, or a new one"
     )
-    parser.add_argument("--verbose", action="store_true", help="show Ray's own messages")
-    add_json(parser, "the result as JSON on standard output")
+    parser.add_argument(
+        "--workers", type=count, help="maximum concurrent runs; default: as many as fit"
+    )
+    parser.add_argument(
+        "--keep-going", action="store_true", help="do not pause cells whose runs keep failing"
+    )
+    parser.add_argument("--verbose", action="store_true", help="show Ray's messages")
+    add_json(parser, "print the result as JSON")
 
 
 def main(study: Study | Invalid) -> None:
-    """What a study file calls: `python FILE` does the same as `study run FILE`."""
+    """Command line of a study file: `python FILE` does the same as `study run FILE`."""
     parser = argparse.ArgumentParser(prog=f"python {sys.argv[0]}", description=run_file.__doc__)
     add_arguments(parser)
     arguments = parser.parse_args()
@@ -59,21 +66,21 @@ def main(study: Study | Invalid) -> None:
 
 
 def run(study: Study, *, workers: int | None = None) -> bool:
-    """Run what is missing of a study, from a script or a notebook.
+    """Run the missing runs of a study, from a script or a notebook.
 
     Args:
-        study: Which.
-        workers: Runs at once at most; None uses all that fit.
+        study: The study.
+        workers: Maximum number of concurrent runs; None uses as many as fit.
 
     Returns:
-        Whether nothing is missing afterwards.
+        Whether the study is complete afterwards.
 
     Raises:
-        SpecError: With everything that is wrong with the study.
-        ValueError: If `workers` is no whole number above 0.
+        SpecError: With all mistakes in the study.
+        ValueError: If `workers` is not a positive integer.
     """
     if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise ValueError(f"workers={workers!r} is no whole number above 0; None uses all that fit")
+        raise ValueError(f"workers={workers!r} is not a positive integer; None uses as many as fit")
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     arguments = parser.parse_args([])
@@ -82,22 +89,22 @@ def run(study: Study, *, workers: int | None = None) -> bool:
 
 
 def run_file(arguments: argparse.Namespace) -> int:
-    """Run a study: only what is missing. Ctrl-C leaves it resumable; the same command resumes.
+    """Run the missing runs of a study; after Ctrl-C the same command resumes it.
 
-    Finished runs are in MLflow, each exactly once, by a key of everything that decides their
-    result. Adding a seed or a technique to the file runs only what is new.
+    Each finished run is in MLflow exactly once, under a key made of everything that determines its
+    result. Adding a seed or a technique to the file therefore runs only what is new.
     """
     path = Path(arguments.file)
     return run_study(load_study(path), path.resolve(), arguments)
 
 
 def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.Namespace) -> int:
-    """Run what is missing of a study.
+    """Run the missing runs of a study.
 
     Args:
-        given: As the file states it.
-        source: The file; None where there is none, as in a notebook.
-        arguments: Of `study run`.
+        given: The study as the file defines it, with or without mistakes.
+        source: The study file; None in a notebook.
+        arguments: The parsed options of `study run`.
 
     Returns:
         The exit code: 1 if any run is missing afterwards.
@@ -122,7 +129,7 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
         try:
             held.enter_context(home.lock(study.name).held())
         except OSError as error:
-            complain(f"{error}; free space, or name another folder with STUDY_HOME")
+            complain(f"{error}; free disk space, or set STUDY_HOME to another folder")
             return 1
         try:
             tracking = TrackingWriter(home, study, source)
@@ -170,7 +177,7 @@ def _tables(name: str, home: Home) -> None:
 
     try:
         runs = load_runs(name, home.uri)
-    except (LookupError, *TROUBLE) as error:  # the store is away
+    except (LookupError, *TROUBLE) as error:  # the store cannot be reached
         complain(in_brief(error))
         return
     if (runs["outcome"] == "missing").all():
@@ -208,7 +215,7 @@ def _matches(run: Run, stage: str, name: str, *, value: str | None) -> bool:
         "seed": run.seed.label.removeprefix("s"),
     }
     if name not in known:
-        raise LookupError(f"--only {name}=: no such name. {did_you_mean(name, known)}")
+        raise LookupError(f"--only {name}=: no such condition. {did_you_mean(name, known)}")
     return known[name] == value
 
 
@@ -221,18 +228,18 @@ def _announced(
     *,
     later: int,
 ) -> list[Run]:
-    """Say what will be done and how long it should take.
+    """Print what will run and the estimated time.
 
     Args:
-        study: All of it.
-        stages: The runs that it asks for so far.
-        runs: The runs that were asked for.
-        seen: Cell key and seconds of every finished run, by its key.
-        arguments: Runs at once at most, and the cluster, whose room is not known yet.
-        later: Runs at most that searches will ask for on the way.
+        study: The whole study.
+        stages: Its stages, with the runs that are known so far.
+        runs: The requested runs.
+        seen: Cell key and seconds of each finished run, by run key.
+        arguments: The parsed options; on a cluster the number of workers is not known yet.
+        later: Maximum number of runs that searches will add.
 
     Returns:
-        The runs that are missing.
+        The requested runs that are missing.
     """
     from study.planning.estimate import estimate_runs, max_concurrent, total_seconds
 
@@ -241,7 +248,7 @@ def _announced(
     if study.tune:
         tuning = sum(stages.stage(run.key) == "tune" for run in missing)
         counts[1] += f" ({tuning} tune, {len(missing) - tuning} final)"
-        counts.append(f"at most {later} once more is decided")
+        counts.append(f"at most {later} more after selection")
     if retired := len(seen.keys() - {run.key for run in stages.runs()}):
         counts.append(f"{retired} no longer in the file (kept in MLflow)")
     text = f"study {study.name}: {', '.join(counts)}"

@@ -1,4 +1,4 @@
-"""What a study has so far and who runs it; asking it to stop."""
+"""`study status` and `study stop`: results so far, the running driver, a request to stop."""
 
 import argparse
 from contextlib import suppress
@@ -15,12 +15,12 @@ def add_commands(commands: Commands) -> None:
     """Add `study status` and `study stop`."""
     parser = commands.add("status", status)
     add_study(parser)
-    add_json(parser, "the cells as JSON")
+    add_json(parser, "print the cells as JSON")
     add_study(commands.add("stop", stop))
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Show a study's cells: mean, sd, interval, n, collapsed, missing."""
+    """Show the cells of a study: mean, sd, confidence interval, n, collapsed, missing."""
     from analysis import cells, cells_table, load_runs, to_text
     from analysis.per_task.search import progress
 
@@ -32,8 +32,8 @@ def status(arguments: argparse.Namespace) -> int:
         print(table.to_json(orient="records"))
         return 0
     print(to_text(cells_table(table)))
-    if said := progress(runs):
-        print(f"\n{said}")
+    if text := progress(runs):
+        print(f"\n{text}")
     holder = home.lock(name).driver()
     if home.shared and not holder:
         from study.tracking.lease import driver  # MLflow takes a second to load
@@ -47,7 +47,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def stop(arguments: argparse.Namespace) -> int:
-    """Ask the driver of a study to stop; it stays resumable."""
+    """Ask the driver of a study to stop; the study can be resumed."""
     home = default_home()
     name = resolve_study_name(arguments.study, home)
     if not home.shared and name not in home.names():
@@ -60,18 +60,16 @@ def stop(arguments: argparse.Namespace) -> int:
         from study.tracking.store import TROUBLE
 
         try:
-            with suppress(
-                StoreUnreachableError
-            ):  # what is wrong with the server is told better below
+            with suppress(StoreUnreachableError):  # `ask_to_stop` explains the reason better
                 experiment_id(name, home.uri)
             holder = ask_to_stop(home, name)
         except TROUBLE as error:
             return finished.trouble(home.uri, error)
     if holder is None:
-        print(f"nobody runs study {name!r}")
+        print(f"study {name!r} is not running")
         return 0
-    if not holder.startswith("process"):  # a command that has no runs to stop
-        print(f"{holder} has study {name!r}, and ends by itself")
+    if not holder.startswith("process"):  # another command, which has no runs to stop
+        print(f"study {name!r} is in use by {holder}, which ends by itself")
         return 0
-    print(f"asked {holder} to stop; runs under way will be done again when the study resumes")
+    print(f"asked {holder} to stop; runs in progress will be repeated when the study is resumed")
     return 0

@@ -1,1 +1,1 @@
-"""What all other packages build on; imports none of them."""
+"""Foundations of all other packages: specs, seeds, paths, locks, provenance; imports none."""

@@ -1,4 +1,4 @@
-"""Files from the Hugging Face hub, without waiting for a network that is not there."""
+"""Downloads from the Hugging Face hub that fail fast without a network."""
 
 import os
 import ssl
@@ -8,23 +8,23 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-PATIENCE_SECONDS = 10.0  # the hub's own client may wait for ever, or retry for minutes
+TIMEOUT_SECONDS = 10.0  # the hub's own client can hang, or retry for minutes
 
 
 def offline() -> bool:
-    """Whether `HF_HUB_OFFLINE` says to take what is cached and ask nobody."""
+    """Whether `HF_HUB_OFFLINE` restricts downloads to the local cache."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
 
 
 @cache
-def answers() -> bool:
-    """Whether the hub can be reached; asked once per process."""
+def reachable() -> bool:
+    """Whether the hub can be reached; checked once per process."""
     address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     try:
-        urlopen(Request(address, method="HEAD"), timeout=PATIENCE_SECONDS).close()
+        urlopen(Request(address, method="HEAD"), timeout=TIMEOUT_SECONDS).close()
     except HTTPError:
         return True
-    except URLError as error:  # a certificate that only the hub's client knows is an answer too
+    except URLError as error:  # reachable, with a certificate that urllib does not trust
         return isinstance(error.reason, ssl.SSLError)
     except OSError:
         return False
@@ -32,19 +32,19 @@ def answers() -> bool:
 
 
 def download(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """The folder of a checkpoint's files, downloaded once; where no hub answers, what is cached.
+    """Download a checkpoint once and return its folder; offline, the folder in the hub's cache.
 
     Args:
         name: `OWNER/NAME`.
         revision: Commit or tag; None takes the main branch.
-        patterns: Which files.
+        patterns: Names of the files to download; wildcards are allowed.
 
     Raises:
-        LookupError: If it cannot be had, saying why and what to do.
+        LookupError: If the files are not available; the message says what to do.
     """
-    from huggingface_hub import snapshot_download  # only where a hub is asked
+    from huggingface_hub import snapshot_download  # slow to import
 
-    online = not offline() and answers()
+    online = not offline() and reachable()
     try:
         folder = snapshot_download(
             name, revision=revision, allow_patterns=list(patterns), local_files_only=not online
@@ -53,11 +53,11 @@ def download(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
         if online:
             reason = str(error).strip().partition("\n")[0]
             raise LookupError(
-                f"{name!r} is neither a local folder nor to be had from the hub ({reason})."
+                f"{name!r} is not a local folder, and the hub does not provide it ({reason})."
             ) from error
         raise LookupError(
             f"{name!r} is neither a local folder nor in the hub's cache, and the hub does not "
-            f"answer. Where there is network: hf download {name} --local-dir FOLDER; then name "
-            "that folder."
+            f"answer. On a machine with network access run: hf download {name} --local-dir FOLDER; "
+            "then use that folder as the checkpoint."
         ) from error
     return Path(folder)

@@ -1,4 +1,4 @@
-"""A file lock that keeps two drivers from running one study, and requests to stop."""
+"""File lock that allows one driver per study, and requests to stop that driver."""
 
 import fcntl
 import json
@@ -13,21 +13,22 @@ from typing import Any
 
 
 class StudyLockedError(RuntimeError):
-    """Another process holds the study."""
+    """Another process holds the study's lock."""
 
 
 @dataclass(frozen=True)
 class StudyLock:
-    """The lock file that one driver of a study holds, and requests to that driver to stop.
+    """The lock file that the driver of a study holds, and requests to that driver to stop.
 
-    The operating system tells whether a file is locked only to a process that tries to lock it. A
-    driver that starts at that moment would find the study locked by nobody. So every attempt takes
-    a second lock first, the gate, and holds it only for that attempt: a starting driver waits for
-    it, and has written its name and removed an old request to stop before anyone else looks.
+    `flock` offers no query: the only way to learn whether a file is locked is to try to lock it. A
+    query can therefore make a driver fail that starts at the same moment. To prevent this, every
+    attempt first takes a second lock, the gate, for the duration of the attempt. A starting driver
+    waits for the gate, and releases it only after writing its own name and removing an old request
+    to stop, so queries never see a stale holder.
 
     Attributes:
         folder: The study's own folder.
-        study: Its name.
+        study: The study's name.
     """
 
     folder: Path
@@ -35,13 +36,13 @@ class StudyLock:
 
     @contextmanager
     def held(self, command: str = "run") -> Iterator[None]:
-        """Hold the lock, so that no second driver runs the study at once.
+        """Hold the lock while the block runs.
 
         Args:
-            command: The `study` command that holds it, named to other processes that ask.
+            command: The `study` command that holds it, shown to processes that find it locked.
 
         Raises:
-            StudyLockedError: If another process holds it, with its name.
+            StudyLockedError: If another process holds it; the message describes that process.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._file.open("a+") as lock:
@@ -54,8 +55,8 @@ class StudyLock:
                 lock.truncate(0)
                 json.dump(this_process(command), lock)
                 lock.flush()
-                self._request.unlink(missing_ok=True)  # meant for an earlier driver
-            yield  # the system releases the lock with the process, also when it is killed
+                self._request.unlink(missing_ok=True)  # addressed to an earlier driver
+            yield  # the kernel releases the lock when the process ends, even if it is killed
 
     def driver(self) -> str | None:
         """The process that holds the lock, such as `process 4711 on host, since 14:02`."""
@@ -65,7 +66,7 @@ class StudyLock:
         """Ask the driver to stop.
 
         Returns:
-            The process that was asked; None if no process holds the lock.
+            The driver's description; None if no process holds the lock.
         """
         return self._ask(stop=True)
 
@@ -107,10 +108,10 @@ class StudyLock:
 
 
 def this_process(command: str) -> dict[str, Any]:
-    """This process, as it is described to others that want the study.
+    """Data from which `describe_process` describes this process to others.
 
     Args:
-        command: The `study` command that it carries out.
+        command: The `study` command that this process runs.
     """
     return {
         "command": command,
@@ -121,14 +122,14 @@ def this_process(command: str) -> dict[str, Any]:
 
 
 def describe_process(holder: Mapping[str, Any]) -> str:
-    """`process 4711 on host, since 14:02` for a driver; other commands are named first."""
+    """`process 4711 on host, since 14:02`, preceded by the command unless it is `run`."""
     process = f"process {holder['pid']} on {holder['host']}, since {clock(holder['since'])}"
     command = holder.get("command", "run")
     return process if command == "run" else f"study {command} ({process})"
 
 
 def clock(seconds: float) -> str:
-    """A time of day in local time, with the date where it is not today's."""
+    """A Unix time as local time of day, with the date unless it is today."""
     then = time.localtime(seconds)
     today = then[:3] == time.localtime()[:3]
     return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)

@@ -1,4 +1,4 @@
-"""Where a study's files live."""
+"""Paths of the store and of each study's own files."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from study.core.lock import StudyLock
 
 FOLDER = "study-store"
-# In a study's own folder.
+# Folders within a study's own folder.
 OUTBOX, CHECKPOINTS, HANGS, PROBLEMS = "outbox", "checkpoints", "hangs", "problems"
 
 
@@ -29,47 +29,48 @@ class Home:
 
     @property
     def shared(self) -> bool:
-        """Whether drivers with other homes can use the same store."""
+        """Whether drivers with another `STUDY_HOME` can use the same store."""
         return not self.uri.startswith(f"sqlite:///{self.root}/")
 
     @property
     def artifacts(self) -> Path:
-        """Artifacts of the default store."""
+        """Folder of the default store's artifacts."""
         return self.root / "artifacts"
 
     @property
     def encoded(self) -> Path:
-        """Encoded data, by what they were made from."""
+        """Cache of encoded data sets, by a digest of their inputs."""
         return self.root / "encoded"
 
     def study(self, name: str) -> Path:
-        """One study's own files: outbox, lease, report."""
+        """Folder of one study's own files: outbox, lock, resumable checkpoints, report."""
         return self.root / "studies" / name
 
     def models(self, name: str) -> Path:
-        """The trained models that a study keeps."""
+        """Folder of the trained models that a study keeps."""
         return self.study(name) / "models"
 
     def names(self) -> list[str]:
-        """The studies that have files here."""
+        """Names of the studies that have files in this home."""
         folder = self.root / "studies"
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
     def lock(self, name: str) -> StudyLock:
-        """The lock that one driver of a study holds."""
+        """The lock that the driver of a study holds."""
         return StudyLock(self.study(name), name)
 
 
 def default_home() -> Home:
-    """`STUDY_HOME`, or `study-store` in the working directory."""
+    """The home that `STUDY_HOME` names, or `study-store` in the working directory."""
     return Home(Path(os.environ.get("STUDY_HOME", FOLDER)).resolve())
 
 
-def hurry() -> None:
-    """Let MLflow's client say at once what is wrong with a server, and print nothing of its own.
+def configure_mlflow_client() -> None:
+    """Make MLflow's client fail fast and print nothing, unless the user has set it otherwise.
 
-    By default it tries again for minutes, and so writes twice what a server did whose answer was
-    lost; the driver tries again by itself, and looks first. The user's own settings count.
+    By default the client retries for minutes. If a server carried out a request and its answer was
+    lost, such a retry writes a second time. The driver retries by itself, after checking whether
+    the first request was carried out.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -78,5 +79,5 @@ def hurry() -> None:
 
 
 def without_password(text: str) -> str:
-    """A text whose addresses show neither user nor password."""
+    """The text with user and password removed from every address."""
     return re.sub(r"//[^/\s]*@", "//", text)

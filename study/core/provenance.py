@@ -1,4 +1,4 @@
-"""What a result was made with: code, packages, device and commit."""
+"""Provenance of a result: code digest, package versions, device and commit."""
 
 import ast
 import hashlib
@@ -15,17 +15,18 @@ from pathlib import Path
 
 import torch
 
-# What moves the bits of a run.
+# Packages whose version can change a run's result.
 PACKAGES = ("finetuning-stability", "torch", "transformers", "peft", "numpy")
 
 
 def environment(device: torch.device, own: Iterable[object]) -> dict[str, str]:
-    """What moves a run's bits and is not in its key: device, packages, code.
+    """What can change a run's result without changing its key: device, packages, code.
 
     Args:
-        device: Where it trains.
-        own: Classes and functions that may be a user's own: their modules count, and the user's
-            other modules that those import; or the version of the package that brought them.
+        device: The device that the run trains on.
+        own: Classes and functions that may be user-defined. The user's modules among theirs, and
+            the user's modules that those import, enter `code`; of an installed package the version
+            enters `packages`.
     """
     processor = platform.machine() + " " + torch.backends.cpu.get_cpu_capability()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
@@ -40,50 +41,50 @@ def environment(device: torch.device, own: Iterable[object]) -> dict[str, str]:
 
 @cache
 def versions_of(packages: tuple[str, ...]) -> str:
-    """Python's version and those of packages, as one line."""
+    """The versions of Python and of these packages, as one line."""
     each = (f"{package} {importlib.metadata.version(package)}" for package in packages)
     return ", ".join([f"python {platform.python_version()}", *each])
 
 
 @cache
 def _installed(modules: tuple[str, ...]) -> tuple[str, ...]:
-    """The packages that brought these modules, but for a user's own files."""
-    brought = importlib.metadata.packages_distributions()
-    found = {package for name in modules for package in brought.get(name.partition(".")[0], [])}
-    return tuple(sorted(found - set(PACKAGES)))
+    """The installed distributions that provide these modules."""
+    providers = importlib.metadata.packages_distributions()
+    packages = {name for module in modules for name in providers.get(module.partition(".")[0], [])}
+    return tuple(sorted(packages - set(PACKAGES)))
 
 
-@cache  # as it was when the process imported it, more or less
+@cache  # the files may change while the process runs with the code it imported earlier
 def code_of(outside: tuple[str, ...] = ()) -> str:
-    """A digest of this package's sources, but for study files, and of a user's own modules."""
-    seen, package = hashlib.sha256(), _package()
+    """A digest of this package's sources, without `designs/`, and of the user's modules."""
+    digest, package = hashlib.sha256(), _package()
     sources = sorted(set(package.rglob("*.py")) - set(package.glob("designs/*.py")))
     for file in [*sources, *_own_files(outside)]:
-        seen.update(hashlib.sha256(file.read_bytes()).digest())
-    return seen.hexdigest()[:12]
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:12]
 
 
 def _own_files(names: Iterable[str]) -> list[Path]:
-    """Files of these modules and of what they import, where they are the user's own.
+    """Source files of these modules and of the modules they import, as far as user-defined.
 
-    Not of all that are loaded: a process has loaded those of earlier runs too. Nor of a folder: on
-    a cluster each lies in a folder of its own.
+    The imports are followed because neither alternative works: a worker's loaded modules include
+    those of earlier runs, and on a cluster Ray puts each module into a folder of its own.
     """
-    left = list(names)
+    pending = list(names)
     found: dict[str, Path] = {}
-    while left:
-        name = left.pop()
+    while pending:
+        name = pending.pop()
         file = getattr(sys.modules.get(name), "__file__", None)
         if file is None or name in found:
             continue
         if _is_own(Path(file)):
             found[name] = Path(file)
-            left += [name.rpartition(".")[0], *_imported(name, found[name])]
+            pending += [name.rpartition(".")[0], *_imported(name, found[name])]
     return [found[name] for name in sorted(found)]
 
 
 def _is_own(file: Path) -> bool:
-    """Whether it is neither installed nor part of Python or of this package."""
+    """Whether a file belongs neither to an installed package, nor to Python, nor to `study`."""
     if {"site-packages", "dist-packages"} & set(file.parts):
         return False
     others = (_package(), Path(sysconfig.get_path("stdlib")))
@@ -91,7 +92,7 @@ def _is_own(file: Path) -> bool:
 
 
 def _imported(name: str, file: Path) -> list[str]:
-    """What a module's import statements may name as modules."""
+    """Names in a module's import statements that may be modules."""
     package, found = sys.modules[name].__package__, []
     try:
         for node in ast.walk(ast.parse(file.read_bytes())):
@@ -101,26 +102,30 @@ def _imported(name: str, file: Path) -> list[str]:
                 start = "." * node.level + (node.module or "")
                 start = importlib.util.resolve_name(start, package)
                 found += [start, *(f"{start}.{alias.name}" for alias in node.names)]
-    except (SyntaxError, ValueError, ImportError):  # compiled, or changed since it was loaded
+    except (
+        SyntaxError,
+        ValueError,
+        ImportError,
+    ):  # compiled, or edited since it was loaded
         return []
     return found
 
 
 def device_name(kind: str) -> str:
-    """The kind of device whose bits these are, such as `cpu x86_64` or a GPU's name."""
+    """Device on which results are reproducible to the bit: `cpu x86_64`, or a GPU's name."""
     return torch.cuda.get_device_name() if kind == "cuda" else f"cpu {platform.machine()}"
 
 
 def versions() -> str:
-    """The versions that results depend on, and a digest of this package's code, as one line."""
+    """Package versions that results depend on, and a digest of this package's code, in one line."""
     return f"{versions_of(PACKAGES)}, code {code_of()}"
 
 
 def provenance(folder: Path) -> dict[str, str]:
-    """The commit of the repository that holds a folder, and whether its files differ from it.
+    """The commit of the git repository that contains a folder, and whether tracked files differ.
 
     Returns:
-        `commit` and `dirty`; empty where there is no repository.
+        `commit`, `dirty` and MLflow's tag for the commit; empty outside a repository.
     """
 
     def git(*words: str) -> str | None:
@@ -144,5 +149,5 @@ def provenance(folder: Path) -> dict[str, str]:
 
 
 def _package() -> Path:
-    """The folder of the whole package, wherever in it this module is."""
+    """Root folder of the package `study`."""
     return Path(str(files("study")))

@@ -1,4 +1,4 @@
-"""The recipe: what every technique of a study shares."""
+"""The training recipe: hyperparameters that all techniques of a study share."""
 
 from typing import Literal
 
@@ -8,30 +8,35 @@ from study.core.spec import Spec
 
 
 class Recipe(Spec):
-    """What every technique shares; anything that can move a bit is a field here, so in the key.
+    """Training hyperparameters; whatever can change a result is a field, so part of a run's key.
 
     Attributes:
         lr: Peak learning rate.
         epochs: Passes over the training data.
-        batch_size: Rows per optimizer step.
-        schedule: After warm-up the rate falls linearly to 0, or stays constant.
-        warmup: Share of the steps over which the rate rises linearly from 0.
-        hold: Share of the steps after which the rate stays as it is; 1 holds it nowhere.
-        weight_decay: Decoupled; never on biases and norms.
-        betas: Decay of Adam's two moments.
-        eps: Adam's denominator.
-        clip_norm: Largest global gradient norm; None does not clip.
-        dropout: Probability of every dropout in the model; None keeps the checkpoint's.
-        precision: `bfloat16` runs forward passes under autocast; weights stay float32.
-        max_length: Tokens per example at most.
-        batches: `by_length` groups rows of like length within the drawn order; `shuffled` is a
-            plain shuffle.
-        checkpoint: Which weights count: of the `last` step, or of the epoch with the `best_dev`
-            score (the first of equals).
-        threads: CPU threads per run; other numbers round otherwise.
+        batch_size: Examples per optimizer step.
+        schedule: After warm-up the learning rate decays linearly to 0, or stays constant.
+        warmup: Fraction of the steps over which the learning rate rises linearly from 0.
+        hold: Fraction of the steps after which the learning rate is held constant; 1 never does.
+        weight_decay: Decoupled weight decay; not applied to biases and normalisation layers.
+        betas: Decay rates of Adam's two moment estimates.
+        eps: Constant added to Adam's denominator.
+        clip_norm: Maximum global gradient norm; None disables clipping.
+        dropout: Probability of all dropout layers; None keeps those of the checkpoint.
+        precision: `bfloat16` runs the forward pass under autocast; weights stay float32.
+        max_length: Maximum tokens per example; longer ones are truncated.
+        batches: `by_length` groups examples of similar length within the random order; `shuffled`
+            is a plain shuffle.
+        checkpoint: Which weights are evaluated: those of the `last` step, or of the epoch with the
+            `best_dev` score (the first of equals).
+        threads: CPU threads per run; another number changes rounding.
 
     Source: Mosbach et al. 2021 for Adam with bias correction, warm-up and linear decay as the
         defaults of a fair baseline.
+
+    Example:
+        >>> recipe = Recipe(lr=5e-5, epochs=10)
+        >>> recipe.replace(batch_size=32).canonical()
+        {'lr': 5e-05, 'epochs': 10, 'batch_size': 32}
     """
 
     lr: float = Field(default=2e-5, gt=0.0)

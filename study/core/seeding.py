@@ -1,8 +1,8 @@
-"""The three random streams of a run: `head`, `order` and `noise`.
+"""Random streams of a run: `head`, `order` and `noise`.
 
-Streams are counters, not saved generators: every generator is derived by hashing the stream's
-seed, its name and what it is for, so nothing random is ever checkpointed and neighbouring seeds
-never collide.
+A stream has no state. Every generator is derived by hashing the stream's seed, its name and the
+purpose (a parameter, a step), as in counter-based generators. Resuming therefore needs no saved
+generator state, and the streams of neighbouring seeds are unrelated.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ Stream = Literal["head", "order", "noise"]
 
 
 class Seed(NamedTuple):
-    """One run's seeds, a number per stream.
+    """A run's seeds, one per stream.
 
     Attributes:
-        head: Draws new parameters (task head, re-initialised layers).
-        order: Draws the order of the training data.
-        noise: Draws dropout and every other disturbance during training.
+        head: Initialises new parameters (task head, re-initialised layers).
+        order: Shuffles the training data.
+        noise: Drives dropout and all other noise during training.
     """
 
     head: int
@@ -29,37 +29,40 @@ class Seed(NamedTuple):
 
     @property
     def label(self) -> str:
-        """`s3` where the three agree, else `h0.o1.n2`."""
+        """`s3` if all three are equal, else `h0.o1.n2`."""
         if self.head == self.order == self.noise:
             return f"s{self.head}"
         return f"h{self.head}.o{self.order}.n{self.noise}"
 
 
 def derive(seed: Seed, stream: Stream, *purpose: str | int) -> int:
-    """A 63-bit number that depends on the stream's seed, its name and the purpose, on nothing else.
+    """A 63-bit seed that depends only on the stream's seed, its name and the purpose.
 
     Args:
         seed: The run's seeds.
-        stream: Which of the three is drawn from.
-        *purpose: What for, such as a parameter's name or a step; distinct purposes never share
-            numbers.
+        stream: The stream to derive from.
+        *purpose: What the numbers are for, such as a parameter's name or a step; distinct purposes
+            get independent generators.
     """
     text = "/".join(map(str, (stream, getattr(seed, stream), *purpose)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def torch_rng(seed: Seed, stream: Stream, *purpose: str | int) -> torch.Generator:
-    """A CPU generator for `derive(...)`; draws move to the device afterwards, so devices agree."""
+    """A torch generator seeded by `derive`.
+
+    It is on the CPU whatever the device, so that all devices draw the same numbers.
+    """
     return torch.Generator().manual_seed(derive(seed, stream, *purpose))
 
 
 def numpy_rng(seed: Seed, stream: Stream, *purpose: str | int) -> np.random.Generator:
-    """A numpy generator for `derive(...)`."""
+    """A NumPy generator seeded by `derive`."""
     return np.random.Generator(np.random.PCG64(derive(seed, stream, *purpose)))
 
 
 def seed_global(number: int) -> None:
-    """Reseed the global generators of all devices, which dropout and fused attention draw from."""
+    """Reseed the global generators of all devices, which dropout and fused attention use."""
     torch.default_generator.manual_seed(number)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(number)

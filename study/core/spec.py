@@ -1,27 +1,33 @@
-"""The base of every value a study file states: frozen, checked, and with a canonical form.
+"""`Spec`, the base class of everything a study file declares: frozen, validated, hashable to a key.
 
-A study file is plain Python, so its first bad value would hide the others. Therefore a `Spec` with
-mistakes is not raised but becomes an `Invalid`, which the enclosing spec collects; reading any
-attribute of it raises `SpecError` with everything that is wrong.
+A study file is plain Python, so an exception at the first bad value would hide the others. A `Spec`
+with mistakes therefore does not raise: it becomes an `Invalid`, whose mistakes the enclosing spec
+collects. Reading any attribute of an `Invalid` raises `SpecError` with all of them.
 """
 
 import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Never, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, Self, cast
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic._internal._model_construction import ModelMetaclass
 from pydantic_core import ErrorDetails
+
+# pydantic has no public name for the metaclass of its models (checked with 2.14.3). `type` finds it
+# wherever it is defined; only the type checker needs the private path.
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 
 class Mistake(NamedTuple):
-    """One thing that is wrong.
+    """One validation error.
 
     Attributes:
-        path: Where, as the user would write it, such as `techniques[1].rate`.
+        path: Path of the field as the user would write it, such as `techniques[1].rate`.
         text: The rest of the sentence: the value, the rule, a suggestion.
     """
 
@@ -29,7 +35,7 @@ class Mistake(NamedTuple):
     text: str
 
     def below(self, parent: str) -> "Mistake":
-        """The same mistake, seen from the spec that holds this one."""
+        """The same mistake with its path relative to the enclosing spec."""
         joined = parent + (self.path if self.path.startswith("[") else f".{self.path}")
         return Mistake(joined.rstrip("."), self.text)
 
@@ -39,11 +45,19 @@ class Mistake(NamedTuple):
 
 
 class SpecError(ValueError):
-    """A spec with mistakes, all of them.
+    """Every mistake in a spec, one per line.
 
     Attributes:
-        subject: What is wrong, such as `study 'quickstart'`.
+        subject: The spec that is invalid, such as `study 'quickstart'`.
         mistakes: Every mistake, in the order of the fields.
+
+    Example:
+        >>> from study import Recipe
+        >>> Recipe(lr=0, epoch=1).lr
+        Traceback (most recent call last):
+        study.core.spec.SpecError: 2 mistakes in recipe:
+          lr: 0 is not in (0, inf).
+          epoch: no such field. Did you mean 'epochs'?
     """
 
     def __init__(self, subject: str, mistakes: Iterable[Mistake]) -> None:
@@ -58,7 +72,7 @@ class SpecError(ValueError):
 
 
 class Invalid:
-    """What a spec with mistakes becomes until somebody needs its value."""
+    """Placeholder for a spec with mistakes; reading any attribute raises its `SpecError`."""
 
     error: SpecError
 
@@ -66,7 +80,7 @@ class Invalid:
         self.__dict__["error"] = error
 
     def __getattr__(self, name: str) -> Never:
-        if name.startswith("__"):  # copying and inspecting must not fail
+        if name.startswith("__"):  # `copy`, `pickle` and `inspect` probe for these
             raise AttributeError(name)
         raise self.error
 
@@ -80,25 +94,25 @@ class Invalid:
         return f"<invalid: {self.error}>"
 
 
-class _Deferring(ModelMetaclass):  # pydantic has no public name for it
-    """Turns a failed construction into an `Invalid`."""
+class _DeferredErrors(ModelMetaclass):
+    """Returns an `Invalid` where the constructor would raise `ValidationError`."""
 
     def __call__(cls, *args: Any, **fields: Any) -> Any:
         mistakes = []
         try:
-            made = super().__call__(*args, **fields)
+            spec = super().__call__(*args, **fields)
         except ValidationError as error:
             mistakes = _mistakes(cast("type[Spec]", cls), error)
         mistakes += cast("type[Spec]", cls).rules(fields)
         if not mistakes:
-            return made
+            return spec
         name = fields.get("name")
         kind = cls.__name__.lower()
         return Invalid(SpecError(f"{kind} {name!r}" if isinstance(name, str) else kind, mistakes))
 
 
-class Spec(BaseModel, metaclass=_Deferring):
-    """A frozen value with checked fields; unknown fields are mistakes."""
+class Spec(BaseModel, metaclass=_DeferredErrors):
+    """A frozen value with validated fields; an unknown field is a mistake."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -110,20 +124,20 @@ class Spec(BaseModel, metaclass=_Deferring):
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
-        """What is wrong between fields; asked even where single fields are wrong.
+        """Mistakes that involve several fields; called even if single fields are invalid.
 
         Args:
-            fields: As the user gave them, unchecked.
+            fields: Keyword arguments as the user gave them, before validation.
         """
         return []
 
     def replace(self, **fields: Any) -> Self:
-        """A copy with some fields changed, checked like a new one."""
+        """A copy with some fields changed, validated like a new spec."""
         unchanged = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self)(**{**unchanged, **fields})
 
     def canonical(self) -> dict[str, Any]:
-        """Plain data without the fields at their default, so that a new field keeps old keys."""
+        """JSON data without fields at their default, so that adding a field keeps old keys."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
@@ -134,7 +148,11 @@ def digest(payload: object) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A sentence that names the nearest known word, or the known words where none is near."""
+    """A sentence that suggests the closest known word, else lists the known words.
+
+    Returns:
+        An empty string if no word is close and the list is empty or longer than 30.
+    """
     names = sorted(known)
     lowered = {name.lower(): name for name in names}
     near = difflib.get_close_matches(word.lower(), lowered, n=1)
@@ -166,7 +184,7 @@ def _path(loc: tuple[int | str, ...]) -> str:
     for part in loc:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif "[" not in part:  # pydantic also names validators and union branches here
+        elif "[" not in part:  # pydantic's path also names validators and union branches
             text += f".{part}" if text else part
     return text
 
@@ -179,7 +197,7 @@ def _explain(cls: type[BaseModel], detail: ErrorDetails) -> str:
     if kind == "missing":
         return "is missing."
     if kind == "string_pattern_mismatch":
-        return f"{value!r} has characters that cannot be in a {name}; use letters, digits, . _ -"
+        return f"{value!r} has characters that a {name} cannot contain; use letters, digits, . _ -"
     if kind == "value_error":
         return str(detail["ctx"]["error"])
     if kind == "literal_error":
@@ -189,7 +207,7 @@ def _explain(cls: type[BaseModel], detail: ErrorDetails) -> str:
     if field and kind.startswith(("greater_than", "less_than")):
         return f"{value!r} is not in {_interval(field.metadata)}."
     message = detail["msg"][:1].lower() + detail["msg"][1:]
-    return f"{value!r} is wrong: {message}."
+    return f"{value!r} is invalid: {message}."
 
 
 def _interval(metadata: list[Any]) -> str:

@@ -184,7 +184,7 @@ def _hub_rows(source: str) -> list[dict[str, Any]]:
     except ImportError as error:
         text = "needs the `datasets` package: pip install 'finetuning-stability[hub]'"
         raise SpecError("data", [Mistake(source, text)]) from error
-    if not hub.offline() and not hub.answers():
+    if not hub.offline() and not hub.reachable():
         text = (
             "the hub does not answer. If the data set is cached, set HF_HUB_OFFLINE=1; otherwise "
             "save its splits as Parquet on a machine with network access and name those files."

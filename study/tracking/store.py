@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.core.paths import hurry, without_password
+from study.core.paths import configure_mlflow_client, without_password
 from study.tracking import schema
 from study.tracking.mlflow_internals import close_connections, get_once
 
@@ -67,7 +67,7 @@ class Store:
             StoreGoneError: If a SQLite store was here before and is gone, or a server cannot be
                 used.
         """
-        hurry()
+        configure_mlflow_client()
         self.uri = uri
         self.is_database = not self.uri.startswith("http")
         self._artifacts = artifacts

@@ -1,4 +1,4 @@
-"""What a person types, and what is said to wrong input."""
+"""The command line: output, exit codes and error messages."""
 
 import json
 import os
@@ -45,31 +45,31 @@ def write(tmp_path, monkeypatch):
     tiny_model(tmp_path / "model")
     tiny_task(tmp_path / "task")
 
-    def made(layers: int = 1, recipe: str = "epochs=1") -> str:
+    def write_study(layers: int = 1, recipe: str = "epochs=1") -> str:
         path = tmp_path / "typed.py"
         paths = {"model": str(tmp_path / "model"), "task": str(tmp_path / "task")}
         path.write_text(STUDY.format(layers=layers, recipe=recipe, **paths))
         return str(path)
 
-    return made
+    return write_study
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+def typed(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     code = run_command(words)
     out, err = capsys.readouterr()
     return code, out, err
 
 
 def test_dry_run_starts_nothing(write, capsys, tmp_path):
-    code, out, err = said(capsys, "run", write(), "--dry-run")
+    code, out, err = typed(capsys, "run", write(), "--dry-run")
     assert code == 0
     assert "study typed: 0 done, 4 new; roughly" in err
     assert "pairs/tiny/FreezeLower(1)/s1" in out
     assert not (tmp_path / "home").exists()
 
 
-def test_json_is_all_there_is_on_standard_output(write, capsys):
-    code, out, _ = said(capsys, "run", write(), "--dry-run", "--json")
+def test_json_is_the_only_output_on_standard_output(write, capsys):
+    code, out, _ = typed(capsys, "run", write(), "--dry-run", "--json")
     assert code == 0
     answer = json.loads(out)
     assert (answer["study"], answer["runs"], answer["missing"]) == ("typed", 4, 4)
@@ -88,57 +88,57 @@ def tuned(write):
 
 
 def test_both_stages_are_counted_before_anything_starts(tuned, capsys):
-    code, out, err = said(capsys, "run", tuned, "--dry-run")
+    code, out, err = typed(capsys, "run", tuned, "--dry-run")
     assert code == 0, err
-    assert "0 done, 40 new (36 tune, 4 final), at most 2 once more is decided; roughly" in err
-    assert "and at most 2 more, which the dev scores of these decide" in out
-    _, out, _ = said(capsys, "run", tuned, "--dry-run", "--json")
+    assert "0 done, 40 new (36 tune, 4 final), at most 2 more after selection; roughly" in err
+    assert "and at most 2 more, chosen by the dev scores of these" in out
+    _, out, _ = typed(capsys, "run", tuned, "--dry-run", "--json")
     assert [json.loads(out)[name] for name in ("runs", "missing")] == [42, 42]
-    _, out, _ = said(capsys, "run", tuned, "--dry-run", "--only", "stage=final")
+    _, out, _ = typed(capsys, "run", tuned, "--dry-run", "--only", "stage=final")
     assert len([line for line in out.splitlines() if "/" in line]) == 4
-    _, out, _ = said(capsys, "plan", tuned)
+    _, out, _ = typed(capsys, "plan", tuned)
     assert "42 runs at most:" in out
     assert "tune   36 runs: 1 searches x 12 configurations x 3 seeds (random)" in out
     assert "final  6 runs: 3 cells x 2 seeds" in out
-    _, out, _ = said(capsys, "plan", tuned, "--json")
+    _, out, _ = typed(capsys, "plan", tuned, "--json")
     assert json.loads(out)["stages"] == {"tune": 36, "final": 6}
 
 
 @pytest.mark.parametrize("words", [["run", "--dry-run"], ["plan"]])
-def test_a_server_that_does_not_answer_is_not_a_study_without_runs(
+def test_an_unreachable_server_is_not_taken_for_a_study_without_runs(
     words, write, capsys, monkeypatch
 ):
     file = write()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    code, out, err = said(capsys, words[0], file, *words[1:])
+    code, out, err = typed(capsys, words[0], file, *words[1:])
     assert (code, out) == (2, "")
     assert "no answer from MLflow at http://127.0.0.1:9. Is it up" in err
 
 
-def test_a_database_that_is_away_is_not_a_study_without_runs(write, capsys, monkeypatch):
+def test_an_unreachable_database_is_not_taken_for_a_study_without_runs(write, capsys, monkeypatch):
     needs.package("psycopg2")
     store = "postgresql+psycopg2://me:secret@127.0.0.1:9/mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    code, out, err = said(capsys, "run", write(), "--dry-run")
+    code, out, err = typed(capsys, "run", write(), "--dry-run")
     assert (code, out) == (2, "")
     assert "127.0.0.1:9/mlflow cannot be read: connection to server" in err
     assert "secret" not in err
 
 
-def test_only_chooses_runs(write, capsys):
+def test_only_selects_runs(write, capsys):
     file = write()
-    _, out, _ = said(
+    _, out, _ = typed(
         capsys, "run", file, "--dry-run", "--only", "seed=1", "--only", "technique=Standard"
     )
     assert [line.split()[-1] for line in out.splitlines() if "/" in line] == [
         "pairs/tiny/Standard/s1"
     ]
-    code, _, err = said(capsys, "run", file, "--dry-run", "--only", "sed=1")
-    assert (code, err) == (2, "--only sed=: no such name. Did you mean 'seed'?\n")
+    code, _, err = typed(capsys, "run", file, "--dry-run", "--only", "sed=1")
+    assert (code, err) == (2, "--only sed=: no such condition. Did you mean 'seed'?\n")
 
 
-def test_a_technique_that_does_not_fit_is_found_before_anything_starts(write, capsys, tmp_path):
-    code, _, err = said(capsys, "run", write(layers=7))
+def test_an_unsuitable_technique_is_reported_before_anything_starts(write, capsys, tmp_path):
+    code, _, err = typed(capsys, "run", write(layers=7))
     assert code == 2
     assert err == (
         "1 mistake in study 'typed':\n  techniques[1]: FreezeLower(7) does not fit model 'tiny': "
@@ -147,8 +147,8 @@ def test_a_technique_that_does_not_fit_is_found_before_anything_starts(write, ca
     assert not (tmp_path / "home").exists()
 
 
-def test_mistakes_in_the_file_end_with_two(write, capsys):
-    code, _, err = said(capsys, "run", write(recipe="lr=0, epoch=1"))
+def test_mistakes_in_the_file_exit_with_two(write, capsys):
+    code, _, err = typed(capsys, "run", write(recipe="lr=0, epoch=1"))
     assert code == 2
     assert err == (
         "2 mistakes in study 'typed':\n  recipe.lr: 0 is not in (0, inf).\n"
@@ -165,10 +165,10 @@ def test_mistakes_in_the_file_end_with_two(write, capsys):
         (["show", "0123"], "no store at"),
     ],
 )
-def test_what_is_not_there(words, message, capsys, tmp_path, monkeypatch):
+def test_absent_files_studies_and_stores(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_HOME", str(tmp_path / "nowhere"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    code, _, err = said(capsys, *words)
+    code, _, err = typed(capsys, *words)
     assert code == 2
     assert message in err
     assert not (tmp_path / "nowhere").exists()
@@ -177,59 +177,62 @@ def test_what_is_not_there(words, message, capsys, tmp_path, monkeypatch):
 def test_a_file_without_a_study(tmp_path, capsys):
     path = tmp_path / "empty.py"
     path.write_text("x = 1\n")
-    code, _, err = said(capsys, "run", str(path))
+    code, _, err = typed(capsys, "run", str(path))
     assert code == 2
     assert "defines no study; add `STUDY = Study(...)`" in err
 
 
 @pytest.mark.parametrize("folder", ["", "./", "{tmp_path}/"])
-def test_a_file_that_fails_says_where(folder, tmp_path, capsys, monkeypatch):
-    """A path that was not absolute was not found among those of the traceback."""
+def test_an_error_in_the_study_file_names_file_and_line(folder, tmp_path, capsys, monkeypatch):
+    """A relative path was not found among the absolute paths of the traceback."""
     monkeypatch.chdir(tmp_path)
     Path("broken.py").write_text("\nfrom study import NoSuchThing\n")
-    code, _, err = said(capsys, "run", folder.format(tmp_path=tmp_path) + "broken.py")
+    code, _, err = typed(capsys, "run", folder.format(tmp_path=tmp_path) + "broken.py")
     assert code == 2
     assert "broken.py, line 2: ImportError: cannot import name 'NoSuchThing'" in err
 
 
 @pytest.mark.parametrize("what", ["techniques", "tasks", "models", "spaces"])
-def test_lists_teach(what, capsys):
-    code, out, _ = said(capsys, "list", what)
+def test_lists_have_a_purpose_for_every_name(what, capsys):
+    code, out, _ = typed(capsys, "list", what)
     assert code == 0
     assert out.strip()
-    code, out, _ = said(capsys, "list", what, "--json")
+    code, out, _ = typed(capsys, "list", what, "--json")
     assert all({"name", "purpose"} <= set(row) for row in json.loads(out))
 
 
 def test_every_technique_is_listed_with_its_source(capsys):
-    _, out, _ = said(capsys, "list", "techniques", "--json")
+    _, out, _ = typed(capsys, "list", "techniques", "--json")
     assert all(row["source"] for row in json.loads(out))
 
 
 def test_plan_counts_runs_and_seeds(write, capsys):
     file = write()
-    code, out, _ = said(capsys, "plan", file, "--detect", "0.01", "--sd", "0.02")
+    code, out, _ = typed(capsys, "plan", file, "--detect", "0.01", "--sd", "0.02")
     assert code == 0
     assert "4 runs: 2 cells x 2 seeds" in out
     assert "64 seeds per cell" in out  # half an sd: Cohen's table
-    code, out, _ = said(capsys, "plan", file, "--ratio", "2", "--json")
+    code, out, _ = typed(capsys, "plan", file, "--ratio", "2", "--json")
     assert json.loads(out)["seeds_for_ratio"] == pytest.approx(24, abs=2)
-    _, out, _ = said(capsys, "plan", file, "--ratio", "2")
-    assert "seeds per cell to see one sd 2 times another" in out
+    _, out, _ = typed(capsys, "plan", file, "--ratio", "2")
+    assert "seeds per cell to detect an sd 2 times another" in out
     assert "19 by an F test" in out
-    code, _, err = said(capsys, "plan", file, "--ratio", "1")
+    code, _, err = typed(capsys, "plan", file, "--ratio", "1")
     assert (code, err) == (2, "ratio must be positive and not 1\n")
-    code, _, err = said(capsys, "plan", file, "--detect", "0.01")
-    assert (code, err) == (2, "--detect needs --sd: this study has no cell with two runs yet\n")
+    code, _, err = typed(capsys, "plan", file, "--detect", "0.01")
+    assert (code, err) == (
+        2,
+        "--detect needs --sd, since no cell of this study has two finished runs yet\n",
+    )
 
 
-def test_a_plan_takes_the_workers_of_a_cluster(write, capsys):
-    """They were held to the cores of the machine that plans."""
+def test_a_plan_accepts_more_workers_than_this_machine_has_cores(write, capsys):
+    """They were capped at the cores of the machine that plans."""
     file, cluster = Path(write()), (os.cpu_count() or 1) + 1
     file.write_text(file.read_text().replace("range(2)", f"range({cluster})"))
-    for workers, told in ((cluster, cluster), (3 * cluster, 2 * cluster)):
-        _, out, _ = said(capsys, "plan", str(file), "--workers", str(workers))
-        assert f" on {told}\n" in out
+    for workers, planned in ((cluster, cluster), (3 * cluster, 2 * cluster)):
+        _, out, _ = typed(capsys, "plan", str(file), "--workers", str(workers))
+        assert f" on {planned}\n" in out
 
 
 @pytest.mark.parametrize("size", ["8", "GB", "8TB", "8 G"])
@@ -237,32 +240,32 @@ def test_a_limit_without_a_unit_is_refused(size, capsys):
     with pytest.raises(SystemExit) as ended:
         run_command(["recommend", "--max-memory", size])
     assert ended.value.code == 2
-    assert f"{size!r} is no size such as 8GB or 500MB" in capsys.readouterr().err
+    assert f"{size!r} is not a size such as 8GB or 500MB" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", ["0", "-1", "2.5", "many"])
 @pytest.mark.parametrize("command", ["run", "plan"])
-def test_workers_are_a_whole_number_above_none(command, workers, capsys):
-    """0 was all of them, and -1 a traceback from Tune."""
+def test_workers_must_be_a_positive_integer(command, workers, capsys):
+    """0 meant all of them, and -1 gave a traceback from Tune."""
     with pytest.raises(SystemExit) as ended:
         run_command([command, "study.py", "--workers", workers])
     assert ended.value.code == 2
-    assert f"{workers!r} is no whole number above 0" in capsys.readouterr().err
+    assert f"{workers!r} is not a positive integer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", ["0", "-0.01", "nan", "inf", "little"])
 @pytest.mark.parametrize("option", ["--detect", "--sd"])
-def test_what_a_plan_is_to_detect_is_above_none(option, size, capsys):
-    """A difference of 0 was told to need --sd, and an sd of 0 was taken for none given."""
+def test_effect_and_sd_of_a_plan_must_be_positive(option, size, capsys):
+    """A difference of 0 was said to need --sd, and an sd of 0 was treated as not given."""
     with pytest.raises(SystemExit) as ended:
         run_command(["plan", "study.py", option, size])
     assert ended.value.code == 2
-    assert f"argument {option}: {size!r} is no number above 0" in capsys.readouterr().err
+    assert f"argument {option}: {size!r} is not a positive number" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5])
-def test_a_script_says_how_many_workers_likewise(workers):
-    with pytest.raises(ValueError, match=f"workers={workers} is no whole number above 0"):
+def test_run_in_a_script_rejects_other_numbers_of_workers(workers):
+    with pytest.raises(ValueError, match=f"workers={workers} is not a positive integer"):
         run_module.run(None, workers=workers)
 
 
@@ -274,51 +277,53 @@ def test_a_script_says_how_many_workers_likewise(workers):
         (2, [3.0], ", 3 s of work on 2 workers"),
     ],
 )
-def test_the_end_tells_of_work_where_there_was_any(workers, seconds, work, capsys):
-    """It told of 1 s of work on 0 workers, and on 1 workers."""
+def test_the_last_line_reports_work_only_if_there_was_any(workers, seconds, work, capsys):
+    """It reported 1 s of work on 0 workers, and work on 1 workers."""
     progress = Progress(total=1, finished=1, workers=workers, seconds=seconds)
     Ending("mine", 1, as_json=False).ended(progress, lost=0, waiting=0, tables=lambda: None)
     assert capsys.readouterr().out.splitlines()[1] == f"finished: 1 of 1 runs done{work}"
 
 
-def test_stop_where_nobody_runs(write, capsys, tmp_path):
+def test_stop_reports_a_study_that_is_not_running(write, capsys, tmp_path):
     write()
     (tmp_path / "home" / "studies" / "typed").mkdir(parents=True)
     assert Home(tmp_path / "home").names() == ["typed"]
-    code, out, _ = said(capsys, "stop")
-    assert (code, out) == (0, "nobody runs study 'typed'\n")
-    code, _, err = said(capsys, "stop", "typo")
+    code, out, _ = typed(capsys, "stop")
+    assert (code, out) == (0, "study 'typed' is not running\n")
+    code, _, err = typed(capsys, "stop", "typo")
     assert code == 2
     assert "Did you mean 'typed'?" in err
 
 
-def test_which_study_says_where_it_looked_and_who_knows_the_store(write, capsys, tmp_path):
-    """A folder outlasts a study that was renamed, and a study from elsewhere has none here."""
+def test_an_ambiguous_study_lists_those_of_the_home_and_refers_to_the_store(
+    write, capsys, tmp_path
+):
+    """A renamed study leaves its folder behind, and a study run elsewhere has none here."""
     write()
     for name in ("old", "new"):
         (tmp_path / "home" / "studies" / name).mkdir(parents=True)
-    code, _, err = said(capsys, "status")
+    code, _, err = typed(capsys, "status")
     told = f"there are new, old in {tmp_path / 'home'}"
     hint = "`study list studies` lists those in the tracking store"
     assert (code, err) == (2, f"which study? {told}; {hint}\n")
 
 
-def test_stop_makes_no_store_where_there_is_none(write, capsys, tmp_path, monkeypatch):
+def test_stop_does_not_create_a_store(write, capsys, tmp_path, monkeypatch):
     write()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'tpyo' / 'mlflow.db'}")
-    code, _, err = said(capsys, "stop", "typed")
+    code, _, err = typed(capsys, "stop", "typed")
     assert code == 2
     assert "no store at" in err
     assert not (tmp_path / "tpyo").exists()
 
 
-def test_what_cannot_be_exported_is_told_without_a_traceback(write, capsys, tmp_path):
+def test_a_run_that_cannot_be_exported_is_reported_without_a_traceback(write, capsys, tmp_path):
     path = Path(write())
     path.write_text(path.read_text().replace("FreezeLower(layers=1)", "Adapters()"))
     path.write_text(path.read_text().replace("import FreezeLower", "import Adapters"))
-    _, out, _ = said(capsys, "run", str(path), "--dry-run", "--only", "technique=Adapters")
+    _, out, _ = typed(capsys, "run", str(path), "--dry-run", "--only", "technique=Adapters")
     words = ["export", out.split()[0], "--out", str(tmp_path / "out"), "--file", str(path)]
-    code, _, err = said(capsys, *words)
+    code, _, err = typed(capsys, *words)
     assert code == 2
     assert "technique: cannot be exported: its adapters are not linear" in err
 
@@ -330,7 +335,7 @@ def port():
         return probe.getsockname()[1]
 
 
-def test_the_ui_is_one_server_that_ends_with_it_and_shows_no_password(
+def test_the_ui_starts_one_server_stops_it_and_shows_no_password(
     write, port, tmp_path, monkeypatch
 ):
     write()
@@ -340,9 +345,9 @@ def test_the_ui_is_one_server_that_ends_with_it_and_shows_no_password(
     command = [sys.executable, "-m", "study"]
     ui = subprocess.Popen([*command, "ui", "typed", "--port", str(port)], stdout=subprocess.PIPE)
     assert f":{port}/#/experiments/" in ui.stdout.readline().decode()
-    until_answers(f"http://127.0.0.1:{port}/health")
-    asked = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?experiment_name=typed"
-    assert json.load(urlopen(asked))["experiment"]["name"] == "typed"
+    wait_for(f"http://127.0.0.1:{port}/health")
+    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?experiment_name=typed"
+    assert json.load(urlopen(url))["experiment"]["name"] == "typed"
     servers = psutil.Process(ui.pid).children(recursive=True)
     assert 0 < len(servers) < 5  # not MLflow's own eight for jobs
     assert not any(home.uri in word for server in servers for word in server.cmdline())
@@ -351,33 +356,33 @@ def test_the_ui_is_one_server_that_ends_with_it_and_shows_no_password(
     assert psutil.wait_procs(servers, timeout=10)[1] == []
 
 
-def until_answers(address):
-    end = time.monotonic() + 60
+def wait_for(address):
+    deadline = time.monotonic() + 60
     while True:
         try:
             urlopen(address, timeout=2).close()
             return
         except OSError:
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             time.sleep(0.2)
 
 
-def test_the_ui_says_that_its_port_is_taken(write, port, capsys, tmp_path):
+def test_the_ui_reports_that_its_port_is_in_use(write, port, capsys, tmp_path):
     write()
     home = Home(tmp_path / "home")
     Store(home.uri, home.artifacts).experiment("typed")
     with socket.create_server(("127.0.0.1", port)):
-        code, out, err = said(capsys, "ui", "typed", "--port", str(port))
+        code, out, err = typed(capsys, "ui", "typed", "--port", str(port))
     assert (code, out) == (1, "")
-    assert err.endswith(f"port {port}: Address already in use; --port takes another\n")
+    assert err.endswith(f"port {port}: Address already in use; choose another with --port\n")
 
 
-def test_the_ui_of_a_server_is_the_server(monkeypatch, capsys):
+def test_the_ui_refers_to_the_server_that_is_the_store(monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host")
-    assert said(capsys, "ui") == (0, "the store has a server: http://host\n", "")
+    assert typed(capsys, "ui") == (0, "the store is an MLflow server; open http://host\n", "")
 
 
-def test_help_teaches(capsys):
+def test_help_lists_the_commands(capsys):
     with pytest.raises(SystemExit) as ended:
         run_command(["--help"])
     assert ended.value.code == 0
@@ -400,15 +405,15 @@ def test_help_teaches(capsys):
         assert f"\n    {name} " in out, name
 
 
-def test_wrong_words_end_with_two(capsys):
+def test_invalid_arguments_exit_with_two(capsys):
     with pytest.raises(SystemExit) as ended:
         run_command(["list", "technique"])
     assert ended.value.code == 2
     assert "techniques" in capsys.readouterr().err
 
 
-def test_the_readmes_commands_are_real():
-    """Every command that the README shows parses."""
+def test_the_commands_in_the_readme_exist():
+    """The parser accepts every command in the README."""
     from study.cli.parser import parser
 
     text = (needs.ROOT / "README.md").read_text()
@@ -428,29 +433,29 @@ def test_the_readmes_commands_are_real():
 SCORES = "task,technique,dev,test\nrte,Standard,0.7,0.7\nrte,Standard,0.6,0.6\nrte,Mixout,0.8,0.8\n"
 
 
-def test_scores_from_elsewhere_make_a_report_and_a_table(capsys, tmp_path, monkeypatch):
+def test_scores_of_other_tools_make_a_report_and_a_table(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("scores.csv").write_text(SCORES)
-    code, out, _ = said(capsys, "report", "scores.csv", "--against", "scores.csv")
+    code, out, _ = typed(capsys, "report", "scores.csv", "--against", "scores.csv")
     assert code == 0
     assert "report: scores-report/report.html" in out
     assert (tmp_path / "scores-report" / "report.html").exists()
-    code, out, _ = said(capsys, "table", "scores.csv", "--cell", "mean", "--to", "latex")
+    code, out, _ = typed(capsys, "table", "scores.csv", "--cell", "mean", "--to", "latex")
     assert code == 0
     assert r"\toprule" in out
     assert "65.0" in out
 
 
-def test_wrong_scores_and_tables_are_told_without_a_traceback(capsys, tmp_path, monkeypatch):
+def test_invalid_scores_and_tables_are_reported_without_a_traceback(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("scores.csv").write_text(SCORES)
-    for words, wrong in (
+    for words, message in (
         (["report", "nothing.csv"], "there is no file 'nothing.csv'"),
         (["report", "scores.csv", "--test", "tset"], "Did you mean 'test'?"),
         (["report", "scores.csv", "--against", "nothing.csv"], "there is no file"),
         (["table", "scores.csv", "--rows", "seed"], "'seed' is not one of"),
     ):
-        code, _, err = said(capsys, *words)
+        code, _, err = typed(capsys, *words)
         assert code == 2
-        assert wrong in err
+        assert message in err
         assert "Traceback" not in err

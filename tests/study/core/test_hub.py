@@ -1,4 +1,4 @@
-"""Without a network: how long it takes to say so, and what is said."""
+"""Without a network the hub fails fast, with a message that says what to do."""
 
 import socket
 import sys
@@ -31,19 +31,19 @@ STUDY = Study(
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    """A port that nobody listens on."""
+    """The hub's address is a port without a listener."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    hub.answers.cache_clear()
+    hub.reachable.cache_clear()
     yield
-    hub.answers.cache_clear()
+    hub.reachable.cache_clear()
 
 
-def test_a_run_with_a_model_of_the_hub_says_what_to_do(no_hub, task, tmp_path, capsys):
+def test_running_with_an_unavailable_hub_model_says_what_to_do(no_hub, task, tmp_path, capsys):
     (tmp_path / "far.py").write_text(STUDY.format(folder=task.train.rpartition("/")[0]))
     began = time.monotonic()
     assert run_command(["run", str(tmp_path / "far.py")]) == 2
@@ -51,18 +51,18 @@ def test_a_run_with_a_model_of_the_hub_says_what_to_do(no_hub, task, tmp_path, c
     assert capsys.readouterr().err == (
         "1 mistake in study 'far':\n"
         "  models[0].checkpoint: 'someone/some-model' is neither a local folder nor in the hub's "
-        "cache, and the hub does not answer. Where there is network: hf download "
-        "someone/some-model --local-dir FOLDER; then name that folder.\n"
+        "cache, and the hub does not answer. On a machine with network access run: hf download "
+        "someone/some-model --local-dir FOLDER; then use that folder as the checkpoint.\n"
     )
 
 
-def test_a_data_set_of_the_hub_says_what_to_do(no_hub, monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", object())  # it is asked nothing
+def test_an_unavailable_hub_data_set_says_what_to_do(no_hub, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", object())  # is not called
     with pytest.raises(SpecError, match="the hub does not answer.*name those files"):
         read_rows("hf:someone/some-data:train", ["text", "label"], id_column="id", split="train")
 
 
-def test_what_is_cached_needs_no_hub(no_hub, tmp_path, monkeypatch):
+def test_cached_files_need_no_hub(no_hub, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -74,8 +74,8 @@ def test_what_is_cached_needs_no_hub(no_hub, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_hub_that_accepts_and_says_nothing_is_not_waited_for(no_hub, monkeypatch):
-    """The hub's own client sets no time limit, and hangs."""
+def test_a_hub_that_accepts_connections_but_never_answers_times_out(no_hub, monkeypatch):
+    """The hub's own client sets no timeout and hangs."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(8)
@@ -83,4 +83,4 @@ def test_a_hub_that_accepts_and_says_nothing_is_not_waited_for(no_hub, monkeypat
         began = time.monotonic()
         with pytest.raises(SpecError, match="the hub does not answer"):
             Model(name="m", checkpoint="someone/some-model").folder()
-        assert time.monotonic() - began < hub.PATIENCE_SECONDS + 5
+        assert time.monotonic() - began < hub.TIMEOUT_SECONDS + 5

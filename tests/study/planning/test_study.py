@@ -399,7 +399,7 @@ def test_a_price_limit_needs_an_hourly_price():
     [
         ({"seeds": 2}, "seeds: 2 is not a list of seeds; write range(2) or [2]."),
         ({"seeds": Seeds(head=[0], order=[0])}, "seeds.noise is missing."),
-        ({"seeds": None}, "seeds: None is wrong: input should be a valid tuple."),
+        ({"seeds": None}, "seeds: None is invalid: input should be a valid tuple."),
         ({"budget": 3}, "budget: 3 is not a Budget; write Budget(hours=3)."),
     ],
 )

@@ -144,7 +144,8 @@ def test_the_holder_of_a_study_is_named_by_command(home_of, study, monkeypatch, 
         assert "being run by study gc (process" in capsys.readouterr().out
         assert run_command(["stop", study.name]) == 0
         said = capsys.readouterr().out
-        assert f"has study {study.name!r}, and ends by itself" in said
+        assert f"study {study.name!r} is in use by study gc (process" in said
+        assert "which ends by itself" in said
         assert ("last seen" in said) is shared
         assert run_command(["gc", study.name]) == 1
         assert "is being run by study gc (process" in capsys.readouterr().err

@@ -164,7 +164,7 @@ def test_stop_and_status_from_a_machine_with_no_files_of_the_study(
         assert home.lock(study.name).stop_requested()
         tracking.close(10)
     assert run_command(["stop", study.name]) == 0
-    assert "nobody runs" in capsys.readouterr().out
+    assert "is not running" in capsys.readouterr().out
     assert run_command(["stop", "absent"]) == 2
 
 

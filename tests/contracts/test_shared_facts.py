@@ -1,0 +1,51 @@
+"""Facts that `study` and `analysis` each define, since neither side may import the other's copy.
+
+`analysis` never imports `study`, so these tests are what keeps the two definitions equal.
+"""
+
+from typing import get_args
+
+import pytest
+
+from analysis.frames import columns, runs, store
+from study.core.paths import default_home, without_password
+from study.tasks.task import SPLITS
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"STUDY_HOME": "relative/home"},
+        {"STUDY_HOME": "/absolute/home with a space"},
+        {"STUDY_HOME": "home", "MLFLOW_TRACKING_URI": "http://user:password@host:5000"},
+        {"MLFLOW_TRACKING_URI": ""},
+    ],
+    ids=str,
+)
+def test_the_default_store(environment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("STUDY_HOME", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert store.default_uri() == default_home().uri
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://user:password@host:5000/path", "http://host:5000/path"),
+        ("postgresql+psycopg2://user:p@ss@host/database", "postgresql+psycopg2://host/database"),
+        ("http://user@host and http://host", "http://host and http://host"),
+        ("sqlite:////folder/mlflow.db", "sqlite:////folder/mlflow.db"),
+        ("someone@example.org", "someone@example.org"),
+    ],
+)
+def test_passwords_are_removed_from_addresses(text, shown):
+    assert store._without_credentials(text) == without_password(text) == shown
+
+
+def test_splits():
+    assert [f"{split}_rows" for split in SPLITS] == columns.RUN_COUNTS
+    assert ["train", *get_args(runs.Split)] == list(SPLITS)
