@@ -18,7 +18,7 @@ PUBLIC = {
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_example_runs(name):
-    found = doctest.DocTestFinder(recurse=False).find(PUBLIC[name], name, globs={})
+    found = doctest.DocTestFinder(recurse=False).find(PUBLIC[name], name)
     examples = [test for test in found if test.examples]
     assert examples, f"{name} has no example in its docstring"
     runner = doctest.DocTestRunner(

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
 
-import analysis.frames.load
+import analysis.frames.store
 from analysis import load_curves, load_runs
 from analysis.frames.load import find_run
 from study import Recipe
@@ -41,7 +41,7 @@ def answers(monkeypatch) -> Iterator[list[pd.DataFrame]]:
         heard.append(query(uri, text, **values))
         return heard[-1]
 
-    monkeypatch.setattr(analysis.load, "_query", listen)
+    monkeypatch.setattr(analysis.frames.store, "_query", listen)
     return heard
 
 
@@ -74,7 +74,7 @@ def test_recommend_reads_its_study_once(home, filled, answers, capsys):
 
 
 def test_a_servers_other_studies_are_not_listed(home, filled, monkeypatch):
-    monkeypatch.setattr(analysis.load, "_is_database", lambda uri: False)
+    monkeypatch.setattr(analysis.frames.store, "_is_database", lambda uri: False)
     listed: list[object] = []
     search = MlflowClient.search_experiments
     monkeypatch.setattr(
