@@ -255,12 +255,12 @@ def _by_seed(a: _Side, b: _Side) -> Row:
         return _UNPAIRED | {"common": 0, "lost": int(either.sum())}
     x, y = a.seeds[both], b.seeds[both]
     paired = paired_t(x, y)
-    scatter = x.std() * y.std()
-    together = ((x - x.mean()) * (y - y.mean())).mean()
+    sds = x.std() * y.std()
+    covariance = ((x - x.mean()) * (y - y.mean())).mean()
     return {
         "common": common,
         "lost": int(either.sum()) - common,
-        "correlation": float(together / scatter) if round(scatter, 2 * DECIMALS) else np.nan,
+        "correlation": float(covariance / sds) if round(sds, 2 * DECIMALS) else np.nan,
         "paired_p": paired.p,
         "signed_p": wilcoxon(x, y).p,
         "paired_reason": paired.reason,
