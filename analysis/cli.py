@@ -1,4 +1,4 @@
-"""The command `python -m analysis`: a report on a study, or on scores from elsewhere."""
+"""Command line `python -m analysis`: a report on a study, or on scores from other tools."""
 
 import argparse
 import sys
@@ -20,12 +20,12 @@ def main(words: Sequence[str] | None = None, program: str = "python -m analysis"
 
     Args:
         words: The command line without the program's name; None takes the process's own.
-        program: What was typed before them.
+        program: Program name in the usage message.
 
     Returns:
-        The exit code: 2 if what was asked for is wrong.
+        The exit code: 0, or 2 for invalid input.
     """
-    parser = _parser(program, "A report on the scores in a file, or on a study in the store.")
+    parser = _parser(program, "Write a report on the scores in a file, or on a study in the store.")
     report_arguments(parser)
     arguments = parser.parse_args(words)
 
@@ -39,7 +39,10 @@ def main(words: Sequence[str] | None = None, program: str = "python -m analysis"
 
 def print_table(words: Sequence[str], program: str) -> int:
     """Print a table for a paper; arguments and exit code as for `main`."""
-    parser = _parser(program, "A table for a paper, of the scores in a file or of a study.")
+    parser = _parser(
+        program,
+        "Print a table for a paper from the scores in a file, or from a study in the store.",
+    )
     table_arguments(parser)
     arguments = parser.parse_args(words)
     return _guarded(lambda: print(table(arguments.study, arguments)))
@@ -47,7 +50,7 @@ def print_table(words: Sequence[str], program: str) -> int:
 
 def _parser(program: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=description)
-    parser.add_argument("study", metavar="FILE", help="a CSV of scores; or a study's name")
+    parser.add_argument("study", metavar="FILE", help="CSV of scores, or name of a study")
     return parser
 
 
@@ -56,7 +59,7 @@ def _guarded(action: Callable[[], None]) -> int:
         action()
     except (ScoreFileError, LookupError) as error:
         if isinstance(error, KeyError | IndexError):
-            raise  # a mistake of ours
+            raise  # a bug, not invalid input
         print(error, file=sys.stderr)
         return 2
     except BrokenPipeError:  # `study table scores.csv | head`
@@ -65,33 +68,37 @@ def _guarded(action: Callable[[], None]) -> int:
 
 
 def report_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of a report, beside what it is about."""
+    """Add the options of a report."""
     parser.add_argument("--out", type=Path, help="folder for the report and its tables")
     parser.add_argument(
-        "--against", metavar="OTHER", help="compare with another study, or a file of scores"
+        "--against", metavar="OTHER", help="another study, or a file of scores, to compare with"
     )
     add_arguments(parser)
 
 
 def table_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of a table for a paper, beside what it is about."""
-    places = "task, model, technique, configuration, or several with commas between"
-    parser.add_argument("--rows", default="technique", help=f"{places}; default: technique")
-    parser.add_argument("--columns", default="task", help="likewise; default: task")
-    parser.add_argument("--cell", default="mean±sd", choices=CELLS, help="default: mean±sd")
-    parser.add_argument("--to", default="text", choices=FORMATS, help="default: text")
+    """Add the options of a table for a paper."""
+    variables = "task, model, technique, configuration, or several, separated by commas"
+    parser.add_argument("--rows", default="technique", help=f"{variables}; default: technique")
+    parser.add_argument("--columns", default="task", help="as --rows; default: task")
+    parser.add_argument(
+        "--cell", default="mean±sd", choices=CELLS, help="content of a cell; default: mean±sd"
+    )
+    parser.add_argument(
+        "--to", default="text", choices=FORMATS, help="output format; default: text"
+    )
     add_arguments(parser)
 
 
 def table(name: str, arguments: argparse.Namespace) -> str:
-    """The table that was asked for.
+    """The table for a parsed command line, as text.
 
     Args:
         name: A study in the store, or a file of scores.
-        arguments: What `table_arguments` took.
+        arguments: Options added by `table_arguments`.
 
     Raises:
-        ScoreFileError: If a file, or the table, is not as it must be.
+        ScoreFileError: If a file is malformed, or the table is not defined for its runs.
         LookupError: If there is no such study.
     """
     return paper_table.table(
@@ -104,18 +111,18 @@ def table(name: str, arguments: argparse.Namespace) -> str:
 
 
 def report(name: str, arguments: argparse.Namespace, *, folder: Path) -> Path:
-    """Write the report that was asked for.
+    """Write the report for a parsed command line.
 
     Args:
         name: A study in the store, or a file of scores.
-        arguments: What `report_arguments` took.
-        folder: Where to write if the arguments do not say.
+        arguments: Options added by `report_arguments`.
+        folder: Output folder unless `--out` is given.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        ScoreFileError: If a file, or what two studies say of a task, does not fit.
+        ScoreFileError: If a file is malformed, or two studies disagree about a task.
         LookupError: If there is no such study.
     """
     others = runs_of(arguments.against, arguments) if arguments.against else None
@@ -133,8 +140,8 @@ def runs_of(name: str, arguments: argparse.Namespace) -> pd.DataFrame:
     """The runs of a study in the store, or of a file of scores.
 
     Args:
-        name: Which.
-        arguments: What `foreign.add_arguments` took.
+        name: Name of a study, or path of a file.
+        arguments: Options added by `add_arguments`.
 
     Raises:
         ScoreFileError: With every mistake in the file.
@@ -144,24 +151,24 @@ def runs_of(name: str, arguments: argparse.Namespace) -> pd.DataFrame:
 
 
 def default_folder(name: str) -> Path:
-    """Where the report on a file, or on a study, goes: into the working directory."""
+    """Default folder of a report, in the working directory."""
     return Path(f"{Path(name).name.partition('.')[0]}-report")
 
 
 def _predictions(name: str) -> pd.DataFrame | None:
     try:
         return load_predictions(name)
-    except OSError:  # an artifact that was deleted takes nothing from the report
+    except OSError:  # e.g. a deleted artifact; the report omits predictions
         return None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say what a file of scores holds; `from_arguments` reads them."""
+    """Add the options that describe a file of scores; `from_arguments` reads them."""
     group = parser.add_argument_group(
-        "scores from elsewhere",
-        "Each names a column, or with `=` before it the text of every row, as in --task =rte. "
-        "Columns that are called as the option need none, nor do the files of AMLB, peft and TabM; "
-        "an export of W&B needs --task, --technique and --test.",
+        "scores from other tools",
+        "Each option names a column, or, after `=`, a constant for all rows, as in --task =rte. "
+        "Options are not needed for columns with the name of the option, nor for files of AMLB, "
+        "peft and TabM; a W&B export needs --task, --technique and --test.",
     )
     for role, meaning in ROLES.items():
         group.add_argument(f"--{role}", metavar="COLUMN", help=meaning)
@@ -169,19 +176,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lower-is-better",
         default="",
         metavar="METRIC,...",
-        help="metrics of which less is better; known are rmse, mae, log_loss and their like",
+        help="metrics where lower is better; rmse, mae, log_loss and similar ones are known",
     )
     group.add_argument(
-        "--baseline", default="", metavar="NAME", help="technique that others are compared with"
+        "--baseline", default="", metavar="NAME", help="technique that the others are compared with"
     )
 
 
 def from_arguments(path: str | Path, arguments: argparse.Namespace) -> pd.DataFrame:
-    """`read_scores` by what `add_arguments` took from the command line."""
+    """Call `read_scores` with the options added by `add_arguments`."""
     given = {role: getattr(arguments, role) for role in ROLES}
     return read_scores(
         path,
         {role: column for role, column in given.items() if column is not None},
-        lower_is_better=[each for each in arguments.lower_is_better.split(",") if each],
+        lower_is_better=[name for name in arguments.lower_is_better.split(",") if name],
         baseline=arguments.baseline,
     )

@@ -1,4 +1,4 @@
-"""Which way of fine-tuning can you trust? Studies over seeds, techniques, models and tasks."""
+"""Which fine-tuning technique can you trust? Studies over seeds, techniques, models and tasks."""
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn

@@ -1,1 +1,1 @@
-"""Drawings, each a function of a frame."""
+"""Figures; each function takes a frame and returns a matplotlib figure."""

@@ -8,26 +8,26 @@ from matplotlib.figure import Figure
 
 from analysis.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, style, wrapped
 
-LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (RED, ":"))  # told apart in grey as well
-STEP = 0.3  # inches between two lines of a diagram
+LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (RED, ":"))  # distinguishable in greyscale
+STEP = 0.3  # inches between two label lines
 
 
 def plot_ranks(found: pd.DataFrame, difference: float) -> Figure:
-    """Critical-difference diagram: who stands where on average, and who cannot be told apart.
+    """Critical-difference diagram of average ranks.
 
     Args:
-        found: Rows of `across.ranks` that are compared with each other.
-        difference: The critical difference, as `across.friedman` gives it.
+        found: Rows of `ranks` that are compared with each other.
+        difference: The critical difference from `friedman`.
 
     Returns:
-        A figure. Bars join those whose average ranks lie closer together than the difference; the
-        baseline is a diamond. An axis alone where nothing has a rank.
+        A figure. Bars connect groups whose average ranks differ by less than the critical
+        difference; the baseline is a diamond. Only the axis if nothing has a rank.
 
     Source: Demšar 2006.
     """
     kind = _compared(found)
     known = found[found["average_rank"].notna()]
-    places = known["average_rank"].to_numpy()
+    positions = known["average_rank"].to_numpy()
     k = max(len(found), 2)
     bars = _bars(known)
     half = -(-len(known) // 2)
@@ -35,7 +35,7 @@ def plot_ranks(found: pd.DataFrame, difference: float) -> Figure:
     with style():
         figure = Figure(figsize=(7.6, lowest + 0.95), layout="constrained")
         axes = figure.add_subplot()
-        axes.set_xlim(1 - 0.82 * (k - 1), k + 0.82 * (k - 1))  # the sides are for the names
+        axes.set_xlim(1 - 0.82 * (k - 1), k + 0.82 * (k - 1))  # room for the names on both sides
         axes.set_ylim(-lowest, 0.75)
         axes.axis("off")
         axes.plot([1, k], [0, 0], color=BLACK, linewidth=1)
@@ -49,7 +49,7 @@ def plot_ranks(found: pd.DataFrame, difference: float) -> Figure:
         for level, (low, high) in enumerate(bars):
             y = -0.16 * (level + 1)
             pad = 0.008 * (k - 1)
-            ends = [places[low] - pad, places[high] + pad]
+            ends = [positions[low] - pad, positions[high] + pad]
             axes.plot(ends, [y, y], color=GREY, linewidth=4, solid_capstyle="butt")
         for place, row in enumerate(known.to_dict("records")):
             left = place < half
@@ -70,11 +70,11 @@ def plot_profiles(found: pd.DataFrame) -> Figure:
     """Performance profile: share of runs above each normalised score, with 95 % bands.
 
     Args:
-        found: Rows of `across.profiles` that are compared with each other.
+        found: Rows of `profiles` that are compared with each other.
 
     Returns:
-        A figure. Named are the baseline and the four others with the largest area, which is the
-        mean of the scores; the rest are thin and grey.
+        A figure. The baseline and the four others with the largest area under the profile (the mean
+        score) have colours and labels; the rest are thin grey lines.
 
     Source: Agarwal et al. 2021.
     """
@@ -105,7 +105,7 @@ def plot_profiles(found: pd.DataFrame) -> Figure:
             axes.plot([], [], color="#B8B8B8", linewidth=0.7, label=f"{rest} others")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
-        axes.set_xlabel("normalised test score τ (0: constant answer, 1: perfect)")
+        axes.set_xlabel("normalised test score τ (0: constant predictor, 1: perfect)")
         axes.set_ylabel("share of runs above τ")
         axes.legend(
             loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, title=f"{kind} (area)"
@@ -114,12 +114,12 @@ def plot_profiles(found: pd.DataFrame) -> Figure:
 
 
 def _compared(found: pd.DataFrame) -> str:
-    """The column that names what is compared."""
+    """The column that identifies what is compared."""
     return [str(n) for n in found if n in ("model", "technique", "configuration")][-1]
 
 
 def _bars(known: pd.DataFrame) -> list[tuple[int, int]]:
-    """First and last line of every group of more than one, the rows standing by rank."""
+    """First and last row of each group of several members, rows being sorted by rank."""
     members: dict[int, list[int]] = {}
     groups: Sequence[str] = list(known["group"])
     for line, text in enumerate(groups):

@@ -1,4 +1,4 @@
-"""Figures: scores by seed, by epoch, and mean against scatter; for one task and model each."""
+"""Figures of one task and model: scores by seed, mean and sd, learning curves."""
 
 from typing import Any
 
@@ -35,11 +35,11 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
 
     Args:
         block: Checked runs of one task and model.
-        cells: The same cells, as `tables.cells` gives them; their order is the order drawn.
+        cells: Rows of `cells` for the same task and model, in the order to plot.
 
     Returns:
         A figure. Box: quartiles and median of all runs; x: collapsed; dagger: diverged, at the
-        score of a constant answer.
+        score of a constant predictor.
     """
     scale = float(cells["scale"].iloc[0])
     parts = configurations(block)
@@ -54,7 +54,7 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         if np.isfinite(floor) and any(own.failed.any() for own in drawn.values()):
             axes.axvline(floor * scale, color=GREY, linestyle=":", linewidth=1)
             axes.annotate(
-                "constant answer",
+                "constant predictor",
                 (floor * scale, 1),
                 xycoords=("data", "axes fraction"),
                 xytext=(3, 3),
@@ -68,13 +68,13 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
 
 
 def plot_mean_and_sd(cells: pd.DataFrame) -> Figure:
-    """Mean of each configuration beside its standard deviation, with 95 % intervals, on test.
+    """Mean and standard deviation of each configuration on test, with 95 % intervals.
 
     Args:
-        cells: Rows of `tables.cells` that share task and model; their order is the order drawn.
+        cells: Rows of `cells` for one task and model, in the order to plot.
 
     Returns:
-        A figure with two panels that share their lines. A hollow mark has no interval.
+        A figure with two panels that share their rows. A hollow marker has no interval.
     """
     labels = list(cells["configuration"])
     scale = float(cells["scale"].iloc[0])
@@ -97,12 +97,12 @@ def plot_curves(curves: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     """Dev score by epoch, one panel per configuration: mean over seeds, band from worst to best.
 
     Args:
-        curves: Rows of `load_curves` that share task and model.
-        cells: Its cells, as `tables.cells` gives them; their order is the order drawn.
+        curves: Rows of `load_curves` for one task and model.
+        cells: Rows of `cells` for the same task and model, in the order to plot.
 
     Returns:
-        A figure. The baseline's mean is dashed in every panel. A dagger marks the last epoch of a
-        run that stopped before the others; from then on it is in neither mean nor band.
+        A figure. The mean of the baseline is dashed in every panel. A dagger marks the last epoch
+        of a run that stopped early; mean and band exclude the run from then on.
 
     Raises:
         ValueError: If there is no dev curve.
@@ -157,7 +157,7 @@ def _strip(axes: Axes, place: int, own: Scores, *, scale: float, baseline: bool)
             capprops={"color": GREY},
             manage_ticks=False,
         )
-    # Side by side in seed order, so that equal scores do not hide each other.
+    # Offset vertically in seed order, so that equal scores do not overlap.
     runs = own.values.size
     height = place + np.linspace(-0.17, 0.17, runs) * (runs > 1)
     floored = np.where(np.isnan(own.values), own.floor, own.values) * scale

@@ -1,4 +1,4 @@
-"""Figures of what lies inside scores: sources of scatter, and where seeds disagree."""
+"""Figures on single test examples: disagreement between seeds."""
 
 from typing import Any
 
@@ -10,18 +10,17 @@ from matplotlib.figure import Figure
 from analysis.plots.style import BLACK, BLUE, PALE, RED, style
 
 _BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", BLUE, "#00253B"])
-NAMED = 30  # seeds whose names have room on an axis
+NAMED = 30  # maximum number of seeds with tick labels
 
 
 def plot_disagreement(distances: pd.DataFrame) -> Figure:
-    """Share of the test examples on which every two seeds differ.
+    """Heat map of the share of test examples on which each pair of seeds differs.
 
     Args:
-        distances: Square, as `agreement.disagreements` has it per cell.
+        distances: Square matrix of one cell from `disagreements`.
 
     Returns:
-        A figure. Runs that agree with each other stand together: they are ordered by their distance
-        from the others, the odd ones last.
+        A figure. Runs are sorted by their total distance from the others, outliers last.
     """
     values = 100 * distances.to_numpy("float64")
     order = np.argsort(np.nan_to_num(values).sum(axis=1), kind="stable")
@@ -50,14 +49,14 @@ def plot_disagreement(distances: pd.DataFrame) -> Figure:
 
 
 def plot_flips(found: pd.DataFrame) -> Figure:
-    """On which examples seeds flip: for every test example the share of runs that are right.
+    """Share of runs that are correct on each test example.
 
     Args:
-        found: Rows of `agreement.flips` of one cell, whose answers are right or wrong.
+        found: Rows of `flips` for one cell of a task with correct and incorrect predictions.
 
     Returns:
-        A figure. Examples from those that all runs get right to those that all get wrong; the runs
-        on one of them are blue where right and red where wrong.
+        A figure. Examples are sorted from those that all runs get right to those that all get
+        wrong; blue is the share of correct runs, red that of incorrect ones.
     """
     right = np.sort(found["right"].dropna().to_numpy("float64"))[::-1]
     examples = max(right.size, 1)
@@ -88,7 +87,7 @@ def plot_flips(found: pd.DataFrame) -> Figure:
         )
         for start, end, words in parts:
             share = (end - start) / examples * 100
-            if share > 8:  # room for the words
+            if share > 8:  # wide enough for the label
                 axes.annotate(
                     f"{words}: {share:.1f}%",
                     ((start + end) / 2 / examples * 100, 101),

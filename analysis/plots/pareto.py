@@ -1,4 +1,4 @@
-"""The figure of a choice: mean against scatter, and who is on the Pareto front."""
+"""Figure of a Pareto front: mean against standard deviation."""
 
 from typing import Any
 
@@ -13,12 +13,13 @@ def plot_plane(front: pd.DataFrame) -> Figure:
     """Mean and standard deviation over seeds on dev, best at the lower right.
 
     Args:
-        front: Rows of `pareto` that share task and model.
+        front: Rows of `pareto` for one task and model.
 
     Returns:
-        A figure. Filled marks are on the Pareto front of all goals, time and memory among them, so
-        that one of them can lie above another; the key says in which share of resamplings each is
-        on it. The diamond is the baseline. Cells below two runs have no mark.
+        A figure. Filled markers are on the Pareto front of all objectives, including time and
+        memory, so a filled marker can be dominated in this plane. The legend gives the share of
+        resamples in which each is on the front. The diamond is the baseline. Cells with fewer than
+        two runs have no marker.
     """
     scale = float(front["scale"].iloc[0])
     shown = front[front["dev_sd"].notna()]

@@ -1,4 +1,4 @@
-"""Drawings of searches."""
+"""Figure of a hyperparameter search: expected best score by budget."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -8,14 +8,15 @@ from analysis.plots.style import BLACK, BLUE, GREEN, ORANGE, RED, metric_label, 
 
 
 def plot_best_of_k(best: pd.DataFrame, cells: pd.DataFrame) -> Figure:
-    """Dev score to expect of the best of k tried configurations, one line per technique.
+    """Expected dev score of the best of k configurations, one line per technique.
 
     Args:
-        best: Rows of `tuning.best_of_k` that share task and model, without NaN.
-        cells: The cells of that task and model, as `tables.cells` gives them.
+        best: Rows of `best_of_k` for one task and model, without NaN.
+        cells: Rows of `cells` for the same task and model.
 
     Returns:
-        A figure. A line ends where k is half of the trials: beyond, it would rest on the few best.
+        A figure. A line ends at half of the trials, since beyond it the estimate would depend on
+        very few of them.
     """
     scale = float(cells["scale"].iloc[0])
     looks = [(c, s) for s in ("-", "--", ":") for c in (BLUE, ORANGE, RED, GREEN, BLACK)]

@@ -1,4 +1,4 @@
-"""What all drawings share: colours, fonts, labels, SVG."""
+"""Shared style of all figures: colours, fonts, labels, SVG export."""
 
 import io
 import re
@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 
 from analysis.rendering.formatting import metric_text
 
-# Okabe & Ito 2008: told apart by colour-blind readers; the marks differ in shape and grey as well.
+# Okabe & Ito 2008: safe for colour-blind readers; markers also differ in shape and lightness.
 BLUE, ORANGE, RED, GREEN, BLACK = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#000000"
 PALE, GREY = "#DCE6EE", "#767676"
 
 _STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be searched, and scales with the page
+    "svg.fonttype": "none",  # keep text as text: searchable, and scaled with the page
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -34,16 +34,16 @@ _STYLE: dict[Any, Any] = {
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element; a figure made anew of the same numbers gives the same bytes.
+    """The figure as an SVG element; equal data give equal bytes.
 
     Args:
-        figure: What to draw.
-        name: Prefix of every id in it, so that several figures can stand on one page.
+        figure: The figure.
+        name: Prefix of every SVG id, so that several figures can be on one page.
     """
     buffer = io.StringIO()
     with style(), mpl.rc_context({"svg.hashsalt": name}):
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(buffer, format="svg", metadata=nothing)
+        no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=no_metadata)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
@@ -52,18 +52,18 @@ def to_svg(figure: Figure, name: str) -> str:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """What all figures share: fonts, colours, no frame."""
+    """Context in which figures have the shared style."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def figure_height(labels: list[str]) -> float:
     """Height in inches of a figure with a row per label."""
-    return 0.9 + 0.3 * max(len(labels), 2)  # inches
+    return 0.9 + 0.3 * max(len(labels), 2)
 
 
 def lines(labels: list[str]) -> tuple[Figure, Axes]:
-    """A figure with a named line per label, the first on top."""
+    """A figure with one labelled row per label, the first on top."""
     figure = Figure(figsize=(7.6, figure_height(labels) + 0.35), layout="constrained")
     axes = figure.add_subplot()
     label_rows(axes, labels)
@@ -71,7 +71,7 @@ def lines(labels: list[str]) -> tuple[Figure, Axes]:
 
 
 def label_rows(axes: Axes, labels: list[str]) -> None:
-    """Name the rows of a drawing, the first on top."""
+    """Label the rows of a figure, the first on top."""
     axes.set_yticks(range(len(labels)), [wrapped(label, 30) for label in labels], fontsize=8)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -79,11 +79,11 @@ def label_rows(axes: Axes, labels: list[str]) -> None:
 
 
 def wrapped(label: str, width: int) -> str:
-    """A label on two lines at most."""
+    """A label wrapped to at most two lines."""
     return "\n".join(textwrap.wrap(label, width, max_lines=2, placeholder="…"))
 
 
 def metric_label(cells: pd.DataFrame) -> str:
-    """The metric of some cells, its direction and unit."""
+    """The metric of the cells with its direction and unit."""
     first = cells.iloc[0]
     return metric_text(first["metric"], bool(first["higher_is_better"]), scale=first["scale"])

@@ -1,4 +1,4 @@
-"""Drawings of sources of variance."""
+"""Figure of variance components by seed stream."""
 
 import numpy as np
 import pandas as pd
@@ -17,19 +17,18 @@ _COLOURS = {
     "order × noise": _YELLOW,
     "head × order × noise": GREY,
 }
-_HATCH = {1: "", 2: "///", 3: "..."}  # by streams involved: told apart in grey as well
+_HATCH = {1: "", 2: "///", 3: "..."}  # by order of interaction; distinguishable in greyscale
 
 
 def plot_sources(found: pd.DataFrame) -> Figure:
     """Shares of the variance of test scores by seed stream, one bar per cell.
 
     Args:
-        found: Rows of `sources.sources` that share task and model.
+        found: Rows of `sources` for one task and model.
 
     Returns:
-        A figure. Streams alone are plain, what they do together is hatched; a line through the end
-        of each stream's part shows the 95 % interval of its share. Cells without crossed seeds have
-        no bar.
+        A figure. Main effects are plain, interactions hatched; the line below each main effect is
+        the 95 % interval of its share. Cells without crossed seeds have no bar.
     """
     scored = found[(found["of"] == "score") & found["share"].notna()]
     labels = list(found["configuration"].unique())
@@ -62,7 +61,7 @@ def plot_sources(found: pd.DataFrame) -> Figure:
                 begin[place] += width
         axes.set_xlim(0, 100)
         axes.set_xlabel(
-            "share of the variance of test scores, %; lines: 95% intervals of single streams"
+            "share of the variance of test scores, %; lines: 95% intervals of main effects"
         )
         if drawn:
             axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4, borderaxespad=0.2)

@@ -1,1 +1,1 @@
-"""The report: findings, sections and the page."""
+"""The report: findings, caveats, sections, the HTML page, and tables for papers."""

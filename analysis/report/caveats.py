@@ -1,4 +1,4 @@
-"""What the runs do not allow one to say, in plain sentences."""
+"""Caveats of a report: what limits the conclusions that the runs allow."""
 
 from collections.abc import Iterable
 
@@ -8,27 +8,33 @@ from analysis.frames.runs import BASELINE, CELL, baseline_of, blocks, checked, c
 from analysis.per_task.stability import ENOUGH_FOR_SCATTER
 from analysis.statistics.power import minimum_detectable_ratio
 
-UNRELIABLE = 5  # seeds below which even a mean is a guess
-COMFORTABLE = 20  # seeds from which a factor of two in scatter is usually seen
-SMALL = 500  # rows of a dev or test set; below, one row is worth 0.2 points or more
-NAMED = 3  # how many cells a sentence names before it only counts
+UNRELIABLE = 5  # seeds below which even a mean is unreliable
+COMFORTABLE = 20  # seeds at which a ratio of two between sds is usually detected
+SMALL = 500  # rows of a dev or test set; one row of fewer changes accuracy by 0.2 points or more
+NAMED = 3  # cells that a sentence names; of the others it gives the count
 
 
 def caveats(runs: pd.DataFrame) -> list[str]:
-    """Everything a reader should know before believing a table of these runs.
+    """Caveats that a reader needs to interpret tables of these runs.
 
     Args:
-        runs: One row per run, as `load_runs` gives them.
+        runs: One row per run, as returned by `load_runs`.
 
     Returns:
-        Sentences, the weightiest first; empty if the data demand none.
+        Sentences, the most important first; empty if there are none.
 
     Raises:
-        ValueError: If `runs` is malformed; see `frame.checked`.
+        ValueError: If `runs` is malformed; see `frames.runs.checked`.
+
+    Example:
+        >>> from analysis import caveats, example_runs
+        >>> runs = example_runs()
+        >>> print(caveats(runs[runs["task"] == "rte"])[0])
+        No dev scores at all: rte; choosing there would need test scores, so nothing is recommended.
     """
     runs = final(checked(runs))
     if runs.empty:
-        return ["There are no runs yet, so nothing can be said."]
+        return ["There are no runs yet."]
     finished = runs[runs["outcome"] != "missing"]
     return [
         *_missing(runs),
@@ -60,14 +66,15 @@ def _seeds(runs: pd.DataFrame) -> list[str]:
     if len(few):
         cells = [f"{_label(cell)} ({n})" for cell, n in few.items()]
         found.append(
-            f"Fewer than {UNRELIABLE} seeds: {_some(cells)}. Means, and all that is compared with "
-            "them, are unreliable there."
+            f"Fewer than {UNRELIABLE} seeds: {_some(cells)}. Their means, and comparisons with "
+            "them, "
+            "are unreliable."
         )
     least = int(counts.min())
     if least < ENOUGH_FOR_SCATTER:
         found.append(
             f"Some cells have fewer than {ENOUGH_FOR_SCATTER} seeds (the smallest has {least}): no "
-            f"claim about scatter is made for them. {_detectable(least)}"
+            f"claim about variability is made for them. {_detectable(least)}"
         )
     elif least < COMFORTABLE:
         found.append(f"The smallest cell has {least} seeds. {_detectable(least)}")
@@ -76,9 +83,9 @@ def _seeds(runs: pd.DataFrame) -> list[str]:
 
 def _detectable(n: int) -> str:
     if n < 2:
-        return "One seed shows no scatter at all."
+        return "One seed gives no estimate of variability."
     ratio = minimum_detectable_ratio(n)
-    return f"With {n} seeds only a ratio of sds beyond {ratio:.1f} would usually be found."
+    return f"With {n} seeds, a ratio of sds below {ratio:.1f} is usually missed (power under 80%)."
 
 
 def _failures(runs: pd.DataFrame) -> list[str]:
@@ -91,8 +98,8 @@ def _failures(runs: pd.DataFrame) -> list[str]:
             found.append(f"{_runs(int(counts.sum()))} {verb}: {_some(cells)}.")
     if found:
         found.append(
-            "Failed runs count with their score, or with that of a constant answer if they have "
-            "none; a mean and sd over such cells describe two kinds of run at once."
+            "Failed runs count with their score, or with that of a constant predictor if they have "
+            "none; mean and sd of such a cell summarise a mixture of two distributions."
         )
     return found
 
@@ -103,28 +110,29 @@ def _unscored(runs: pd.DataFrame) -> list[str]:
     found = []
     for split, floor in (("dev", "dev_floor"), ("test", "test_floor")):
         unscored = runs[split].isna()
-        never = unscored.groupby(runs["task"]).transform("all")  # said by task
+        never = unscored.groupby(runs["task"]).transform("all")  # reported per task by `_unknown`
         dropped = int((unscored & ~failed & completed & ~never).sum())
         if dropped:
             found.append(
                 f"{_runs(dropped)} completed without a {split} score and {_are(dropped)} left out."
             )
-        homeless = int((unscored & failed & runs[floor].isna()).sum())
-        if homeless:
+        no_floor = int((unscored & failed & runs[floor].isna()).sum())
+        if no_floor:
             found.append(
-                f"{_runs(homeless)} failed without a {split} score, and the constant answer's is "
-                "not known: leaving them out of means flatters their cells."
+                f"{_runs(no_floor)} failed without a {split} score, and that of a constant "
+                "predictor "
+                "is unknown: they are left out, which makes their cells look better."
             )
     return found
 
 
 def _unknown(runs: pd.DataFrame) -> list[str]:
-    """Tasks of which scores from elsewhere do not say everything."""
+    """Tasks for which imported scores lack a split or the score of a constant predictor."""
     completed = runs[runs["outcome"] == "completed"]
     found = []
     for split, result in (
-        ("dev", "nothing can be chosen there without looking at test, so nothing is recommended"),
-        ("test", "nothing is reported there but what choices are made by"),
+        ("dev", "choosing there would need test scores, so nothing is recommended"),
+        ("test", "only the dev scores used for selection are reported there"),
     ):
         known = completed.groupby("task")[split].count()
         if none := [str(task) for task, n in known.items() if n == 0]:
@@ -132,8 +140,9 @@ def _unknown(runs: pd.DataFrame) -> list[str]:
     floors = completed.groupby("task")[["dev_floor", "test_floor"]].count().sum(axis=1)
     if unknown := [str(task) for task, n in floors.items() if n == 0]:
         found.append(
-            f"What a constant answer scores is not known: {_some(unknown)}; no run there could be "
-            "told to have collapsed."
+            f"The score of a constant predictor is unknown: {_some(unknown)}; collapsed runs "
+            "cannot "
+            "be identified there."
         )
     return found
 
@@ -147,12 +156,12 @@ def _uneven(runs: pd.DataFrame) -> list[str]:
             for cell in configurations(block).values()
         }
         if len(seeds) > 1:
-            sizes = sorted({len(each) for each in seeds})
+            sizes = sorted({len(cell) for cell in seeds})
             n = f"n = {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"n = {sizes[0]} each"
             uneven.append(f"{task}/{model} ({n})")
     if not uneven:
         return []
-    return [f"Cells that are compared do not rest on the same seeds: {_some(uneven)}."]
+    return [f"Compared cells do not share the same seeds: {_some(uneven)}."]
 
 
 def _streams(finished: pd.DataFrame) -> list[str]:
@@ -167,7 +176,8 @@ def _streams(finished: pd.DataFrame) -> list[str]:
             )
         if ((levels == 1) & (sizes > 1)).any():
             found.append(
-                f"Some cells hold the {stream} seed fixed: its share of scatter is not seen."
+                f"Some cells hold the {stream} seed fixed: its contribution to the variance is not "
+                "measured."
             )
     return found
 
@@ -179,14 +189,14 @@ def _baseline(runs: pd.DataFrame) -> list[str]:
     ]
     found = []
     if without:
-        found.append(f"No {BASELINE} to compare with: {_some(without)}.")
+        found.append(f"No baseline ({BASELINE}) to compare with: {_some(without)}.")
     if alone:
-        found.append(f"Only one configuration, so nothing is compared: {_some(alone)}.")
+        found.append(f"Only one configuration, so no comparison: {_some(alone)}.")
     return found
 
 
 def _unequal(runs: pd.DataFrame) -> list[str]:
-    """Where configurations are compared with a baseline chosen from more or from fewer."""
+    """Comparisons in which configuration and baseline had different search budgets."""
     found = []
     for task, model, block in blocks(runs):
         tried = block.groupby("configuration")["tried"].max()
@@ -196,16 +206,16 @@ def _unequal(runs: pd.DataFrame) -> list[str]:
     if not found:
         return []
     return [
-        f"Configurations that are compared with {BASELINE} were not chosen from equally many: "
-        f"{_some(found)}. A gain there can come from the search."
+        f"Search budgets (configurations tried) differ from that of {BASELINE}: {_some(found)}. "
+        "A gain there can result from the larger search."
     ]
 
 
 def _mixtures(finished: pd.DataFrame) -> list[str]:
     found = []
     for column, words in (
-        ("device", "kinds of device"),
-        ("versions", "sets of versions"),
+        ("device", "types of device"),
+        ("versions", "sets of package versions"),
         ("commit", "commits"),
     ):
         counts = (
@@ -213,25 +223,25 @@ def _mixtures(finished: pd.DataFrame) -> list[str]:
         )
         if len(counts) > 1:
             shares = [f"{value} ({_runs(n)})" for value, n in counts.items()]
-            found.append(f"The tables mix {len(counts)} {words}: {_some(shares)}.")
-    dirty = int((finished["dirty"] == True).sum())  # noqa: E712  (unknown is neither)
+            found.append(f"The tables combine runs from {len(counts)} {words}: {_some(shares)}.")
+    dirty = int((finished["dirty"] == True).sum())  # noqa: E712  (may be missing)
     if dirty:
         found.append(
             f"{_runs(dirty)} of {len(finished)} came from a working tree with uncommitted changes: "
-            "the commit does not say which code ran."
+            "the commit does not identify the code."
         )
     return found
 
 
 def _small_sets(runs: pd.DataFrame) -> list[str]:
     found = []
-    for split, use in (("dev", "Choosing on them"), ("test", "A score on them")):
+    for split, use in (("dev", "Selection on them"), ("test", "A score on them")):
         rows = runs.groupby("task")[f"{split}_rows"].max().dropna()
         small = [f"{task} ({n} rows)" for task, n in rows[rows < SMALL].items()]
         if small:
             found.append(
-                f"Small {split} sets: {_some(small)}. {use} carries an uncertainty that more seeds "
-                "do not lower and no interval here shows."
+                f"Small {split} sets: {_some(small)}. {use} has a sampling error that more "
+                "seeds do not reduce and that the intervals here do not include."
             )
     return found
 

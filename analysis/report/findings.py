@@ -1,4 +1,4 @@
-"""The answer of a study in sentences, each with its uncertainty."""
+"""Findings of a study in sentences, each with its uncertainty."""
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,25 @@ from analysis.statistics.common import ALPHA
 
 
 def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
-    """What the runs say, per task and model.
+    """The findings per task and model.
 
     Args:
-        best: As `tables.best_strategy` gives it.
-        scatter: As `tables.stability` gives it.
+        best: The frame that `best_strategy` returns.
+        scatter: The frame that `stability` returns.
 
     Returns:
-        Headings such as `rte, minilm`, each with sentences on which configuration to use, how it
-        compares with the baseline, which scatters least and whether that is supported, and what
-        failed. Empty for no runs.
+        Headings such as `rte, minilm`, each with sentences on the recommended configuration, its
+        difference from the baseline, the configuration with the smallest sd, and failed runs.
+        Empty without runs.
+
+    Example:
+        >>> from analysis import answer, best_strategy, example_runs, stability
+        >>> runs = example_runs()
+        >>> runs = runs[(runs["task"] == "rte") & (runs["model"] == "roberta_base")]
+        >>> for sentence in answer(best_strategy(runs), stability(runs))["rte, roberta_base"]:
+        ...     print(sentence)
+        No run has a dev score, so nothing is recommended.
+        None of the 20 finished runs failed.
     """
     found = {}
     rows: list[RowTuple] = list(best.itertuples())
@@ -34,7 +43,7 @@ def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
         found[f"{row.task}, {row.model}"] = [
             *_choice(row),
             *_against_baseline(row),
-            *_calmest(list(cells.itertuples())),
+            *_most_stable(list(cells.itertuples())),
             *_failed(list(cells.itertuples())),
         ]
     return found
@@ -45,7 +54,7 @@ def _choice(row: RowTuple) -> list[str]:
     if not row.best_dev:
         return ["No run has a dev score, so nothing is recommended."]
     if not row.recommended:
-        return [f"Nothing here can be recommended: {row.decided_by}.", *changes]
+        return [f"No configuration can be recommended: {row.decided_by}.", *changes]
     score = score_with_interval(
         row.test_mean, row.test_mean_low, row.test_mean_high, scale=row.scale
     )
@@ -54,19 +63,19 @@ def _choice(row: RowTuple) -> list[str]:
         f"{row.n} {_seeds(row.n)} is {score}, with sd {score_text(row.test_sd, row.scale)}."
     )
     if row.tried > 1:
-        result += f" It was chosen from {row.tried} configurations on other seeds."
+        result += f" It was selected from {row.tried} configurations, using other seeds."
     if row.compared == 1:
         return [f"Only {row.recommended} was run.", result]
-    first = f"{row.recommended} is the best on dev, and no other is level with it."
+    first = f"{row.recommended} is best on dev, and no other configuration is tied with it."
     if row.tied:
         tied = _listed(str(row.tied).split("; "))
         first = (
-            f"Use {row.recommended}, but the runs do not tell it apart from {tied}; among these "
-            f"it was picked by: {row.decided_by}."
+            f"Use {row.recommended}. It does not differ significantly from {tied} on dev; among "
+            f"these it was chosen by: {row.decided_by}."
         )
     if row.unscored:
         waiting = _listed(str(row.unscored).split("; "))
-        first = f"So far, of those with a score: {first} No score yet: {waiting}."
+        first = f"Among configurations with a score so far: {first} No score yet: {waiting}."
     return [first, result, *changes]
 
 
@@ -74,36 +83,40 @@ def _against_baseline(row: RowTuple) -> list[str]:
     if not row.recommended or row.reason == "is_baseline":
         return []
     if row.reason == "no_baseline":
-        return [f"{BASELINE} was not run, so nothing is known of the gain over it."]
+        return [f"{BASELINE} was not run, so the gain over it is unknown."]
     gap = score_text(row.difference, row.scale, sign="+")
     if np.isnan(row.p_holm):
-        return [f"Its difference to {BASELINE} is {gap}, which too few runs test."]
+        return [f"Its difference from {BASELINE} is {gap}; there are too few runs for a test."]
     ends = interval_text(row.difference_low, row.difference_high, scale=row.scale)
-    verdict = "a supported difference" if row.p_holm < ALPHA else "not a supported difference"
-    return [f"Against {BASELINE} that is {gap} {ends}, {verdict} (p = {p_text(row.p_holm)})."]
+    verdict = "significant" if row.p_holm < ALPHA else "not significant"
+    return [
+        f"Its difference from {BASELINE} is {gap} {ends}: {verdict} (p = {p_text(row.p_holm)})."
+    ]
 
 
-def _calmest(cells: list[RowTuple]) -> list[str]:
+def _most_stable(cells: list[RowTuple]) -> list[str]:
     measured = [cell for cell in cells if np.isfinite(cell.sd) and cell.clean_n > 1]
     if len(measured) < 2:
         return []
-    calm = min(measured, key=lambda cell: (round(cell.sd, 12), cell.configuration))
-    spread = score_text(calm.sd, calm.scale)
-    return [f"{calm.configuration} scatters least (sd {spread}){_support(calm)}."]
+    least = min(measured, key=lambda cell: (round(cell.sd, 12), cell.configuration))
+    sd = score_text(least.sd, least.scale)
+    return [f"{least.configuration} has the smallest sd over seeds ({sd}){_support(least)}."]
 
 
-def _support(calm: RowTuple) -> str:
-    match calm.verdict:
+def _support(least: RowTuple) -> str:
+    match least.verdict:
         case "less scatter":
-            ratio = f"{calm.ratio:.2f} of {BASELINE}'s"
-            return f", which is supported: {ratio}, p = {p_text(calm.p_holm)}"
+            return (
+                f", significantly smaller than that of {BASELINE} (ratio {least.ratio:.2f}, "
+                f"p = {p_text(least.p_holm)})"
+            )
         case "baseline":
-            return ", and that is the baseline"
+            return ", and is the baseline"
         case "no baseline":
             return ""
         case "too few seeds":
-            return f", but {calm.n_both:.0f} seeds do not support a claim about scatter"
-    return f", but not demonstrably less than {BASELINE} (p = {p_text(calm.p_holm)})"
+            return f", but {least.n_both:.0f} seeds are too few for a claim about variability"
+    return f", but not significantly smaller than that of {BASELINE} (p = {p_text(least.p_holm)})"
 
 
 def _failed(cells: list[RowTuple]) -> list[str]:

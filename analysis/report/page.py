@@ -1,9 +1,9 @@
-"""One page that answers the study's question, and the same tables as files."""
+"""The report of a study: one HTML page, and its tables as files."""
 
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
@@ -17,12 +17,8 @@ from analysis.report.caveats import caveats
 from analysis.report.findings import answer
 from analysis.report.sections import FILED, PLOTTED, SECTIONS, Drawing, ReportData, title
 
-if TYPE_CHECKING:
-    pass  # slow to load
-
-
-FOLDED = 12  # answers, or headings of plots, from which on they are folded
-TALL = 40  # rows from which on a table scrolls and can be filtered
+FOLDED = 12  # findings or headings of plots; as many or more are collapsed
+TALL = 40  # rows; a longer table scrolls and can be filtered
 
 
 def write_report(
@@ -33,21 +29,32 @@ def write_report(
     predictions: pd.DataFrame | None = None,
     others: pd.DataFrame | None = None,
 ) -> Path:
-    """Write report.html, the tables as Markdown, CSV and LaTeX, and the runs as plain files.
+    """Write report.html, the tables as Markdown, CSV and LaTeX, and the runs as CSV and Parquet.
 
     Args:
-        runs: One row per run, as `load_runs` or `read_scores` give them; may be empty.
-        curves: One row per run and epoch, as `load_curves` gives them; may be empty.
-        folder: Where to write; made if it is not there. Files of an earlier report are replaced.
-        predictions: As `load_predictions` gives them, to lie beside as predictions.parquet.
-        others: Runs of another study, or published ones, to compare with.
+        runs: One row per run, as returned by `load_runs` or `read_scores`; may be empty.
+        curves: One row per run and epoch, as returned by `load_curves`; may be empty.
+        folder: Output folder, created if absent. Files of an earlier report are replaced.
+        predictions: As returned by `load_predictions`; saved as predictions.parquet.
+        others: Runs of another study, or published scores, to compare with.
 
     Returns:
-        The page, one file that needs no other. Beside it lie runs.csv and runs.parquet.
+        The path of the page, which is self-contained. The folder also holds `tables`, runs.csv and
+        runs.parquet.
 
     Raises:
         ScoreFileError: If runs are malformed (see `frames.runs.checked`), or not comparable with
             the others (see `per_task.two_studies.against`).
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import pandas as pd
+        >>> from analysis import example_runs, write_report
+        >>> runs = example_runs()
+        >>> one = runs[runs["task"] == runs["task"].iloc[0]]
+        >>> with TemporaryDirectory() as folder:
+        ...     write_report(one, pd.DataFrame(), folder).name
+        'report.html'
     """
     stored = pd.DataFrame() if predictions is None else predictions
     material = ReportData(runs, curves, stored, others)
@@ -73,7 +80,7 @@ def write_report(
             title=title(material.runs) or "Study without runs",
             size=_size(material.runs),
             protocol=protocol(material.everything),
-            answers=answer(material.best, material.scatter),
+            findings=answer(material.best, material.scatter),
             overview=_overview(material.best),
             tables=[_shown(table) for table in tables],
             plots=_by_heading([part for part in parts if isinstance(part, Drawing)]),
@@ -88,7 +95,7 @@ def write_report(
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with one type per column, as Parquet wants it."""
+    """A copy with one type per column, as Parquet requires."""
     frame = frame.copy()
     for name in frame:
         if pd.api.types.infer_dtype(frame[name]).startswith("mixed"):
@@ -97,29 +104,29 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shown(table: Table) -> tuple[Table, Markup, bool]:
-    """A table, its HTML, and whether it is a tall one."""
+    """A table, its HTML, and whether it is tall."""
     return table, Markup(to_html(table)), len(table.body) > TALL
 
 
 def _by_heading(drawings: list[Drawing]) -> dict[str, list[tuple[Markup, str]]]:
-    """Per heading the SVG of each drawing with its caption."""
-    from analysis.plots.style import to_svg  # matplotlib is slow to load, and only pages need it
+    """SVG and caption of each drawing, grouped by heading."""
+    from analysis.plots.style import to_svg  # matplotlib is slow to import
 
     found: dict[str, list[tuple[Markup, str]]] = {}
-    for each in drawings:
-        svg = Markup(to_svg(each.figure, each.name))
-        found.setdefault(each.heading, []).append((svg, each.caption))
+    for drawing in drawings:
+        svg = Markup(to_svg(drawing.figure, drawing.name))
+        found.setdefault(drawing.heading, []).append((svg, drawing.caption))
     return found
 
 
 def _overview(best: pd.DataFrame) -> str:
-    """What the answers come to, in a sentence."""
+    """A summary of all findings in one sentence."""
     unknown = best["recommended"] == ""
-    alone = ~unknown & (best["tied"] == "")
+    single = ~unknown & (best["tied"] == "")
     return (
-        f"Of {len(best)} tasks and models, {alone.sum()} have one configuration that is best on "
-        f"dev, {(~unknown & ~alone).sum()} several that the runs do not tell apart, and "
-        f"{unknown.sum()} none that can be recommended."
+        f"Of {len(best)} combinations of task and model, {single.sum()} have a single best "
+        f"configuration on dev, {(~unknown & ~single).sum()} have several that do not differ "
+        f"significantly, and {unknown.sum()} have none that can be recommended."
     )
 
 
@@ -139,32 +146,32 @@ def _size(runs: pd.DataFrame) -> str:
 
 
 def _unplotted(runs: pd.DataFrame) -> str:
-    """Which plots are not on the page, in a sentence; empty if all are."""
+    """A sentence on plots that are not on the page; empty if all are."""
     count = sum(1 for _ in blocks(runs))
     if count <= PLOTTED:
         return ""
     return (
-        f"These are the first {PLOTTED} of {count} tasks and models, by name; so many more would "
-        "make the page slow. plot_scores and the other functions of analysis.plots.cells draw any."
+        f"Only the first {PLOTTED} of {count} combinations of task and model are plotted, to keep "
+        "the page fast. plot_scores and the other functions of analysis.plots.cells plot any."
     )
 
 
 def _provenance(runs: pd.DataFrame) -> Iterator[Table]:
-    """What was run, on what, and with which code."""
+    """Tables of tasks, models, machines and code."""
     finished = runs[runs["outcome"] != "missing"]
     tasks = [
         {
             "Task": task,
             "Metric": first.metric,
-            "Constant answer on dev": score_text(first.dev_floor, 1),
-            "Constant answer on test": score_text(first.test_floor, 1),
+            "Constant predictor, dev": score_text(first.dev_floor, 1),
+            "Constant predictor, test": score_text(first.test_floor, 1),
             "Training rows": _count(first.train_rows),
             "Dev rows": _count(first.dev_rows),
             "Test rows": _count(first.test_rows),
         }
         for task, first in _firsts(runs, "task")
     ]
-    yield _facts("tasks", "Tasks", "Scores in the metric's own unit.", tasks)
+    yield _facts("tasks", "Tasks", "Scores in the unit of the metric.", tasks)
     models = [
         {
             "Model": model,
@@ -178,8 +185,8 @@ def _provenance(runs: pd.DataFrame) -> Iterator[Table]:
         }
         for model, first in _firsts(runs, "model")
     ]
-    yield _facts("models", "Models", "What is known of their pretraining.", models)
-    places = ["device", "host", "versions", "commit", "dirty"]
+    yield _facts("models", "Models", "Pretraining, as far as known.", models)
+    origin = ["device", "host", "versions", "commit", "dirty"]
     machines = [
         {
             "Device": _text(device),
@@ -190,13 +197,13 @@ def _provenance(runs: pd.DataFrame) -> Iterator[Table]:
             "Hours": f"{part['seconds'].sum() / 3600:.2f}",
             "Peak memory, GB": _gigabytes(part["peak_memory_bytes"]),
         }
-        for (device, host, versions, commit, dirty), part in finished.groupby(places, dropna=False)
+        for (device, host, versions, commit, dirty), part in finished.groupby(origin, dropna=False)
     ]
-    yield _facts("machines", "Machines and code", "Hours are summed over runs.", machines)
+    yield _facts("machines", "Machines and code", "Hours are the sum over runs.", machines)
 
 
 def _firsts(runs: pd.DataFrame, column: str) -> Iterator[tuple[str, Any]]:
-    """Each value of the column with the first known fact in every other column."""
+    """Each value of a column with the first known value of every other column."""
     yield from ((str(name), row) for name, row in runs.groupby(column).first().iterrows())
 
 

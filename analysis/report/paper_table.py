@@ -1,4 +1,4 @@
-"""A table as a paper prints it: rows by columns, a cell's summary, marks against the baseline."""
+"""Tables for papers: a summary per cell, and marks for significant differences."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from analysis.statistics.multiplicity import holm
 from analysis.statistics.tie_set import tie_set
 
 Ending = Literal["latex", "markdown", "html", "csv", "text"]
-Numbers = dict[Any, Any]  # a row of `tables.cells`
+Numbers = dict[Any, Any]  # a row of `cells`
 
 FORMATS: dict[str, Callable[[Table], str]] = {
     "latex": to_latex,
@@ -33,7 +33,7 @@ FORMATS: dict[str, Callable[[Table], str]] = {
     "csv": to_csv,
     "text": to_text,
 }
-OF_MEANS = ("mean", "mean±sd", "mean±ci")  # what marks and bold are for
+OF_MEANS = ("mean", "mean±sd", "mean±ci")  # cells with marks and bold
 BETTER, WORSE = "⁺", "⁻"
 PLACES = ("task", "model", "technique", "configuration")
 
@@ -43,7 +43,9 @@ def _with_interval(r: Numbers) -> str:
     return f"{score_text(r['test_mean'], r['scale'])}{NBSP}{ends}"
 
 
-CELLS: dict[str, tuple[Callable[[Numbers], str], str]] = {  # what stands in a cell, and what it is
+CELLS: dict[
+    str, tuple[Callable[[Numbers], str], str]
+] = {  # formatter and caption of each kind of cell
     "mean": (lambda r: score_text(r["test_mean"], r["scale"]), "Mean of test scores over seeds."),
     "mean±sd": (
         lambda r: mean_sd_text(r["test_mean"], r["test_sd"], r["scale"]),
@@ -51,21 +53,21 @@ CELLS: dict[str, tuple[Callable[[Numbers], str], str]] = {  # what stands in a c
     ),
     "mean±ci": (
         _with_interval,
-        "Mean of test scores over seeds with its 95% interval; none where all are equal.",
+        "Mean of test scores over seeds with 95% confidence interval; none if all are equal.",
     ),
     "median": (lambda r: score_text(r["test_median"], r["scale"]), "Median test score over seeds."),
     "iqm": (
         lambda r: score_text(r["test_iqm"], r["scale"]),
-        "Mean of the middle half of the test scores over seeds.",
+        "Interquartile mean of test scores over seeds.",
     ),
     "sd": (
         lambda r: score_text(r["test_sd"], r["scale"]),
         "Standard deviation (n − 1) of test scores over seeds.",
     ),
-    "n": (lambda r: f"{r['test_n']}", "Seeds with a test score."),
+    "n": (lambda r: f"{r['test_n']}", "Number of seeds with a test score."),
     "failed": (
         lambda r: f"{r['diverged'] + r['collapsed']} of {r['finished']}",
-        "Runs that diverged or collapsed, of those that finished.",
+        "Runs that diverged or collapsed, of the finished runs.",
     ),
 }
 
@@ -81,15 +83,29 @@ def table(
     """A table for a paper, ready to paste.
 
     Args:
-        runs: One row per run, as `load_runs` gives them.
-        rows: What makes a row: `task`, `model`, `technique` or `configuration`, or several of them
-            with commas between.
-        columns: What makes a column, likewise.
-        cell: What stands in a cell; see `CELLS`.
-        to: `latex` (for booktabs), `markdown`, `html`, `text`, or `csv` for the numbers behind.
+        runs: One row per run, as returned by `load_runs`.
+        rows: Variables of the rows: `task`, `model`, `technique`, `configuration`, or several,
+            separated by commas.
+        columns: Variables of the columns, likewise.
+        cell: Content of a cell, a key of `CELLS`.
+        to: `latex` (for booktabs), `markdown`, `html`, `text`, or `csv` for unrounded numbers.
 
     Raises:
-        ScoreFileError: If `runs` is malformed, or such a table cannot be made of them.
+        ScoreFileError: If `runs` is malformed, or the table is not defined for them.
+
+    Example:
+        >>> from analysis import example_runs, table
+        >>> runs = example_runs()
+        >>> some = runs[runs["task"].isin(["rte", "cb"])]
+        >>> text = table(some, rows="model", columns="task", cell="mean", to="markdown")
+        >>> for line in text.splitlines()[2:-2]:
+        ...     print(line)
+        | Model | cb | rte |
+        | --- | --- | --- |
+        | bert_base_cased | 63.5 | 62.6 |
+        | bert_base_uncased | 64.4 | 60.0 |
+        | microsoft_deberta_v3_base | **75.0** | **82.3** |
+        | roberta_base | 67.8 | 72.4 |
     """
     if to not in FORMATS:
         raise ScoreFileError([f"to = {to!r} is not one of {', '.join(FORMATS)}."])
@@ -97,16 +113,16 @@ def table(
 
 
 def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Table:
-    """The same as a `Table`.
+    """As `table`, but returns a `Table`.
 
-    Where neither rows nor columns are configurations, a technique (or a model, where the table
-    knows no techniques) enters a task with the configuration recommended on dev. In tables of means
-    a mark says which differ from the baseline: Welch's test, or a permutation test where runs
-    failed, Holm-adjusted over the shown configurations of a task and model. Bold are the best mean
-    on test and all that a Welch test does not tell from it, of one task (and model).
+    If neither rows nor columns are configurations, each technique (or model, if there are no
+    techniques) is represented, per task, by the configuration recommended on dev. Tables of means
+    mark significant differences from the baseline: Welch's test, or a permutation test if runs
+    failed, Holm-adjusted over the shown configurations of a task and model. Bold marks, per task
+    (and model), the best test mean and all means that Welch's test does not distinguish from it.
 
     Args:
-        runs: One row per run, as `load_runs` gives them.
+        runs: One row per run, as returned by `load_runs`.
         rows: As for `table`.
         columns: As for `table`.
         cell: As for `table`.
@@ -118,12 +134,12 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
     places = [*down, *across]
     mistakes = _wrong(places, cell)
     runs = final(checked(runs))
-    unplaced = {  # what would have to share a cell
+    unplaced = {  # several of these would share a cell
         name: sorted(runs[name].unique()) for name in ("task", "model") if name not in places
     }
     mistakes += [
-        f"the table has no place for {len(found)} {name}s ({', '.join(found[:4])}"
-        f"{', …' if len(found) > 4 else ''}): put {name!r} in rows or columns, or leave runs out."
+        f"neither rows nor columns distinguish the {len(found)} {name}s ({', '.join(found[:4])}"
+        f"{', …' if len(found) > 4 else ''}): add {name!r} to rows or columns, or select runs."
         for name, found in unplaced.items()
         if len(found) > 1
     ]
@@ -175,19 +191,19 @@ def _wrong(places: list[str], cell: str) -> list[str]:
     mistakes = [f"{name!r} is not one of {', '.join(PLACES)}." for name in places]
     mistakes = [each for each, name in zip(mistakes, places, strict=True) if name not in PLACES]
     if len(set(places)) < len(places):
-        mistakes.append("rows and columns name the same thing twice.")
+        mistakes.append("rows and columns contain the same variable twice.")
     if cell not in CELLS:
         mistakes.append(f"cell = {cell!r} is not one of {', '.join(CELLS)}.")
     return mistakes
 
 
 def _groups(runs: pd.DataFrame, *, compared: bool) -> list[pd.DataFrame]:
-    """The runs that are compared with each other: techniques of one model, else models."""
+    """Groups of runs that are compared: the techniques of one model, else the models."""
     return [group for _, group in runs.groupby(["task", "model"] if compared else ["task"])]
 
 
 def _marks(runs: pd.DataFrame, *, compared: bool) -> dict[tuple[str, ...], str]:
-    """Which cells differ from the baseline."""
+    """Marks of the cells that differ significantly from the baseline."""
     marks: dict[tuple[str, ...], str] = {}
     for group in _groups(runs, compared=True) if compared else []:
         test = _by_cell(group)
@@ -205,7 +221,7 @@ def _marks(runs: pd.DataFrame, *, compared: bool) -> dict[tuple[str, ...], str]:
 
 
 def _best(runs: pd.DataFrame, *, compared: bool) -> set[tuple[str, ...]]:
-    """The cells with the best test mean, and those that cannot be told from it."""
+    """The cells with the best test mean, and those that do not differ significantly from it."""
     found: set[tuple[str, ...]] = set()
     for group in _groups(runs, compared=compared):
         sign = 1.0 if group["higher_is_better"].iloc[0] else -1.0
@@ -231,7 +247,7 @@ def _notes(
     bold: set[tuple[str, ...]],
     whole: bool,
 ) -> list[str]:
-    """What a reader must know: what ± is over, n, direction, what is missing or failed."""
+    """Sentences of the caption: cell content, n, metric and direction, missing and failed runs."""
     metrics = {
         metric_text(row["metric"], row["higher_is_better"], scale=row["scale"]): None
         for row in found.to_dict("records")
@@ -247,21 +263,25 @@ def _notes(
     several = found.groupby(["task", "model"])["configuration"].nunique().max() > 1
     if not whole:
         what = "technique's configuration" if "technique" in places else "model's strategy"
-        notes.append(f"A {what} is what dev recommends, task by task.")
+        notes.append(f"Each {what} is the one recommended on dev, per task.")
     gone, failed = int(found["missing"].sum()), int((found["diverged"] + found["collapsed"]).sum())
     if gone:
-        notes.append(f"{gone} {'run is' if gone == 1 else 'runs are'} missing and left out.")
+        notes.append(f"{gone} {'run is' if gone == 1 else 'runs are'} missing and excluded.")
     if failed:
         notes.append(
             f"{failed} {'run' if failed == 1 else 'runs'} failed; one that fails {ENTERS}."
         )
     if cell in OF_MEANS and several:
         notes.append(
-            f"{BETTER} better, {WORSE} worse than {BASELINE} (5%, Welch's test, or a permutation "
-            "test where runs failed; Holm-adjusted within a task and model)."
+            f"{BETTER} significantly better, {WORSE} worse than {BASELINE} (5%, Welch's test, or "
+            "a permutation "
+            "test if runs failed; Holm-adjusted within a task and model)."
             if marks
-            else f"Nothing is shown to differ from {BASELINE} (5%, Holm-adjusted)."
+            else f"No difference from {BASELINE} is significant (5%, Holm-adjusted)."
         )
     if bold:
-        notes.append("Bold: the best mean, and all that a Welch test does not tell from it (5%).")
+        notes.append(
+            "Bold: the best mean, and all means not significantly different from it (Welch's "
+            "test, 5%)."
+        )
     return notes

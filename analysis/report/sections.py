@@ -1,4 +1,4 @@
-"""What is on the page of a report: sections, from the runs to tables and drawings."""
+"""Sections of the report: functions from the runs to tables and figures."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # slow to load
 
 
-PLOTTED = 12  # tasks and models that get plots on the page
+PLOTTED = 12  # combinations of task and model with plots on the page
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Drawing:
     """A figure for the page.
 
     Attributes:
-        name: Prefix of the ids in it; no two drawings share one.
-        heading: What it stands under, as `rte, minilm`.
-        caption: What is drawn, in a sentence or two.
+        name: Prefix of the SVG ids, unique on the page.
+        heading: Heading of the group, such as `rte, minilm`.
+        caption: What the figure shows, in a sentence or two.
         figure: The figure.
     """
 
@@ -70,11 +70,11 @@ class Drawing:
 
 
 class ReportData:
-    """What sections are made of, each frame computed once.
+    """Data of all sections; each derived frame is computed once.
 
     Attributes:
         everything: Checked runs of all stages.
-        runs: Those of the final stage.
+        runs: Checked runs of the final stage.
         curves: One row per run and epoch; may be empty.
         predictions: One row per run and example; may be empty.
         others: Runs of another study to compare with, or None.
@@ -93,32 +93,32 @@ class ReportData:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """As `tables.cells`."""
+        """The frame of `cells`."""
         return cells(self.runs)
 
     @cached_property
     def best(self) -> pd.DataFrame:
-        """As `tables.best_strategy`."""
+        """The frame of `best_strategy`."""
         return best_strategy(self.runs)
 
     @cached_property
     def scatter(self) -> pd.DataFrame:
-        """As `tables.stability`."""
+        """The frame of `stability`."""
         return stability(self.runs)
 
     @cached_property
     def front(self) -> pd.DataFrame:
-        """As `pareto.pareto`."""
+        """The frame of `pareto`."""
         return pareto(self.runs)
 
     @cached_property
     def searched(self) -> bool:
-        """Whether configurations were searched, so that each task has its own."""
+        """Whether configurations come from a search, so that they differ by task."""
         return bool((self.runs["search"] != "").any())
 
     @property
     def chosen_on_dev(self) -> bool:
-        """Whether there are dev scores to choose by."""
+        """Whether there are dev scores to select by."""
         return bool(len(self.best)) and bool(self.best["best_dev"].any())
 
 
@@ -126,21 +126,23 @@ Section = Callable[[ReportData], Iterable[Table | Drawing]]
 
 
 def title(runs: pd.DataFrame) -> str:
-    """The names of the studies that runs are of."""
+    """The names of the studies in a frame of runs."""
     return ", ".join(sorted(runs["study"].dropna().unique()))
 
 
-def _choice(material: ReportData) -> Iterator[Table]:
-    """What to use, where there are dev scores to choose by."""
+def _recommended(material: ReportData) -> Iterator[Table]:
+    """Recommended configurations, if there are dev scores."""
     table = best_strategy_table(material.best)
     if len(material.best) and not material.chosen_on_dev:
-        said = "Nothing is recommended: no run has a dev score, and nothing is chosen on test."
-        table = replace(table, caption=said, body=())
+        caption = (
+            "No recommendation: no run has a dev score, and test scores are not used to select."
+        )
+        table = replace(table, caption=caption, body=())
     yield table
 
 
 def _wide(material: ReportData) -> Iterator[Table]:
-    """Tables over several tasks, models or kinds of pretraining, where there are several."""
+    """Tables over several tasks, models or types of pretraining."""
     runs, best = material.runs, material.best
     tasks, models = runs["task"].nunique(), runs["model"].nunique()
     if tasks > 1 and models > 1:
@@ -152,14 +154,14 @@ def _wide(material: ReportData) -> Iterator[Table]:
         yield suite_table(suite_score(runs, by=("model", compared)))
     if tasks > 1:
         shown = chosen(runs, ("model", "technique"))[CELL].drop_duplicates()
-        yield technique_table(material.cells.merge(shown))  # as `by_technique`, which counts anew
+        yield technique_table(material.cells.merge(shown))  # as `by_technique`, without its recount
     settings = pretraining(runs)
     if len(settings[SETTINGS].drop_duplicates()) > 1:
         yield pretraining_table(settings)
 
 
 def _searched(material: ReportData) -> Iterator[Table | Drawing]:
-    """What searches found, where there were any."""
+    """Results of hyperparameter searches, if there were any."""
     rows: list[Any] = list(material.cells.itertuples())
     yield from search_tables(material.everything, {(r.task, r.model): r.scale for r in rows})
     found = best_of_k(material.everything).dropna(subset="dev")
@@ -168,20 +170,19 @@ def _searched(material: ReportData) -> Iterator[Table | Drawing]:
             break
         from analysis.plots.search import plot_best_of_k
 
-        about = material.cells[
+        block = material.cells[
             (material.cells["task"] == task) & (material.cells["model"] == model)
         ]
         yield Drawing(
             f"search{number}",
             f"{task}, {model}",
-            "Dev score to expect of the best of k tried configurations, as far as the trials say "
-            "something of it.",
-            plot_best_of_k(part, about),
+            "Expected dev score of the best of k configurations tried, up to half of the trials.",
+            plot_best_of_k(part, block),
         )
 
 
 def _compared(material: ReportData) -> Iterator[Table]:
-    """The other study beside this one."""
+    """Comparison with the other study."""
     if material.others is not None:
         names = title(material.runs), title(final(checked(material.others)))
         if names[0] == names[1]:
@@ -190,7 +191,7 @@ def _compared(material: ReportData) -> Iterator[Table]:
 
 
 def _plots(material: ReportData) -> Iterator[Drawing]:
-    """The figures of each task and model that has scores; of the first few of many."""
+    """Figures per task and model with scores, for the first `PLOTTED`."""
     from analysis.plots import (  # matplotlib is slow to load, and only pages need it
         cells,
     )
@@ -206,14 +207,15 @@ def _plots(material: ReportData) -> Iterator[Drawing]:
         yield Drawing(
             f"scores{number}",
             heading,
-            "Test scores by seed. Box: quartiles and median; whiskers: lowest and highest.",
+            "Test scores by seed. Box: quartiles and median; whiskers: minimum and maximum.",
             cells.plot_scores(block, own),
         )
         yield Drawing(
             f"spread{number}",
             heading,
-            "Mean and standard deviation over seeds with 95% intervals; hollow where there is no "
-            "interval. Failed runs are included.",
+            "Mean and standard deviation over seeds with 95% confidence intervals; a hollow "
+            "marker has "
+            "none. Failed runs are included.",
             cells.plot_mean_and_sd(own),
         )
         if curves.empty:
@@ -223,14 +225,15 @@ def _plots(material: ReportData) -> Iterator[Drawing]:
             yield Drawing(
                 f"curves{number}",
                 heading,
-                "Dev score by epoch: mean over seeds, band from lowest to highest seed; dashed: "
-                "the baseline's mean; dagger: a run that stopped early.",
+                "Dev score by epoch: mean over seeds; band: minimum to maximum; dashed: mean of "
+                "the "
+                "baseline; dagger: a run that stopped early.",
                 cells.plot_curves(dev, own),
             )
 
 
 def _trade_offs(material: ReportData) -> Iterator[Table | Drawing]:
-    """What a mean costs in scatter, failures, time, memory; and what a choice on dev is worth."""
+    """Pareto fronts of mean, sd, failures, time and memory; how selection on dev holds on test."""
     if not material.chosen_on_dev or material.runs["configuration"].nunique() < 2:
         return
     yield pareto_table(material.front)
@@ -244,40 +247,44 @@ def _trade_offs(material: ReportData) -> Iterator[Table | Drawing]:
             yield Drawing(
                 f"front{number}",
                 f"{task}, {model}",
-                "Mean and sd on dev, numbered as in the key; filled is on the Pareto front of "
-                "mean, sd, failures, time and memory, in brackets how often in resamplings.",
+                "Mean and sd on dev, numbered as in the legend. Filled: on the Pareto front of "
+                "mean, sd, "
+                "failures, time and memory; in parentheses: the share of bootstrap resamples in "
+                "which "
+                "it is on the front.",
                 plot_plane(part),
             )
 
 
 def _over_tasks(material: ReportData) -> Iterator[Table | Drawing]:
-    """The tasks as the sample, where there are several."""
+    """Inference across tasks: ranks, aggregates, equivalence, performance profiles."""
     runs = material.runs
     if runs["task"].nunique() < 2:
         return
     by: tuple[str, ...] = ("model", "technique" if material.searched else "configuration")
     if runs[by[1]].nunique() < 2:
-        by = ("model",)  # the models are what is compared
+        by = ("model",)  # compare the models instead
     if runs[by[-1]].nunique() < 2:
         return
-    placed, tested = ranks(runs, by=by), friedman(runs, by=by)
-    yield ranks_table(placed, tested)
+    ranked, tests = ranks(runs, by=by), friedman(runs, by=by)
+    yield ranks_table(ranked, tests)
     yield aggregates_table(aggregates(runs, by=by))
     if by[-1] != "model":
         yield rope_table(rope(runs, by=by))
     from analysis.plots.across_tasks import plot_profiles, plot_ranks
 
-    drawn = profiles(runs, by=by)
+    curves = profiles(runs, by=by)
     within = list(by[:-1])
-    for number, row in enumerate(tested.to_dict("records")[:PLOTTED]):
+    for number, row in enumerate(tests.to_dict("records")[:PLOTTED]):
         heading = f"all tasks, {row['model']}" if within else "all tasks"
-        pools = [f[f["model"] == row["model"]] if within else f for f in (placed, drawn)]
+        pools = [f[f["model"] == row["model"]] if within else f for f in (ranked, curves)]
         if len(pools[0]) > 1:
             yield Drawing(
                 f"ranks{number}",
                 heading,
-                "Critical-difference diagram: average ranks over tasks; bars join what lies closer "
-                "than Nemenyi's critical difference.",
+                "Critical-difference diagram: average ranks over tasks; bars connect groups that "
+                "do not "
+                "differ significantly (Nemenyi test).",
                 plot_ranks(pools[0], row["critical_difference"]),
             )
         if len(pools[1]):
@@ -285,13 +292,13 @@ def _over_tasks(material: ReportData) -> Iterator[Table | Drawing]:
                 f"profiles{number}",
                 heading,
                 "Performance profile: share of runs above each normalised score, with 95% bands; "
-                "in brackets the area.",
+                "in parentheses: the area under the profile.",
                 plot_profiles(pools[1]),
             )
 
 
 def _crossed(material: ReportData) -> Iterator[Table | Drawing]:
-    """Where the variance comes from, where seeds are crossed."""
+    """Variance components by seed stream, if seeds are crossed."""
     found = sources(material.runs)
     if (found["source"] == "").all():
         return
@@ -303,13 +310,13 @@ def _crossed(material: ReportData) -> Iterator[Table | Drawing]:
             yield Drawing(
                 f"sources{number}",
                 f"{task}, {model}",
-                "Shares of the variance over seeds by stream; lines: 95% intervals.",
+                "Shares of the variance over seeds by stream; lines: 95% confidence intervals.",
                 plot_sources(part),
             )
 
 
-def _inside(material: ReportData) -> Iterator[Table | Drawing]:
-    """How far seeds agree on single examples, where predictions were stored."""
+def _predictions(material: ReportData) -> Iterator[Table | Drawing]:
+    """Agreement of seeds on single examples, if predictions were stored."""
     predictions = material.predictions
     if predictions.empty:
         return
@@ -330,22 +337,21 @@ def _inside(material: ReportData) -> Iterator[Table | Drawing]:
             yield Drawing(
                 f"disagreement{number}",
                 heading,
-                f"{row.recommended}: test examples on which every two seeds differ.",
+                f"{row.recommended}: share of test examples on which each pair of seeds differs.",
                 plot_disagreement(distances[cell]),
             )
         if len(own) and own["right"].notna().any():
             yield Drawing(
                 f"flips{number}",
                 heading,
-                f"{row.recommended}: share of runs that are right on each test example.",
+                f"{row.recommended}: share of runs that are correct on each test example.",
                 plot_flips(own),
             )
 
 
-# What is on the page, in its order; a section is a line. Tables are written as files as well, and
-# drawings stand together under their headings.
+# The page's sections in order. Tables are also written as files; figures are grouped by heading.
 SECTIONS: tuple[Section, ...] = (
-    _choice,
+    _recommended,
     _compared,
     _wide,
     _over_tasks,
@@ -353,10 +359,10 @@ SECTIONS: tuple[Section, ...] = (
     lambda m: [stability_table(m.scatter)],
     _trade_offs,
     _crossed,
-    _inside,
+    _predictions,
     _plots,
     _searched,
 )
 
-# Written as files only: too long for a page.
+# Tables that are only written as files, being too long for the page.
 FILED: tuple[Section, ...] = (lambda m: [pairs_table(pairs(m.runs))],)

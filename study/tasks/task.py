@@ -26,6 +26,12 @@ class TaskData(NamedTuple):
         kind: The kind of task, with its class names.
         fingerprint: Changes with the text, label or order of any row in use.
         truncate: As in `Task`.
+
+    Example:
+        >>> from study.tasks import TERMS
+        >>> data = TERMS.load()
+        >>> list(data.splits), data.kind.class_names()
+        (['train', 'dev', 'test'], ('different', 'same'))
     """
 
     splits: dict[str, Split]

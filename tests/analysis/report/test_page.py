@@ -110,7 +110,7 @@ def test_predictions_are_read_and_lie_beside_the_report(clean, tmp_path):
     page = write_report(rte, NOTHING, tmp_path, predictions=predictions).read_text()
     sections = re.findall(r'<section id="(\w+)">', page)
     assert {"agreement", "seeds_and_examples", "ensembles", "flips"} <= set(sections)
-    assert "test examples on which every two seeds differ" in page
+    assert "test examples on which each pair of seeds differs" in page
     assert "data:image/png" in page  # the heat map, which the page's own policy must let through
     assert "img-src data:" in page
     assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == len(predictions)
@@ -130,9 +130,9 @@ def test_many_tasks_fold_and_the_page_says_what_is_not_drawn(clean, tmp_path):
         few.assign(task=f"t{i:02}", cell=f"t{i}", key=few["key"] + str(i)) for i in range(50)
     )
     page = write_report(many, NOTHING, tmp_path).read_text()
-    assert "Answers for all 50" in page
-    assert "Of 50 tasks and models, 50 have one configuration" in page
-    assert f"the first {PLOTTED} of 50 tasks and models" in page
+    assert "Findings for all 50 combinations of task and model" in page
+    assert "Of 50 combinations of task and model, 50 have a single best configuration" in page
+    assert f"the first {PLOTTED} of 50 combinations of task and model" in page
     names = asked_for(many)
     assert {kind: len(each) for kind, each in names.items()} == dict.fromkeys(
         ("scores", "spread"), PLOTTED
@@ -146,7 +146,7 @@ def test_many_tasks_fold_and_the_page_says_what_is_not_drawn(clean, tmp_path):
 def test_without_dev_scores_nothing_is_recommended(clean, tmp_path):
     runs = clean.assign(dev=np.nan)
     page = write_report(runs, NOTHING, tmp_path).read_text()
-    assert "Nothing is recommended: no run has a dev score" in page
+    assert "No recommendation: no run has a dev score" in page
     assert "No dev scores at all: rte, terms" in page
     names = asked_for(runs)  # test scores and ranks are drawn all the same
     assert names.keys() == {"scores", "spread", "ranks", "profiles"}
@@ -174,7 +174,7 @@ def test_wide_tables_are_there_where_there_is_something_to_compare(clean, tmp_pa
 def test_what_failed_throughout_is_not_recommended(clean):
     failed = clean.assign(collapsed=True, collapse_rule="at_floor")
     for sentences in answer(best_strategy(failed), stability(failed)).values():
-        assert sentences[0].startswith("Nothing here can be recommended: all runs of ")
+        assert sentences[0].startswith("No configuration can be recommended: all runs of ")
 
 
 def test_text_from_the_study_is_escaped(runs, curves, tmp_path):
@@ -214,19 +214,19 @@ def test_caveats_of_the_troubled_study(runs):
         "the smallest has 5",
         "1 run diverged: terms/minilm/Standard (1).",
         "1 run collapsed: rte/minilm/ReinitTop(2) (1).",
-        "do not rest on the same seeds: rte/minilm (n = 5 to 7)",
+        "do not share the same seeds: rte/minilm (n = 5 to 7)",
     ):
         assert part in found
-    assert "mix" not in found
+    assert "combine runs" not in found
     assert "Small" not in found
 
 
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"device": "H100"}, "mix 2 kinds of device: H100 (1 run), cpu (69 runs)"),
-        ({"versions": "torch 2.14.0"}, "mix 2 sets of versions"),
-        ({"commit": "aaaa"}, "mix 2 commits"),
+        ({"device": "H100"}, "combine runs from 2 types of device: H100 (1 run), cpu (69 runs)"),
+        ({"versions": "torch 2.14.0"}, "combine runs from 2 sets of package versions"),
+        ({"commit": "aaaa"}, "combine runs from 2 commits"),
         ({"dirty": True}, "uncommitted changes"),
         ({"test": np.nan}, "1 run completed without a test score and is left out"),
     ],
@@ -243,7 +243,7 @@ def test_one_odd_run_is_told(change, part, clean):
     [
         (
             {"dev_floor": np.nan, "test_floor": np.nan},
-            "What a constant answer scores is not known: rte",
+            "The score of a constant predictor is unknown: rte",
         ),
         ({"test": np.nan}, "No test scores at all: rte, terms"),
         ({"dev_rows": 120}, "Small dev sets: rte (120 rows), terms (120 rows)"),
@@ -259,15 +259,15 @@ def test_what_a_whole_study_lacks_is_told(change, part, clean):
 def test_few_seeds_no_baseline_one_configuration(clean):
     assert "Fewer than 5 seeds" in " ".join(caveats(clean[clean["seed"] < 4]))
     alone = " ".join(caveats(clean[clean["configuration"] == "Mixout(0.1)"]))
-    assert "No Standard to compare with" in alone
+    assert "No baseline (Standard) to compare with" in alone
     assert "Only one configuration" in alone
-    assert caveats(pd.DataFrame()) == ["There are no runs yet, so nothing can be said."]
+    assert caveats(pd.DataFrame()) == ["There are no runs yet."]
 
 
 def test_answers_never_name_a_winner_without_its_ties(runs):
     for sentences in answer(best_strategy(runs), stability(runs)).values():
-        assert "do not tell it apart from" in sentences[0]
-        assert any("do not support a claim about scatter" in sentence for sentence in sentences)
+        assert "does not differ significantly from" in sentences[0]
+        assert any("too few for a claim about variability" in sentence for sentence in sentences)
         assert sentences[-1].startswith("Failed: ")
 
 

@@ -104,7 +104,7 @@ def test_models_are_compared_at_what_dev_recommends(clean):
     assert [row[0] for row in made.body] == ["electra", "minilm"]
     assert made.bold == {(0, 1), (0, 2)}
     assert not any("⁺" in text for row in made.body for text in row)
-    assert "A model's strategy is what dev recommends" in made.caption
+    assert "Each model's strategy is the one recommended on dev" in made.caption
 
 
 def test_what_has_no_place_is_refused_with_everything_that_is_wrong(clean):
@@ -112,8 +112,8 @@ def test_what_has_no_place_is_refused_with_everything_that_is_wrong(clean):
         table(clean, "tehnique", "model", cell="men")
     assert "'tehnique' is not one of task, model, technique, configuration." in str(error.value)
     assert "cell = 'men' is not one of mean," in str(error.value)
-    assert "no place for 2 tasks (rte, terms)" in str(error.value)
+    assert "neither rows nor columns distinguish the 2 tasks (rte, terms)" in str(error.value)
     with pytest.raises(ScoreFileError, match="to = 'word'"):
         table(clean, to="word")
-    with pytest.raises(ScoreFileError, match="the same thing twice"):
+    with pytest.raises(ScoreFileError, match="the same variable twice"):
         table(clean, "task", "task,technique")
