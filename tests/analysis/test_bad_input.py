@@ -1,4 +1,4 @@
-"""Every function of runs handles incomplete runs and refuses malformed ones."""
+"""Whatever the runs lack, each function of runs says so or makes do; none breaks or invents."""
 
 import inspect
 import re
@@ -11,7 +11,7 @@ import analysis
 from analysis import against, cells, table, write_report
 from analysis.frames.runs import ScoreFileError, final
 
-FUNCTIONS = {  # every exported function of runs, including future ones
+FUNCTIONS = {  # all that the package offers on runs, whatever is added
     name: function
     for name, function in vars(analysis).items()
     if name in analysis.__all__ and inspect.isfunction(function)
@@ -22,7 +22,7 @@ FUNCTIONS = {  # every exported function of runs, including future ones
 
 @pytest.fixture
 def clean(clean):
-    """Fewer techniques, to save time."""
+    """Fewer techniques, which is faster and as poor."""
     return clean[clean["technique"].isin(["Standard", "Mixout", "ReinitTop"])]
 
 
@@ -88,28 +88,19 @@ def no_rows(runs):
     return runs.iloc[:0]
 
 
-INCOMPLETE = [
-    nothing,
-    no_rows,
-    one_seed,
-    two_seeds,
-    one_technique,
-    one_run,
-    no_scores,
-    no_dev_scores,
-]
-INCOMPLETE += [all_diverged, all_diverged_without_floor, all_missing, constant, infinite_scores]
-INCOMPLETE += [unequal_seeds, disjoint_seeds]
+POOR = [nothing, no_rows, one_seed, two_seeds, one_technique, one_run, no_scores, no_dev_scores]
+POOR += [all_diverged, all_diverged_without_floor, all_missing, constant, infinite_scores]
+POOR += [unequal_seeds, disjoint_seeds]
 
 
-@pytest.fixture(params=INCOMPLETE, ids=lambda change: change.__name__)
-def incomplete(request, clean):
+@pytest.fixture(params=POOR, ids=lambda change: change.__name__)
+def poor(request, clean):
     return request.param(clean)
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
-def test_incomplete_runs_give_a_result(name, incomplete):
-    found = FUNCTIONS[name](incomplete)
+def test_poor_runs_make_a_result(name, poor):
+    found = FUNCTIONS[name](poor)
     if isinstance(found, pd.DataFrame):
         numbers = found.select_dtypes("number").to_numpy("float64")
         assert not np.isinf(numbers).any()
@@ -117,7 +108,7 @@ def test_incomplete_runs_give_a_result(name, incomplete):
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("wrong", "said"),
     [
         (lambda runs: pd.concat([runs, runs.iloc[[0]]]), "occurs more than once"),
         (lambda runs: runs.drop(columns="dev"), "no column 'dev'"),
@@ -125,35 +116,35 @@ def test_incomplete_runs_give_a_result(name, incomplete):
         (lambda runs: runs.assign(outcome="crashed"), "'crashed' is not one of"),
         (lambda runs: runs.assign(metric=runs["seed"].astype(str)), "more than one metric"),
     ],
-    ids=["duplicate run", "missing column", "text scores", "unknown outcome", "mixed metrics"],
+    ids=["a run twice", "a column absent", "text for scores", "odd outcome", "mixed metrics"],
 )
-def test_malformed_runs_are_refused_by_name(name, wrong, message, clean):
-    with pytest.raises(ScoreFileError, match=message):
+def test_wrong_runs_are_refused_by_name(name, wrong, said, clean):
+    with pytest.raises(ScoreFileError, match=said):
         FUNCTIONS[name](wrong(clean))
 
 
-def test_incomplete_runs_give_a_report(incomplete, tmp_path):
-    page = write_report(incomplete, pd.DataFrame(), tmp_path, others=incomplete).read_text()
+def test_poor_runs_make_a_report(poor, tmp_path):
+    page = write_report(poor, pd.DataFrame(), tmp_path, others=poor).read_text()
     words = re.sub(r"<svg.*?</svg>|<style.*?</style>|<script.*?</script>", "", page, flags=re.S)
     assert not re.search(r"\b(nan|NaT|inf|None)\b(?! of)", words)
     assert 'class="caveats">\n<li>' in page
     assert (tmp_path / "runs.parquet").exists()
 
 
-def test_incomplete_runs_give_a_paper_table(incomplete):
-    text = table(incomplete)
+def test_poor_runs_make_a_paper_table(poor):
+    text = table(poor)
     assert "nan" not in text
     assert "no runs yet" in text or "n = " in text
 
 
-def test_incomplete_runs_can_be_compared(incomplete, clean):
+def test_poor_runs_can_be_compared(poor, clean):
     other = clean.assign(key="x" + clean["key"])
-    for found in (against(incomplete, other), against(other, incomplete)):
+    for found in (against(poor, other), against(other, poor)):
         numbers = found.select_dtypes("number").to_numpy("float64")
         assert not np.isinf(numbers).any()
 
 
-def test_missing_runs_are_counted_and_never_imputed(runs):
+def test_missing_runs_are_counted_never_filled_in(runs):
     found = cells(runs)
     assert found["missing"].sum() == (runs["outcome"] == "missing").sum()
     assert (found["test_n"] + found["missing"]).sum() == len(final(runs.assign(stage="final")))
