@@ -30,7 +30,7 @@ class TaskData(NamedTuple):
     Example:
         >>> from study.tasks import TERMS
         >>> data = TERMS.load()
-        >>> list(data.splits), data.kind.class_names()
+        >>> list(data.splits), data.kind.labels
         (['train', 'dev', 'test'], ('different', 'same'))
     """
 
