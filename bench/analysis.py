@@ -1,6 +1,6 @@
-"""What the analysis costs: against rliable and deepsig, for 100,000 runs, and from the store.
+"""Benchmark of the analysis: against rliable and deepsig, on 100,000 runs, and loading a store.
 
-Each figure comes from a process of its own, one thread; imports are not counted.
+Each figure is measured in a separate single-threaded process, excluding imports.
 
 - `bootstrap`: mean, median and interquartile mean of 50 techniques on 10 tasks × 100 seeds with
   stratified intervals, 2,000 resamples. Bar: a hundredth of what rliable takes.
@@ -11,7 +11,7 @@ Each figure comes from a process of its own, one thread; imports are not counted
 - `predictions`: how 200 runs differ on 10,000 examples of three classes. Bar: 10 s.
 - `load 10k`, `load 100k`: all runs of a study from the SQLite store. Bars: 5 s and 60 s.
 
-rliable 1.2.0 and deepsig 1.2.8 need pandas below 3, so they live in an environment of their own:
+rliable 1.2.0 and deepsig 1.2.8 need pandas below 3, so they are installed in another environment:
 `--against PYTHON` names its interpreter and measures them in the same run. Without it the figures
 of STORED are used, which say when and where they were taken.
 """

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a fresh process per measured study, and the line that ends a bench."""
+"""Shared by the benchmarks: measurement in a fresh process, and the final result line."""
 
 import json
 import os
@@ -27,7 +27,7 @@ module, function, arguments, place = sys.argv[1:]
 answer = getattr(importlib.import_module(module), function)(*json.loads(arguments))
 Path(place).write_text(json.dumps(answer))
 """
-# What the runner sets for itself before the first import of Ray, so that both sides have it.
+# Set by the runner before its first import of Ray; set here so that both sides have them.
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -36,10 +36,10 @@ QUIET = {
 
 
 class Measured(NamedTuple):
-    """One call in a process of its own.
+    """A call in a separate process.
 
     Attributes:
-        seconds: Wall clock of the whole process: interpreter, imports, the call, the end.
+        seconds: Wall-clock time of the whole process, including interpreter start and imports.
         answer: What the function returned.
     """
 
@@ -52,18 +52,18 @@ def measured(
     *arguments: object,
     environment: Mapping[str, str] | None = None,
 ) -> Measured:
-    """Call a function of a bench in a fresh process, in a fresh folder, with a fresh store.
+    """Call a benchmark function in a fresh process, with an empty folder and store.
 
     Args:
         function: At the top level of a file in this folder, or below it.
-        *arguments: JSON goes in and comes out.
-        environment: More variables for the process.
+        *arguments: JSON values, as is the return value.
+        environment: Additional environment variables.
 
     Raises:
         subprocess.CalledProcessError: If the process fails; its messages are shown.
     """
     module = function.__module__
-    if module == "__main__":  # which workers lack
+    if module == "__main__":  # which Ray workers cannot import
         module = Path(function.__code__.co_filename).stem
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         place = Path(folder, "answer.json")
@@ -92,11 +92,11 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def complete(study: "Study", watch: "Watch" = lambda *_: None) -> dict[str, "Record"]:
-    """Do all runs of a study the way `study run` does; returns once MLflow has them.
+    """Run a study as `study run` does; returns when MLflow has all runs.
 
     Args:
-        study: Which.
-        watch: Called before the first run with what counts the runs and what writes them.
+        study: The study.
+        watch: Called before the first run with the progress counters and the writer.
 
     Raises:
         RuntimeError: If a run is missing at the end.
@@ -123,6 +123,6 @@ def complete(study: "Study", watch: "Watch" = lambda *_: None) -> dict[str, "Rec
 
 
 def ending(name: str, figure: str, *, bar: str, met: bool) -> int:
-    """Print a bench's last line; returns its exit code."""
+    """Print the final line of a benchmark and return its exit code."""
     print(f"{name}: {figure} (bar {bar}) {'met' if met else 'short'}")
     return 0 if met else 1

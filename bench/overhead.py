@@ -1,4 +1,4 @@
-"""What a run costs beside its training: the platform against plain Ray Tune, both doing nothing.
+"""Benchmark of the overhead per run: the platform against plain Ray Tune, without training.
 
 Ours is everything that `study run` does: checks, keys, the searcher, warm workers, spec and
 checkpoint on the worker, entry and predictions, outbox, and MLflow until the last run is in it.

@@ -1,29 +1,29 @@
 #!/usr/bin/env bash
-# Makes a machine a node of a cluster. The cluster files call it; each step can be done again.
+# Sets up a machine as a cluster node. Called by the cluster files; all steps are idempotent.
 #
-#   node.sh environment DIR  what shells and workers on this machine are to find, in ~/.study_env;
-#                            DIR is the folder that all nodes share, and becomes STUDY_HOME.
-#                            STUDY_PORT, if set, is MLflow's port, where 5000 is taken
-#   node.sh login            every login shell reads that file, as those do that Ray opens
-#   node.sh install          Python and this project, at the versions of constraints.txt, into .venv
-#   node.sh serve STORE      an MLflow server on loopback, started again when it ends; STORE is
+#   node.sh environment DIR  write environment variables for shells and workers to ~/.study_env;
+#                            DIR is the folder shared by all nodes, and becomes STUDY_HOME.
+#                            STUDY_PORT sets MLflow's port if 5000 is in use
+#   node.sh login            source that file in interactive shells, including Ray's
+#   node.sh install          install Python and this project (versions of constraints.txt) in .venv
+#   node.sh serve STORE      run an MLflow server on loopback, restarted when it exits; STORE is
 #                            sqlite:////path/to/mlflow.db or postgresql+psycopg2://user@host/database
-#                            (its password in ~/.pgpass or PGPASSWORD, never here). A SQLite file
-#                            has one server at a time, on whichever machine.
-#   node.sh stop             end that server
-#   node.sh drive FILE       `study run FILE` where a job that failed is tried again: fails only if
-#                            the driver crashed, was killed or could not begin
+#                            (password in ~/.pgpass or PGPASSWORD, never here). A SQLite file can
+#                            have only one server at a time, across all machines.
+#   node.sh stop             stop that server
+#   node.sh drive FILE       `study run FILE` for a job scheduler that retries failed jobs: fails
+#                            only if the driver crashed, was killed or could not start
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-server=~/.study-mlflow.$(hostname) # its lock, with the process group inside, and its log
+server=~/.study-mlflow.$(hostname) # prefix of its lock, which contains the process group, and its log
 port=${STUDY_PORT:-5000}
 health=http://127.0.0.1:$port/health
-patience=120 # seconds; a file server keeps the locks of a machine that died for 90
+patience=120 # seconds; a file server holds the locks of a dead machine for up to 90
 
 environment() {
   local shared=$1
   chmod 600 ~/.ray/auth_token
-  local probe=$shared/.probe.$(hostname).$$ # others may be at it too
+  local probe=$shared/.probe.$(hostname).$$ # unique, since other machines may probe too
   if ! { mkdir -p "$shared/data" && touch "$probe" && rm "$probe"; }; then
     echo "$(hostname): $(id -un) cannot write to $shared, which all nodes share. Mount it, or" \
       "name another folder in the cluster file." >&2
@@ -40,14 +40,14 @@ END
 }
 
 login() {
-  # Ray's shells are interactive ones, so they read this file.
+  # Ray opens interactive shells, which read this file.
   grep -qs study_env ~/.bashrc || printf '\n[ ! -f ~/.study_env ] || . ~/.study_env\n' >>~/.bashrc
 }
 
 install() {
   local uv=~/.local/bin/uv
   [[ -x $uv ]] || curl -LsSf https://astral.sh/uv/install.sh | env UV_NO_MODIFY_PATH=1 sh
-  # A Python of its own, because Ray wants the same one on all nodes.
+  # A separate Python, because Ray requires the same version on all nodes.
   "$uv" venv --quiet --allow-existing --python 3.11.14 "$project/.venv"
   "$uv" pip install --quiet --python "$project/.venv" --constraint "$project/constraints.txt" \
     --editable "$project[study,minilm,hub,postgres,aws]"
@@ -63,8 +63,8 @@ unlockable() {
   exit 1
 }
 
-alone() {
-  # Whoever serves a SQLite file holds the lock beside it, with the machine's name inside.
+lock_database() {
+  # The machine that serves a SQLite file holds the lock next to it, and writes its name into it.
   local database=$1 code=0
   exec 8>>"$database.lock"
   if ! flock --nonblock 8; then
@@ -86,9 +86,9 @@ serve() {
   stop
   exec 9>>"$server.lock"
   flock 9 || unlockable ~
-  [[ $store != sqlite:///* ]] || alone "${store#sqlite:///}"
-  # MLflow's own background jobs are for language models; nothing here uses them. One worker, because
-  # with several its sockets hold back every answer for 40 ms (docs/results/ten_thousand.md).
+  [[ $store != sqlite:///* ]] || lock_database "${store#sqlite:///}"
+  # MLflow's background jobs are for language models and not used here. One worker, because with
+  # several every response is delayed by 40 ms (docs/results/ten_thousand.md).
   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false setsid bash -c '
     echo $$ >"$1.lock"
     wait=2
@@ -120,7 +120,7 @@ serve() {
 stop() {
   local code=0
   [[ ! -f $server.lock ]] || flock --nonblock "$server.lock" true || code=$?
-  if ((code == 1)); then # whoever holds the lock wrote its number into it
+  if ((code == 1)); then # the holder of the lock wrote its process group into it
     kill -- -"$(<"$server.lock")"
   elif ((code)); then
     unlockable ~
@@ -139,8 +139,8 @@ drive() {
   end=$(mktemp)
   study run "$@" --json >"$end" || code=$?
   cat "$end"
-  # Who said how it ended, or that the input is wrong, would end so again: with a budget that is
-  # new each time, or after `study stop`.
+  # A driver that reported its end, or invalid input, must not be retried: each retry would start
+  # with a fresh budget, or undo `study stop`.
   if grep -q '^{"study":' "$end" || ((code == 2)); then
     exit 0
   fi

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# A study on Slurm: `sbatch clusters/slurm.sh my_study.py`; the same again resumes it. docs/cluster.md
-# Submit it from the project's folder. Before the first time, on the login node:
+# A study on Slurm: `sbatch clusters/slurm.sh my_study.py`; submit again to resume. docs/cluster.md
+# Submit from the project's folder. Before the first submission, on the login node:
 #   bash clusters/node.sh install && (umask 077; .venv/bin/ray get-auth-token --generate >/dev/null)
-#   bash clusters/node.sh environment /scratch/YOU/study    CHANGE: a folder that all nodes see
+#   bash clusters/node.sh environment /scratch/YOU/study    CHANGE: a folder shared by all nodes
 # And in each shell in which you type `study` or `hf`:  source ~/.study_env
 #SBATCH --job-name=study
-# CHANGE: how many machines, what each has, and for how long
+# CHANGE: number of machines, their resources, and the time limit
 #SBATCH --nodes=4
 #SBATCH --cpus-per-task=8
 #SBATCH --gpus-per-node=1
 #SBATCH --time=24:00:00
-# CHANGE: what your site asks for; the second # keeps it from being read
+# CHANGE: options that your site requires; remove one # to enable
 ##SBATCH --partition=NAME --account=NAME
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
@@ -20,14 +20,14 @@ set -euo pipefail
 source ~/.study_env
 cd "$SLURM_SUBMIT_DIR"
 
-# Here on the first node, where the driver runs too. CHANGE: the store, if rather PostgreSQL.
+# On the first node, where the driver runs too. CHANGE: the store, to use PostgreSQL.
 bash clusters/node.sh serve "sqlite:///$STUDY_HOME/mlflow.db"
 trap 'bash clusters/node.sh stop' EXIT
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 unset RAY_ADDRESS # there is no cluster yet
-export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 # seconds; Ray's 30 are few for a shared disk
-end=$(mktemp) # how the study ended; where Ray does not start, its own exit code is 0
-# Since Slurm 22.05 a step takes only what it asks for itself, else one core.
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 # seconds; Ray's default of 30 is too short for a shared disk
+end=$(mktemp) # exit code of the study; if Ray fails to start, its own exit code is 0
+# Since Slurm 22.05 a step gets one core unless it requests more itself.
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
   --cpus-per-task="$SLURM_CPUS_PER_TASK" \
   ray symmetric-run --address "$first:6379" --min-nodes "$SLURM_JOB_NUM_NODES" \

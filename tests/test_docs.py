@@ -1,4 +1,4 @@
-"""What the documents name is there."""
+"""Links and file names in the documentation exist."""
 
 import re
 from pathlib import Path

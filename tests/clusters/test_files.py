@@ -1,4 +1,4 @@
-"""The cluster files are valid for the programs that read them, and name only what exists."""
+"""The cluster files are valid for the programs that read them, and name existing files."""
 
 import copy
 import os
@@ -50,7 +50,7 @@ def test_ray_refuses_a_field_it_does_not_know(name):
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_mounted_files_exist_and_installed_ones_are_mounted(name):
+def test_mounts_exist_and_include_all_that_is_installed(name):
     mounts = read(name)["file_mounts"]
     assert mounts.pop("~/.ray/auth_token") == "~/.ray/auth_token"
     assert {remote: (ROOT / local).exists() for remote, local in mounts.items()} == {
@@ -71,14 +71,14 @@ def test_commands_use_steps_that_exist(name):
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_no_port_is_open_to_the_internet(name):
+def test_no_service_listens_on_all_interfaces(name):
     text = (ROOT / name).read_text()
     assert "0.0.0.0" not in text
     assert "dashboard-host" not in text
     assert "password" not in str(read(name))
 
 
-def test_the_cluster_starts_without_workers_and_the_head_does_no_runs():
+def test_workers_scale_from_zero_and_the_head_executes_no_runs():
     config = read("cluster.yaml")
     head, gpu = config["available_node_types"]["head"], config["available_node_types"]["gpu"]
     assert head["resources"] == {"CPU": 0}
@@ -87,7 +87,7 @@ def test_the_cluster_starts_without_workers_and_the_head_does_no_runs():
     assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
 
 
-def test_a_new_machine_that_updates_itself_is_waited_for(tmp_path):
+def test_mounting_waits_for_the_apt_locks_of_a_new_machine(tmp_path):
     busy = f'cd {tmp_path}; echo "$*" >>asked; [ -e again ] || {{ touch again; exit 100; }}'
     programs = {"mountpoint": "true", "sleep": "true", "sudo": busy}
     for name, text in programs.items():
@@ -127,7 +127,7 @@ def test_slurm_gives_each_node_one_task_and_the_study_its_file():
         ("exit 0", 1),  # as `ray symmetric-run` does where Ray did not start
     ],
 )
-def test_a_slurm_job_ends_as_its_study_or_fails_without_it(srun, code, tmp_path):
+def test_a_slurm_job_has_the_exit_code_of_its_study_or_fails_without_one(srun, code, tmp_path):
     programs = {
         "srun": srun,
         "scontrol": "echo node1",
@@ -170,8 +170,8 @@ def test_kuberay_retries_are_stated_and_the_token_is_on():
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
 
-def test_kuberay_retries_only_a_driver_that_was_killed_or_crashed():
-    """A failed job is retried with a new budget, so the regular end of a driver must not fail."""
+def test_kuberay_retries_only_a_driver_that_crashed_or_was_killed():
+    """A failed job is retried with a fresh budget, so a regular end must succeed."""
     shell, script, step, file = kubernetes()["RayJob"]["spec"]["entrypoint"].split()
     mounts = kubernetes()["RayJob"]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     places = [mount["mountPath"] for mount in mounts["containers"][0]["volumeMounts"]]
@@ -180,7 +180,7 @@ def test_kuberay_retries_only_a_driver_that_was_killed_or_crashed():
     assert (shell, script, step) == ("bash", f"{folder}/clusters/node.sh", "drive")
     assert "clusters clusters\n" in image
     assert str(Path(file).parent) in places
-    # Two shells read it: nothing in it may mean something to one.
+    # Two shells parse it, so it must not contain shell metacharacters.
     assert re.fullmatch(r"[\w./ -]+", kubernetes()["RayJob"]["spec"]["entrypoint"])
 
 

@@ -100,7 +100,7 @@ def test_runs_saved_under_earlier_column_names_are_read(ending, page, runs, tmp_
     pd.testing.assert_frame_equal(cells(runs.rename(columns={"dev_floor": "floor"})), cells(runs))
 
 
-def test_predictions_are_read_and_lie_beside_the_report(clean, tmp_path):
+def test_predictions_are_analysed_and_saved_beside_the_report(clean, tmp_path):
     rte = clean[clean["task"] == "rte"]
     about = rte[["key", "task", "model", "configuration", "stage", "seed"]].assign(split="test")
     gold = pd.DataFrame({"id": list("abcd"), "label": ["yes", "no", "yes", "no"]})
@@ -116,7 +116,7 @@ def test_predictions_are_read_and_lie_beside_the_report(clean, tmp_path):
     assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == len(predictions)
 
 
-def test_crossed_seeds_show_where_the_variance_is_from(clean, tmp_path):
+def test_crossed_seeds_show_variance_components(clean, tmp_path):
     cell = clean[(clean["task"] == "rte") & (clean["configuration"] == "Standard")].head(6)
     crossed = cell.assign(head=[0, 0, 1, 1, 2, 2], order=[0, 1] * 3, noise=0, seed=pd.NA)
     page = write_report(crossed, NOTHING, tmp_path).read_text()
@@ -124,7 +124,7 @@ def test_crossed_seeds_show_where_the_variance_is_from(clean, tmp_path):
     assert "Shares of the variance over seeds by stream" in page
 
 
-def test_many_tasks_fold_and_the_page_says_what_is_not_drawn(clean, tmp_path):
+def test_many_tasks_are_collapsed_and_the_page_says_what_is_not_plotted(clean, tmp_path):
     few = clean[(clean["task"] == "rte") & (clean["configuration"] == "Standard")]
     many = pd.concat(
         few.assign(task=f"t{i:02}", cell=f"t{i}", key=few["key"] + str(i)) for i in range(50)
@@ -153,7 +153,7 @@ def test_without_dev_scores_nothing_is_recommended(clean, tmp_path):
     assert drawn(page) == set().union(*names.values())
 
 
-def test_wide_tables_are_there_where_there_is_something_to_compare(clean, tmp_path):
+def test_tables_over_tasks_and_models_appear_if_there_are_several(clean, tmp_path):
     def found(runs):
         path = write_report(runs, NOTHING, tmp_path)
         return re.findall(
@@ -171,7 +171,7 @@ def test_wide_tables_are_there_where_there_is_something_to_compare(clean, tmp_pa
     assert "suite" not in found(falls)
 
 
-def test_what_failed_throughout_is_not_recommended(clean):
+def test_a_configuration_whose_runs_all_failed_is_not_recommended(clean):
     failed = clean.assign(collapsed=True, collapse_rule="at_floor")
     for sentences in answer(best_strategy(failed), stability(failed)).values():
         assert sentences[0].startswith("No configuration can be recommended: all runs of ")
@@ -188,7 +188,7 @@ def test_text_from_the_study_is_escaped(runs, curves, tmp_path):
 
 
 @pytest.mark.parametrize("case", ["no runs", "one seed", "all diverged", "all missing", "one"])
-def test_poor_data_make_a_report(case, clean, tmp_path):
+def test_a_report_of_sparse_data(case, clean, tmp_path):
     frame = clean.copy()
     if case == "no runs":
         frame = pd.DataFrame()
@@ -231,7 +231,7 @@ def test_caveats_of_the_troubled_study(runs):
         ({"test": np.nan}, "1 run completed without a test score and is left out"),
     ],
 )
-def test_one_odd_run_is_told(change, part, clean):
+def test_caveats_mention_a_single_deviating_run(change, part, clean):
     assert part not in " ".join(caveats(clean))
     for column, value in change.items():
         clean.loc[0, column] = value
@@ -251,7 +251,7 @@ def test_one_odd_run_is_told(change, part, clean):
         ({"order": [seed // 2 for seed in range(7)] * 10}, "share order seeds"),
     ],
 )
-def test_what_a_whole_study_lacks_is_told(change, part, clean):
+def test_caveats_mention_what_a_whole_study_lacks(change, part, clean):
     assert part not in " ".join(caveats(clean))
     assert part in " ".join(caveats(clean.assign(**change)))
 
@@ -264,7 +264,7 @@ def test_few_seeds_no_baseline_one_configuration(clean):
     assert caveats(pd.DataFrame()) == ["There are no runs yet."]
 
 
-def test_answers_never_name_a_winner_without_its_ties(runs):
+def test_findings_name_the_ties_of_a_recommendation(runs):
     for sentences in answer(best_strategy(runs), stability(runs)).values():
         assert "does not differ significantly from" in sentences[0]
         assert any("too few for a claim about variability" in sentence for sentence in sentences)

@@ -10,9 +10,9 @@ from analysis.report.paper_table import CELLS, FORMATS, paper_table
 NBSP = "\u00a0"
 
 
-def entry(made, row, column):
-    i = next(i for i, each in enumerate(made.body) if each[0] == row)
-    return i, made.header.index(column), made.body[i][made.header.index(column)]
+def entry(paper, row, column):
+    i = next(i for i, each in enumerate(paper.body) if each[0] == row)
+    return i, paper.header.index(column), paper.body[i][paper.header.index(column)]
 
 
 def test_an_entry_by_hand(clean):
@@ -24,7 +24,7 @@ def test_an_entry_by_hand(clean):
 
 
 def test_marks_are_holm_adjusted_against_the_baseline(clean):
-    made = paper_table(clean, "configuration", "task", cell="mean")
+    paper = paper_table(clean, "configuration", "task", cell="mean")
     block = clean[clean["task"] == "rte"]
     scores = {label: part["test"] for label, part in block.groupby("configuration")}
     base = scores.pop("Standard")
@@ -32,23 +32,23 @@ def test_marks_are_holm_adjusted_against_the_baseline(clean):
     ranked = sorted(p, key=p.get)
     running = np.maximum.accumulate([p[label] * (4 - i) for i, label in enumerate(ranked)])
     for label, adjusted in zip(ranked, running, strict=True):
-        text = entry(made, label, "rte")[2]
+        text = entry(paper, label, "rte")[2]
         mark = "" if adjusted >= 0.05 else "⁺" if scores[label].mean() > base.mean() else "⁻"
         assert text.removeprefix(text.rstrip("⁺⁻")) == mark
-    assert "⁻" in entry(made, "FreezeLower(4)", "rte")[2]
+    assert "⁻" in entry(paper, "FreezeLower(4)", "rte")[2]
 
 
-def test_the_best_is_bold_only_with_all_that_are_level(clean):
-    made = paper_table(clean, "configuration", "task", cell="mean")
-    i, j, _ = entry(made, "FreezeLower(4)", "rte")
-    assert (i, j) not in made.bold
-    level = {made.body[i][0] for i, j in made.bold if made.header[j] == "rte"}
+def test_bold_includes_all_that_do_not_differ_from_the_best(clean):
+    paper = paper_table(clean, "configuration", "task", cell="mean")
+    i, j, _ = entry(paper, "FreezeLower(4)", "rte")
+    assert (i, j) not in paper.bold
+    level = {paper.body[i][0] for i, j in paper.bold if paper.header[j] == "rte"}
     assert len(level) > 1
     block = clean[clean["task"] == "rte"].groupby("configuration")["test"].mean()
     assert block.idxmax() in level
 
 
-def test_where_lower_is_better_marks_and_bold_turn(clean):
+def test_marks_and_bold_follow_the_direction_of_the_metric(clean):
     falls = clean.assign(metric="error", higher_is_better=False, test=1 - clean["test"])
     falls = falls.assign(dev=1 - falls["dev"], dev_floor=0.5, test_floor=0.5)
     one = paper_table(clean, "configuration", "task", cell="mean")
@@ -61,7 +61,7 @@ def test_where_lower_is_better_marks_and_bold_turn(clean):
     assert "lower is better" in two.caption
 
 
-def test_the_caption_says_what_a_reader_must_know(runs):
+def test_the_caption_explains_the_table(runs):
     caption = paper_table(runs, "technique", "task", cell="mean±sd").caption
     for part in (
         "± is their standard deviation (n − 1)",
@@ -100,14 +100,14 @@ def test_rows_and_columns_can_be_swapped(clean):
 def test_models_are_compared_at_what_dev_recommends(clean):
     other = clean.assign(model="electra", key="x" + clean["key"], test=clean["test"] + 0.1)
     both = pd.concat([clean, other.assign(cell="e" + other["cell"])])
-    made = paper_table(both, "model", "task", cell="mean")
-    assert [row[0] for row in made.body] == ["electra", "minilm"]
-    assert made.bold == {(0, 1), (0, 2)}
-    assert not any("⁺" in text for row in made.body for text in row)
-    assert "Each model's strategy is the one recommended on dev" in made.caption
+    paper = paper_table(both, "model", "task", cell="mean")
+    assert [row[0] for row in paper.body] == ["electra", "minilm"]
+    assert paper.bold == {(0, 1), (0, 2)}
+    assert not any("⁺" in text for row in paper.body for text in row)
+    assert "Each model's strategy is the one recommended on dev" in paper.caption
 
 
-def test_what_has_no_place_is_refused_with_everything_that_is_wrong(clean):
+def test_an_undefined_table_is_rejected_with_all_mistakes(clean):
     with pytest.raises(ScoreFileError) as error:
         table(clean, "tehnique", "model", cell="men")
     assert "'tehnique' is not one of task, model, technique, configuration." in str(error.value)
