@@ -18,8 +18,8 @@ from analysis.across_tasks.suite import (
     suite_score,
     suite_table,
 )
-from analysis.frames.imported import example_runs, read_scores
 from analysis.frames.load import load_curves, load_predictions, load_runs
+from analysis.frames.score_files import example_runs, read_scores
 from analysis.per_example.agreement import (
     agreement,
     agreement_table,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.frames.imported import ROLES, holds_scores, read_scores
 from analysis.frames.load import load_curves, load_predictions, load_runs
 from analysis.frames.runs import ScoreFileError
+from analysis.frames.score_files import ROLES, holds_scores, read_scores
 from analysis.report import paper_table
 from analysis.report.page import write_report
 from analysis.report.paper_table import CELLS, FORMATS

@@ -56,8 +56,8 @@ def report(arguments: argparse.Namespace) -> int:
     Instead of a study, a CSV of scores from another tool can be given, also after --against.
     """
     from analysis import cli
-    from analysis.frames.imported import holds_scores
     from analysis.frames.runs import ScoreFileError
+    from analysis.frames.score_files import holds_scores
 
     home = default_home()
     name = resolve_study_name(arguments.study, home)
