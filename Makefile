@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: quickstart test test-fast lint notebooks clean
+.PHONY: quickstart test test-fast lint clean
 
 quickstart: $(STAMP)
 	$(BIN)/study run study/designs/quickstart.py

@@ -37,7 +37,7 @@ def imports(path: Path) -> set[str]:
 
 
 def package_of(path: Path) -> str:
-    """The package that a file is in, `kinds` and `designs` being part of what they stand in."""
+    """The package that a file belongs to; `tasks/kinds` belongs to `tasks`."""
     parts = path.relative_to(ROOT).parts
     return "/".join(parts[:2]) if len(parts) > 2 else parts[0]
 

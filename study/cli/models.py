@@ -55,7 +55,7 @@ def convert(arguments: argparse.Namespace) -> int:
     source = known.checkpoint if known else arguments.model
     new = converted(source, arguments.out, arguments.model_type)
     print(f"written: {near(arguments.out)}")
-    print(f"missing in the checkpoint, so initialised anew in each run: {', '.join(new)}")
+    print(f"not in the checkpoint, so initialised in every run: {', '.join(new)}")
     where = f"checkpoint={str(arguments.out)!r}"
     use = f"MODELS[{known.name!r}].replace({where})" if known else f"Model(name=..., {where})"
     print(f"in a study file: {use}")

@@ -1,4 +1,4 @@
-"""The import table of the house, enforced."""
+"""The import table of docs/design.md, enforced."""
 
 import re
 import subprocess
@@ -96,6 +96,16 @@ def test_packages_import_what_the_table_says(package):
     found = {there for here, there in between(project) if here == package}
     across = {there if there.startswith(project) else there.partition("/")[0] for there in found}
     assert across == stated
+
+
+def test_packages_import_from_below_them_in_the_table():
+    above: set[str] = set()
+    for package, (imported, _) in table().items():
+        above.add(package)
+        full = {
+            name if name in PROJECTS else f"{package.partition('/')[0]}/{name}" for name in imported
+        }
+        assert full & above == set(), package
 
 
 @pytest.mark.parametrize("package", sorted(table()))

@@ -101,7 +101,7 @@ def test_a_budget_ends_a_study_whose_machines_never_come(bench, tmp_path, start,
     monkeypatch.setenv("STUDY_ROOM", "1")
     driver = bench.start(tmp_path / "home", "--address", address)
     assert driver.finish() == 1, driver.said()
-    assert "no further runs were begun: its budget of" in driver.said()
+    assert "no further runs were started: its budget of" in driver.said()
     assert f"stopped: 0 of {RUNS} runs done" in driver.said()
 
 

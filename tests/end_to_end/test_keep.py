@@ -34,7 +34,7 @@ def test_the_best_model_of_each_cell_is_kept_and_exported(bench, tmp_path):
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
     )
-    assert "as the study kept it" in done.stdout
+    assert "kept by the study" in done.stdout
     about = json.loads((tmp_path / "given" / "run.json").read_text())
     assert about["key"] == key
     transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "given")

@@ -56,7 +56,7 @@ def test_a_budget_ends_a_study_that_resumes(bench, trapped, tmp_path):
     driver = bench.start(tmp_path / "home")
     assert driver.finish() == 1, driver.said()
     assert re.search(
-        r"no further runs were begun: its budget of 0.0\d+ hours is spent", driver.said()
+        r"no further runs were started: its budget of 0.0\d+ hours is spent", driver.said()
     )
     assert "Traceback" not in driver.said()
     done = tracked(driver.home)

@@ -81,4 +81,4 @@ def test_a_run_with_own_code_is_exported_from_its_file_alone(folder):
     assert "my_techniques:HeadDecay" in refused.stderr
     made = study(folder, "export", key, "--out", "model", "--file", "my_study.py")
     assert made.returncode == 0, made.stderr
-    assert "the same as when the study ran it" in made.stdout
+    assert "identical to the study's run" in made.stdout

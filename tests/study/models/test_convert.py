@@ -116,7 +116,7 @@ def test_the_command_named_in_the_error_message_works(source, weights, tmp_path,
     out = tmp_path / "out"
     assert run_command(["convert", words[0], "--out", str(out)]) == 0
     output = capsys.readouterr().out
-    assert "new in each run, since the checkpoint lacks them: classifier.bias" in output
+    assert "not in the checkpoint, so initialised in every run: classifier.bias" in output
     assert f"Model(name=..., checkpoint={str(out)!r})" in output
     assert Model(name="m", checkpoint=str(out)).folder() == out
     assert run_command(["convert", words[0], "--out", str(out)]) == 2

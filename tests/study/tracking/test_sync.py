@@ -38,7 +38,7 @@ def same(study, first, second) -> bool:
 
 def test_the_target_has_the_same_study(filled, study, server, capsys):
     assert run_command(["sync", study.name, "--to", server.uri]) == 0
-    assert "6 runs copied, 0 were there" in capsys.readouterr().out
+    assert "6 runs copied, 0 already there" in capsys.readouterr().out
     assert same(study, filled, server.uri)
     _, runs, found = everything(server.uri, study.name)
     assert {run.info.status for run in found} == {"FINISHED"}
@@ -47,7 +47,7 @@ def test_the_target_has_the_same_study(filled, study, server, capsys):
         names = {file.path for file in client.list_artifacts(run.info.run_id)}
         assert names == {"run.json", "predictions.parquet"}
     assert run_command(["sync", study.name, "--to", server.uri]) == 0
-    assert "0 runs copied, 6 were there" in capsys.readouterr().out
+    assert "0 runs copied, 6 already there" in capsys.readouterr().out
     assert len(everything(server.uri, study.name)[2]) == len(found)
     assert same(study, filled, server.uri)
 
@@ -85,7 +85,7 @@ def test_different_scores_are_reported(filled, study, server, home_of, capsys, m
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert run_command(["sync", study.name, "--to", server.uri]) == 1
     said = capsys.readouterr()
-    assert f"{run.name} is there with other scores" in said.err
+    assert f"{run.name} has different scores in the target" in said.err
     assert "5 runs copied" in said.out
     frame = load_runs(study.name, server.uri).set_index("key")
     assert frame.loc[run.key, "dev"] == 0.123
