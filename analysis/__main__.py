@@ -1,4 +1,4 @@
-"""`python -m analysis FILE` writes a report; see `command.py`."""
+"""`python -m analysis FILE` writes a report; see `cli.py`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a fresh process per measured study, and the line that ends a bench."""
+"""Shared by the benchmarks: calls in a fresh process, complete studies, and the final line."""
 
 import json
 import os
@@ -23,11 +23,11 @@ HERE = Path(__file__).resolve().parent
 CALL = """
 import importlib, json, sys
 from pathlib import Path
-module, function, arguments, place = sys.argv[1:]
+module, function, arguments, file = sys.argv[1:]
 answer = getattr(importlib.import_module(module), function)(*json.loads(arguments))
-Path(place).write_text(json.dumps(answer))
+Path(file).write_text(json.dumps(answer))
 """
-# What the runner sets for itself before the first import of Ray, so that both sides have it.
+# The runner sets these before the first import of Ray; here for both sides of a comparison.
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -36,10 +36,10 @@ QUIET = {
 
 
 class Measured(NamedTuple):
-    """One call in a process of its own.
+    """A call in a separate process.
 
     Attributes:
-        seconds: Wall clock of the whole process: interpreter, imports, the call, the end.
+        seconds: Wall-clock time of the whole process: start, imports, the call, exit.
         answer: What the function returned.
     """
 
@@ -52,22 +52,22 @@ def measured(
     *arguments: object,
     environment: Mapping[str, str] | None = None,
 ) -> Measured:
-    """Call a function of a bench in a fresh process, in a fresh folder, with a fresh store.
+    """Call a function of a benchmark in a fresh process, with a fresh working directory and store.
 
     Args:
-        function: At the top level of a file in this folder, or below it.
-        *arguments: JSON goes in and comes out.
-        environment: More variables for the process.
+        function: At the top level of a module in this folder or its sub-folders.
+        *arguments: JSON-serialisable, as is the result.
+        environment: Additional environment variables.
 
     Raises:
-        subprocess.CalledProcessError: If the process fails; its messages are shown.
+        subprocess.CalledProcessError: If the process fails; its output is printed.
     """
     module = function.__module__
-    if module == "__main__":  # which workers lack
+    if module == "__main__":  # not importable in the new process and its workers
         module = Path(function.__code__.co_filename).stem
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        place = Path(folder, "answer.json")
-        words = [module, function.__name__, json.dumps(arguments), str(place)]
+        file = Path(folder, "answer.json")
+        words = [module, function.__name__, json.dumps(arguments), str(file)]
         began = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", CALL, *words],
@@ -80,23 +80,24 @@ def measured(
         if done.returncode:
             print(done.stdout[-2000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
             done.check_returncode()
-        return Measured(seconds, json.loads(place.read_text()))
+        return Measured(seconds, json.loads(file.read_text()))
 
 
 def _environment(folder: Path) -> dict[str, str]:
     outside = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "STUDY_DATA")
     kept = {name: value for name, value in os.environ.items() if name not in outside}
-    path = os.pathsep.join((str(HERE.parent), str(HERE)))  # `analysis` is not a bench
+    # In this order, because bench/analysis.py must not hide the package `analysis`.
+    path = os.pathsep.join((str(HERE.parent), str(HERE)))
     own = {"STUDY_HOME": str(folder / "store"), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return kept | own | QUIET
 
 
 def complete(study: "Study", watch: "Watch" = lambda *_: None) -> dict[str, "Record"]:
-    """Do all runs of a study the way `study run` does; returns once MLflow has them.
+    """Run a study as `study run` does; returns when MLflow has all runs.
 
     Args:
-        study: Which.
-        watch: Called before the first run with what counts the runs and what writes them.
+        study: The study.
+        watch: Called before the first run with the progress and the writer of the study.
 
     Raises:
         RuntimeError: If a run is missing at the end.
@@ -123,6 +124,6 @@ def complete(study: "Study", watch: "Watch" = lambda *_: None) -> dict[str, "Rec
 
 
 def ending(name: str, figure: str, *, bar: str, met: bool) -> int:
-    """Print a bench's last line; returns its exit code."""
+    """Print the last line of a benchmark; returns its exit code, 1 if the bar is not met."""
     print(f"{name}: {figure} (bar {bar}) {'met' if met else 'short'}")
     return 0 if met else 1

@@ -1,4 +1,4 @@
-"""The import table of the house, enforced."""
+"""The import table of docs/design.md, enforced."""
 
 import re
 import subprocess
