@@ -1,6 +1,6 @@
-"""Benchmark of the analysis: against rliable and deepsig, on 100,000 runs, and from the store.
+"""Benchmark of the analysis: against rliable and deepsig, on 100,000 runs, and loading a store.
 
-Each figure is measured in a separate process with one thread; imports are not counted.
+Each figure is measured in a separate single-threaded process, excluding imports.
 
 - `bootstrap`: mean, median and interquartile mean of 50 techniques on 10 tasks × 100 seeds with
   stratified intervals, 2,000 resamples. Bar: 100 times as fast as rliable.
@@ -11,9 +11,9 @@ Each figure is measured in a separate process with one thread; imports are not c
 - `predictions`: agreement of 200 runs on 10,000 examples of three classes. Bar: 10 s.
 - `load 10k`, `load 100k`: all runs of a study from the SQLite store. Bars: 5 s and 60 s.
 
-rliable 1.2.0 and deepsig 1.2.8 need pandas below 3, hence a separate environment: `--against
-PYTHON` names its interpreter, and measures them in the same run. Without it the figures in STORED
-are used; the comment there says when and where they were measured.
+rliable 1.2.0 and deepsig 1.2.8 need pandas below 3, so they are installed in another environment:
+`--against PYTHON` names its interpreter and measures them in the same run. Without it the figures
+of STORED are used, which say when and where they were taken.
 """
 
 import argparse

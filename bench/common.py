@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: calls in a fresh process, complete studies, and the final line."""
+"""Shared by the benchmarks: measurement in a fresh process, and the final result line."""
 
 import json
 import os
@@ -27,7 +27,7 @@ module, function, arguments, file = sys.argv[1:]
 answer = getattr(importlib.import_module(module), function)(*json.loads(arguments))
 Path(file).write_text(json.dumps(answer))
 """
-# The runner sets these before the first import of Ray; here for both sides of a comparison.
+# Set by the runner before its first import of Ray; set here so that both sides have them.
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -39,7 +39,7 @@ class Measured(NamedTuple):
     """A call in a separate process.
 
     Attributes:
-        seconds: Wall-clock time of the whole process: start, imports, the call, exit.
+        seconds: Wall-clock time of the whole process, including interpreter start and imports.
         answer: What the function returned.
     """
 
@@ -52,18 +52,18 @@ def measured(
     *arguments: object,
     environment: Mapping[str, str] | None = None,
 ) -> Measured:
-    """Call a function of a benchmark in a fresh process, with a fresh working directory and store.
+    """Call a benchmark function in a fresh process, with an empty folder and store.
 
     Args:
-        function: At the top level of a module in this folder or its sub-folders.
-        *arguments: JSON-serialisable, as is the result.
+        function: At the top level of a file in this folder, or below it.
+        *arguments: JSON values, as is the return value.
         environment: Additional environment variables.
 
     Raises:
         subprocess.CalledProcessError: If the process fails; its output is printed.
     """
     module = function.__module__
-    if module == "__main__":  # not importable in the new process and its workers
+    if module == "__main__":  # which Ray workers cannot import
         module = Path(function.__code__.co_filename).stem
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         file = Path(folder, "answer.json")
@@ -97,7 +97,7 @@ def complete(study: "Study", watch: "Watch" = lambda *_: None) -> dict[str, "Rec
 
     Args:
         study: The study.
-        watch: Called before the first run with the progress and the writer of the study.
+        watch: Called before the first run with the progress counters and the writer.
 
     Raises:
         RuntimeError: If a run is missing at the end.
@@ -124,6 +124,6 @@ def complete(study: "Study", watch: "Watch" = lambda *_: None) -> dict[str, "Rec
 
 
 def ending(name: str, figure: str, *, bar: str, met: bool) -> int:
-    """Print the last line of a benchmark; returns its exit code, 1 if the bar is not met."""
+    """Print the final line of a benchmark and return its exit code."""
     print(f"{name}: {figure} (bar {bar}) {'met' if met else 'short'}")
     return 0 if met else 1

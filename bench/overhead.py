@@ -1,4 +1,4 @@
-"""Overhead per run: the platform against plain Ray Tune, both without training.
+"""Benchmark of the overhead per run: the platform against plain Ray Tune, without training.
 
 Ours is all that `study run` does: checks, keys, the searcher, warm workers, spec and checkpoint on
 the worker, entry and predictions, the outbox, and MLflow until it has the last run. Only the

@@ -59,7 +59,7 @@ class Entry:
         started: Unix time in milliseconds; with `ended` also the metrics' time stamps, so that
             writing an entry twice writes the same rows.
         ended: Unix time in milliseconds.
-        spec: The spec from which `planning.runs.run_from` recreates the run.
+        spec: What `study.planning.runs.run_from` makes the run from.
     """
 
     key: str
