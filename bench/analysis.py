@@ -3,12 +3,12 @@
 Each figure is measured in a separate single-threaded process, excluding imports.
 
 - `bootstrap`: mean, median and interquartile mean of 50 techniques on 10 tasks × 100 seeds with
-  stratified intervals, 2,000 resamples. Bar: a hundredth of what rliable takes.
-- `dominance`: almost stochastic order of 2 × 100 scores, 1,000 resamples. Bar: a tenth of
-  deepsig's.
+  stratified intervals, 2,000 resamples. Bar: 100 times as fast as rliable.
+- `dominance`: almost stochastic order of 2 × 100 scores, 1,000 resamples. Bar: 10 times
+  as fast as deepsig.
 - `tables`: from a frame of 4 tasks × 5 models × 25 techniques × 200 seeds to every cell, the best
-  strategies, scatter, ranks and aggregates. Bar: 60 s and 4 GB.
-- `predictions`: how 200 runs differ on 10,000 examples of three classes. Bar: 10 s.
+  strategies, stability, ranks and aggregates. Bar: 60 s and 4 GB.
+- `predictions`: agreement of 200 runs on 10,000 examples of three classes. Bar: 10 s.
 - `load 10k`, `load 100k`: all runs of a study from the SQLite store. Bars: 5 s and 60 s.
 
 rliable 1.2.0 and deepsig 1.2.8 need pandas below 3, so they are installed in another environment:
@@ -41,13 +41,13 @@ class Figure(NamedTuple):
 
 
 def main() -> int:
-    """Measure, print, and say which bars are met."""
+    """Run the benchmarks and print which bars are met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--against", metavar="PYTHON", help="an interpreter that has the rivals")
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument("--against", metavar="PYTHON", help="interpreter with rliable and deepsig")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the runs and examples")
     arguments = parser.parse_args()
     share = 10 if arguments.quick else 1
-    theirs = rivals(arguments.against) if arguments.against else STORED
+    theirs = peers(arguments.against) if arguments.against else STORED
     figures = [
         versus(
             "bootstrap", common.measured(analysing.bootstrap).answer, theirs["bootstrap"], times=100
@@ -68,9 +68,9 @@ def main() -> int:
     return common.ending("analysis", figure, bar="all", met=not short)
 
 
-def rivals(python: str) -> dict[str, float]:
-    """Seconds of rliable and deepsig."""
-    script = Path(__file__).with_name("support") / "rivals.py"
+def peers(python: str) -> dict[str, float]:
+    """Seconds that rliable and deepsig take, by benchmark."""
+    script = Path(__file__).with_name("support") / "peers.py"
     words = [python, str(script), *map(str, analysing.SUITE)]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -78,19 +78,19 @@ def rivals(python: str) -> dict[str, float]:
 
 
 def versus(name: str, ours: float, theirs: float, *, times: int) -> Figure:
-    """How many times as fast."""
+    """The speed-up over another library, against a bar."""
     ratio = theirs / ours
     text = f"{ours:.3f} s against {theirs:.1f} s: {ratio:.0f} times as fast (bar {times})"
     return Figure(name, text, ratio >= times)
 
 
 def within(name: str, seconds: float, *, bar: float) -> Figure:
-    """Seconds below a bar."""
+    """Seconds, against a bar."""
     return Figure(name, f"{seconds:.1f} s (bar {bar:g} s)", seconds <= bar)
 
 
 def tables_figure(runs: int) -> Figure:
-    """Seconds and memory from the frame to the tables."""
+    """Seconds and memory of the tables, from a frame of runs."""
     found = common.measured(analysing.tables, runs).answer
     seconds, size = sum(found["seconds"].values()), found["bytes"] / GIGABYTE
     parts = ", ".join(f"{name} {taken:.1f}" for name, taken in found["seconds"].items())
@@ -105,11 +105,11 @@ def loading(share: int) -> list[Figure]:
         home = Path(folder, "store")
         common.measured(overhead.ours, overhead.CELLS, environment={"STUDY_HOME": str(home)})
         for name, runs, bar in (("load 10k", 10_000, 5), ("load 100k", 100_000, 60)):
-            place = Path(folder, f"{runs}.db")
-            many_runs.multiply(str(home / "mlflow.db"), str(place), runs // share)
-            seconds = common.measured(analysing.load, str(place), runs // share).answer
+            database = Path(folder, f"{runs}.db")
+            many_runs.multiply(str(home / "mlflow.db"), str(database), runs // share)
+            seconds = common.measured(analysing.load, str(database), runs // share).answer
             figures.append(within(name, seconds, bar=bar))
-            place.unlink()
+            database.unlink()
     return figures
 
 

@@ -23,9 +23,9 @@ HERE = Path(__file__).resolve().parent
 CALL = """
 import importlib, json, sys
 from pathlib import Path
-module, function, arguments, place = sys.argv[1:]
+module, function, arguments, file = sys.argv[1:]
 answer = getattr(importlib.import_module(module), function)(*json.loads(arguments))
-Path(place).write_text(json.dumps(answer))
+Path(file).write_text(json.dumps(answer))
 """
 # Set by the runner before its first import of Ray; set here so that both sides have them.
 QUIET = {
@@ -60,14 +60,14 @@ def measured(
         environment: Additional environment variables.
 
     Raises:
-        subprocess.CalledProcessError: If the process fails; its messages are shown.
+        subprocess.CalledProcessError: If the process fails; its output is printed.
     """
     module = function.__module__
     if module == "__main__":  # which Ray workers cannot import
         module = Path(function.__code__.co_filename).stem
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        place = Path(folder, "answer.json")
-        words = [module, function.__name__, json.dumps(arguments), str(place)]
+        file = Path(folder, "answer.json")
+        words = [module, function.__name__, json.dumps(arguments), str(file)]
         began = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", CALL, *words],
@@ -80,13 +80,14 @@ def measured(
         if done.returncode:
             print(done.stdout[-2000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
             done.check_returncode()
-        return Measured(seconds, json.loads(place.read_text()))
+        return Measured(seconds, json.loads(file.read_text()))
 
 
 def _environment(folder: Path) -> dict[str, str]:
     outside = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "STUDY_DATA")
     kept = {name: value for name, value in os.environ.items() if name not in outside}
-    path = os.pathsep.join((str(HERE.parent), str(HERE)))  # `analysis` is not a bench
+    # In this order, because bench/analysis.py must not hide the package `analysis`.
+    path = os.pathsep.join((str(HERE.parent), str(HERE)))
     own = {"STUDY_HOME": str(folder / "store"), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return kept | own | QUIET
 

@@ -1,7 +1,7 @@
-"""Reading and encoding a task: rows per second, memory, and a second start from disk.
+"""Reading and encoding a task: rows per second, memory, and a second start from the disk cache.
 
-Both starts are processes of their own; imports are not counted. The rows must be where STUDY_DATA
-says; without them, and with --quick, the bundled term pairs are read.
+Each start is a separate process; imports are not counted. The rows must be in STUDY_DATA; if it is
+not set, or with --quick, the bundled term pairs are used.
 """
 
 import argparse
@@ -19,7 +19,7 @@ BAR = 5.0
 
 
 def main() -> int:
-    """Measure a first and a second start."""
+    """Measure a first start, and a second one from the cache."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", default=TASK, help=f"default: {TASK}")
     parser.add_argument("--quick", action="store_true", help="the bundled term pairs")
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def measure(name: str, folder: str) -> dict[str, float]:
-    """Seconds and bytes of one start."""
+    """Seconds and bytes of a start."""
     from study.models import MINILM
     from study.models.loading import processor
     from study.tasks import TASKS
@@ -63,7 +63,7 @@ def measure(name: str, folder: str) -> dict[str, float]:
 
 
 def peak() -> float:
-    """The process's largest memory so far, in bytes."""
+    """Peak memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 

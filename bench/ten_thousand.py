@@ -1,13 +1,12 @@
-"""What many runs cost: 10,000 that train nothing, through everything else and an MLflow server.
+"""Scaling: 10,000 runs without training, written to an MLflow server.
 
-The runs are those of `overhead.py`: whatever `study run` does, with a ready outcome in place of
-training. The server is a process of its own on loopback, with artifacts through it; its database
-is SQLite, or what `--backend` names (an empty PostgreSQL, say). Every thousand runs a line says how
-long they took and what the driver, the server and the outbox held then.
+The runs are those of `overhead.py`: all that `study run` does, with a fixed outcome in place of the
+training. The server is a separate process on loopback that also serves the artifacts; its database
+is SQLite, or the one that `--backend` names (for example an empty PostgreSQL). After every thousand
+runs a line shows their time, the memory of driver and server, and the number of runs in the outbox.
 
-The bar: neither the driver's memory nor the time for a thousand runs may grow out of hand. The
-driver may hold 300 MB more at the end than after the first thousand, and the last thousand may
-take 1.5 times as long as the second.
+The bar: memory and time grow little. The driver uses at most 300 MB more at the end than after the
+first thousand runs, and the last thousand takes at most 1.5 times as long as the second.
 """
 
 import argparse
@@ -35,7 +34,7 @@ Sample = tuple[int, float, float, int]  # runs in MLflow, seconds, driver's MB, 
 
 
 def main() -> int:
-    """Measure, print, and say whether the bar is met."""
+    """Run the benchmark and print whether the bar is met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10_000, help="a multiple of 1,000")
     parser.add_argument("--quick", action="store_const", const=500, dest="runs", help="500 runs")
@@ -52,19 +51,19 @@ def main() -> int:
         ).answer
     finally:
         if arguments.keep:
-            print(f"the server goes on: {address}, process {server.pid}, files in {folder}")
+            print(f"the server keeps running: {address}, process {server.pid}, files in {folder}")
         else:
             server.terminate()
             server.wait()
             shutil.rmtree(folder)
-    print("  runs   seconds   ms a run   driver MB   server MB   outbox")
-    lasts = [0.0]
+    print("  runs   seconds ms per run   driver MB   server MB   outbox")
+    times = [0.0]
     for (runs, seconds, own, waiting), served in zip(samples, mib, strict=True):
-        took = seconds - lasts[-1]
-        lasts.append(seconds)
-        each = 1000 * took / step
-        print(f"{runs:6d} {seconds:9.1f} {each:10.1f} {own:11.0f} {served:11.0f} {waiting:8d}")
-    spans = [b - a for a, b in zip(lasts, lasts[1:], strict=False)]
+        took = seconds - times[-1]
+        times.append(seconds)
+        per_run = 1000 * took / step
+        print(f"{runs:6d} {seconds:9.1f} {per_run:10.1f} {own:11.0f} {served:11.0f} {waiting:8d}")
+    spans = [b - a for a, b in zip(times, times[1:], strict=False)]
     grown, slower = samples[-1][2] - samples[0][2], spans[-1] / spans[1]
     figure = (
         f"+{grown:.0f} MB, the last {step} runs {slower:.2f} times as long as the second {step}"
@@ -74,16 +73,16 @@ def main() -> int:
 
 
 def serve(backend: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """An MLflow server on loopback, once it answers."""
+    """Start an MLflow server on loopback; returns when it responds."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # With several workers its sockets wait 40 ms for more to send, at every request.
-    words = ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "artifacts")]
-    place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # With several workers, its sockets wait 40 ms for more data to send, at every request.
+    storage = ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "artifacts")]
+    network = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     log = (folder / "server.log").open("wb")
     server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *words, *place],
+        [sys.executable, "-m", "mlflow", "server", *storage, *network],
         env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         stdout=log,
         stderr=log,
@@ -99,11 +98,11 @@ def serve(backend: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     raise RuntimeError((folder / "server.log").read_text()[-2000:])
 
 
-# --- in a process of its own --------------------------------------------------------------------
+# --- called in a separate process ---------------------------------------------------------------
 
 
 def watched(runs: int, step: int, server: int) -> tuple[list[Sample], list[float]]:
-    """Do the runs; a sample every `step` of them, with the memory of the server's processes."""
+    """Do the runs; take a sample after every `step`, with the memory of the server's processes."""
     import overhead
 
     samples: list[Sample] = []
@@ -111,7 +110,7 @@ def watched(runs: int, step: int, server: int) -> tuple[list[Sample], list[float
     began = time.perf_counter()
 
     def watch(progress: "Progress", tracking: "TrackingWriter") -> None:
-        def look() -> None:
+        def sample() -> None:
             while len(samples) < runs // step:
                 done = len(tracking.records)
                 if done >= step * (len(samples) + 1):
@@ -121,7 +120,7 @@ def watched(runs: int, step: int, server: int) -> tuple[list[Sample], list[float
                     served.append(resident(family(server)))
                 time.sleep(0.1)
 
-        threading.Thread(target=look, daemon=True).start()
+        threading.Thread(target=sample, daemon=True).start()
 
     common.complete(overhead.idle(runs), watch)
     time.sleep(1.0)  # for the last sample
@@ -129,14 +128,14 @@ def watched(runs: int, step: int, server: int) -> tuple[list[Sample], list[float
 
 
 def family(process: int) -> list[int]:
-    """A process and all that it started."""
+    """A process and its descendants."""
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [process, *(each for child in children for each in family(int(child)))]
+    return [process, *(below for child in children for below in family(int(child)))]
 
 
 def resident(processes: list[int]) -> float:
-    """Megabytes of memory that processes hold."""
-    pages = (int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in processes)
+    """Resident memory of processes, in megabytes."""
+    pages = (int(Path(f"/proc/{process}/statm").read_text().split()[1]) for process in processes)
     return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 

@@ -1,18 +1,19 @@
-"""The same study by the platform, and by Hugging Face `Trainer` inside plain Ray Tune.
+"""The same study on the platform, and with Hugging Face `Trainer` in plain Ray Tune.
 
-Theirs is what Ray's documentation shows: a function trainable that loads the checkpoint, builds a
+Theirs follows Ray's documentation: a function trainable that loads the checkpoint, builds a
 `Trainer`, and reports each epoch's evaluation; `tune.grid_search` over techniques and seeds; Tune's
-usual loggers. In its favour: the data is tokenised once and handed to all trials, batches are
-padded to their longest row, one thread per trial, no checkpoint is saved, nothing reports outside
-of Tune. Ours is what `study run` does, up to the last run in MLflow.
+default loggers. In its favour, data is tokenised once and shared by all trials, batches are padded
+to their longest row, each trial uses one thread, no checkpoint is saved, and nothing is reported
+outside Tune. Ours is what `study run` does, until the last run is in MLflow.
 
-Both do the same: data, checkpoint, recipe, seeds; float32; dev after each epoch and test once;
-two runs at once. Both are whole processes, from starting the interpreter to its end, in turn.
-The seeds draw different numbers on the two sides, so scores agree in distribution only: a Welch
-test over seeds per technique says whether they do.
+Both use the same data, checkpoint, recipe and seeds; float32; dev after each epoch and test once;
+two runs at a time. Both are timed as whole processes, from start to exit, and alternate. The random
+numbers of a seed differ between the two sides, so scores agree in distribution only, which a Welch
+test over seeds checks for each technique.
 
 The bar: theirs takes at least 1.5 times as long as ours, and no Welch p is below 0.001. `--quick`
-does two runs, all of it start-up: it shows that the bench works, and says little about the bar.
+does two runs, almost all of it start-up: it shows that the benchmark works, and says little about
+the bar.
 """
 
 import argparse
@@ -36,7 +37,7 @@ Scores = dict[str, list[float]]  # test accuracy per technique, one per seed
 
 
 def main() -> int:
-    """Measure, print, and say whether the bar is met."""
+    """Run the benchmark and print whether the bar is met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="1 technique, 2 seeds, 1 epoch, once")
     quick = parser.parse_args().quick
@@ -53,12 +54,12 @@ def main() -> int:
     for name, seconds in zip(("Trainer in plain Ray Tune", "ours"), taken, strict=True):
         print(f"{name:<36}  {'  '.join(f'{second:6.1f}' for second in seconds)}")
     print(f"\n{'test accuracy, mean ± sd over seeds':<36}  {'theirs':<14}  {'ours':<14}  Welch p")
-    chances = []
+    p_values = []
     for name in TECHNIQUES[:techniques]:
-        chances.append(welch(their_scores[name], our_scores[name]))
-        cells = [f"{told(scores[name]):<14}" for scores in (their_scores, our_scores)]
-        print(f"{name:<36}  {'  '.join(cells)}  {chances[-1]:.3f}")
-    agree = not any(chance < BAR_P for chance in chances)
+        p_values.append(welch(their_scores[name], our_scores[name]))
+        cells = [f"{mean_and_sd(scores[name]):<14}" for scores in (their_scores, our_scores)]
+        print(f"{name:<36}  {'  '.join(cells)}  {p_values[-1]:.3f}")
+    agree = not any(p < BAR_P for p in p_values)
     if not agree:
         print("the scores do not agree: this is not the same study")
 
@@ -67,13 +68,13 @@ def main() -> int:
     return common.ending("versus_trainer", figure, bar=bar, met=ratio >= BAR and agree)
 
 
-def told(scores: list[float]) -> str:
+def mean_and_sd(scores: list[float]) -> str:
     """Mean and standard deviation, as text."""
     return f"{statistics.mean(scores):.3f} ± {statistics.stdev(scores):.3f}"
 
 
 def welch(ours: list[float], theirs: list[float]) -> float:
-    """Two-sided p of Welch's test; NaN below three seeds a side, which say nothing."""
+    """Two-sided p of Welch's test; NaN with fewer than three seeds per side."""
     from scipy import stats
 
     if min(len(ours), len(theirs)) < 3:
@@ -81,8 +82,8 @@ def welch(ours: list[float], theirs: list[float]) -> float:
     return float(stats.ttest_ind(ours, theirs, equal_var=False).pvalue)
 
 
-def question(techniques: int, seeds: int, epochs: int) -> "Study":
-    """The study that both sides do."""
+def shared_study(techniques: int, seeds: int, epochs: int) -> "Study":
+    """The study that both sides run."""
     from study import FreezeLower, Recipe, Standard, Study
     from study.models import MINILM
     from study.tasks import TERMS
@@ -97,12 +98,12 @@ def question(techniques: int, seeds: int, epochs: int) -> "Study":
     )
 
 
-# --- in a process of its own --------------------------------------------------------------------
+# --- called in a separate process ---------------------------------------------------------------
 
 
 def ours(techniques: int, seeds: int, epochs: int) -> Scores:
-    """Do the study; test scores from what MLflow has."""
-    study = question(techniques, seeds, epochs)
+    """Run the study on the platform; test scores as stored in MLflow."""
+    study = shared_study(techniques, seeds, epochs)
     records = common.complete(study)
     scores: Scores = {name: [] for name in TECHNIQUES[:techniques]}
     for run in study.runs():
@@ -111,13 +112,13 @@ def ours(techniques: int, seeds: int, epochs: int) -> Scores:
 
 
 def theirs(techniques: int, seeds: int, epochs: int) -> Scores:
-    """Do the study with `Trainer`; test scores from what the trials reported."""
+    """Run the study with `Trainer`; test scores as reported by the trials."""
     import ray
     from ray import tune
 
     from study.models.loading import processor
 
-    study = question(techniques, seeds, epochs)
+    study = shared_study(techniques, seeds, epochs)
     task, model = study.tasks[0], study.models[0]
     data = task.load()
     reader = processor(model, type(data.kind))
@@ -158,14 +159,14 @@ def trial(
     checkpoint: str,
     recipe: Mapping[str, Any],
 ) -> None:
-    """One run of theirs: fine-tune, report every epoch's evaluation, and test at the end."""
+    """One run with `Trainer`: fine-tune, report every epoch's evaluation, and test at the end."""
     import numpy as np
     import torch
     import transformers
     from ray import tune
 
     class Report(transformers.TrainerCallback):
-        """Hands each epoch's evaluation to Tune, the last one together with the test score."""
+        """Reports each epoch's evaluation to Tune; the last one is reported with the test score."""
 
         def on_evaluate(
             self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
@@ -178,7 +179,7 @@ def trial(
         return {"accuracy": float((answers == prediction.label_ids).mean())}
 
     torch.set_num_threads(1)
-    transformers.set_seed(config["seed"])  # the new head is drawn here
+    transformers.set_seed(config["seed"])  # also seeds the initialisation of the new head
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         checkpoint, num_labels=2, dtype=torch.float32
     )
@@ -196,7 +197,7 @@ def trial(
             per_device_train_batch_size=recipe["batch_size"],
             per_device_eval_batch_size=16,  # as ours on a CPU
             lr_scheduler_type=recipe["schedule"],
-            warmup_steps=recipe["warmup"],  # below 1 a share of all steps
+            warmup_steps=recipe["warmup"],  # values below 1 are a fraction of all steps
             weight_decay=recipe["weight_decay"],
             adam_beta1=recipe["betas"][0],
             adam_beta2=recipe["betas"][1],

@@ -17,7 +17,7 @@ Made by `python scripts/make_api.py` from each `__all__`; `help(NAME)` shows mor
 
 
 def page() -> str:
-    """The whole page as Markdown."""
+    """The page as Markdown."""
     seen: set[int] = set()
     parts = [HEAD]
     for name in PACKAGES:
@@ -38,10 +38,10 @@ def _entry(name: str, value: Any) -> str:
 
 
 def _signature(value: Any) -> str:
-    """Parameters without types, which `help` shows."""
-    found = inspect.signature(value)
-    plain = [p.replace(annotation=inspect.Parameter.empty) for p in found.parameters.values()]
-    shown = str(found.replace(parameters=plain, return_annotation=inspect.Signature.empty))
+    """Parameters without their types, which `help` shows."""
+    signature = inspect.signature(value)
+    untyped = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    shown = str(signature.replace(parameters=untyped, return_annotation=inspect.Signature.empty))
     return re.sub(r"<factory>|PydanticUndefined|<[^>]*>", "…", shown)
 
 

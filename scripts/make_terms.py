@@ -1,9 +1,10 @@
-"""Make the bundled task `terms` (do two names mean the same term?) from the biomappings wheel.
+"""Build the bundled task `terms` (do two names mean the same term?) from the biomappings wheel.
 
     pip download --no-deps biomappings==0.6.0
     python scripts/make_terms.py biomappings-0.6.0-py3-none-any.whl
 
-The same wheel gives the same files. study/bundled/terms/README.md says what they hold and why.
+The same wheel gives the same files. study/bundled/terms/README.md describes
+their content.
 """
 
 import argparse
@@ -22,8 +23,8 @@ from pathlib import Path
 TABLES = [f"biomappings/resources/{name}.sssom.tsv" for name in ("positive", "negative")]
 FOLDER = Path(__file__).parents[1] / "study" / "bundled" / "terms"
 SHARES = {"train": 0.5, "dev": 0.25, "test": 0.25}
-RESTRICTED = {"cpt", "kegg.pathway", "umls"}  # their owners limit who may pass the names on
-ROWS_PER_NAME = 3  # `SP` was rejected for nineteen terms
+RESTRICTED = {"cpt", "kegg.pathway", "umls"}  # their licences restrict redistribution of the names
+ROWS_PER_NAME = 3  # some abbreviations are in many pairs: `SP` was rejected for nineteen terms
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Pair:
     """Two terms that a curator judged.
 
     Attributes:
-        terms: Their identifiers, `source:local`, in alphabetical order, so that which one the
-            curator wrote first says nothing.
+        terms: Their identifiers, `source:local`, in alphabetical order, since the curator's order
+            could reveal the label.
         names: Their names, in the same order.
         label: `same` or `different`.
     """
@@ -43,7 +44,7 @@ class Pair:
 
     @property
     def id(self) -> str:
-        """An id that depends on the two terms alone."""
+        """An id that depends only on the two terms."""
         return f"terms-{digest(' '.join(self.terms))[:10]}"
 
     @property
@@ -53,17 +54,17 @@ class Pair:
 
 
 def digest(text: str) -> str:
-    """A fixed pseudo-random rank, the only randomness here."""
+    """A fixed pseudo-random rank of a text; the only source of randomness here."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def letters(name: str) -> str:
-    """Letters and digits of a name, without case, spaces and punctuation."""
+    """Letters and digits of a name: lower case, without spaces and punctuation."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 
 def words(name: str) -> str:
-    """Words of a name without case, order and plural s, as `Arteries, Cerebral` has them."""
+    """Sorted lower-case words without plural s: `Arteries, Cerebral` gives `arterie cerebral`."""
     found = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", name).casefold())
     return " ".join(sorted(word.removesuffix("s") if len(word) > 3 else word for word in found))
 
@@ -75,14 +76,16 @@ def read_pairs(table: Iterable[str]) -> list[Pair]:
         table: Lines of an SSSOM table; comments come first and start with `#`.
 
     Returns:
-        One pair per row that says exact match, or not an exact match, of two terms with names
-        that differ in more than case, spaces and punctuation.
+        One pair per row labelled exact match, or not an exact match, for two terms whose names
+        differ in more than case, spaces and punctuation.
     """
     lines = (line for line in table if not line.startswith("#"))
     pairs = []
     for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
-        ends = [(row[f"{end}_id"], row[f"{end}_label"].strip()) for end in ("subject", "object")]
-        (term_a, name_a), (term_b, name_b) = sorted(ends)
+        sides = [
+            (row[f"{side}_id"], row[f"{side}_label"].strip()) for side in ("subject", "object")
+        ]
+        (term_a, name_a), (term_b, name_b) = sorted(sides)
         label = "different" if row.get("predicate_modifier") == "Not" else "same"
         pair = Pair((term_a, term_b), (name_a, name_b), label)
         if (
@@ -97,7 +100,7 @@ def read_pairs(table: Iterable[str]) -> list[Pair]:
 
 
 def unambiguous(pairs: list[Pair]) -> list[Pair]:
-    """Drop pairs repeated by terms or by names, and all that were judged both ways."""
+    """Drop duplicate pairs (by terms or by names), and all pairs with contradictory labels."""
 
     def keys(pair: Pair) -> tuple[tuple[str, str], frozenset[str]]:
         return pair.terms, frozenset(map(letters, pair.names))
@@ -116,7 +119,7 @@ def unambiguous(pairs: list[Pair]) -> list[Pair]:
 
 
 def rare_names(pairs: list[Pair], most: int) -> list[Pair]:
-    """Keep at most this many pairs with any one name, chosen by digest."""
+    """Keep at most `most` pairs per name, chosen by digest."""
     count: Counter[str] = Counter()
     kept = []
     for pair in sorted(pairs, key=lambda pair: digest(pair.id)):
@@ -128,10 +131,10 @@ def rare_names(pairs: list[Pair], most: int) -> list[Pair]:
 
 
 def connected(pairs: list[Pair]) -> list[list[Pair]]:
-    """Group pairs so that no term and no name, in any spelling, is in two groups.
+    """Group pairs into connected components: no term or name, in any spelling, is in two groups.
 
     Returns:
-        The groups, the largest first, equal sizes by digest.
+        The groups, largest first; groups of equal size are ordered by digest.
     """
     parent: dict[str, str] = {}
 
@@ -153,8 +156,9 @@ def connected(pairs: list[Pair]) -> list[list[Pair]]:
 def balanced(pairs: list[Pair]) -> list[Pair]:
     """As many `same` as `different` pairs within each pair of vocabularies.
 
-    The curators accepted most pairs of some vocabularies and rejected all of others, and style
-    betrays the vocabulary: balanced over the whole set only, it would betray the label.
+    The curators accepted most pairs of some vocabularies and rejected all pairs of others, and the
+    style of a name reveals its vocabulary. Without balance within each pair of vocabularies the
+    style would therefore predict the label.
     """
     cells: dict[tuple[str, ...], dict[str, list[Pair]]] = {}
     for group in sorted(connected(pairs), key=lambda group: digest(group[0].id)):
@@ -169,10 +173,10 @@ def balanced(pairs: list[Pair]) -> list[Pair]:
 
 
 def split(pairs: list[Pair]) -> dict[str, list[Pair]]:
-    """Deal whole groups, the largest first, each to the split that lacks its labels most.
+    """Assign whole groups, largest first, each to the split furthest below its label counts.
 
     Returns:
-        The pairs of each split by id, which is no order at all.
+        The pairs of each split, sorted by id, which is unrelated to their content.
     """
     total = Counter(pair.label for pair in pairs)
     have: dict[str, Counter[str]] = {name: Counter() for name in SHARES}
@@ -190,7 +194,7 @@ def split(pairs: list[Pair]) -> dict[str, list[Pair]]:
 
 
 def packed(pairs: list[Pair]) -> bytes:
-    """The rows as gzipped JSON lines, without a date."""
+    """The rows as gzipped JSON lines, without a timestamp, so that the bytes are reproducible."""
     rows = [
         {"id": pair.id, "text": pair.names[0], "text_pair": pair.names[1], "label": pair.label}
         for pair in pairs

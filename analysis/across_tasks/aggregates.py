@@ -27,15 +27,16 @@ BANDS = 2_000  # bootstrap resamples for the confidence band of a profile
 OVER: tuple[Tasks, ...] = ("fixed", "resampled")
 NORMALISED = (
     "Test scores normalised per task, (score − floor) / (perfect − floor), in points; higher is "
-    "better: 0 is the constant answer, 100 is perfect."
+    "better: 0 is the constant predictor, 100 is perfect."
 )
 
 
 def aggregates(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
     """Mean, median and interquartile mean of normalised scores over tasks, with intervals.
 
-    Scores are normalised per task, (score - floor) / (perfect - floor): 0 is the constant answer,
-    1 is perfect. The perfect score is 1 where scores are shares, 0 where lower is better.
+    Scores are normalised per task, (score - floor) / (perfect - floor): 0 is the constant
+    predictor, 1 is perfect. The perfect score is 1 where scores are shares, 0 where lower is
+    better.
 
     Args:
         runs: One row per run, as `load_runs` gives them.

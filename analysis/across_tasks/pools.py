@@ -108,14 +108,14 @@ class Pool:
         }
 
     def normalised(self) -> "Pool":
-        """The pool with scores normalised: 0 is the constant answer's score, 1 is perfect."""
+        """The pool with scores normalised: 0 is the constant predictor's score, 1 is perfect."""
         left_out, cells = dict(self.left_out), {}
         for (task, name), cell in self.cells.items():
             perfect = _perfect(self.facts[task])
             if np.isnan(perfect):
                 left_out[task] = "no perfect score is known"
             elif not perfect > cell.floor:
-                left_out[task] = "no constant answer below the perfect score is known"
+                left_out[task] = "no constant predictor below the perfect score is known"
             else:
                 span = perfect - cell.floor
                 values = (cell.values - cell.floor) / span

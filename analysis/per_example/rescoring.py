@@ -21,9 +21,9 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
     Returns:
         One row per run of a classification task, in the columns of `load_runs` that it changes:
         key, metric, higher_is_better, dev, test, dev_floor and test_floor (the best constant
-        answer, or constant probabilities; NaN for the calibration error, of which a constant has
-        none), so that `runs.drop(columns=frame.columns[1:]).merge(frame, on="key", how="left")` is
-        the study under that metric; `collapsed` is unchanged. NaN for a run without any answer.
+        predictor's scores; NaN for the calibration error, where a constant predictor has none), so
+        that `runs.drop(columns=frame.columns[1:]).merge(frame, on="key", how="left")` is the study
+        under that metric; `collapsed` is unchanged. NaN for a run without any answer.
 
     Raises:
         ValueError: If `predictions` is malformed; see `predicted`.
@@ -62,7 +62,7 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _rescored(cell: Predicted, metric: str) -> tuple[FloatArray, float]:
-    """The metric per run over the labelled examples it answered, and that of a constant answer."""
+    """The metric per run over the labelled examples it answered, and the constant predictor's."""
     classes, labelled = len(cell.classes), cell.gold >= 0
     scores = np.full(len(cell.keys), np.nan)
     for run, answers in enumerate(cell.answers):
@@ -79,7 +79,7 @@ def _rescored(cell: Predicted, metric: str) -> tuple[FloatArray, float]:
 
 
 def _constant(metric: str, gold: IntArray, classes: int) -> float:
-    """The score of the best constant answer, or of constant probabilities."""
+    """The score of the best constant predictor: of one class, or of constant probabilities."""
     if metric == "calibration_error" or not gold.size:
         return np.nan
     if metric in OF_ANSWERS:

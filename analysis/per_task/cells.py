@@ -141,7 +141,7 @@ def cells_table(frame: pd.DataFrame) -> Table:
         "equal. IQM: interquartile mean.",
         f"{WORST_AND_BEST}: expected values for three new runs. CV: coefficient of variation "
         "(sd/mean); not given where 0 lies within the range of "
-        "the scores or is what a constant answer scores.",
+        "the scores or is the constant predictor's score.",
         "Sorted by dev mean, best first. Seconds: mean per run.",
         *tried_notes(frame),
     ]

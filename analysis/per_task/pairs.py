@@ -55,7 +55,7 @@ ENOUGH_TO_RESAMPLE = 5  # with fewer runs a bootstrap interval means nothing
 def pairs(runs: pd.DataFrame) -> pd.DataFrame:
     """Compare every pair of configurations of a task and model on test.
 
-    Failed runs enter with their score, or the constant answer's; columns named `clean_*` leave
+    Failed runs enter with their score, or the constant predictor's; columns named `clean_*` leave
     them out. Effect sizes and verdicts are oriented towards the first configuration: positive, or
     above 0.5, means that the first is better, whatever the direction of the metric.
 

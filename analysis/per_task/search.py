@@ -34,7 +34,7 @@ def trials(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per task, model, technique and trial, in the order in which they were tried:
         configuration, cell, sampler, higher_is_better, seeds (requested), finished, dev (mean over
-        seeds, diverged runs at the constant answer's score; NaN while a run is missing), chosen,
+        seeds, diverged runs at the constant predictor's score; NaN while a run is missing), chosen,
         and a column per searched field, such as `recipe.lr`, which is NaN for searches without it.
 
     Raises:

@@ -5,7 +5,7 @@ import numpy as np
 from analysis.statistics.common import DECIMALS
 
 ENTERS = (  # how a failed run enters a mean; follows "a failed run" or "it"
-    "enters with its score, or the constant answer's if it has none; where that is not known "
+    "enters with its score, or the constant predictor's if it has none; where that is not known "
     "either, it is left out"
 )
 DAGGER = "†"

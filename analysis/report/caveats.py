@@ -67,8 +67,7 @@ def _seeds(runs: pd.DataFrame) -> list[str]:
         cells = [f"{_label(cell)} ({n})" for cell, n in few.items()]
         found.append(
             f"Fewer than {UNRELIABLE} seeds: {_some(cells)}. Their means, and comparisons with "
-            "them, "
-            "are unreliable."
+            "them, are unreliable."
         )
     least = int(counts.min())
     if least < ENOUGH_FOR_SCATTER:
@@ -120,8 +119,7 @@ def _unscored(runs: pd.DataFrame) -> list[str]:
         if no_floor:
             found.append(
                 f"{_runs(no_floor)} failed without a {split} score, and that of a constant "
-                "predictor "
-                "is unknown: they are left out, which makes their cells look better."
+                "predictor is unknown: they are left out, which makes their cells look better."
             )
     return found
 
@@ -141,8 +139,7 @@ def _unknown(runs: pd.DataFrame) -> list[str]:
     if unknown := [str(task) for task, n in floors.items() if n == 0]:
         found.append(
             f"The score of a constant predictor is unknown: {_some(unknown)}; collapsed runs "
-            "cannot "
-            "be identified there."
+            "cannot be identified there."
         )
     return found
 

@@ -274,8 +274,7 @@ def _notes(
     if cell in OF_MEANS and several:
         notes.append(
             f"{BETTER} significantly better, {WORSE} worse than {BASELINE} (5%, Welch's test, or "
-            "a permutation "
-            "test if runs failed; Holm-adjusted within a task and model)."
+            "a permutation test if runs failed; Holm-adjusted within a task and model)."
             if marks
             else f"No difference from {BASELINE} is significant (5%, Holm-adjusted)."
         )

@@ -214,8 +214,7 @@ def _plots(material: ReportData) -> Iterator[Drawing]:
             f"spread{number}",
             heading,
             "Mean and standard deviation over seeds with 95% confidence intervals; a hollow "
-            "marker has "
-            "none. Failed runs are included.",
+            "marker has none. Failed runs are included.",
             cells.plot_mean_and_sd(own),
         )
         if curves.empty:
@@ -226,8 +225,7 @@ def _plots(material: ReportData) -> Iterator[Drawing]:
                 f"curves{number}",
                 heading,
                 "Dev score by epoch: mean over seeds; band: minimum to maximum; dashed: mean of "
-                "the "
-                "baseline; dagger: a run that stopped early.",
+                "the baseline; dagger: a run that stopped early.",
                 cells.plot_curves(dev, own),
             )
 
@@ -248,10 +246,8 @@ def _trade_offs(material: ReportData) -> Iterator[Table | Drawing]:
                 f"front{number}",
                 f"{task}, {model}",
                 "Mean and sd on dev, numbered as in the legend. Filled: on the Pareto front of "
-                "mean, sd, "
-                "failures, time and memory; in parentheses: the share of bootstrap resamples in "
-                "which "
-                "it is on the front.",
+                "mean, sd, failures, time and memory; in parentheses: the share of bootstrap "
+                "resamples in which it is on the front.",
                 plot_plane(part),
             )
 
@@ -283,8 +279,7 @@ def _over_tasks(material: ReportData) -> Iterator[Table | Drawing]:
                 f"ranks{number}",
                 heading,
                 "Critical-difference diagram: average ranks over tasks; bars connect groups that "
-                "do not "
-                "differ significantly (Nemenyi test).",
+                "do not differ significantly (Nemenyi test).",
                 plot_ranks(pools[0], row["critical_difference"]),
             )
         if len(pools[1]):

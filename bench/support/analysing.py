@@ -1,4 +1,4 @@
-"""What `bench/analysis.py` measures; each function is called in a process of its own."""
+"""Measurements of `bench/analysis.py`; each function is called in a separate process."""
 
 import time
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ SUITE = (10, 100, 50, 2000)  # tasks, runs, techniques, resamples
 
 
 def bootstrap() -> float:
-    """Seconds of the stratified bootstrap."""
+    """Seconds that the stratified bootstrap takes."""
     import numpy as np
 
     from analysis.statistics.aggregate import aggregate
@@ -28,7 +28,7 @@ def bootstrap() -> float:
 
 
 def dominance() -> float:
-    """Seconds of almost stochastic order."""
+    """Seconds that almost stochastic order takes."""
     import numpy as np
 
     from analysis.statistics.dominance import almost_stochastic_order
@@ -41,21 +41,21 @@ def dominance() -> float:
 
 
 def tables(runs: int) -> dict[str, object]:
-    """Seconds of each table, and the peak of the process's memory in bytes."""
+    """Seconds that each table takes, and the peak memory of the process in bytes."""
     import analysis
 
     frame = frame_of(runs)
     parts = {
         "cells": analysis.cells,
         "best": analysis.best_strategy,
-        "scatter": analysis.stability,
+        "stability": analysis.stability,
         "ranks": analysis.ranks,
         "aggregates": analysis.aggregates,
     }
     seconds = {}
-    for name, made in parts.items():
+    for name, compute in parts.items():
         began = time.perf_counter()
-        made(frame)
+        compute(frame)
         seconds[name] = time.perf_counter() - began
     return {"seconds": seconds, "bytes": peak()}
 
@@ -70,8 +70,8 @@ def frame_of(runs: int) -> "pd.DataFrame":
     tasks, models, techniques = many_runs.TASKS, many_runs.MODELS, many_runs.TECHNIQUES
     number = np.arange(runs)
     cell, seed = np.divmod(number, runs // (tasks * models * techniques))
-    place, technique = np.divmod(cell, techniques)
-    task, model = np.divmod(place, models)
+    pair, technique = np.divmod(cell, techniques)
+    task, model = np.divmod(pair, models)
     rng = np.random.default_rng(0)
     dev, test = 0.7 + 0.002 * technique + rng.normal(0, 0.02, (2, runs))
     collapsed = rng.random(runs) < 0.02
@@ -93,7 +93,7 @@ def frame_of(runs: int) -> "pd.DataFrame":
 
 
 def predictions(examples: int) -> float:
-    """Seconds of every measure of how 200 runs differ in what they predict."""
+    """Seconds that all measures of agreement take, for the predictions of 200 runs."""
     import numpy as np
     import pandas as pd
 
@@ -117,12 +117,12 @@ def predictions(examples: int) -> float:
     return time.perf_counter() - began
 
 
-def load(place: str, runs: int) -> float:
+def load(database: str, runs: int) -> float:
     """Seconds to load all runs of a store."""
     from analysis import load_runs
 
     began = time.perf_counter()
-    found = load_runs("overhead", f"sqlite:///{place}")
+    found = load_runs("overhead", f"sqlite:///{database}")
     took = time.perf_counter() - began
     if len(found) != runs or (found["outcome"] != "completed").any():
         raise RuntimeError(f"{len(found)} of {runs} runs were loaded")

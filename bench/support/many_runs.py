@@ -1,4 +1,4 @@
-"""A tracking store with as many runs as one likes: rows of a real study, copied by SQL."""
+"""Makes a large tracking store: copies the rows of a real study by SQL."""
 
 import shutil
 import sqlite3
@@ -9,16 +9,16 @@ TASKS, MODELS, TECHNIQUES = 4, 5, 25
 TABLES = ("runs", "tags", "params", "metrics", "latest_metrics")
 
 
-def multiply(store: str, place: str, runs: int) -> None:
+def multiply(store: str, target: str, runs: int) -> None:
     """Copy a store so that its study has many more runs.
 
     Args:
         store: The `mlflow.db` of a finished study.
-        place: Where to write the large one.
-        runs: How many, over 4 tasks × 5 models × 25 techniques; a multiple of 500.
+        target: Path of the new, large store.
+        runs: Number of runs, over 4 tasks × 5 models × 25 techniques; a multiple of 500.
     """
-    shutil.copy(store, place)
-    database = sqlite3.connect(place)
+    shutil.copy(store, target)
+    database = sqlite3.connect(target)
     database.execute("PRAGMA synchronous = OFF")
     first_cell, first_run = (_rows_of(database, kind) for kind in ("cell", "run"))
     originals = [run for (run,) in database.execute("SELECT run_uuid FROM runs")]
@@ -47,7 +47,7 @@ class _Rows(NamedTuple):
 
 
 def _rows_of(database: sqlite3.Connection, kind: str) -> list[_Rows]:
-    """All rows of one run of this kind."""
+    """All rows of one MLflow run of this kind, `cell` or `run`."""
     query = "SELECT run_uuid FROM tags WHERE key = 'kind' AND value = ? LIMIT 1"
     (run,) = database.execute(query, (kind,)).fetchone()
     found = []

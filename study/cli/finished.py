@@ -16,7 +16,7 @@ def seen(done: Any) -> dict[str, tuple[str, float]]:
 
 
 def scores(done: Any) -> dict[str, float]:
-    """Dev score of every finished run, by its key; the constant answer's where it diverged."""
+    """Dev score of every finished run, by its key; the constant predictor's where it diverged."""
     return dict(zip(done["key"], done["dev"].fillna(done["dev_floor"]), strict=True))
 
 

@@ -44,7 +44,7 @@ def margin(metric: Metric, floor: float, examples: int) -> float:
 
 
 def chance_margin(metric: Metric, floor: float, examples: int) -> float:
-    """How far above the floor a score cannot be by chance, so that the run has learnt something.
+    """How far above the floor a score must be to rule out chance: the run has then learned.
 
     Returns:
         Four standard errors of an uninformed predictor, in units of the metric: binomial at the

@@ -1,4 +1,4 @@
-"""`clusters/node.sh` on simulated machines, with stand-ins for programs on the PATH."""
+"""`clusters/node.sh` on simulated machines, with substitutes for programs on the PATH."""
 
 import os
 import shlex
@@ -14,7 +14,7 @@ from study.execution.queue import Progress
 from tests.needs import ROOT
 
 NODE = ROOT / "clusters" / "node.sh"
-SERVES = """\
+SERVER = """\
 echo $$ >>"$FOLDER/served-by-$MACHINE"
 touch "$FOLDER/answers-$MACHINE"
 trap 'rm "$FOLDER/answers-$MACHINE"; exit' TERM
@@ -22,14 +22,14 @@ while true; do sleep 0.05; done
 """
 PROGRAMS = {
     "hostname": 'echo "$MACHINE"',
-    # Whoever asks a server that hangs must not wait for it for ever.
+    # Every request must have a time limit, because a server can hang.
     "curl": '[[ " $* " == *" -m "* && -e "$FOLDER/answers-$MACHINE" ]]',
-    "mlflow": SERVES,
+    "mlflow": SERVER,
 }
 
 
 class Machines:
-    """Machines that share a folder; each has its own home."""
+    """Simulated machines that share a folder; each has its own home."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,59 +62,57 @@ class Machines:
             timeout=60,
         )
 
-    def serves(self, machine: str) -> int:
-        """How often a server was started there."""
+    def servers_started(self, machine: str) -> int:
+        """How often a server was started on a machine."""
         file = self.folder / f"served-by-{machine}"
         return len(file.read_text().split()) if file.exists() else 0
 
-    def at_once(self) -> None:
-        """Nobody waits for a lock."""
+    def shorten_lock_timeout(self) -> None:
+        """Make `flock` give up after 0.2 s instead of 120 s."""
         real = subprocess.check_output(["which", "flock"], text=True).strip()
         self.provide(flock=f'exec {real} "${{@/120/0.2}}"')
 
 
 @pytest.fixture
 def machines(tmp_path) -> Iterator[Machines]:
-    made = Machines(tmp_path)
-    yield made
+    machines = Machines(tmp_path)
+    yield machines
     (tmp_path / "bin" / "flock").unlink(missing_ok=True)
     for lock in tmp_path.glob("*/.study-mlflow.*.lock"):
-        made.on(lock.parent.name, "stop")
+        machines.on(lock.parent.name, "stop")
 
 
-def test_a_sqlite_file_has_one_server_among_all_machines(machines, tmp_path):
-    machines.at_once()
+def test_a_sqlite_file_is_served_by_one_machine_at_a_time(machines, tmp_path):
+    machines.shorten_lock_timeout()
     store = f"sqlite:///{tmp_path}/mlflow.db"
     assert machines.on("first", "serve", store).returncode == 0
     refused = machines.on("second", "serve", store)
     assert refused.returncode == 1
     assert f"second: {tmp_path}/mlflow.db is still served by first" in refused.stderr
-    assert (machines.serves("first"), machines.serves("second")) == (1, 0)
+    assert (machines.servers_started("first"), machines.servers_started("second")) == (1, 0)
     assert machines.on("first", "stop").returncode == 0
     assert machines.on("second", "serve", store).returncode == 0
     assert (tmp_path / "mlflow.db.lock").read_text() == "second\n"
 
 
-def test_a_machine_that_serves_already_restarts_its_server(machines, tmp_path):
-    machines.at_once()
+def test_serving_again_restarts_the_server(machines, tmp_path):
+    machines.shorten_lock_timeout()
     for _ in range(2):
         assert machines.on("first", "serve", f"sqlite:///{tmp_path}/mlflow.db").returncode == 0
-    assert machines.serves("first") == 2
+    assert machines.servers_started("first") == 2
 
 
-def test_a_foreign_server_is_not_used(machines, tmp_path):
+def test_another_program_on_the_port_is_refused(machines, tmp_path):
     machines.provide(sleep="exit")
     (tmp_path / "answers-first").touch()
     done = machines.on("first", "serve", "postgresql+psycopg2://me@host/mlflow")
     assert done.returncode == 1
     assert "first: something else answers at http://127.0.0.1:5000/health" in done.stderr
-    assert machines.serves("first") == 0
+    assert machines.servers_started("first") == 0
 
 
-def test_if_the_port_is_taken_another_machine_serves_and_every_shell_has_its_address(
-    machines, tmp_path
-):
-    machines.provide(mlflow=f'echo "$@" >"$FOLDER/asked"\n{SERVES}')
+def test_another_port_can_be_set_and_every_shell_has_its_address(machines, tmp_path):
+    machines.provide(mlflow=f'echo "$@" >"$FOLDER/asked"\n{SERVER}')
     token = tmp_path / "first" / ".ray" / "auth_token"
     token.parent.mkdir(parents=True)
     token.touch()
@@ -129,15 +127,15 @@ def test_if_the_port_is_taken_another_machine_serves_and_every_shell_has_its_add
     assert "--port 5001" in (tmp_path / "asked").read_text()
 
 
-def test_the_next_machine_waits_for_the_end_of_the_one_before(machines, tmp_path):
+def test_a_second_machine_waits_until_the_first_server_ends(machines, tmp_path):
     store = f"sqlite:///{tmp_path}/mlflow.db"
     assert machines.on("first", "serve", store).returncode == 0
     loop = int((tmp_path / "first" / ".study-mlflow.first.lock").read_text())
-    dies = f"sleep 1; kill -9 -- -{loop}; rm {tmp_path}/answers-first"
-    ending = subprocess.Popen(["bash", "-c", dies])
+    kill_first = f"sleep 1; kill -9 -- -{loop}; rm {tmp_path}/answers-first"
+    killing = subprocess.Popen(["bash", "-c", kill_first])
     began = time.monotonic()
     done = machines.on("second", "serve", store)
-    ending.wait()
+    killing.wait()
     assert done.returncode == 0
     assert "is served by first; waiting for its end" in done.stderr
     assert time.monotonic() - began > 0.9
@@ -146,24 +144,24 @@ def test_the_next_machine_waits_for_the_end_of_the_one_before(machines, tmp_path
 def test_postgresql_may_have_several_servers(machines):
     store = "postgresql+psycopg2://me@host/mlflow"
     assert [machines.on(name, "serve", store).returncode for name in ("a", "b")] == [0, 0]
-    assert (machines.serves("a"), machines.serves("b")) == (1, 1)
+    assert (machines.servers_started("a"), machines.servers_started("b")) == (1, 1)
 
 
 def test_a_folder_without_locks_is_refused_with_a_message(machines, tmp_path):
-    machines.provide(flock='[[ $* != *" 8" ]] || exit 71')  # as where the file system has none
+    machines.provide(flock='[[ $* != *" 8" ]] || exit 71')  # as on a file system without locks
     done = machines.on("first", "serve", f"sqlite:///{tmp_path}/mlflow.db")
     assert done.returncode == 1
     assert f"no file can be locked in {tmp_path}" in done.stderr
-    assert machines.serves("first") == 0
+    assert machines.servers_started("first") == 0
 
 
-def test_a_home_without_locks_is_refused_and_ends_no_server(machines):
+def test_a_home_without_locks_is_refused_and_no_server_is_stopped(machines):
     machines.provide(flock="exit 71")
     for words in (("serve", "postgresql+psycopg2://me@host/mlflow"), ("stop",)):
         done = machines.on("first", *words)
         assert done.returncode == 1
         assert "no file can be locked in" in done.stderr
-    assert machines.serves("first") == 0
+    assert machines.servers_started("first") == 0
 
 
 def test_a_server_that_ends_at_once_is_restarted_with_backoff_and_its_log_is_truncated(
@@ -178,15 +176,16 @@ def test_a_server_that_ends_at_once_is_restarted_with_backoff_and_its_log_is_tru
     assert done.returncode == 1
     assert "MLflow did not start" in done.stderr
     assert "the last word" in done.stderr
-    waits = [each for each in (tmp_path / "slept").read_text().split() if each not in ("1", "0.2")]
+    slept = (tmp_path / "slept").read_text().split()
+    waits = [seconds for seconds in slept if seconds not in ("1", "0.2")]
     assert waits[:6] == ["2", "4", "8", "16", "30", "30"]
     assert len(waits) > 6
     log = tmp_path / "first" / ".study-mlflow.first.log"
     assert 4_000_000 <= log.stat().st_size < 6_000_000
 
 
-def test_a_study_that_ends_with_runs_missing_is_no_failed_job(machines, capsys):
-    """A budget is spent, a user runs `study stop`, or a run fails for good."""
+def test_a_job_succeeds_if_its_study_ends_with_runs_missing(machines, capsys):
+    """For example because the budget is spent, or after `study stop`."""
     progress = Progress(total=3, finished=1, closed="its budget of 1 hours is spent")
     ending = Ending("mine", 3, as_json=True)
     assert ending.ended(progress, lost=2, waiting=0, tables=lambda: None) == 1
@@ -201,10 +200,10 @@ def test_a_study_that_ends_with_runs_missing_is_no_failed_job(machines, capsys):
     [
         ("exit 0", 0),
         ("exit 2", 0),  # the file is wrong
-        ("exit 1", 1),  # a traceback, no MLflow
+        ("exit 1", 1),  # a traceback, or MLflow is unreachable
         ("kill -9 $$", 137),
     ],
 )
 def test_a_job_fails_with_a_driver_that_did_not_end_regularly(end, code, machines):
-    machines.provide(study=f"echo said by code of ones own; {end}")
+    machines.provide(study=f"echo printed by user code; {end}")
     assert machines.on("head", "drive", "my.py").returncode == code

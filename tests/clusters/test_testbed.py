@@ -1,4 +1,4 @@
-"""`ray up`, `ray submit` and `ray down` with clusters/local.yaml, on hosts of this machine."""
+"""`ray up`, `ray submit` and `ray down` with clusters/local.yaml, on simulated hosts."""
 
 import os
 import shutil
@@ -17,10 +17,10 @@ from mlflow import MlflowClient
 
 from study.testing import tiny_model, tiny_task
 from tests.faults import testbed
-from tests.faults.testbed import HEAD, ROOT, absent, postgres, until
+from tests.faults.testbed import HEAD, ROOT, postgres, unavailable, until
 
 HOSTS = 4
-SERVER = "http://127.0.0.1:15000"  # the head's, through ssh
+SERVER = "http://127.0.0.1:15000"  # the head's server, through an ssh tunnel
 STORE = "postgresql+psycopg2://postgres@127.0.0.1/mlflow"
 OWN = """\
 from study import Technique
@@ -50,7 +50,7 @@ if __name__ == "__main__":
 
 
 class Laptop:
-    """The machine that runs `ray up`: its own home, and the cluster file with the user's values."""
+    """The user's machine: it has its own home and a completed cluster file, and runs `ray up`."""
 
     def __init__(self, folder: Path, bed: testbed.Testbed, shared: Path) -> None:
         self.folder, self.bed = folder, bed
@@ -70,54 +70,54 @@ class Laptop:
         text = (ROOT / "clusters" / "local.yaml").read_text()
         text = text.replace("/mnt/study", str(shared))
         text = text.replace("sqlite:///$HOME/mlflow.db", STORE)
-        # Every host sees all cores and all memory of this machine.
+        # Every simulated host sees all cores and all memory of this machine.
         text = text.replace("ray start", "ray start --num-cpus=1 --object-store-memory=150000000")
-        # The hosts reach no package index: they use the environment that this test runs in.
+        # The hosts cannot reach a package index, so they use the environment of this test.
         install = "bash ~/study-platform/clusters/node.sh install"
-        here = f"ln -sfn {sys.prefix} ~/study-platform/.venv"
-        # Added to what is there: workers read this file too, after Ray named them own modules.
+        link = f"ln -sfn {sys.prefix} ~/study-platform/.venv"
+        # Appended, because workers read this file after Ray has added the user's modules.
         path = "${PYTHONPATH:+$PYTHONPATH:}$HOME/study-platform"
-        found = f"echo 'export PYTHONPATH={path}' >>~/.study_env"
+        export = f"echo 'export PYTHONPATH={path}' >>~/.study_env"
         assert install in text
-        config = yaml.safe_load(text.replace(install, f"{here}; {found}"))
+        config = yaml.safe_load(text.replace(install, f"{link}; {export}"))
         workers = [f"10.77.0.1{host}" for host in range(1, HOSTS)]
         config["provider"] |= {"head_ip": HEAD, "worker_ips": workers}
         config["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.bed.folder / "key")}
         (self.folder / "cluster.yaml").write_text(yaml.safe_dump(config))
 
-    def types(self, *words: str, works: bool = True, within: float = 300) -> str:
-        """What a command says within some seconds; `CLUSTER` stands for the cluster file."""
+    def run(self, *words: str, succeeds: bool = True, timeout: float = 300) -> str:
+        """Run a command and return its output; `CLUSTER` stands for the cluster file."""
         file = str(self.folder / "cluster.yaml")
         done = subprocess.run(
             [file if word == "CLUSTER" else word for word in words],
-            cwd=ROOT,  # the cluster file mounts what is here
+            cwd=ROOT,  # the cluster file mounts folders relative to it
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=within,
+            timeout=timeout,
         )
-        said = done.stdout + done.stderr
-        assert (done.returncode == 0) == works, said[-4000:]
-        return said
+        output = done.stdout + done.stderr
+        assert (done.returncode == 0) == succeeds, output[-4000:]
+        return output
 
-    def brings_up(self) -> str:
-        """What `ray up` says, once all hosts have joined."""
-        self.types("ray", "get-auth-token", "--generate")
-        said = self.types("ray", "up", "-y", "CLUSTER")
+    def start_cluster(self) -> str:
+        """Run `ray up` and return its output when all hosts have joined."""
+        self.run("ray", "get-auth-token", "--generate")
+        output = self.run("ray", "up", "-y", "CLUSTER")
         joined = f"{HOSTS} local.cluster.node"
-        until(lambda: joined in self.types("ray", "exec", "CLUSTER", "ray status"), joined)
-        return said
+        until(lambda: joined in self.run("ray", "exec", "CLUSTER", "ray status"), joined)
+        return output
 
-    def submits(self, name: str, text: str, *, works: bool = True) -> str:
-        """What a study file says that is submitted."""
+    def submit(self, name: str, text: str, *, succeeds: bool = True) -> str:
+        """Submit a study file and return its output."""
         file = self.folder / name
         file.write_text(text)
-        return self.types("ray", "submit", "CLUSTER", str(file), works=works)
+        return self.run("ray", "submit", "CLUSTER", str(file), succeeds=succeeds)
 
     def report(self, name: str) -> str:
-        """A study's report, made here."""
-        self.types(str(Path(sys.executable).parent / "study"), "report", name)
+        """Write the report of a study on this machine and return its HTML."""
+        self.run(str(Path(sys.executable).parent / "study"), "report", name)
         return (self.folder / "study-store" / "studies" / name / "report/report.html").read_text()
 
     @contextmanager
@@ -142,7 +142,7 @@ def mlflow_answers() -> bool:
 
 
 def hosts_of_runs(name: str, count: int) -> set[str]:
-    """The hosts of a study's runs, each of which was done once."""
+    """The hosts that the runs of a study ran on; asserts that each run was done once."""
     client = MlflowClient(SERVER)
     experiment = client.get_experiment_by_name(name)
     runs = client.search_runs([experiment.experiment_id], "tags.kind = 'run'")
@@ -157,11 +157,11 @@ def links() -> str:
 @pytest.fixture
 def laptop(tmp_path) -> Iterator[Laptop]:
     if os.environ.get("CI"):
-        pytest.skip("ten minutes; run by hand, see CONTRIBUTING.md")
-    if reason := absent():
+        pytest.skip("takes ten minutes; run it manually, see CONTRIBUTING.md")
+    if reason := unavailable():
         pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="study-hosts-"))
-    folder.chmod(0o755)  # PostgreSQL's own user goes in
+    folder.chmod(0o755)  # the user `postgres` needs access
     bed = testbed.Testbed(folder, HOSTS)
     until(lambda: "vhost" not in links(), "the end of earlier hosts")
     bed.act("up", HOSTS)
@@ -178,51 +178,51 @@ def laptop(tmp_path) -> Iterator[Laptop]:
 
 
 @pytest.mark.slow
-def test_a_cluster_comes_up_runs_a_study_on_all_machines_and_goes_down(laptop):
+def test_a_cluster_starts_runs_a_study_on_all_machines_and_stops(laptop):
     shared = laptop.bed.folder / "shared"
     file = STUDY.format(name="cluster", model=str(shared / "model"), gpus=0)
-    unfit = STUDY.format(name="unfit", model=str(shared / "model"), gpus=1)
+    too_large = STUDY.format(name="too-large", model=str(shared / "model"), gpus=1)
 
-    said = laptop.types("ray", "up", "-y", "CLUSTER", works=False)
-    assert "No such file" in said
-    assert ".ray/auth_token" in said
-    said = laptop.brings_up()
-    assert "ssh -N -L 5000:127.0.0.1:5000" in said
-    assert (laptop.folder / ".ray" / "auth_token").read_text() not in said
+    output = laptop.run("ray", "up", "-y", "CLUSTER", succeeds=False)
+    assert "No such file" in output
+    assert ".ray/auth_token" in output
+    output = laptop.start_cluster()
+    assert "ssh -N -L 5000:127.0.0.1:5000" in output
+    assert (laptop.folder / ".ray" / "auth_token").read_text() not in output
 
     tiny_model(shared / "model")
     tiny_task(shared / "data")
     own = laptop.folder / "my_techniques.py"
     own.write_text(OWN)
-    laptop.types("ray", "rsync-up", "CLUSTER", str(own), "~/my_techniques.py")
-    assert "12 of 12 runs done" in laptop.submits("my_study.py", file)
-    assert "nothing to run" in laptop.submits("my_study.py", file)
-    said = laptop.submits("unfit.py", unfit, works=False)
-    assert "a run needs" in said
-    assert "Traceback" not in said
-    assert "not running" in laptop.types("ray", "exec", "CLUSTER", "study status cluster")
+    laptop.run("ray", "rsync-up", "CLUSTER", str(own), "~/my_techniques.py")
+    assert "12 of 12 runs done" in laptop.submit("my_study.py", file)
+    assert "nothing to run" in laptop.submit("my_study.py", file)
+    output = laptop.submit("too_large.py", too_large, succeeds=False)
+    assert "a run needs" in output
+    assert "Traceback" not in output
+    assert "not running" in laptop.run("ray", "exec", "CLUSTER", "study status cluster")
 
     with laptop.port_forwarded():
         assert hosts_of_runs("cluster", 12) == {f"host{host}" for host in range(HOSTS)}
         assert "BiasedAdam" in laptop.report("cluster")
 
-        # All of the server's processes; the loop that starts it anew is their group's leader.
+        # All processes of the server but the loop that restarts it, which leads their group.
         loop = laptop.bed.ssh(0, "cat ~/.study-mlflow.host0.lock").strip()
         laptop.bed.ssh(0, f"pgrep -g {loop} | grep -vx {loop} | xargs kill -9")
         until(lambda: not mlflow_answers(), "the end of MLflow", 10)
         until(mlflow_answers, "MLflow's return", 60)
 
-    laptop.types("ray", "down", "-y", "CLUSTER")
+    laptop.run("ray", "down", "-y", "CLUSTER")
     assert laptop.bed.ssh(0, "pgrep -x gcs_server || echo none").strip() == "none"
 
 
 @pytest.mark.slow
-def test_quickstart_is_submitted_unchanged(laptop):
-    laptop.brings_up()
+def test_the_quickstart_runs_unchanged_on_a_cluster(laptop):
+    laptop.start_cluster()
     quickstart = str(ROOT / "study/designs/quickstart.py")
-    said = laptop.types("ray", "submit", "CLUSTER", quickstart, within=900)
-    assert "25 of 25 runs done" in said
+    output = laptop.run("ray", "submit", "CLUSTER", quickstart, timeout=900)
+    assert "25 of 25 runs done" in output
     with laptop.port_forwarded():
         assert hosts_of_runs("quickstart", 25) == {f"host{host}" for host in range(HOSTS)}
         assert "ReinitTop" in laptop.report("quickstart")
-    laptop.types("ray", "down", "-y", "CLUSTER")
+    laptop.run("ray", "down", "-y", "CLUSTER")

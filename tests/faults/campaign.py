@@ -1,12 +1,13 @@
-"""The fault campaign: a dozen runs on a real cluster of hosts, with one injected fault each time.
+"""Fault-injection campaign: a study of twelve runs on a cluster of hosts, with one fault per round.
 
     python -m tests.faults.campaign [--only KIND ...] [--times 3] [--out docs/results/faults.md]
 
-Each round is a fresh study of the same twelve runs, so an undisturbed one says what must come out.
-In each round one fault strikes at a time drawn from a fixed seed; what is lost is restarted as a
-user or a service would. Then every run must be in MLflow exactly once, with the undisturbed
-scores bit for bit, and nothing may wait in the outbox. A round whose fault hit nothing counts as
-failed. It takes root and about an hour; the hosts are made and removed by it.
+Each round is a fresh study of the same twelve runs; a round without a fault gives the expected
+scores. In every other round one fault is injected at a random time, drawn with a fixed seed, and
+what it stopped is restarted as a user or a service manager would. Then every run must be in MLflow
+exactly once, with the expected scores bit for bit, and the outbox must be empty. A round whose
+fault had no effect counts as failed. The campaign creates and removes the hosts; it needs root and
+an hour.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from study.testing import tiny_model, tiny_task
-from tests.faults.testbed import SERVER, STORAGE, Testbed, absent, until
+from tests.faults.testbed import SERVER, STORAGE, Testbed, unavailable, until
 
 RUNS = 12
 HOSTS = 4
@@ -59,29 +60,29 @@ if __name__ == "__main__":
 
 @dataclass
 class Round:
-    """One fresh study, and a fault that strikes it.
+    """A fresh study and the fault injected into it.
 
     Attributes:
         bed: The hosts.
-        name: The study's.
-        dice: Draws times and victims.
-        hit: What the fault was seen to do; empty while it hit nothing.
-        struck: When it struck (`time.monotonic`).
-        told: What the driver must say in the end; empty for anything.
-        drivers: Every driver that was started.
+        name: The study's name.
+        rng: Chooses times and hosts.
+        effect: The observed effect of the fault; empty if there was none.
+        injected_at: Time of the injection (`time.monotonic`).
+        expected_output: Regular expression that the drivers' output must match.
+        drivers: All drivers started so far.
     """
 
     bed: Testbed
     name: str
-    dice: random.Random
-    hit: str = ""
-    struck: float = 0.0
-    told: str = ""
+    rng: random.Random
+    effect: str = ""
+    injected_at: float = 0.0
+    expected_output: str = ""
     drivers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def log(self) -> Path:
-        """What all drivers said."""
+        """File with the output of all drivers."""
         return self.bed.folder / f"{self.name}.log"
 
     @property
@@ -96,35 +97,35 @@ class Round:
         self.drivers.append(self.bed.start(0, command, self.log))
         return self.drivers[-1]
 
-    def said(self) -> str:
-        """What the drivers said so far."""
+    def output(self) -> str:
+        """The output of all drivers so far."""
         return self.log.read_text()
 
     def finished(self) -> int:
-        """Runs that MLflow has or that wait for it."""
+        """Number of runs in MLflow or in the outbox."""
         waiting = len(list(self.outbox.glob("[!.]*"))) if self.outbox.is_dir() else 0
         return len(tracked(self.name)) + waiting
 
-    def moment(self, low: int = 1, high: int = 7) -> None:
-        """Wait for a random time: until some runs are done, and up to a second more."""
-        count = self.dice.randint(low, high)
+    def wait_for_random_time(self, low: int = 1, high: int = 7) -> None:
+        """Wait until a random number of runs are done, and up to a second more."""
+        count = self.rng.randint(low, high)
         until(lambda: self.finished() >= count, f"{count} runs", 240)
-        time.sleep(self.dice.random())
+        time.sleep(self.rng.random())
         done = self.finished()
-        assert done < RUNS, "too late: the study was over"
-        self.hit = f"after {done} runs"
-        self.struck = time.monotonic()
+        assert done < RUNS, "too late: the study has ended"
+        self.effect = f"after {done} runs"
+        self.injected_at = time.monotonic()
 
     def busy_host(self) -> int:
-        """A host that does a run now."""
-        for host in self.dice.sample(range(1, HOSTS), HOSTS - 1):
+        """A host that is doing a run now."""
+        for host in self.rng.sample(range(1, HOSTS), HOSTS - 1):
             if self.bed.ssh(host, "pgrep -f '^ray::.*[.]train' || true").strip():
                 return host
-        raise AssertionError("no host does a run")
+        raise AssertionError("no host is doing a run")
 
     def victim(self) -> int:
-        """A host that does a run, at a random time."""
-        self.moment()
+        """A host that is doing a run at a random time."""
+        self.wait_for_random_time()
         return self.busy_host()
 
     def driver_pid(self) -> str:
@@ -140,39 +141,39 @@ class Round:
 def worker_killed(round: Round) -> None:
     """A worker process is killed (SIGKILL)."""
     round.bed.ssh(round.victim(), "pkill -9 -f '^ray::.*[.]train'")
-    round.told = "process"
+    round.expected_output = "process"
 
 
 def raylet_killed(round: Round) -> None:
-    """Ray's own process on a host is killed; a service starts it again."""
+    """Ray's daemon on a host is killed (raylet); a service restarts it."""
     round.bed.ssh(round.victim(), "pkill -9 -x raylet")
-    round.told = "retried"
+    round.expected_output = "retried"
 
 
 def host_killed(round: Round) -> None:
-    """A host loses power, and boots again after some seconds."""
+    """A host loses power and boots again after some seconds."""
     host = round.victim()
     round.bed.act("kill", host)
-    time.sleep(round.dice.uniform(2, 8))
+    time.sleep(round.rng.uniform(2, 8))
     round.bed.act("start", host)
     round.bed.join(host)
-    round.told = "retried"
+    round.expected_output = "retried"
 
 
-def host_cut_off(round: Round) -> None:
-    """A host is cut off the network, goes on working unseen, and comes back."""
+def host_disconnected(round: Round) -> None:
+    """A host loses its network connection, keeps working, and reconnects."""
     host = round.victim()
     round.bed.act("cut", host)
-    time.sleep(round.dice.uniform(12, 18))
+    time.sleep(round.rng.uniform(12, 18))
     round.bed.act("mend", host)
-    round.told = "retried"
+    round.expected_output = "retried"
 
 
 def head_lost(round: Round) -> None:
-    """The head loses power, and with it driver, MLflow and PostgreSQL; all is started again."""
-    round.moment()
+    """The head loses power, with driver, MLflow and PostgreSQL; all are restarted."""
+    round.wait_for_random_time()
     round.bed.act("kill", 0)
-    time.sleep(round.dice.uniform(1, 5))
+    time.sleep(round.rng.uniform(1, 5))
     round.bed.act("start", 0)
     round.bed.serve()
     round.bed.join(0)
@@ -181,8 +182,8 @@ def head_lost(round: Round) -> None:
 
 
 def driver_killed(round: Round) -> None:
-    """The driver is killed (SIGKILL), and the study submitted again."""
-    round.moment()
+    """The driver is killed (SIGKILL), and the study is submitted again."""
+    round.wait_for_random_time()
     round.bed.ssh(0, f"kill -9 {round.driver_pid()}")
     round.drivers[-1].wait(60)
     round.submit()
@@ -190,146 +191,146 @@ def driver_killed(round: Round) -> None:
 
 def driver_terminated(round: Round) -> None:
     """The driver gets SIGTERM, as when a job is preempted, and the study is submitted again."""
-    round.moment()
+    round.wait_for_random_time()
     round.bed.ssh(0, f"kill -TERM {round.driver_pid()}")
     assert round.drivers[-1].wait(90) == 1
-    assert "stopped:" in round.said()
+    assert "stopped:" in round.output()
     round.submit()
 
 
 def second_driver(round: Round) -> None:
-    """The study is submitted twice within seconds, from two folders; one of the two must refuse."""
-    pause = round.dice.uniform(0, 4)
+    """The study is submitted twice within seconds, from two folders; one driver must refuse."""
+    pause = round.rng.uniform(0, 4)
     time.sleep(pause)
     round.submit(also=f"STUDY_HOME={STORAGE}/other")
-    round.hit, round.struck = f"{pause:.1f} s apart", time.monotonic()
+    round.effect, round.injected_at = f"{pause:.1f} s apart", time.monotonic()
     codes = [driver.wait(300) for driver in round.drivers]
     assert sorted(codes) == [0, 1], codes
-    assert "is being run by" in round.said()
+    assert "is being run by" in round.output()
     round.drivers.sort(key=lambda driver: -driver.returncode)
 
 
 def disk_full(round: Round) -> None:
     """The shared disk is full for a while."""
-    round.moment()
+    round.wait_for_random_time()
     ballast = STORAGE / "ballast"
-    for size in ("1M", "4k"):  # what is left after the large pieces, too
+    for size in ("1M", "4k"):  # the small blocks fill what the large ones leave
         words = ["dd", "if=/dev/zero", f"of={ballast}", f"bs={size}", "oflag=append"]
         subprocess.run([*words, "conv=notrunc"], capture_output=True)
     assert shutil.disk_usage(STORAGE).free < 100_000
-    time.sleep(round.dice.uniform(8, 15))
+    time.sleep(round.rng.uniform(8, 15))
     ballast.unlink()
-    round.told = "stay in memory|cannot take more|No space left"
+    round.expected_output = "stay in memory|cannot take more|No space left"
 
 
-def disk_held_up(round: Round) -> None:
+def disk_frozen(round: Round) -> None:
     """Writes to the shared disk block for a while, as on a busy file server."""
-    round.moment()
+    round.wait_for_random_time()
     round.bed.freeze()
-    time.sleep(round.dice.uniform(8, 15))
+    time.sleep(round.rng.uniform(8, 15))
     round.bed.thaw()
 
 
-def outbox_away(round: Round) -> None:
-    """The outbox's folder is away for a while, as on a mount that fails."""
-    round.moment()
+def outbox_unavailable(round: Round) -> None:
+    """The outbox's folder is unavailable for a while, as after a failed mount."""
+    round.wait_for_random_time()
     away = round.outbox.with_name("away")
     round.outbox.rename(away)
     round.outbox.write_text("in the way")
-    time.sleep(round.dice.uniform(8, 15))
+    time.sleep(round.rng.uniform(8, 15))
     round.outbox.unlink()
     away.rename(round.outbox)
-    round.told = "stay in memory|cannot take more|MLflow: "
+    round.expected_output = "stay in memory|cannot take more|MLflow: "
 
 
 def mlflow_down(round: Round) -> None:
     """The MLflow server is killed, and starts again after a while."""
-    round.moment()
+    round.wait_for_random_time()
     round.bed.stop_mlflow()
-    time.sleep(round.dice.uniform(8, 20))
+    time.sleep(round.rng.uniform(8, 20))
     round.bed.start_mlflow()
-    round.told = "MLflow is back"
+    round.expected_output = "MLflow is back"
 
 
 def mlflow_frozen(round: Round) -> None:
     """The MLflow server accepts requests and does not respond for a while."""
-    round.moment()
+    round.wait_for_random_time()
     round.bed.ssh(0, "pkill -STOP -f '[u]vicorn'")
     assert "T" in round.bed.ssh(0, "ps -o stat= -p $(pgrep -d, -f '[u]vicorn')")
-    time.sleep(round.dice.uniform(8, 20))
+    time.sleep(round.rng.uniform(8, 20))
     round.bed.ssh(0, "pkill -CONT -f '[u]vicorn'")
 
 
 def postgres_restarted(round: Round) -> None:
     """PostgreSQL is restarted without waiting for its clients; the driver need not notice."""
-    round.moment()
+    round.wait_for_random_time()
     round.bed.restart_postgres()
 
 
 def artifacts_refused(round: Round) -> None:
     """The MLflow server cannot write artifacts for a while."""
-    round.moment()
+    round.wait_for_random_time()
     place, away = round.bed.folder / "artifacts", round.bed.folder / "artifacts.away"
     place.rename(away)
     place.write_text("in the way")
-    time.sleep(round.dice.uniform(5, 10))
+    time.sleep(round.rng.uniform(5, 10))
     place.unlink()
     away.rename(place)
-    round.told = "MLflow is back"
+    round.expected_output = "MLflow is back"
 
 
-def _sprung(round: Round, trap: str) -> None:
+def _spring(round: Round, trap: str) -> None:
     (STORAGE / "traps" / trap).touch()
     until((STORAGE / "sprung" / trap).exists, f"the trap {trap}", 240)
-    round.hit = f"after {round.finished()} runs"
-    round.struck = time.monotonic()
-    round.told = trap
+    round.effect = f"after {round.finished()} runs"
+    round.injected_at = time.monotonic()
+    round.expected_output = trap
 
 
 def out_of_memory(round: Round) -> None:
-    """A run is out of memory; it is retried with a machine to itself."""
-    round.moment(high=4)
-    _sprung(round, "memory")
+    """A run is out of memory; it is retried alone on a machine."""
+    round.wait_for_random_time(high=4)
+    _spring(round, "memory")
 
 
-def memory_taken(round: Round) -> None:
-    """Ray kills a run that takes the memory of its host; it is retried with a machine to itself."""
-    round.moment(high=4)
-    _sprung(round, "balloon")
-    round.told = "memory"
+def memory_exhausted(round: Round) -> None:
+    """Ray kills a run that exhausts its host's memory; it is retried alone on a machine."""
+    round.wait_for_random_time(high=4)
+    _spring(round, "balloon")
+    round.expected_output = "memory"
 
 
 def run_hangs(round: Round) -> None:
     """A run stops making progress; its worker ends itself and the run is retried."""
-    round.moment(high=4)
-    _sprung(round, "hang")
+    round.wait_for_random_time(high=4)
+    _spring(round, "hang")
 
 
 def run_crashes(round: Round) -> None:
     """A run crashes its process (SIGSEGV)."""
-    round.moment(high=4)
-    _sprung(round, "crash")
-    round.told = "process"
+    round.wait_for_random_time(high=4)
+    _spring(round, "crash")
+    round.expected_output = "process"
 
 
 FAULTS: list[Callable[[Round], None]] = [
     worker_killed,
     raylet_killed,
     host_killed,
-    host_cut_off,
+    host_disconnected,
     head_lost,
     driver_killed,
     driver_terminated,
     second_driver,
     disk_full,
-    disk_held_up,
-    outbox_away,
+    disk_frozen,
+    outbox_unavailable,
     mlflow_down,
     mlflow_frozen,
     postgres_restarted,
     artifacts_refused,
     out_of_memory,
-    memory_taken,
+    memory_exhausted,
     run_hangs,
     run_crashes,
 ]
@@ -339,13 +340,13 @@ FAULTS: list[Callable[[Round], None]] = [
 
 
 def long_run(bed: Testbed) -> str:
-    """Two runs of minutes; the host of one is killed in the middle, and not brought back at once.
+    """Two runs that take minutes; the host of one is killed halfway, and restarted only at the end.
 
     Returns:
-        What was seen, as a sentence.
+        The result, in sentences.
     """
     quiet = Round(bed, "long-undisturbed", random.Random(0))
-    assert quiet.submit(also="EPOCHS=1200").wait(900) == 0, quiet.said()
+    assert quiet.submit(also="EPOCHS=1200").wait(900) == 0, quiet.output()
     struck = Round(bed, "long-killed", random.Random(1))
     driver = struck.submit(also="EPOCHS=1200")
     saved = STORAGE / "home" / "studies" / struck.name / "checkpoints"
@@ -353,11 +354,11 @@ def long_run(bed: Testbed) -> str:
     time.sleep(20)
     host = struck.busy_host()
     bed.act("kill", host)
-    assert driver.wait(900) == 0, struck.said()
+    assert driver.wait(900) == 0, struck.output()
     bed.act("start", host)
     bed.join(host)
     tags = [run.data.tags for run in _runs(struck.name)]
-    moved = [each for each in tags if "resumed" in each]
+    moved = [own for own in tags if "resumed" in own]
     assert len(moved) == 1, tags
     assert moved[0]["host"] != f"host{host}"
     assert moved[0]["retried"] == "machine 1"
@@ -365,19 +366,19 @@ def long_run(bed: Testbed) -> str:
     seconds = [run.data.metrics["seconds"] for run in _runs(struck.name)]
     return (
         f"Two runs of {min(seconds):.0f} to {max(seconds):.0f} s, saved every 3 s; host{host} was "
-        f"killed in the middle. Its run went on from where it was saved, on {moved[0]['host']}; "
-        "both runs have the undisturbed scores, bit for bit."
+        f"killed halfway. Its run resumed from its checkpoint, on {moved[0]['host']}; "
+        "both runs have the expected scores, bit for bit."
     )
 
 
-# --- what must come out -----------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------
 
 
 def tracked(name: str) -> dict[str, list[tuple[float, float]]]:
     """Dev and test scores of each finished run in MLflow, by key; a list, to show duplicates."""
     try:
         found = _runs(name)
-    except MlflowException:  # it is down just now
+    except MlflowException:  # the server is down
         return {}
     scores: dict[str, list[tuple[float, float]]] = {}
     for run in found:
@@ -399,7 +400,7 @@ class Result:
 
     kind: str
     number: int
-    hit: str
+    effect: str
     lost: int
     repeated: int
     other: int
@@ -407,8 +408,8 @@ class Result:
     wrong: str
 
 
-def run_round(fault: Callable[[Round], None], number: int, bed: Testbed, right: dict) -> Result:
-    """One round."""
+def run_round(fault: Callable[[Round], None], number: int, bed: Testbed, expected: dict) -> Result:
+    """Run a round with a fault and compare its scores with the expected ones."""
     kind = fault.__name__
     round = Round(bed, f"{kind}-{number}", random.Random(f"{kind} {number}"))
     wrong = ""
@@ -417,29 +418,29 @@ def run_round(fault: Callable[[Round], None], number: int, bed: Testbed, right: 
         fault(round)
         if (code := round.drivers[-1].wait(300)) != 0:
             wrong = f"the driver ended with {code}"
-        if not re.search(round.told, round.said()):
-            wrong = f"the driver did not say {round.told!r}"
+        if not re.search(round.expected_output, round.output()):
+            wrong = f"the drivers did not print {round.expected_output!r}"
     except Exception as error:
         traceback.print_exc()
         wrong = f"{type(error).__name__}: {error}"
-    recovery = time.monotonic() - round.struck
+    recovery = time.monotonic() - round.injected_at
     found = tracked(round.name)
     if round.outbox.is_dir() and list(round.outbox.iterdir()):
         wrong = wrong or "runs wait in the outbox"
     return Result(
         kind,
         number,
-        round.hit,
-        lost=len(right.keys() - found.keys()),
-        repeated=sum(len(each) - 1 for each in found.values()),
-        other=sum(each[0] != right[key][0] for key, each in found.items()),
+        round.effect,
+        lost=len(expected.keys() - found.keys()),
+        repeated=sum(len(scores) - 1 for scores in found.values()),
+        other=sum(scores[0] != expected[key][0] for key, scores in found.items()),
         recovery=recovery,
-        wrong=wrong if round.hit else f"hit nothing. {wrong}",
+        wrong=wrong if round.effect else f"no effect. {wrong}",
     )
 
 
-def mend(bed: Testbed) -> None:
-    """Repair what a failed round left broken, before the next one."""
+def repair(bed: Testbed) -> None:
+    """Undo what a failed round left behind, before the next one."""
     bed.thaw()
     (STORAGE / "ballast").unlink(missing_ok=True)
     for trap in (*STORAGE.glob("traps/*"), *STORAGE.glob("sprung/*")):
@@ -466,22 +467,22 @@ def set_up(bed: Testbed) -> None:
 
 
 def undisturbed(bed: Testbed) -> dict[str, list[tuple[float, float]]]:
-    """The scores of an undisturbed study."""
+    """The expected scores: those of a study without a fault."""
     round = Round(bed, "undisturbed", random.Random(0))
-    assert round.submit().wait(300) == 0, round.said()
-    right = tracked(round.name)
-    assert len(right) == RUNS, right
+    assert round.submit().wait(300) == 0, round.output()
+    expected = tracked(round.name)
+    assert len(expected) == RUNS, expected
     hosts = {run.data.tags["host"] for run in _runs(round.name)}
     assert len(hosts) > 1, "all runs were on one host"
-    return right
+    return expected
 
 
-def page(results: list[Result], said: str) -> str:
+def page(results: list[Result], summary: str) -> str:
     """The campaign as Markdown."""
     lines = [
-        said,
+        summary,
         "",
-        "| fault | rounds | runs done when it struck | lost | repeated | other scores "
+        "| fault | rounds | runs done at injection | lost | repeated | other scores "
         "| seconds to the end, median (worst) |",
         "|---|---:|---|---:|---:|---:|---:|",
     ]
@@ -490,10 +491,10 @@ def page(results: list[Result], said: str) -> str:
         if not mine:
             continue
         seconds = [result.recovery for result in mine]
-        struck = ", ".join(re.sub("after (.+) runs", "\\1", result.hit) for result in mine)
+        moments = ", ".join(re.sub("after (.+) runs", "\\1", result.effect) for result in mine)
         lines.append(
             f"| {(fault.__doc__ or '').strip()} | {len(mine)} | "
-            f"{struck} | {sum(r.lost for r in mine)} | "
+            f"{moments} | {sum(r.lost for r in mine)} | "
             f"{sum(r.repeated for r in mine)} | {sum(r.other for r in mine)} | "
             f"{statistics.median(seconds):.0f} ({max(seconds):.0f}) |"
         )
@@ -501,34 +502,34 @@ def page(results: list[Result], said: str) -> str:
 
 
 def main() -> int:
-    """Run all rounds, print and write the results; 1 if anything was lost or wrong."""
+    """Run all rounds, print and write the results; returns 1 if anything was lost or wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     names = [fault.__name__ for fault in FAULTS]
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="KIND")
     parser.add_argument("--times", type=int, default=3)
-    parser.add_argument("--no-long", action="store_true", help="leave out the long run")
+    parser.add_argument("--no-long", action="store_true", help="skip the long run")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/study-faults"))
-    parser.add_argument("--out", type=Path, help="a file for the table")
+    parser.add_argument("--out", type=Path, help="file for the table")
     arguments = parser.parse_args()
-    if reason := absent():
+    if reason := unavailable():
         print(f"skipped: {reason}")
         return 0
     results: list[Result] = []
     with Testbed(arguments.folder, HOSTS) as bed:
         set_up(bed)
-        said = "" if arguments.no_long else long_run(bed)
-        right = undisturbed(bed)
+        summary = "" if arguments.no_long else long_run(bed)
+        expected = undisturbed(bed)
         for fault in [fault for fault in FAULTS if fault.__name__ in arguments.only]:
             for number in range(arguments.times):
-                result = run_round(fault, number, bed, right)
+                result = run_round(fault, number, bed, expected)
                 results.append(result)
                 print(result, flush=True)
-                mend(bed)
+                repair(bed)
                 if arguments.out:
-                    arguments.out.write_text(page(results, said) + "\n")
-    print(page(results, said))
+                    arguments.out.write_text(page(results, summary) + "\n")
+    print(page(results, summary))
     bad = [r for r in results if r.wrong or r.lost or r.repeated or r.other]
     print(f"{len(results)} rounds, {len(bad)} of them wrong")
     return 1 if bad else 0

@@ -1,7 +1,7 @@
-"""A cluster of several hosts on one machine: Ray, an MLflow server and PostgreSQL on the first.
+"""A cluster of simulated hosts on one machine; MLflow and PostgreSQL run on the head.
 
-`../shared/testbed/hosts.sh` makes the hosts; each has its own processes, network address, home and
-/tmp. What all share is a small disk of its own, so that it can be filled and held up.
+`../shared/testbed/hosts.sh` creates the hosts; each has its own processes, network address, home
+and /tmp. They share a small separate disk, which tests can fill or freeze.
 """
 
 import os
@@ -20,7 +20,7 @@ HEAD = "10.77.0.10"
 SERVER = f"http://{HEAD}:5000"
 STORAGE = Path("/mnt/study-testbed")
 STORAGE_BYTES = 96_000_000
-RAY = {  # a lost host is noticed in seconds; Ray's own patience is for real networks
+RAY = {  # a lost host is detected in seconds; Ray's defaults are longer, for real networks
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
@@ -33,12 +33,12 @@ RAY = {  # a lost host is noticed in seconds; Ray's own patience is for real net
 }
 
 
-def absent() -> str | None:
-    """Why there can be no testbed here; None where there can."""
+def unavailable() -> str | None:
+    """Why no testbed can be created on this machine; None if one can."""
     if os.geteuid() != 0:
         return "hosts need root"
     if not SCRIPT.is_file():
-        return "the shared folder with hosts.sh is absent"
+        return "the shared folder with hosts.sh is unavailable"
     missing = [name for name in ("rsync", "ip") if shutil.which(name) is None]
     missing += [] if Path("/usr/sbin/sshd").exists() else ["sshd"]
     missing += [] if postgres() else ["postgresql"]
@@ -62,18 +62,19 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> N
 
 @dataclass
 class Testbed:
-    """Hosts, of which the first is the head and does no runs."""
+    """Simulated hosts; the first is the head, which does no runs."""
 
     folder: Path
     hosts: int
     python: Path = Path(sys.executable)
 
     def __enter__(self) -> "Testbed":
-        shutil.rmtree(self.folder, ignore_errors=True)  # an earlier campaign's studies are done
+        # The studies of an earlier campaign would count as finished.
+        shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.folder.chmod(0o755)
         (self.folder / "token").write_text("5" * 64)
-        self.thaw()  # what an interrupted campaign left
+        self.thaw()  # an interrupted campaign can leave it frozen
         self.act("down")
         until(lambda: not list(Path("/sys/class/net").glob("vhost*")), "the end of earlier hosts")
         subprocess.run(["umount", "-q", str(STORAGE)], check=False)
@@ -95,11 +96,11 @@ class Testbed:
         subprocess.run(["umount", "-ql", str(STORAGE)], check=False)
 
     def _mount(self) -> None:
-        """The disk that all hosts share."""
+        """Create and mount the disk that all hosts share."""
         disk = self.folder / "storage"
         with disk.open("wb") as file:
             file.truncate(STORAGE_BYTES)
-        _run("mkfs.ext4", "-q", "-m", "0", str(disk))  # all of it is for users
+        _run("mkfs.ext4", "-q", "-m", "0", str(disk))  # no blocks reserved for root
         STORAGE.mkdir(exist_ok=True)
         _run("mount", "-o", "loop", str(disk), str(STORAGE))
 
@@ -108,18 +109,18 @@ class Testbed:
         _run("fsfreeze", "--freeze", str(STORAGE))
 
     def thaw(self) -> None:
-        """Unblock writes; also where none are blocked."""
+        """Unblock writes; does nothing if they are not blocked."""
         _run("fsfreeze", "--unfreeze", str(STORAGE), check=False)
 
     def act(self, *words: object) -> None:
-        """One of hosts.sh's own actions."""
+        """Run an action of hosts.sh."""
         folder = [self.folder] if words[0] in ("up", "start", "down") else []
-        # Without descriptors of ours: the hosts it starts would keep them.
-        # A process that ends by itself just then makes `kill` complain.
+        # `_run` passes on no file descriptors, since the hosts that it starts would keep them open.
+        # `kill` fails if a process ends by itself at that moment.
         _run(str(SCRIPT), *map(str, words), *map(str, folder), check=words[0] != "kill")
 
     def ssh(self, host: int, command: str, *, check: bool = True) -> str:
-        """The output of a command on a host."""
+        """Run a command on a host and return its output."""
         done = subprocess.run(
             [*self._ssh(host), command], capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
@@ -144,7 +145,7 @@ class Testbed:
         return ["ssh", "-i", str(self.folder / "key"), *words, f"root@10.77.0.1{host}"]
 
     def environment(self) -> str:
-        """Shell words that set what every process on a host needs."""
+        """Environment variables of every process on a host, as shell assignments."""
         own = {
             **RAY,
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
@@ -157,9 +158,9 @@ class Testbed:
         return " ".join(f"{name}='{value}'" for name, value in own.items())
 
     def join(self, host: int) -> None:
-        """Start Ray on a host, and restart it whenever it ends, as a service would."""
-        here = f"--node-ip-address=10.77.0.1{host} --object-store-memory=120000000"
-        common = f"{here} --memory=4000000000 --disable-usage-stats --block"
+        """Start Ray on a host; it is restarted when it ends, as by a service manager."""
+        address = f"--node-ip-address=10.77.0.1{host} --object-store-memory=120000000"
+        common = f"{address} --memory=4000000000 --disable-usage-stats --block"
         role = (
             f"--head --port=6379 --num-cpus=0 --include-dashboard=false {common}"
             if host == 0
@@ -169,10 +170,10 @@ class Testbed:
         self.ssh(host, f'setsid nohup bash -c "{loop}" >>~/ray.log 2>&1 </dev/null & echo')
 
     def wait_for_machines(self, count: int) -> None:
-        """Wait until Ray sees so many hosts."""
-        ask = "import ray; ray.init('auto', log_to_driver=False); "
-        ask += "print('alive', sum(n['Alive'] for n in ray.nodes()))"
-        command = f'env {self.environment()} python -c "{ask}" 2>/dev/null'
+        """Wait until this many hosts are alive in Ray."""
+        query = "import ray; ray.init('auto', log_to_driver=False); "
+        query += "print('alive', sum(n['Alive'] for n in ray.nodes()))"
+        command = f'env {self.environment()} python -c "{query}" 2>/dev/null'
         until(
             lambda: f"alive {count}" in self.ssh(0, command, check=False), f"{count} machines", 240
         )
@@ -180,7 +181,7 @@ class Testbed:
     # --- the head's services ---
 
     def serve(self) -> None:
-        """PostgreSQL and the MLflow server on the head."""
+        """Start PostgreSQL and the MLflow server on the head."""
         data = self.folder / "postgres"
         if not data.exists():
             data.mkdir()
@@ -190,7 +191,7 @@ class Testbed:
         self.start_mlflow()
 
     def start_postgres(self) -> None:
-        """Start PostgreSQL, also after a power loss."""
+        """Start PostgreSQL; also works after a power loss."""
         data = self.folder / "postgres"
         (data / "postmaster.pid").unlink(missing_ok=True)
         go = f"-o '-k /tmp -h 127.0.0.1' -l {data}/log -w start"
@@ -205,7 +206,7 @@ class Testbed:
         self.start_postgres()
 
     def start_mlflow(self) -> None:
-        """Start the MLflow server and wait until it answers."""
+        """Start the MLflow server and wait until it responds."""
         server = (
             "mlflow server --backend-store-uri postgresql+psycopg2://postgres@127.0.0.1/mlflow "
             f"--artifacts-destination {self.folder}/artifacts --host {HEAD} --port 5000 "
@@ -220,7 +221,7 @@ class Testbed:
         self.ssh(0, "pkill -9 -f '[m]lflow server'; pkill -9 -f '[u]vicorn'; echo")
 
     def wait_for_mlflow(self) -> None:
-        """Wait until the MLflow server answers."""
+        """Wait until the MLflow server responds."""
         until(_mlflow_answers, "MLflow", 120)
 
 

@@ -1,8 +1,8 @@
-"""A user's own technique that can be made to fail once, by a file in the folder of traps.
+"""A user-defined technique that fails once when a file (a trap) is put into a folder.
 
-It and its study are copied to the driver's home folder, which the other hosts do not see, so that
-the module, the rows and the weights are sent. What a trap does is no field of the technique, so
-that keys stay the same.
+The technique and its study are copied to the driver's home, which other hosts cannot read, so that
+the module, the data and the weights must be sent to workers. Traps are not fields of the technique,
+so keys stay the same.
 """
 
 import os
@@ -16,14 +16,15 @@ TRAPS = Path(os.environ.get("TRAPS", "/mnt/study-testbed/traps"))
 
 
 class Trapped(Technique):
-    """Trains as usual, unless there is a file in the folder of traps: that is moved, and sprung."""
+    """Trains as usual, unless there is a file in the folder of traps, which says how to fail."""
 
     def after_step(self, state):
         if state.step != 3 or not TRAPS.is_dir():
             return
         for trap in TRAPS.iterdir():
             try:
-                trap.rename(trap.parent.with_name("sprung") / trap.name)  # one run takes it
+                # Atomic, so that only one run takes it.
+                trap.rename(trap.parent.with_name("sprung") / trap.name)
             except FileNotFoundError:
                 continue
             if trap.name == "hang":
@@ -34,6 +35,6 @@ class Trapped(Technique):
                 raise MemoryError("a trap")
             elif trap.name == "balloon":
                 taken = []
-                for _ in range(120):  # 0.1 GB each, until Ray's own watch ends this process
+                for _ in range(120):  # 0.1 GB each, until Ray's memory monitor kills this process
                     taken.append(b"x" * 100_000_000)
                     time.sleep(0.05)

@@ -133,7 +133,7 @@ class Kind(ABC):
     def answers(self, outputs: Outputs, data: Encoded) -> Any:
         """Predictions from the outputs, one per example, comparable to `data.gold`."""
 
-    # --- constant answers ---
+    # --- constant predictors ---
 
     @abstractmethod
     def constants(self, data: Encoded) -> list[Any]:

@@ -209,7 +209,7 @@ def test_scores_are_normalised_from_the_constant_answer_to_perfect():
         assert row[f"median{end}"] == pytest.approx(0.5)
     assert row["iqm"] == pytest.approx((0 + 2 * 0.5 + 0.75) / 4)
     table = aggregates_table(aggregates(runs_of(scores, types={})))
-    assert "0 is the constant answer, 100 is perfect" in table.caption
+    assert "0 is the constant predictor, 100 is perfect" in table.caption
 
 
 def test_a_task_without_a_floor_enters_no_aggregate():
@@ -218,7 +218,7 @@ def test_a_task_without_a_floor_enters_no_aggregate():
     found = aggregates(runs)
     assert set(found["tasks"]) == {7}
     assert set(found["dropped_tasks"]) == {
-        "t2 (no constant answer below the perfect score is known)"
+        "t2 (no constant predictor below the perfect score is known)"
     }
     assert set(ranks(runs)["tasks"]) == {8}
 

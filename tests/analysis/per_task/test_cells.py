@@ -44,7 +44,7 @@ def test_cells_by_hand(runs):
     assert len(found) == 10
     row = at(found, task="terms", configuration="Standard")
     own = runs[(runs["task"] == "terms") & (runs["configuration"] == "Standard")]
-    coded = own["test"].fillna(0.496)  # the diverged run enters as a constant answer
+    coded = own["test"].fillna(0.496)  # the diverged run enters with the constant predictor's score
     assert row["test_mean"] == pytest.approx(coded.mean())
     assert row["test_sd"] == pytest.approx(coded.std())
     assert (row["finished"], row["diverged"], row["collapsed"], row["missing"]) == (7, 1, 0, 0)

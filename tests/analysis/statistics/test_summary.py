@@ -92,7 +92,7 @@ def test_cv_is_undefined_at_zero():
     assert np.isnan(cv(np.array([-0.1, 0.2])))
     assert np.isnan(cv(np.array([0.0, 0.2])))
     assert cv(np.array([-0.1, -0.3])) == pytest.approx(np.sqrt(2) / 2)
-    found = view(cell([0.4, 0.5, 0.6], floor=0.0))  # a constant answer scores 0, as under MCC
+    found = view(cell([0.4, 0.5, 0.6], floor=0.0))  # a constant predictor scores 0, as under MCC
     assert (np.isnan(found.cv), found.cv_reason) == (True, "not_identified")
     assert view(cell([0.5])).cv_reason == "n_too_small"
     assert view(cell([0.4, 0.5, 0.6])).cv == pytest.approx(0.2)

@@ -1,6 +1,6 @@
-"""Seconds that rliable and deepsig take; for an interpreter that has them, and pandas below 3.
+"""Seconds that rliable and deepsig take; for an interpreter with both, and pandas below 3.
 
-python rivals.py TASKS RUNS TECHNIQUES RESAMPLES prints them as JSON.
+`python peers.py TASKS RUNS TECHNIQUES RESAMPLES` prints them as JSON.
 """
 
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def main() -> None:
-    """Measure both, as their documentation calls them."""
+    """Measure both, called as in their documentation."""
     from deepsig import aso
     from rliable import library, metrics
 
