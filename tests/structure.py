@@ -5,6 +5,7 @@
 
 import ast
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -25,6 +26,7 @@ def sources(place: str) -> list[Path]:
     return found
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Modules imported anywhere in a file, `from a import b` as both `a` and `a.b`."""
     found: set[str] = set()
@@ -51,6 +53,7 @@ def module_path(module: str) -> Path | None:
     return None
 
 
+@cache
 def between(project: str) -> Counter[tuple[str, str]]:
     """How many files of one package import from another, by the two packages."""
     found: Counter[tuple[str, str]] = Counter()
