@@ -38,13 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end how many tests were skipped for what is lacking, and what that is."""
+    """Report how many tests were skipped because something is missing here, and what is missing."""
     reasons = (str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
     lacking = Counter(re.findall(rf"{needs.LACKING}([^'\"]+)", "\n".join(reasons)))
     if total := lacking.total():
         each = ", ".join(f"{what} ({n})" for what, n in sorted(lacking.items()))
         tests = "1 test" if total == 1 else f"{total} tests"
-        line = f"{tests} skipped for what is lacking here: {each}"
+        line = f"{tests} skipped because something is missing on this machine: {each}"
         terminalreporter.write_sep("=", line, yellow=True, bold=True)
 
 

@@ -188,7 +188,7 @@ class Answering(http.server.BaseHTTPRequestHandler):
         (403, "Invalid Host header - possible DNS rebinding attack", "--allowed-hosts 127.0.0.1"),
         (404, "no such page", "no MLflow server"),
         (200, "<html>hello</html>", "no MLflow server"),
-        (500, "oh", "is its database up"),
+        (500, "oh", "check that its database is running"),
     ],
 )
 def test_a_wrong_response_is_reported_with_a_remedy(tmp_path, monkeypatch, status, text, remedy):
