@@ -1,6 +1,6 @@
 """Restarts: number of starts, and epochs after which all but one stop.
 
-Source: Dodge et al. 2020 start clearly more than they finish and stop after 20 to 30 % of training.
+Source: Dodge et al. 2020 start clearly more than they finish and stop after 20 to 30% of training.
     Differs: epochs are the unit here, so the share follows from the recipe.
 """
 

@@ -1,6 +1,6 @@
 """SWA: share of the steps after which averaging starts.
 
-Source: Izmailov et al. 2018 start after 75 % of the budget. Differs: half of it as well; the recipe
+Source: Izmailov et al. 2018 start after 75% of the budget. Differs: half of it as well; the recipe
     is that of standard fine-tuning.
 """
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING or not NEEDED:
 else:
 
     def __getattr__(name: str) -> NoReturn:
-        """Say what is missing where something is imported that needs it."""
+        """Raise ImportError naming the missing packages."""
         if name.startswith("__"):
             raise AttributeError(f"module 'study' has no attribute {name!r}")
         raise ImportError(NEEDED)

@@ -1,7 +1,5 @@
 """What most tests need: a tiny model, a tiny task, and a run of them."""
 
-import re
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -22,7 +20,7 @@ from study.testing import tiny_model, tiny_task
 from study.training.fit import Setting
 from study.training.prepare import Prepared, prepare
 from study.training.train import Outcome, train
-from tests import needs
+from tests.needs import pytest_terminal_summary  # noqa: F401  (a hook)
 
 PAIRS = Classification(("no", "yes"))
 CPU = torch.device("cpu")
@@ -35,17 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end how many tests were skipped for what is lacking, and what that is."""
-    reasons = (str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
-    lacking = Counter(re.findall(rf"{needs.LACKING}([^'\"]+)", "\n".join(reasons)))
-    if total := lacking.total():
-        each = ", ".join(f"{what} ({n})" for what, n in sorted(lacking.items()))
-        tests = "1 test" if total == 1 else f"{total} tests"
-        line = f"{tests} skipped for what is lacking here: {each}"
-        terminalreporter.write_sep("=", line, yellow=True, bold=True)
 
 
 @pytest.fixture(scope="session")

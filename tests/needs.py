@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import re
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -55,3 +57,14 @@ def files(*patterns: str) -> list[Path]:
             raise LookupError(f"{pattern} matches no file of the repository")
         found |= matches
     return sorted(found)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Report how many tests were skipped because something is missing here, and what is missing."""
+    reasons = (str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    lacking = Counter(re.findall(rf"{LACKING}([^'\"]+)", "\n".join(reasons)))
+    if total := lacking.total():
+        each = ", ".join(f"{what} ({n})" for what, n in sorted(lacking.items()))
+        tests = "1 test" if total == 1 else f"{total} tests"
+        line = f"{tests} skipped because something is missing on this machine: {each}"
+        terminalreporter.write_sep("=", line, yellow=True, bold=True)

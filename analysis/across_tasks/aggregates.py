@@ -45,7 +45,7 @@ def aggregates(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
     Returns:
         One row per group, within a pool by iqm, highest first: the names of `by`; mean and median
         (over tasks, of the mean over runs) and iqm (over all runs, with equal weight per task) with
-        95 % intervals for new seeds on the same tasks, and for iqm also for new tasks
+        95% intervals for new seeds on the same tasks, and for iqm also for new tasks
         (iqm_tasks_low, iqm_tasks_high; NaN below five tasks); clean_mean, clean_median and
         clean_iqm (without failed runs) with their intervals; is_baseline, compared, tasks, dropped
         and dropped_tasks (tasks without a score of every group, a floor or a perfect score), and on
@@ -55,8 +55,8 @@ def aggregates(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
         ValueError: If `runs` or `by` is malformed.
 
     Source: Agarwal et al. 2021. In simulations with normal scores on six tasks the interval of the
-        mean covered the truth in 87 % at three seeds, 91 % at five and 93 % at ten, that of the
-        interquartile mean one point more; for new tasks 84 % and 89 % at five tasks, 89 % and 93 %
+        mean covered the truth in 87% at three seeds, 91% at five and 93% at ten, that of the
+        interquartile mean one point more; for new tasks 84% and 89% at five tasks, 89% and 93%
         at ten.
 
     Example:
@@ -113,7 +113,7 @@ def profiles(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
     Returns:
         One row per group and threshold: the names of `by`, is_baseline, threshold (normalised as
         in `aggregates`, 0 to 1), runs (share of runs, with equal weight per task) and tasks_above
-        (share of tasks by their mean over runs) with 95 % bands, area (mean of the normalised
+        (share of tasks by their mean over runs) with 95% bands, area (mean of the normalised
         scores clipped to [0, 1], the area under the profile of the runs), tasks, n and failed.
         Failed runs enter at their floor.
 

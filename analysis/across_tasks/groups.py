@@ -63,10 +63,10 @@ def by_group(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per group: dimension, group, blocks (number of tasks and models), technique (the
-        one recommended, or empty), level (all that are best or tied with the best on dev in 80 % of
+        one recommended, or empty), level (all that are best or tied with the best on dev in 80% of
         the blocks, joined by "; "), reason (why none is recommended), and for the technique, or
         else for the one with the best average rank (`leader`): rank (average, on dev), tied (number
-        of blocks in which it is best or tied), difference to the baseline on test with its 95 %
+        of blocks in which it is best or tied), difference to the baseline on test with its 95%
         interval (low, high), p_holm, worst (smallest difference of a block) and worst_block,
         confidence, top (share of resamples in which it has the best average rank); and
         interaction_p of the dimension. Tasks whose scores are not shares are left out.
@@ -74,11 +74,11 @@ def by_group(runs: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: If `runs` is malformed; see `frames.runs.checked`.
 
-    Source: the rule: at least three blocks; best or tied with the best on dev in 80 % of them; a
+    Source: the rule: at least three blocks; best or tied with the best on dev in 80% of them; a
         gain over the baseline on test whose two-level bootstrap interval (blocks, then seeds)
         excludes 0, Holm-adjusted over groups and techniques; no block with a significant loss of
         more than half a point. Confidence: `strong` if that also holds without failed runs and the
-        same technique ranks first in 95 % of resamples of the seeds, `moderate` from 80 %,
+        same technique ranks first in 95% of resamples of the seeds, `moderate` from 80%,
         otherwise `weak`. Differs: p-values use Student's t with one degree of freedom fewer than
         blocks, since the bootstrap is too narrow for few blocks. interaction_p: permutation test
         of the blocks' group labels, on the differences of all techniques.
@@ -254,7 +254,8 @@ def _lacking(row: Row) -> str:
     if row["leader"] == BASELINE:
         return f"no technique ranks above {BASELINE}"
     if not row["often"]:
-        return f"{row['leader']} is worse than the best too often"
+        tied = f"best or tied with the best in fewer than {SHARE:.0%} of the tasks and models"
+        return f"{row['leader']} is {tied}"
     if row["lost"]:
         return f"{row['leader']} is significantly worse in {row['worst_block']}"
     return f"the gain of {row['leader']} over {BASELINE} is not supported"
@@ -300,7 +301,7 @@ def _sentence(row: RowTuple) -> str:
     scope = _SCOPE[row.dimension](row.group)
     if not row.technique:
         tied = f"; tied: {row.level.replace('; ', ', ')}" if row.level else ""
-        return f"{scope} no single strategy{tied} ({row.reason})."
+        return f"{scope}: no single recommendation{tied} ({row.reason})."
     gain = score_text(row.difference, 100)
     return (
         f"{scope} use {row.technique}: best or tied with the best on dev in {row.tied:.0f} of "
@@ -317,12 +318,12 @@ def groups_table(frame: pd.DataFrame) -> Table:
         >>> from analysis import example_runs
         >>> runs = example_runs().query("task in ('cb', 'copa', 'rte')")
         >>> groups_table(by_group(runs.assign(dev=runs["test"]))).body[0][:3]
-        ('Over all tasks and models', '12', 'no single strategy: no technique ranks above Standard')
+        ('Over all tasks and models', '12', 'none: no technique ranks above Standard')
     """
     columns: Columns = {
         "Group": lambda r: _SCOPE[r.dimension](r.group),
         "Tasks and models": lambda r: f"{r.blocks}",
-        "Recommended": lambda r: r.technique or f"no single strategy: {r.reason}",
+        "Recommended": lambda r: r.technique or f"none: {r.reason}",
         "Confidence": lambda r: r.confidence or "–",
         "Best or tied": lambda r: r.level.replace("; ", ", ") or "–",
         "Leader": lambda r: r.leader or "–",

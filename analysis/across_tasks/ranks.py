@@ -50,7 +50,7 @@ def ranks(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
         critical-difference diagram, joined by ", "), p_best and p_baseline (Wilcoxon's signed-rank
         test against the group with the best average rank and against the baseline, Holm-adjusted
         over all pairs of the pool; NaN against itself, without a baseline, and where p_reason is
-        `n_too_small`: too few tasks to reach 5 %), clean_rank and clean_tasks (without failed
+        `n_too_small`: too few tasks to reach 5%), clean_rank and clean_tasks (without failed
         runs), is_baseline, compared (number of groups in the pool), tasks (those with a score of
         every group; `friedman` names the others), and on these n (fewest seeds), finished, asked
         and failed.
@@ -114,7 +114,7 @@ def friedman(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
         One row per pool: the leading names of `by`, compared, tasks and dropped (numbers),
         dropped_tasks (which and why, joined by "; "), chi2 with its p (corrected for ties),
         Iman and Davenport's f with f_p, reason (why there is no p), critical_difference (Nemenyi's,
-        5 %), least_tasks (with fewer, Wilcoxon's test of all pairs cannot reach 5 %), n (fewest
+        5%), least_tasks (with fewer, Wilcoxon's test of all pairs cannot reach 5%), n (fewest
         seeds of a cell), best (best average rank), clean_p and clean_best (without failed runs),
         and sensitivity, a sentence if leaving out failed runs changes the conclusion.
 

@@ -73,7 +73,7 @@ def suite_score(
         tasks. Interval: the stratified bootstrap of Agarwal et al. 2021, which resamples the seeds
         of every task. Differs: deviations are widened per task by sqrt(n / (n - 1)), since the
         bootstrap is too narrow for small n; in simulations with normal scores and five seeds the
-        intervals then covered the truth in 93 % over six tasks, 91 % over two (90 % and 87 %
+        intervals then covered the truth in 93% over six tasks, 91% over two (90% and 87%
         without).
 
     Example:

@@ -263,7 +263,10 @@ def _answering(uri: str) -> Iterator[None]:
     except _mlflow().MlflowException as error:
         message = f"MLflow at {uri} answered with an error: {error}"
         if re.search("failed with (timeout )?exception", message):  # requests' text is very long
-            message = f"no answer from MLflow at {uri}. Is it up, and MLFLOW_TRACKING_URI right?"
+            message = (
+                f"no answer from MLflow at {uri}. Check that the server is running and "
+                "MLFLOW_TRACKING_URI is correct."
+            )
         raise StoreUnreachableError(_without_credentials(message).splitlines()[0]) from error
 
 

@@ -76,7 +76,7 @@ def agreement(predictions: pd.DataFrame, runs: pd.DataFrame | None = None) -> pd
 
     Returns:
         One row per cell of the final stage: task, model, configuration, kind (of answer, as in
-        `predicted`), n (runs), examples, absent (number of missing answers). With 95 % intervals
+        `predicted`), n (runs), examples, absent (number of missing answers). With 95% intervals
         over seeds as `*_low` and `*_high`: disagreement (share of examples on which two runs
         differ), kappa (Fleiss), alpha (Krippendorff, also with missing answers), flip_rate (share
         of runs that differ from the majority answer), ambiguity (expected share of examples on

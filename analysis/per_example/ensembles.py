@@ -37,7 +37,7 @@ def ensembles(predictions: pd.DataFrame) -> pd.DataFrame:
         One row per cell of a classification task and k = 3, 5, 10: task, model, configuration, k,
         n (runs), examples (with a label and an answer of every run), left_out (number of others),
         single (mean accuracy of one run), mean_accuracy (averaged probabilities), mean_gain with
-        its 95 % interval over seeds and examples (mean_low, mean_high), vote_accuracy, vote_gain,
+        its 95% interval over seeds and examples (mean_low, mean_high), vote_accuracy, vote_gain,
         vote_low and vote_high (majority vote), and reason, `n_too_small` where k > n / 2. Collapsed
         runs are members like any other.
 

@@ -83,7 +83,7 @@ def seeds_and_examples(predictions: pd.DataFrame, runs: pd.DataFrame) -> pd.Data
         One row per cell of a classification task other than the baseline: task, model,
         configuration, baseline, n and n_baseline (runs), paired (by seed, if both sides have the
         same seeds), examples (with a label and an answer of every run of both), left_out,
-        difference (accuracy minus the baseline's), 95 % intervals (seeds_low, seeds_high,
+        difference (accuracy minus the baseline's), 95% intervals (seeds_low, seeds_high,
         examples_low, examples_high, both_low, both_high), p (one-sided, of a difference of at most
         0, resampling both) and p_holm (over the configurations of a task and model).
 

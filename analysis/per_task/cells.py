@@ -54,8 +54,8 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
         higher_is_better, scale (factor by which tables multiply scores), asked (runs that the
         study asks for), finished (completed or diverged), seconds (mean per run), missing,
         diverged, collapsed, failure rate with its interval, and the fields of
-        `statistics.summary.View` of all finished runs as `test_*` and `dev_*`, of those that did
-        not fail as `test_clean_*` and `dev_clean_*`, in the metric's own unit. Sorted by task,
+        `statistics.summary.Statistics` of all finished runs as `test_*` and `dev_*`, of those that
+        did not fail as `test_clean_*` and `dev_clean_*`, in the metric's own unit. Sorted by task,
         model, dev mean (best first) and name. Empty if there are no runs.
 
     Raises:
@@ -161,7 +161,7 @@ def _worst_and_best(row: RowTuple) -> str:
 def _left_out(frame: pd.DataFrame) -> str:
     """Says that test means use fewer runs than n, where they do."""
     unknown = not frame.empty and (frame["test_mean_reason"] == "non_finite").any()
-    return ", as here, so that test scores rest on fewer runs than n" if unknown else ""
+    return "; some were excluded here, so test statistics use fewer than n runs" if unknown else ""
 
 
 def _failed(row: RowTuple) -> str:

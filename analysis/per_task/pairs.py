@@ -47,7 +47,7 @@ from analysis.statistics.resampling import Positions, drawn
 from analysis.statistics.spread import brown_forsythe, sd_ratio, some_scatter
 from analysis.statistics.summary import Scores
 
-RESAMPLES = 1_000  # per cell; the Monte Carlo error is about 5 % of an interval's width
+RESAMPLES = 1_000  # per cell; the Monte Carlo error is about 5% of an interval's width
 FINEST = 1 / (N_BOOT + 1)  # smallest p of a permutation test: no relabelling as extreme
 ENOUGH_TO_RESAMPLE = 5  # with fewer runs a bootstrap interval means nothing
 
@@ -75,7 +75,7 @@ def pairs(runs: pd.DataFrame) -> pd.DataFrame:
         - hedges_g, cliffs_delta and its verbal magnitude, improvement (probability of
           improvement) with its interval, epsilon (violation ratio of almost stochastic order: 0 if
           the first dominates) with its upper bounds epsilon_bound for the first and epsilon_reverse
-          for the second, at 5 % over the pairs of the block;
+          for the second, at 5% over the pairs of the block;
         - ratio of sds with its interval (F; where runs failed bootstrap, from 20 runs), spread_p
           (Brown-Forsythe);
         - p (of the permutation test where a run failed, else Welch's: `method`; where no drawn

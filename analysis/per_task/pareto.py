@@ -46,7 +46,7 @@ def pareto(runs: pd.DataFrame) -> pd.DataFrame:
         goals (the objectives compared, joined by "; "; one that is unknown for a cell with two or
         more runs is left out), test_mean, test_sd, and the task's metric, higher_is_better and
         scale. Cells with fewer than two runs are not compared: NaN in on_front and membership.
-        Differences below half their standard error (mean and sd), or below 2 % (time and memory),
+        Differences below half their standard error (mean and sd), or below 2% (time and memory),
         count as equal.
 
     Raises:
@@ -160,7 +160,7 @@ def pareto_table(frame: pd.DataFrame) -> Table:
         "Model": lambda r: r.model,
         "Metric": lambda r: metric_text(r.metric, r.higher_is_better, scale=r.scale),
         "Configuration": lambda r: r.configuration,
-        "On Pareto front": lambda r: {1.0: "yes", 0.0: "no"}.get(r.on_front, "one run"),
+        "On Pareto front": lambda r: {1.0: "yes", 0.0: "no"}.get(r.on_front, "n/a (n < 2)"),
         "Front membership": lambda r: "–" if np.isnan(r.membership) else f"{r.membership:.0%}",
         "n": lambda r: count_text(r.finished, r.asked),
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),

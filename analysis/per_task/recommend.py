@@ -38,8 +38,8 @@ def recommend(
         within the limits, and: fitting (number of those), unfitting (the others with the limit
         that they exceed, joined by "; "; an unknown cost exceeds any limit), seconds and memory of
         the recommended one, the key of one of its runs (from which its settings can be read), and
-        confidence: `strong` if it has the best dev mean in 95 % of resamples and leaving out failed
-        runs changes nothing, `moderate` from 80 %, otherwise `weak`. Where no configuration is
+        confidence: `strong` if it has the best dev mean in 95% of resamples and leaving out failed
+        runs changes nothing, `moderate` from 80%, otherwise `weak`. Where no configuration is
         within the limits or has a score, or all runs of the one picked failed, recommended, key
         and confidence are empty.
 

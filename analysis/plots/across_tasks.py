@@ -67,7 +67,7 @@ def plot_ranks(found: pd.DataFrame, difference: float) -> Figure:
 
 
 def plot_profiles(found: pd.DataFrame) -> Figure:
-    """Performance profile: share of runs above each normalised score, with 95 % bands.
+    """Performance profile: share of runs above each normalised score, with 95% bands.
 
     Args:
         found: Rows of `profiles` that are compared with each other.

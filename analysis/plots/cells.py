@@ -68,7 +68,7 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
 
 
 def plot_mean_and_sd(cells: pd.DataFrame) -> Figure:
-    """Mean and standard deviation of each configuration on test, with 95 % intervals.
+    """Mean and standard deviation of each configuration on test, with 95% intervals.
 
     Args:
         cells: Rows of `cells` for one task and model, in the order to plot.

@@ -64,7 +64,7 @@ def plot_flips(found: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(7.6, 2.6), layout="constrained")
         axes: Any = figure.add_subplot()
         edges = np.arange(right.size + 1) / examples * 100
-        axes.stairs(right * 100, edges, fill=True, color=BLUE, alpha=0.85, label="right")
+        axes.stairs(right * 100, edges, fill=True, color=BLUE, alpha=0.85, label="correct")
         axes.stairs(
             np.full(right.size, 100.0),
             edges,
@@ -82,7 +82,7 @@ def plot_flips(found: pd.DataFrame) -> Figure:
         parts = zip(
             (0.0, *ends),
             (*ends, float(right.size)),
-            ("all right", "seeds differ", "all wrong"),
+            ("all correct", "mixed", "all wrong"),
             strict=True,
         )
         for start, end, words in parts:

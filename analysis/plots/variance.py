@@ -28,7 +28,7 @@ def plot_sources(found: pd.DataFrame) -> Figure:
 
     Returns:
         A figure. Main effects are plain, interactions hatched; the line below each main effect is
-        the 95 % interval of its share. Cells without crossed seeds have no bar.
+        the 95% interval of its share. Cells without crossed seeds have no bar.
     """
     scored = found[(found["of"] == "score") & found["share"].notna()]
     labels = list(found["configuration"].unique())

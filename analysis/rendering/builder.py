@@ -27,7 +27,7 @@ CELL_COLUMNS: Columns = {
     "Configuration": lambda r: r.configuration,
 }
 POINTS = 100.0  # proportions of examples are printed in percentage points
-NAMED = 8  # a caption names up to so many tasks, and counts more
+NAMED = 8  # at most this many task names in a caption; above that, their number
 NOTHING = "There are no runs yet."
 SHARED = ("Task", "Model", "Metric")  # moved into the caption if all rows agree
 

@@ -5,8 +5,8 @@ import numpy as np
 from analysis.statistics.common import DECIMALS
 
 ENTERS = (  # how a failed run enters a mean; follows "a failed run" or "it"
-    "enters with its score, or the constant predictor's if it has none; where that is not known "
-    "either, it is left out"
+    "counts with its score, or the constant predictor's score if it has none, and is excluded if "
+    "that is unknown"
 )
 DAGGER = "†"
 NBSP = "\u00a0"  # no-break space, keeps an interval on one line

@@ -30,7 +30,7 @@ def caveats(runs: pd.DataFrame) -> list[str]:
         >>> from analysis import caveats, example_runs
         >>> runs = example_runs()
         >>> print(caveats(runs[runs["task"] == "rte"])[0])
-        No dev scores at all: rte; choosing there would need test scores, so nothing is recommended.
+        No dev scores at all: rte; selecting there requires test scores, so nothing is recommended.
     """
     runs = final(checked(runs))
     if runs.empty:
@@ -129,7 +129,7 @@ def _unknown(runs: pd.DataFrame) -> list[str]:
     completed = runs[runs["outcome"] == "completed"]
     found = []
     for split, result in (
-        ("dev", "choosing there would need test scores, so nothing is recommended"),
+        ("dev", "selecting there requires test scores, so nothing is recommended"),
         ("test", "only the dev scores used for selection are reported there"),
     ):
         known = completed.groupby("task")[split].count()

@@ -141,7 +141,7 @@ def resampled_improvement(a: Counts, b: Counts) -> FloatArray:
 
 
 class Improvement(NamedTuple):
-    """Probability of improvement with its 95 % interval.
+    """Probability of improvement with its 95% interval.
 
     Attributes:
         estimate: In [0, 1]; 0.5 is no difference; NaN if a side has no scores.

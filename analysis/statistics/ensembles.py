@@ -19,7 +19,7 @@ class Ensemble(NamedTuple):
     Attributes:
         accuracy: Expected accuracy of an ensemble of k different runs, in [0, 1].
         gain: Accuracy of the ensemble minus the mean accuracy of its members.
-        interval: 95 % interval of the gain, over new seeds and new examples.
+        interval: 95% interval of the gain, over new seeds and new examples.
     """
 
     accuracy: float
@@ -47,7 +47,7 @@ def ensemble_gains(
 
     Source: Dietterich 2000; Lakshminarayanan et al. 2017, mean of probabilities. Interval: t
         interval with the sum of the jackknife variance over runs and the variance over examples;
-        its coverage was 97 to 100 % in simulations. Differs: no bootstrap over runs, which would
+        its coverage was 97 to 100% in simulations. Differs: no bootstrap over runs, which would
         make ensembles of copies, without a gain.
     """
     if k < 1:

@@ -14,7 +14,7 @@ LEAST_FOR_MEAN, LEAST_FOR_SD = 50, 20
 
 
 class Interval(NamedTuple):
-    """A 95 % confidence interval.
+    """A 95% confidence interval.
 
     Attributes:
         low: Lower end, in the unit of the estimate; NaN where there is no interval.
@@ -158,7 +158,7 @@ def wilson_interval(count: int, n: int) -> Interval:
 
 
 def clopper_pearson_interval(count: int, n: int) -> Interval:
-    """Clopper-Pearson interval of a proportion: coverage of at least 95 %, wider than Wilson's.
+    """Clopper-Pearson interval of a proportion: coverage of at least 95%, wider than Wilson's.
 
     Args:
         count: Number of successes.

@@ -22,7 +22,7 @@ class Difference(NamedTuple):
 
     Attributes:
         estimate: The difference; NaN only if a side has no scores.
-        low: Lower end of the 95 % interval; NaN where `reason` says why.
+        low: Lower end of the 95% interval; NaN where `reason` says why.
         high: Upper end.
         statistic: Student's t.
         df: Its degrees of freedom.

@@ -14,13 +14,13 @@ Metric = Callable[[FloatArray], FloatArray]
 _BLOCK = 500  # resamples in memory at once
 
 
-class Resampled(NamedTuple):
+class BootstrapDifference(NamedTuple):
     """Bootstrap distribution of a difference, in the metric's unit.
 
     Attributes:
         mean: Mean over resamples.
         sd: Standard deviation over resamples, which estimates the standard error.
-        low: Lower end of the 95 % percentile interval.
+        low: Lower end of the 95% percentile interval.
         high: Upper end.
         p: One-sided p-value: share of the resamples with a difference of at most 0, at least
             1 / n_resamples.
@@ -44,9 +44,9 @@ class MultiBootstrap(NamedTuple):
     """
 
     estimate: float
-    seeds: Resampled
-    examples: Resampled
-    both: Resampled
+    seeds: BootstrapDifference
+    examples: BootstrapDifference
+    both: BootstrapDifference
 
 
 def multibootstrap(
@@ -101,9 +101,9 @@ def multibootstrap(
         new_both.append(both[0] - both[1])
     return MultiBootstrap(
         estimate=float(whole[0].mean() - whole[1].mean()),
-        seeds=_resampled(new_seeds[0] - new_seeds[1]),
-        examples=_resampled(np.concatenate(new_examples)),
-        both=_resampled(np.concatenate(new_both)),
+        seeds=_bootstrap_difference(new_seeds[0] - new_seeds[1]),
+        examples=_bootstrap_difference(np.concatenate(new_examples)),
+        both=_bootstrap_difference(np.concatenate(new_both)),
     )
 
 
@@ -140,9 +140,9 @@ def _to_back(parts: FloatArray) -> FloatArray:
     return np.moveaxis(parts, (-2, -1), (0, 1))
 
 
-def _resampled(differences: FloatArray) -> Resampled:
+def _bootstrap_difference(differences: FloatArray) -> BootstrapDifference:
     low, high = np.quantile(differences, ENDS)
-    return Resampled(
+    return BootstrapDifference(
         mean=float(differences.mean()),
         sd=float(differences.std(ddof=1)),
         low=float(low),

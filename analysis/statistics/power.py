@@ -12,7 +12,7 @@ MOST = 100_000  # largest number of seeds that is searched
 
 
 def minimum_detectable_ratio(n: int) -> float:
-    """Smallest ratio of two standard deviations that an F test detects with 80 % power.
+    """Smallest ratio of two standard deviations that an F test detects with 80% power.
 
     Args:
         n: Runs in each of the two cells.
@@ -20,7 +20,7 @@ def minimum_detectable_ratio(n: int) -> float:
     Returns:
         Larger over smaller standard deviation, above 1; NaN below two runs.
 
-    Source: elementary; power of the two-sided F test at 5 %, normal data.
+    Source: elementary; power of the two-sided F test at 5%, normal data.
     """
     if n < 2:
         return np.nan
@@ -100,7 +100,7 @@ def seeds_for_robust_ratio(
 
     Args:
         ratio: Smallest ratio to detect; its reciprocal needs as many seeds.
-        rng: Generator of 4,000 pairs of cells; its seed moves the result by about 3 %.
+        rng: Generator of 4,000 pairs of cells; its seed moves the result by about 3%.
         alpha: Level of the test.
         power: Target probability of detecting the ratio.
 

@@ -356,7 +356,7 @@ def pair_interval(distances: FloatArray, rng: np.random.Generator) -> Interval:
 
     Source: Du & Nguyen 2023, bootstrap over seeds. Differs: pairs of a run with its own copy are
         left out, since their distance of 0 would bias the mean downwards. Below 20 runs its
-        coverage was too low in simulations (78 to 96 %); that of the jackknife was 92 to 98 %.
+        coverage was too low in simulations (78 to 96%); that of the jackknife was 92 to 98%.
     """
     runs = len(distances)
     known = _known(distances).astype(float)

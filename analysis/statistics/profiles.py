@@ -18,7 +18,7 @@ def run_profile(
         rng: Generator of the resamples.
 
     Returns:
-        Shape (3, n_techniques, n_thresholds): the share, then the ends of its pointwise 95 %
+        Shape (3, n_techniques, n_thresholds): the share, then the ends of its pointwise 95%
         interval. The ends are NaN for a technique with a single run on a task, and all three if it
         has none. The area under the profile from 0 to 1 is the mean of the scores clipped to
         [0, 1].

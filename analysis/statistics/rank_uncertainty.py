@@ -50,7 +50,7 @@ def rank_intervals(scores: Mapping[str, FloatArray]) -> dict[str, Ranks]:
         scores: By configuration; higher is better, each shape (n,), no NaN.
 
     Returns:
-        One interval per configuration with a score. Simultaneous coverage is at least 95 %. A
+        One interval per configuration with a score. Simultaneous coverage is at least 95%. A
         comparison that cannot be tested leaves the order open.
 
     Source: Mogstad et al. 2024, ranks from simultaneous tests of all pairs; here Welch 1947 with

@@ -73,7 +73,7 @@ def iman_davenport(chi2: float, *, tasks: int, techniques: int) -> Significance:
 
 
 def critical_difference(*, tasks: int, techniques: int) -> float:
-    """Critical difference of average ranks in the Nemenyi test at 5 %.
+    """Critical difference of average ranks in the Nemenyi test at 5%.
 
     Args:
         tasks: Number of tasks.
@@ -143,7 +143,7 @@ def maximal_groups(average_ranks: FloatArray, difference: float) -> list[tuple[i
 
 
 def least_tasks(comparisons: int) -> int:
-    """Smallest number of tasks at which a signed-rank test can reach 5 % after Holm adjustment.
+    """Smallest number of tasks at which a signed-rank test can reach 5% after Holm adjustment.
 
     Args:
         comparisons: Number of pairs, at least 1.
@@ -216,7 +216,7 @@ def wilcoxon_holm(scores: FloatArray) -> tuple[FloatArray, FloatArray]:
 
     Returns:
         Raw and adjusted p-values, both of shape (n_techniques, n_techniques), symmetric; NaN on the
-        diagonal and for pairs that tie on every task. Below `least_tasks` none can reach 5 %.
+        diagonal and for pairs that tie on every task. Below `least_tasks` none can reach 5%.
 
     Source: Wilcoxon 1945, Holm 1979; preferred to the Nemenyi test by Benavoli et al. 2016.
     """

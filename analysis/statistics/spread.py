@@ -20,7 +20,7 @@ class Ratio(NamedTuple):
 
     Attributes:
         estimate: The ratio, unitless; NaN if a side has zero variance or too few scores.
-        low: Lower end of the 95 % interval; NaN where `reason` says why.
+        low: Lower end of the 95% interval; NaN where `reason` says why.
         high: Upper end.
         method: `F` or `bootstrap`; empty where there is no interval.
         reason: `n_too_small` or `zero_variance`; otherwise empty.

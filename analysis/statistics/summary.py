@@ -79,7 +79,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class View:
+class Statistics:
     """Location and spread of some runs of one cell, in the metric's own unit.
 
     Ends of intervals are NaN where there is no interval; `mean_reason` and `sd_reason` say why, or
@@ -104,10 +104,10 @@ class View:
         iqm_low: Lower end of its BCa interval, from ten runs.
         iqm_high: Upper end.
         minimum: Smallest score.
-        q05: The 5 % quantile.
+        q05: The 5% quantile.
         q25: Lower quartile.
         q75: Upper quartile.
-        q95: The 95 % quantile.
+        q95: The 95% quantile.
         maximum: Largest score.
         mad: Median absolute deviation, unscaled.
         cv: Coefficient of variation, unitless; NaN where `cv_reason` says why.
@@ -176,8 +176,8 @@ class Summary:
     failure_rate: float
     failure_low: float
     failure_high: float
-    whole: View
-    clean: View
+    whole: Statistics
+    clean: Statistics
 
 
 def summarise(scores: Scores) -> Summary:
@@ -192,7 +192,7 @@ def summarise(scores: Scores) -> Summary:
         interval below; the standard deviation has a BCa interval from 20 runs and none below. All
         others have BCa intervals from ten runs. Statistics of too few runs are NaN.
 
-    Source: intervals chosen by simulated coverage, with and without 10 % failed runs.
+    Source: intervals chosen by simulated coverage, with and without 10% failed runs.
     """
     failures = int(scores.failed.sum())
     rate = wilson_interval(failures, scores.finished)
@@ -213,7 +213,7 @@ def summarise(scores: Scores) -> Summary:
     )
 
 
-def _view(x: FloatArray, floor: float, *, failures: bool, unknown: bool) -> View:
+def _view(x: FloatArray, floor: float, *, failures: bool, unknown: bool) -> Statistics:
     """The view of sorted scores; `unknown` if runs without score and floor are left out."""
     by_mean, by_sd = mean_interval(x), sd_interval(x)
     bca = [no_interval("n_too_small")] * 5
@@ -230,7 +230,7 @@ def _view(x: FloatArray, floor: float, *, failures: bool, unknown: bool) -> View
     minimum, q05, q25, q75, q95, maximum = map(float, quantiles(x, (0, 0.05, 0.25, 0.75, 0.95, 1)))
     variation = np.nan if floor == 0 else cv(x)
     why = "n_too_small" if x.size < 2 else "not_identified"
-    return View(
+    return Statistics(
         n=x.size,
         mean=mean(x),
         mean_low=by_mean.low,

@@ -25,10 +25,10 @@ class Component:
         df: Degrees of freedom.
         variance: Method-of-moments estimate, in the squared unit of the scores; may be negative,
             which means no detectable effect.
-        low: Lower end of its 95 % interval, truncated at 0.
+        low: Lower end of its 95% interval, truncated at 0.
         high: Upper end; 0 if the mean square is smaller than expected by chance.
         share: The variance over the sum of all, each truncated at 0; NaN if the sum is 0.
-        share_low: Lower end of the share's 95 % interval.
+        share_low: Lower end of the share's 95% interval.
         share_high: Upper end.
         raw_share: The variance over the sum of all, without truncation; NaN if the sum is 0.
         f: F statistic of the test that the variance is 0; NaN without an error mean square.
@@ -71,8 +71,8 @@ def components(
     Source: Searle, Casella & McCulloch 1992, chapter 4, method of moments. Tests: F tests, with
         Satterthwaite's degrees of freedom for sums of mean squares, all terms positive as in
         Cochran 1951. Intervals: generalised confidence intervals of Weerahandi 1993, under normal
-        components. Differs: not the parametric bootstrap, whose coverage was 82 to 90 % in
-        simulated 4 x 4 to 8 x 8 designs, against 94 to 98 % of these.
+        components. Differs: not the parametric bootstrap, whose coverage was 82 to 90% in
+        simulated 4 x 4 to 8 x 8 designs, against 94 to 98% of these.
     """
     if scores.ndim != len(factors) + 1 or min(scores.shape[:-1], default=0) < 2:
         raise ValueError(f"scores of shape {scores.shape} do not cross {len(factors)} factors.")
@@ -164,7 +164,7 @@ def complete_grid(present: BoolArray) -> tuple[BoolArray, ...]:
 
     Returns:
         Per factor a mask of the levels kept, shape (n_levels,). Not always the largest complete
-        grid: of 6 x 6 grids with a tenth missing it found the largest in 96 %.
+        grid: of 6 x 6 grids with a tenth missing it found the largest in 96%.
 
     Source: elementary; nothing is imputed.
     """

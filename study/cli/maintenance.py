@@ -64,8 +64,8 @@ def gc(arguments: argparse.Namespace) -> int:
     """List what a study no longer needs, and remove it after confirmation.
 
     Runs that its file no longer contains, incomplete writes, runs deleted in MLflow, entries that
-    MLflow refused, obsolete models, resume files and errors, and encoded data that has not been
-    read for 30 days.
+    MLflow refused, obsolete models, resumable checkpoints and errors, and encoded data that has not
+    been read for 30 days.
     """
     from analysis import load_runs
     from analysis.frames.load import experiment_id

@@ -81,7 +81,10 @@ class Ending:
         if len(progress.problems) > 10:
             complain(f"and {len(progress.problems) - 10} more missing runs")
         for name in progress.paused:
-            complain(f"paused {name}: its first runs failed alike; --keep-going runs the rest")
+            complain(
+                f"paused {name}: its first runs failed with the same error; "
+                "--keep-going runs the rest"
+            )
         if progress.traces and lost:
             complain(f"tracebacks: {near(progress.traces)}")
         _tell_waiting(waiting)

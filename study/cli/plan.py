@@ -33,7 +33,7 @@ def add_commands(commands: Commands) -> None:
         "--detect",
         type=positive,
         metavar="D",
-        help="difference of means to detect (two-sided 5 %%, power 80 %%)",
+        help="difference of means to detect (two-sided 5%%, power 80%%)",
     )
     parser.add_argument(
         "--sd",
@@ -108,12 +108,12 @@ def plan(arguments: argparse.Namespace) -> int:
     if seeds is not None:
         print(
             f"{seeds} seeds per cell to detect a difference of {arguments.detect:g} at sd {sd:.3g} "
-            "(two-sided 5 %, power 80 %)"
+            "(two-sided 5%, power 80%)"
         )
     if ratio is not None:
         print(
             f"{ratio} seeds per cell to detect an sd {arguments.ratio:g} times another (Brown-"
-            f"Forsythe, 5 %, power 80 %); {seeds_for_ratio(arguments.ratio)} by an F test, which "
+            f"Forsythe, 5%, power 80%); {seeds_for_ratio(arguments.ratio)} by an F test, which "
             "is not robust to failed runs"
         )
     print(f"\nnext: {program()} run {arguments.file}")

@@ -90,6 +90,6 @@ def _best(tracking: "TrackingWriter") -> str | None:
         values = summary(records, len(records))
         mean, half = values["dev_mean"], values["dev_high"] - values["dev_mean"]
         if math.isfinite(half) and (best is None or (mean if higher else -mean) > best[0]):
-            text = f"best on dev {name} {mean:.3f} ± {half:.3f} (95 %, n={int(values['n'])})"
+            text = f"best on dev {name} {mean:.3f} ± {half:.3f} (95%, n={int(values['n'])})"
             best = (mean if higher else -mean, text)
     return best[1] if best else None

@@ -32,9 +32,9 @@ def add_commands(commands: Commands) -> None:
     parser = commands.add("recommend", recommend)
     add_study(parser)
     parser.add_argument(
-        "--max-memory", type=size, metavar="SIZE", help="peak memory of a run at most, such as 8GB"
+        "--max-memory", type=size, metavar="SIZE", help="maximum peak memory per run, such as 8GB"
     )
-    parser.add_argument("--max-seconds", type=float, metavar="S", help="seconds of a run at most")
+    parser.add_argument("--max-seconds", type=float, metavar="S", help="maximum seconds per run")
     parser.add_argument(
         "--prefer",
         choices=["stable", "fast", "score"],

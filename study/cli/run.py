@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY|NAME=VALUE",
         help="only these runs: key, or task=, model=, technique=, configuration=, stage= or seed=; "
-        "repeated conditions must all hold",
+        "may be repeated; all must match",
     )
     parser.add_argument(
         "--address", help="Ray cluster; default: the one on this machine, or a new one"

@@ -102,9 +102,10 @@ def _why_not(error: BaseException, address: str | None) -> str:
         )
     brief = getattr(error, "strerror", None) or (text or type(error).__name__).splitlines()[0]
     return (
-        f"no Ray cluster at {where}: {brief.rstrip('.')}. Is it up (ray status), and is the "
-        "address HOST:PORT of its head? Without --address the cluster that runs on this machine is "
-        "used; if it crashed, `ray stop` clears what it left. --address local starts one."
+        f"no Ray cluster at {where}: {brief.rstrip('.')}. Check that it is running "
+        "(ray status) and that the address is HOST:PORT of its head. Without --address the cluster "
+        "that runs on this machine is used; if it crashed, `ray stop` clears what it left. "
+        "--address local starts one."
     )
 
 

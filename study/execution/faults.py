@@ -23,19 +23,19 @@ SIGNS: dict[Cause, tuple[str, ...]] = {
 DIED = ("actor died", "worker died")
 NO_SET_UP = ("creation task", "Failed to set up runtime environment")
 REASONS: dict[Cause, str] = {
-    "machine": "its machine was lost again and again",
-    "process": "its worker process died again and again",
+    "machine": "its machine was lost repeatedly",
+    "process": "its worker process died repeatedly",
     "memory": "out of memory, even with a machine to itself",
-    "hang": "it stopped making progress, again and again",
+    "hang": "it stopped making progress repeatedly",
 }
 
 
 class MachineRefusedError(Exception):
-    """A machine that joined late cannot do the study's runs; says which, and why."""
+    """A machine that joined late cannot execute the study's runs; says which, and why."""
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot be joined, or cannot do the study's runs; says what to do."""
+    """The cluster cannot be joined, or cannot execute the study's runs; says what to do."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Fault:
     """What kept a run from its outcome.
 
     Attributes:
-        cause: Decides what happens next; `refused` is a machine that cannot do runs of the study,
-            see `MachineRefusedError`.
+        cause: Decides what happens next; `refused` is a machine that cannot execute runs of the
+            study, see `MachineRefusedError`.
         reason: One line for people.
         trace: All that is known.
     """

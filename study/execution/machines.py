@@ -1,4 +1,4 @@
-"""Checks before the first run that each machine of a cluster can do the study's runs."""
+"""Checks before the first run that each machine of a cluster can execute the study's runs."""
 
 import socket
 import uuid
@@ -21,7 +21,7 @@ REPORT_SECONDS = 600.0  # for a machine's report: imports, and weights read over
 
 @dataclass(frozen=True)
 class MachineReport:
-    """What a machine has of what the runs need.
+    """What one machine can provide for the study's runs.
 
     Attributes:
         host: Its name.

@@ -19,10 +19,10 @@ from study.planning.budget import Budget, Meter
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 0.5  # between two looks at a request to stop,
-LOOK_SECONDS = 5.0  # and at the budget, the store and the cluster
-TROUBLE_SECONDS = 60.0  # a store may be away for a moment, and a first machine
-FIRST_SECONDS = 900.0  # takes minutes to come
+STOP_SECONDS = 0.5  # between checks for a request to stop
+LOOK_SECONDS = 5.0  # between checks of the budget, the store and the cluster
+TROUBLE_SECONDS = 60.0  # before a notification, since a store may be unavailable for a moment
+FIRST_SECONDS = 900.0  # likewise before the first machine, which takes minutes to start
 JOIN_SECONDS = 10.0
 
 
@@ -103,7 +103,10 @@ class Monitor:
         self._had_capacity = True
         unschedulable = capacity.unschedulable(dict(progress.resources))  # the main thread adds
         if progress.exclusive & unschedulable:
-            return "the machine is gone that a run needs to itself (out of memory)"
+            return (
+                "a run that ran out of memory needs an exclusive machine, which has left the "
+                "cluster"
+            )
         return "no machine of the cluster can hold its larger runs now" if unschedulable else ""
 
 

@@ -77,7 +77,7 @@ More = Callable[[Run, float], tuple[list[Run], list[Run]]]
 
 
 class RunQueue:
-    """The runs still to be done, handed out one by one; runs of paused cells are skipped.
+    """The runs still to be executed, handed out one by one; runs of paused cells are skipped.
 
     Attributes:
         runs: All runs by key, done or not.
@@ -95,7 +95,7 @@ class RunQueue:
             progress: Kept up to date.
             keep_going: Do not pause cells after repeated errors.
             more: Called with a finished run and its dev score; returns the runs that follow from
-                it: those to do first, and those to do last. None if the study has no searches.
+                it: those to execute first, and those to execute last. None without searches.
         """
         self.runs = {run.key: run for run in runs}
         self.faults: dict[str, Counter[Cause]] = {}

@@ -1,4 +1,4 @@
-"""Ray Tune: a searcher hands out runs, warm workers do them, a callback takes the results."""
+"""Ray Tune: a searcher hands out runs, warm workers execute them, a callback takes results."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ REFUSALS = 3  # consecutive runs that machines refused, after which no run begin
 FULL_SECONDS = 2.0  # between two looks whether the outbox takes another result
 
 
-def share(
+def publish_inputs(
     runs: list[Run],
     data: Mapping[str, Prepared],
     study: Study,
@@ -48,7 +48,7 @@ def share(
     *,
     local: bool,
 ) -> Shared:
-    """Check that the machines can do the runs, and put what the runs share into the object store.
+    """Check that the machines can execute the runs; put what the runs share into the object store.
 
     Args:
         runs: What is missing so far.
@@ -58,7 +58,7 @@ def share(
         local: Whether the cluster is this machine and will not grow.
 
     Raises:
-        ClusterError: If a run fits on no machine, or a machine cannot do it; with all reasons.
+        ClusterError: If a run fits on no machine, or one cannot execute it; with all reasons.
     """
     smallest, largest = needed(study, runs)
     capacity.check_fits(largest, local=local)
@@ -89,7 +89,7 @@ def share(
 
 
 def tune_all(session: Session, shared: Shared, *, workers: int | None, verbose: bool) -> None:
-    """Do all runs of the queue, wave by wave.
+    """Execute all runs of the queue, wave by wave.
 
     Args:
         session: The study, its queue, and what takes the results.
@@ -277,7 +277,7 @@ class ResultCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types h
         self._queue.put_back(run)
         self._refusals += 1
         if self._refusals == REFUSALS:
-            self._progress.closed = f"a machine cannot do runs of this study: {why}"
+            self._progress.closed = f"a machine cannot execute runs of this study: {why}"
             cluster.block(self._progress.blocked)
             self._notifier.trouble("machine", self._progress.closed)
 

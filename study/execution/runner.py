@@ -1,4 +1,4 @@
-"""The runner: does a study's missing runs on a Ray cluster, until MLflow has their results."""
+"""The runner: executes a study's missing runs on a Ray cluster, until MLflow has their results."""
 
 import logging
 import os
@@ -81,7 +81,7 @@ def execute(
         Number of results that wait in the outbox for a store in trouble.
 
     Raises:
-        ClusterError: If the cluster cannot be joined, or its machines cannot do the runs.
+        ClusterError: If the cluster cannot be joined, or its machines cannot execute the runs.
     """
     more = following(tracking, progress, wanted) if study.searches else None
     queue = RunQueue(runs, progress, keep_going=options.keep_going, more=more)
@@ -111,7 +111,7 @@ def execute(
 
 
 def _run_on_cluster(runs: list[Run], session: Session, home: Home, options: Options) -> None:
-    """Join or start the cluster, do the runs, and leave."""
+    """Join or start the cluster, execute the runs, and leave."""
     address = options.address or os.environ.get("RAY_ADDRESS") or None
     local = _starts_ray(address)
     _configure_ray(local, verbose=options.verbose)
@@ -125,7 +125,7 @@ def _run_on_cluster(runs: list[Run], session: Session, home: Home, options: Opti
     modules = cluster.own_modules(own, options.folder)
     cluster.join(address, own=modules, local=local, verbose=options.verbose)
     try:
-        shared = ray_tune.share(runs, data, study, home.study(study.name), local=local)
+        shared = ray_tune.publish_inputs(runs, data, study, home.study(study.name), local=local)
         smallest, _ = ray_tune.needed(study, runs)
         with Monitor(session, home, smallest):
             ray_tune.tune_all(session, shared, workers=options.workers, verbose=options.verbose)

@@ -30,12 +30,12 @@ def save(
     The task's rows are not read: a worker need not have them.
 
     Args:
-        model: With the weights that count; what techniques inserted is merged into it.
+        model: With the selected weights; what techniques inserted is merged into it.
         loaded: The checkpoint it started from.
         run: Which run trained it.
-        outcome: What it left.
+        outcome: Its outcome.
         folder: Gets safetensors, configuration, tokenizer, `run.json` and a card.
-        key: The run's, which only the rows could tell.
+        key: The run's; computing it would require the task's rows.
 
     Raises:
         OSError: If it cannot be written, as on a full disk; nothing partial is left.

@@ -15,7 +15,7 @@ class Session:
 
     Attributes:
         study: The study.
-        queue: The runs to do.
+        queue: The runs to execute.
         tracking: Takes the results.
         models: Takes the trained models.
         notifier: Sends notifications of trouble and of the end.

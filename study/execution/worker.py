@@ -58,8 +58,9 @@ class Shared:
         versions: The driver's, if workers may be on other machines; else empty.
         weights: The driver's by model, likewise.
         gpus: GPUs per run, or a fraction of one; 0 trains on the CPU.
-        folder: The study's own; a machine that lacks it writes no resume files and keeps no models.
-        checkpoint_seconds: Time between two resume files of a run.
+        folder: The study's own; a machine that lacks it writes no resumable checkpoints and keeps
+            no models.
+        checkpoint_seconds: Time between two resumable checkpoints of a run.
         hang_seconds: Time without progress after which a worker ends itself.
     """
 
@@ -72,7 +73,7 @@ class Shared:
     hang_seconds: float
 
     def checkpoint(self, key: str) -> Path:
-        """The folder of a run's resume file."""
+        """The folder of a run's resumable checkpoint."""
         return self.folder / CHECKPOINTS / key
 
     def hang(self, key: str) -> Path:
@@ -81,7 +82,7 @@ class Shared:
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
-    """A process that does one run after another; imports, data and weights stay loaded."""
+    """A process that executes one run after another; imports, data and weights stay loaded."""
 
     def setup(self, config: dict[str, Any], *, shared: Shared) -> None:
         """Prepare for the first run.
@@ -107,7 +108,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         return True
 
     def step(self) -> dict[str, Any]:
-        """Do the run.
+        """Execute the run.
 
         Returns:
             The `result`, a `RunResult`; or the `fault` that kept the run from an outcome, if this
@@ -135,7 +136,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             raise  # the CUDA context is lost: Tune starts another process
         except MachineRefusedError as error:
             return {"done": True, "fault": Fault("refused", str(error), traceback.format_exc())}
-        except Exception as error:  # this process can do the next run
+        except Exception as error:  # this process can execute the next run
             cause: Cause = "code"
             if _out_of_memory(error):
                 cause = "memory"
@@ -155,7 +156,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         save(model, loaded, run, outcome, folder, key=folder.name)
 
     def _checkpoints(self, watchdog: Watchdog) -> ResumableCheckpoint:
-        """Writes resume files; the driver removes them when the result is in the outbox."""
+        """The driver removes the checkpoints when the result is in the outbox."""
         key, shared = self._config["key"], self._shared
         every = shared.checkpoint_seconds if shared.folder.is_dir() else math.inf
         return ResumableCheckpoint(shared.checkpoint(key), every, key, heartbeat=watchdog.heartbeat)

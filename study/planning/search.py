@@ -18,7 +18,7 @@ FIXED = {  # recipe fields that cannot be searched, and why
 
 
 @runtime_checkable
-class Space(Protocol):
+class SearchSpace(Protocol):
     """The interface of `search_spaces.Space` that a search needs: a distribution per field."""
 
     technique: Mapping[str, Any]
@@ -62,7 +62,7 @@ class Search(Spec):
 
     def model_post_init(self, context: Any, /) -> None:
         """Reject a space with fields or values that the technique or the recipe does not accept."""
-        if not isinstance(self.space, Space):
+        if not isinstance(self.space, SearchSpace):
             text = f"{self.space!r} is not a search space; use one of SPACES, or Space(...)."
             raise SpecError(self.title, [Mistake("space", text)])
         mistakes = _range_mistakes("technique", self.technique, self.space.technique)

@@ -102,7 +102,7 @@ def resolve_study_name(argument: str | None, home: Home) -> str:
         return argument
     names = home.names()
     if len(names) != 1:
-        available = f"there are {', '.join(names)}" if names else "there is none"
-        text = f"which study? {available} in {home.root}; "
+        available = ", ".join(names) or "none"
+        text = f"specify a study; {home.root} contains {available}; "
         raise LookupError(text + "`study list studies` lists those in the tracking store")
     return names[0]

@@ -195,7 +195,7 @@ class Combined(Technique):
     """A combination of techniques, written `A + B`; its parts act in the order of `TECHNIQUES`.
 
     Attributes:
-        parts: The techniques, given in any order. None may be in it twice or clash with another,
+        parts: The techniques, given in any order. None may appear twice or clash with another,
             and at most one may override each of `starts`, `phases`, `optimizer` and `evaluated`.
 
     Example:
@@ -219,10 +219,10 @@ class Combined(Technique):
         names = [part.name() for part in self.parts]
         for name in names:
             if names.count(name) > 1:
-                raise SpecError(" + ".join(names), [Mistake("", f"{name} is in it twice.")])
+                raise SpecError(" + ".join(names), [Mistake("", f"{name} appears twice.")])
         for part in self.parts:
             for other in sorted(set(part.clashes) & set(names)):
-                text = f"{part.name()} has no meaning with {other}: {part.clashes[other]}."
+                text = f"{part.name()} cannot be combined with {other}: {part.clashes[other]}."
                 raise SpecError(" + ".join(names), [Mistake("", text)])
         for hook in ("starts", "phases", "optimizer", "evaluated"):
             setters = [

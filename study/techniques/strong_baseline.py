@@ -10,7 +10,7 @@ from study.techniques.base import Technique
 
 
 class StrongBaseline(Technique):
-    """Train for many epochs with bias-corrected Adam, 10 % warm-up and linear decay.
+    """Train for many epochs with bias-corrected Adam, 10% warm-up and linear decay.
 
     The schedule covers all epochs; it is not that of a short run followed by epochs at rate 0. The
     rest of the recipe is the study's, so that at equal epochs it is `Standard`.
@@ -23,7 +23,7 @@ class StrongBaseline(Technique):
         >>> StrongBaseline(epochs=10).recipe(Recipe(epochs=3)).epochs
         10
 
-    Source: Mosbach et al. 2021, section 6: 20 epochs, bias correction, warm-up over the first 10 %
+    Source: Mosbach et al. 2021, section 6: 20 epochs, bias correction, warm-up over the first 10%
         of the steps. Differs: the learning rate is the study's (theirs is 2e-5).
     """
 

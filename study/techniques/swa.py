@@ -27,7 +27,7 @@ class SWA(Technique):
         >>> SWA(start=0.5).recipe(Recipe()).hold
         0.5
 
-    Source: Izmailov et al. 2018, who start after 75 % of the budget. Differs: every step counts,
+    Source: Izmailov et al. 2018, who start after 75% of the budget. Differs: every step counts,
         not one per epoch, because few epochs remain; the constant rate follows from the schedule.
         There are no batch norms whose statistics would have to be recomputed.
     """

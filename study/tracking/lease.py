@@ -32,8 +32,8 @@ HEARTBEAT_SECONDS = 10.0
 # The times must be safe for a request under way. A driver checks its lease before each request and
 # waits 30 s for the response, so a request can still take effect 30 s after the last good check;
 # another 10 s are for a server that begins late. 2 x 10 s + 30 s + 10 s = 6 x 10 s.
-SURE_HEARTBEATS = 2.0  # a driver whose last heartbeat is older than this many writes nothing,
-SILENT_HEARTBEATS = 6.0  # and another driver takes over after this many
+SURE_HEARTBEATS = 2.0  # intervals since its last heartbeat after which a driver writes nothing
+SILENT_HEARTBEATS = 6.0  # intervals without a heartbeat after which another driver takes over
 # A driver's own clock must go on while its laptop sleeps, or it would wake up too sure of itself;
 # CLOCK_MONOTONIC stops on Linux. A driver that waits for another's heartbeat uses CLOCK_MONOTONIC:
 # it could not have seen one while it slept.

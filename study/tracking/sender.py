@@ -142,7 +142,9 @@ class Sender:
                 self._experiment.check()
                 reason = f"run {key} cannot be sent: {in_brief(error)}"
                 if key not in self.stuck:
-                    log.warning("%s. It waits in %s; others go on.", reason, self.outbox.folder)
+                    log.warning(
+                        "%s. Kept in %s; continuing with the others.", reason, self.outbox.folder
+                    )
                 self.stuck[key] = reason
                 if time.monotonic() > self.deadline:
                     return moved
@@ -174,7 +176,7 @@ class Sender:
     def _refuse(self, key: str, reason: str) -> bool:
         path = self.outbox.refuse(key, reason)
         self.earlier.pop(key, None)
-        log.error("%s. It is in %s.", reason, path)
+        log.error("%s. Moved to %s.", reason, path)
         return False
 
     def _parent(self, entry: Entry) -> str:

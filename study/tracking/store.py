@@ -171,7 +171,7 @@ def _reach(uri: str) -> None:
     try:
         answer = get_once(uri, search, {"max_results": 1}, REACH_SECONDS)
     except MlflowException as error:
-        cure = "Is it up, and is MLFLOW_TRACKING_URI right?"
+        cure = "Check that the server is running and MLFLOW_TRACKING_URI is correct."
         raise StoreGoneError(f"{in_brief(error)}. {cure}") from error
     text = answer.text.strip()
     if "Invalid Host header" in text:
@@ -185,11 +185,11 @@ def _reach(uri: str) -> None:
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
     if answer.status_code >= 500:
-        raise StoreGoneError(f"server error {answer.status_code}; is its database up?")
-    if answer.status_code != 200 or not text.startswith("{"):
         raise StoreGoneError(
-            "what responds there is no MLflow server; is MLFLOW_TRACKING_URI right?"
+            f"server error {answer.status_code}; check that its database is running"
         )
+    if answer.status_code != 200 or not text.startswith("{"):
+        raise StoreGoneError("the server at this address is not MLflow; check MLFLOW_TRACKING_URI")
 
 
 def in_brief(error: Exception) -> str:

@@ -23,7 +23,7 @@ def summary(records: list[Record], expected: int) -> dict[str, float]:
 
     Returns:
         `n` (finished), `missing`, `diverged`, `collapsed`, `seconds` (mean, absent if n is 0), and
-        per split the mean, the sd (n - 1) and the 95 % t interval of the mean; NaN where n is too
+        per split the mean, the sd (n - 1) and the 95% t interval of the mean; NaN where n is too
         small.
     """
     values: dict[str, Any] = {
@@ -58,6 +58,6 @@ def note(values: Mapping[str, float], problem: str | None) -> str:
     if math.isfinite(values["test_low"]):
         text += (
             f". Test {values['test_mean']:.4f} ± {values['test_sd']:.4f} (sd over seeds), "
-            f"95 % interval of the mean {values['test_low']:.4f} to {values['test_high']:.4f}"
+            f"95% interval of the mean {values['test_low']:.4f} to {values['test_high']:.4f}"
         )
     return f"{text}.\n\nMissing: {problem}" if problem else f"{text}."

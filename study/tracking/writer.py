@@ -284,8 +284,8 @@ def open_again(experiment: Experiment, cells: CellRuns, name: str, source: Path 
     last = _last_driver(client.get_experiment(experiment.id).tags.get(OPENED, "")) or me
     if retired and any(last[field] != me[field] for field in me):
         log.warning(
-            "%d cells of study %r are not in this file. %s opened it last, %s, with %s. If that is "
-            "another study, rename one of the two.",
+            "%d cells of study %r are not in this file. Last opened by %s at %s with %s. If that "
+            "is another study, rename one of the two.",
             *(len(retired), name, last["who"], clock(last["when"]), last["file"]),
         )
     now = json.dumps({**me, "when": time.time()})

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class ResumableCheckpoint:
-    """A run's resume file: when it is saved, and whether it may be used.
+    """A run's resumable checkpoint: when it is saved, and whether it may be used.
 
     An error here costs the checkpoint, never the run; it is logged as a warning.
 

@@ -196,7 +196,7 @@ class Fit:
         self.selected = _select(self.selected, outputs, self.scores[-1], self.setting, self.state)
 
     def final(self) -> Outputs | None:
-        """Load the weights that count and read test, once.
+        """Load the selected weights and read test, once.
 
         Returns:
             The test outputs; None where the run diverged.

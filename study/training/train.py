@@ -30,7 +30,7 @@ class Outcome:
     Attributes:
         outcome: `diverged` where a loss or an output was not finite; scores are then NaN.
         collapsed: Rules by which the run is no better than the constant predictor.
-        dev: Deciding metric on dev, of the weights that count.
+        dev: Deciding metric on dev, of the selected weights.
         test: The same on test, which is read once, after every choice.
         dev_floor: The constant predictor's score on dev.
         test_floor: The same on test.
@@ -66,10 +66,10 @@ def train(
         data: The task's splits, encoded for this model.
         loaded: The pretrained model.
         device: Where to train.
-        checkpoint: The run's resume file; the caller clears it.
+        checkpoint: The run's resumable checkpoint; the caller clears it.
 
     Returns:
-        The outcome, and the model with the weights that count. On one kind of device the same
+        The outcome, and the model with the selected weights. On one kind of device the same
         setting gives the same bits, however often the run was interrupted.
     """
     reset_peak_memory(device)
@@ -108,7 +108,7 @@ class MultiStartRun:
         data: The task's splits.
         loaded: The pretrained model.
         device: Where to train.
-        checkpoint: The run's resume file.
+        checkpoint: The run's resumable checkpoint.
         compared: Number of starts that have been compared.
         fit: The start in training; None between two.
         best: The best of those compared.

@@ -117,7 +117,9 @@ def test_a_late_machine_with_other_code_costs_no_run(bench, tmp_path, start, mon
     driver.wait_for(lambda: "starting workers" in driver.said())
     start(f"--address={address}", "--num-cpus=1", PYTHONPATH=str(other))
     assert driver.finish() == 1
-    assert re.search("a machine cannot do runs of this study: .* has code .*ray up", driver.said())
+    assert re.search(
+        "a machine cannot execute runs of this study: .* has code .*ray up", driver.said()
+    )
     assert f"0 of {RUNS} runs done" in driver.said()
     assert "missing" not in driver.said()
     again = bench.start(tmp_path / "home", "--address", address)

@@ -97,7 +97,7 @@ class Regression(Kind):
         return [np.full(len(data.ids), np.mean(data.gold))]
 
     def loss_to_beat(self, data: Encoded) -> float:
-        """99 % of the label variance: a relative margin, since the unit is arbitrary."""
+        """99% of the label variance: a relative margin, since the unit is arbitrary."""
         return 0.99 * float(np.var(data.gold))
 
     def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:

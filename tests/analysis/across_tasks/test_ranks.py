@@ -90,7 +90,7 @@ def test_real_means_rank_as_published_tools_rank_them(inputs, check):
         holm[np.triu_indices(len(names), 1)] = check.want("wilcoxon_holm_pairs_upper")
         holm = np.fmax(holm, holm.T)
         if len(scores) < least_tasks(len(names) * (len(names) - 1) // 2):
-            holm[:] = np.nan  # no p can fall below 5 %, so none is given
+            holm[:] = np.nan  # no p can fall below 5%, so none is given
         np.testing.assert_allclose(found["p_baseline"], holm[0])
         np.testing.assert_allclose(found["p_best"], holm[average.argmin()])
 

@@ -124,12 +124,14 @@ def test_without_dev_scores_runs_are_not_missing(written):
 
 def test_failed_run_without_a_floor_is_reported_as_left_out(written):
     text = "task,technique,dev,test\nrte,A,0.6,0.60\nrte,A,0.6,0.62\nrte,A,0.5,nan\n"
-    left_out = "where that is not known either, it is left out"
+    left_out = "and is excluded if that is unknown"
     runs = read_scores(written(text))
     found = cells(runs)
     assert (found["finished"].item(), found["test_n"].item()) == (3, 2)
     caption = cells_table(found).caption
-    assert f"{left_out}, as here, so that test scores rest on fewer runs than n." in caption
+    assert (
+        f"{left_out}; some were excluded here, so test statistics use fewer than n runs." in caption
+    )
     assert (
         left_out in paper_table(read_scores(written(text)), "technique", "task", cell="n").caption
     )

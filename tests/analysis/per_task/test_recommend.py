@@ -163,7 +163,7 @@ def test_lines_of_the_transfer_table_have_the_same_blocks(runs):
 
 
 def test_published_runs_transfer_as_published():
-    """86 task splits: the dev winner is the test winner in 29 % with one seed, 35 % with all."""
+    """86 task splits: the dev winner is the test winner in 29% with one seed, 35% with all."""
     path = needs.shared("runs", "tabm.csv.gz")
     published = pd.read_csv(path).rename(columns={"dev_score": "dev", "test_score": "test"})
     places = [f"{i}" for i in range(len(published))]
@@ -283,7 +283,7 @@ def test_a_technique_that_helps_one_group_is_advised_for_that_group_only():
         "For models of large size use LayerwiseDecay: best or tied with the best on dev in 5 of 5"
     )
     assert texts["large"].endswith("above Standard on test (strong confidence).")
-    assert texts["base"].startswith("For models of base size no single strategy; tied: ")
+    assert texts["base"].startswith("For models of base size: no single recommendation; tied: ")
 
 
 def test_too_few_blocks_make_no_group():

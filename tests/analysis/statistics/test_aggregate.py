@@ -141,7 +141,7 @@ def test_constant_scores_have_zero_width_intervals():
 
 
 def test_coverage_for_normal_scores():
-    """Eight seeds on six tasks; nominal 95 %, less what sqrt(7 / 8) takes from the width: 93 %."""
+    """Eight seeds on six tasks; nominal 95%, less what sqrt(7 / 8) takes from the width: 93%."""
     rng = np.random.default_rng(5)
     x = rng.normal(0, 1, (8, 6, 400))
     found = found_of(x, 500)

@@ -80,7 +80,7 @@ def test_equal_distributions_give_half_and_few_scores_no_bound():
 
 
 def test_false_alarms_are_rare():
-    """Of equal distributions, one dominates by the bound of 0.2 in at most 5 % of cases."""
+    """Of equal distributions, one dominates by the bound of 0.2 in at most 5% of cases."""
     rng = np.random.default_rng(7)
     bounds = [order(*rng.normal(size=(2, 20)), resamples=300, seed=i).bound for i in range(300)]
     assert np.mean(np.array(bounds) < 0.2) <= 0.05

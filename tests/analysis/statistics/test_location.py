@@ -251,7 +251,7 @@ def test_pairing_removes_a_shared_seed_effect():
 
 @pytest.mark.parametrize("test", [permutation, brown_forsythe, mann_whitney])
 def test_false_positive_rate_is_at_most_alpha(test):
-    """Of 400 pairs of equal cells at most 5 % and three standard errors."""
+    """Of 400 pairs of equal cells at most 5% and three standard errors."""
     rng = np.random.default_rng(6)
     p = np.array([test(*rng.normal(size=(2, 12))).p for _ in range(400)])
     assert np.mean(p < 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)

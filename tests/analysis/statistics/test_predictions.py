@@ -210,7 +210,7 @@ def test_no_interval_from_too_few_runs():
 
 @pytest.mark.parametrize("runs", [5, 12, 25])
 def test_disagreement_interval_covers(runs):
-    """Runs of unequal noise, the hard case: 92 to 98 % in 400 simulations; 80 here."""
+    """Runs of unequal noise, the hard case: 92 to 98% in 400 simulations; 80 here."""
     rng = RNG(runs)
     centre = rng.normal(size=200)
 

@@ -297,7 +297,7 @@ def test_scale_equivariance():
     assert turned.lowest_of_3_low == pytest.approx(-one.highest_of_3_high, abs=0.002)
 
 
-COVERAGE = {  # of 95 % intervals: (normal, 10 % failures) as the specification found them
+COVERAGE = {  # of 95% intervals: (normal, 10% failures) as the specification found them
     ("mean", "t", 5): (0.959, 0.805),
     ("mean", "t", 20): (0.954, 0.868),
     ("sd", "chi-square", 20): (0.951, 0.777),

@@ -161,7 +161,7 @@ def test_ranks_by_hand():
 
 
 def test_rank_intervals_have_simultaneous_coverage():
-    """Four of six truly equal: each may have rank 2 to 5; misses stay below 5 %."""
+    """Four of six truly equal: each may have rank 2 to 5; misses stay below 5%."""
     rng = np.random.default_rng(0)
     gains = {"A": 0.03, **dict.fromkeys("BCDE", 0.0), "F": -0.03}
     missed = 0

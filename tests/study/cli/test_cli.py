@@ -112,7 +112,7 @@ def test_an_unreachable_server_is_not_taken_for_a_study_without_runs(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     code, out, err = typed(capsys, words[0], file, *words[1:])
     assert (code, out) == (2, "")
-    assert "no answer from MLflow at http://127.0.0.1:9. Is it up" in err
+    assert "no answer from MLflow at http://127.0.0.1:9. Check that the server is running" in err
 
 
 def test_an_unreachable_database_is_not_taken_for_a_study_without_runs(write, capsys, monkeypatch):
@@ -160,7 +160,7 @@ def test_mistakes_in_the_file_exit_with_two(write, capsys):
     ("words", "message"),
     [
         (["run", "absent.py"], "no study file 'absent.py'"),
-        (["status"], "which study? there is none in"),
+        (["status"], "specify a study; {home} contains none; "),
         (["status", "absent"], "no store at"),
         (["show", "0123"], "no store at"),
     ],
@@ -170,7 +170,7 @@ def test_absent_files_studies_and_stores(words, message, capsys, tmp_path, monke
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     code, _, err = typed(capsys, *words)
     assert code == 2
-    assert message in err
+    assert message.format(home=tmp_path / "nowhere") in err
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -303,9 +303,9 @@ def test_an_ambiguous_study_lists_those_of_the_home_and_refers_to_the_store(
     for name in ("old", "new"):
         (tmp_path / "home" / "studies" / name).mkdir(parents=True)
     code, _, err = typed(capsys, "status")
-    told = f"there are new, old in {tmp_path / 'home'}"
+    told = f"{tmp_path / 'home'} contains new, old"
     hint = "`study list studies` lists those in the tracking store"
-    assert (code, err) == (2, f"which study? {told}; {hint}\n")
+    assert (code, err) == (2, f"specify a study; {told}; {hint}\n")
 
 
 def test_stop_does_not_create_a_store(write, capsys, tmp_path, monkeypatch):

@@ -180,7 +180,7 @@ def test_a_run_that_was_out_of_memory_gets_the_largest_machine(mixed, study, mon
     with monitor.Monitor(session, Home(Path("absent")), smallest):
         until(lambda: progress.shortage == "")
         monkeypatch.setattr(cluster.ray, "nodes", lambda: [HEAD, SMALL, GONE])
-        until(lambda: "the machine is gone" in progress.shortage)
+        until(lambda: "needs an exclusive machine, which has left" in progress.shortage)
         monkeypatch.setattr(cluster.ray, "nodes", lambda: [GONE])
         until(lambda: progress.shortage.startswith("no machine of the cluster can hold a run"))
     searcher.on_trial_complete("b")

@@ -269,7 +269,7 @@ def test_the_end_is_notified_whatever_fails(tmp_path, monkeypatch, late):
     monkeypatch.setenv("STUDY_NOTIFY", f"tee -a {tmp_path / 'told'}")
     monkeypatch.setattr(cluster, "join", Mock(side_effect=None if late else ClusterError("none")))
     monkeypatch.setattr(cluster, "leave", Mock())
-    monkeypatch.setattr(ray_tune, "share", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(ray_tune, "publish_inputs", Mock(side_effect=KeyboardInterrupt))
     tracking = Mock(
         **{"close.side_effect": late, "close.return_value": 0, "stages.runs.return_value": []}
     )

@@ -71,7 +71,7 @@ def test_a_late_machine_that_refuses_runs_loses_none(runs, do, tmp_path, monkeyp
         collect.on_trial_result(1, [], SimpleNamespace(config=config), result)
         assert bool(queue.progress.closed) == (tried == 3)
     closed = queue.progress.closed
-    assert closed.startswith("a machine cannot do runs of this study: model 'tiny' has")
+    assert closed.startswith("a machine cannot execute runs of this study: model 'tiny' has")
     assert told == [("machine", queue.progress.closed)]
     assert held == ["*"]
     assert queue.next() is None

@@ -98,7 +98,7 @@ def test_sums_commute_and_refuse_repeats():
     assert Combined(parts=(LayerwiseDecay(rate=0.9), FreezeLower(layers=1))) == left
     assert Standard() + left == left + Standard() == left
     assert Standard() + BiasedAdam() == BiasedAdam() + Standard() == BiasedAdam()  # and their keys
-    assert mistakes(Standard() + Standard()) == ["Standard is in it twice."]
+    assert mistakes(Standard() + Standard()) == ["Standard appears twice."]
     assert mistakes(FreezeLower(layers=-1) + Standard()) == ["layers: -1 is not in [0, inf)."]
 
 

@@ -85,7 +85,7 @@ def test_rules_of_collapse():
 
 
 def test_a_high_training_loss_counts_only_where_the_dev_score_may_be_chance():
-    """A one-epoch run's loss includes its first steps, and 96 % on dev is no failure."""
+    """A one-epoch run's loss includes its first steps, and 96% on dev is no failure."""
     assert rules(train_loss=0.685, dev=0.56) == ["no_fit"]  # four standard errors are 0.0632
     assert rules(train_loss=0.685, dev=0.57) == []
     assert rules(train_loss=0.685, dev=0.56, examples=10_000) == []

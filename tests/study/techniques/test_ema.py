@@ -30,7 +30,7 @@ def test_the_closed_form(tiny_state):
 
 
 def test_the_average_of_a_short_run_excludes_the_start(tiny_state):
-    """A fault of other code: at beta 0.999, 10 steps leave 99 % of the initial weights."""
+    """A fault of other code: at beta 0.999, 10 steps leave 99% of the initial weights."""
     tiny_state.steps = 10
     with torch.no_grad():
         tiny_state.model.get_parameter(NAME).fill_(100.0)

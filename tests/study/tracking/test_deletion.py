@@ -176,5 +176,5 @@ def test_a_study_of_the_same_name_is_named_in_a_warning(home, study, caplog):
     assert "rename one of the two" not in caplog.text
     opened(home, study.replace(techniques=[Standard()]), "/bob/study.py").close(10)
     assert "1 cells of study" in caplog.text
-    assert "opened it last" in caplog.text
+    assert "Last opened by" in caplog.text
     assert "/ann/study.py" in caplog.text

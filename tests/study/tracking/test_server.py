@@ -186,9 +186,9 @@ class Answering(http.server.BaseHTTPRequestHandler):
         (401, "You are not authenticated", "MLFLOW_TRACKING_USERNAME"),
         (403, "Permission denied", "MLFLOW_TRACKING_USERNAME"),
         (403, "Invalid Host header - possible DNS rebinding attack", "--allowed-hosts 127.0.0.1"),
-        (404, "no such page", "no MLflow server"),
-        (200, "<html>hello</html>", "no MLflow server"),
-        (500, "oh", "is its database up"),
+        (404, "no such page", "the server at this address is not MLflow"),
+        (200, "<html>hello</html>", "the server at this address is not MLflow"),
+        (500, "oh", "check that its database is running"),
     ],
 )
 def test_a_wrong_response_is_reported_with_a_remedy(tmp_path, monkeypatch, status, text, remedy):
