@@ -166,7 +166,7 @@ class Summary:
         failure_rate: Share of the finished runs that failed; NaN if there are none.
         failure_low: Lower end of its Wilson interval.
         failure_high: Upper end.
-        whole: Statistics of all finished runs; a failed one enters with its score, or the floor.
+        whole: Statistics of all finished runs; a failed one counts with its score, or the floor.
         clean: Statistics of the runs that did not fail; with the failure rate, the two-part view.
     """
 

@@ -5,11 +5,15 @@
 
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from analysis.frames import columns, runs, store
+from analysis.statistics.intervals import mean_interval
 from study.core.paths import default_home, without_password
 from study.tasks.task import SPLITS
+from study.tracking.entry import Record
+from study.tracking.summary import summary
 
 
 @pytest.mark.parametrize(
@@ -49,3 +53,11 @@ def test_passwords_are_removed_from_addresses(text, shown):
 def test_splits():
     assert [f"{split}_rows" for split in SPLITS] == columns.RUN_COUNTS
     assert ["train", *get_args(runs.Split)] == list(SPLITS)
+
+
+def test_the_interval_of_a_cells_mean():
+    scores = [0.61, 0.64, 0.58, 0.7]
+    records = [Record("cell", "completed", False, score, score, 1.0) for score in scores]
+    values = summary(records, len(scores))
+    interval = mean_interval(np.array(scores))
+    assert (values["test_low"], values["test_high"]) == pytest.approx((interval.low, interval.high))
