@@ -61,7 +61,7 @@ def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
         for run in study.runs():
             outcome, _ = train(run.setting(prepared.kind), prepared.splits, loaded, CPU)
             result = packed(outcome, prepared, started=0.0, ended=1.0)
-            tracking.put(entry_of(run, result, faults={}), result.predictions)
+            tracking.put(entry_of(run, result, faults=()), result.predictions)
         assert tracking.close(30) == 0
     return home
 

@@ -56,13 +56,13 @@ def stop(arguments: argparse.Namespace) -> int:
     if home.shared and not holder:
         from analysis.frames.load import experiment_id
         from analysis.frames.store import StoreUnreachableError
-        from study.tracking.lease import ask_to_stop
+        from study.tracking.lease import request_stop
         from study.tracking.store import TROUBLE
 
         try:
-            with suppress(StoreUnreachableError):  # `ask_to_stop` explains the reason better
+            with suppress(StoreUnreachableError):  # `request_stop` explains the reason better
                 experiment_id(name, home.uri)
-            holder = ask_to_stop(home, name)
+            holder = request_stop(home, name)
         except TROUBLE as error:
             return finished.trouble(home.uri, error)
     if holder is None:

@@ -265,7 +265,7 @@ def driver(home: Home, study: str) -> str | None:
     return _with_last_heartbeat(first) if first else None
 
 
-def ask_to_stop(home: Home, study: str) -> str | None:
+def request_stop(home: Home, study: str) -> str | None:
     """Ask the driver of a study in a shared store to stop, which it does at its next heartbeat.
 
     Returns:

@@ -57,11 +57,11 @@ def outcomes(study, prepared, loaded: Loaded):
 def put(tracking: TrackingWriter, outcomes, data) -> None:
     for run, outcome in outcomes.items():
         result = packed(outcome, data, started=100.0, ended=101.5)
-        tracking.put(entry_of(run, result, faults={}), result.predictions)
+        tracking.put(entry_of(run, result, faults=()), result.predictions)
 
 
 def entry(run, outcome, data) -> Entry:
-    return entry_of(run, packed(outcome, data, started=100.0, ended=101.5), faults={})
+    return entry_of(run, packed(outcome, data, started=100.0, ended=101.5), faults=())
 
 
 def opened(home: Home, study: Study) -> TrackingWriter:

@@ -47,7 +47,7 @@ def finish(tracking, runs, outcome, data, *, dev, test=0.5) -> None:
         made = replace(outcome, dev=dev(run), test=test, collapsed=())
         if math.isnan(made.dev):
             made = replace(made, outcome="diverged", test=math.nan, logits={})
-        entry = entry_of(run, packed(made, data, started=100.0, ended=101.0), faults={})
+        entry = entry_of(run, packed(made, data, started=100.0, ended=101.0), faults=())
         tracking.put(entry, b"")
         first, last = more(run, entry.record().dev)
         following_runs += [*first, *last]
@@ -126,7 +126,7 @@ def test_scores_in_the_outbox_count(home, tuned, outcome, prepared):  # noqa: F8
     tracking.close(5)
     for run in tracking.stages.runs("tune"):
         made = replace(outcome, dev=rate(run))
-        entry = entry_of(run, packed(made, prepared, started=100.0, ended=101.0), faults={})
+        entry = entry_of(run, packed(made, prepared, started=100.0, ended=101.0), faults=())
         tracking.put(entry, b"")
     again = opened(home, tuned)
     assert again.close(20) == 0
@@ -151,7 +151,7 @@ def test_finished_runs_count_by_key_whatever_the_last_version_of_the_study_reque
     tracking.close(20)
     opened(home, tuned.replace(techniques=[Standard()], tune=None)).close(20)
     final = tracking.stages.runs("final")[0]
-    made = entry_of(final, packed(outcome, prepared, started=100.0, ended=101.0), faults={})
+    made = entry_of(final, packed(outcome, prepared, started=100.0, ended=101.0), faults=())
     Outbox(home.study("door") / "outbox").put(made, b"")
     done = finished.finished(tuned, home)
     assert sorted(done["key"]) == sorted([final.key, *(run.key for run in tuning)])

@@ -16,8 +16,8 @@ from study.tracking.lease import (
     SILENT_HEARTBEATS,
     SURE_HEARTBEATS,
     Lease,
-    ask_to_stop,
     driver,
+    request_stop,
 )
 from study.tracking.outbox import Outbox
 from study.tracking.schema import DRIVER
@@ -160,22 +160,22 @@ def test_a_driver_that_cannot_renew_its_lease_writes_nothing(store, experiment, 
 
 
 def test_a_stop_requested_from_another_machine(store, experiment, home: Home):
-    assert ask_to_stop(home, "shared") is None
+    assert request_stop(home, "shared") is None
     assert driver(home, "shared") is None
     stop = Stop()
     held = lease(store, experiment, stop)
-    assert "process" in str(ask_to_stop(home, "shared"))
+    assert "process" in str(request_stop(home, "shared"))
     assert "last seen" in str(driver(home, "shared"))
     assert stop.asked.wait(10)
     held.check()
     held.release()
     with pytest.raises(LookupError, match="no study 'other'"):
-        ask_to_stop(home, "other")
+        request_stop(home, "other")
 
 
 def test_a_stop_request_does_not_stop_the_next_driver(store, experiment, home: Home):
     first = lease(store, experiment)
-    ask_to_stop(home, "shared")
+    request_stop(home, "shared")
     first.release()
     stop = Stop()
     second = lease(store, experiment, stop)
