@@ -1,0 +1,1 @@
+"""Simulations of error rates: one module per question, each with `rates(trials)`."""
