@@ -28,7 +28,11 @@ RECIPE = Recipe(lr=1e-2, epochs=2, batch_size=8)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Skip what needs a GPU where there is none, and begin with the slow tests.
+
+    So the end-to-end tests run beside the many short ones, and not beside each other at the end.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

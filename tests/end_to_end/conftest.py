@@ -1,6 +1,8 @@
 """Fixtures: real studies in processes of their own, which tests kill, interrupt and count."""
 
+import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from study.testing import tiny_model, tiny_task
 
@@ -41,6 +44,8 @@ if __name__ == "__main__":
 """
 TECHNIQUES = ["Standard()", "BiasedAdam()", "LayerwiseDecay(rate=0.5)"]
 RUNS = 12
+# Ray lowers the priority of its workers; beside other tests they would not get on.
+ALIKE = {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
 
 
 @dataclass
@@ -62,7 +67,7 @@ class Bench:
         self, home: Path, *words: str, background: bool = False, uri: str | None = None
     ) -> "Driver":
         """Start a driver; in the background, as shells do it, with SIGINT ignored."""
-        environment = {**os.environ, "STUDY_HOME": str(home), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **ALIKE, "STUDY_HOME": str(home)}
         environment.pop("MLFLOW_TRACKING_URI", None)
         if uri is not None:
             environment["MLFLOW_TRACKING_URI"] = uri
@@ -93,10 +98,10 @@ class Driver:
     def said(self) -> str:
         return self.log.read_text()
 
-    def finish(self, timeout: float = 180.0) -> int:
+    def finish(self, timeout: float = 300.0) -> int:
         return self.process.wait(timeout)
 
-    def wait_for(self, condition: Callable[[], bool], timeout: float = 120.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 300.0) -> None:
         until = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < until, f"timed out:\n{self.said()}"
@@ -170,15 +175,47 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(folder)
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder filled by `make`, once for all workers of pytest-xdist.
+
+    Args:
+        factory: Has the folder of this worker, which lies in that of all.
+        name: Of the folder.
+        make: Fills the empty folder it is given; where it fails, the next worker tries again.
+    """
+    common = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+    folder, made = common / name, common / f"{name}.made"
+    with FileLock(common / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
-def undisturbed(bench: Bench) -> dict[str, tuple[float, float]]:
+def undisturbed_home(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of the study undisturbed; `scores.json` beside it has its scores."""
+
+    def make(folder: Path) -> None:
+        bench.write()
+        home = folder / "home"
+        driver = bench.start(home)
+        assert driver.finish() == 0, driver.said()
+        assert len(tracked(home)) == RUNS
+        (folder / "scores.json").write_text(json.dumps(scores(home)))
+
+    return once(tmp_path_factory, "undisturbed", make) / "home"
+
+
+@pytest.fixture
+def undisturbed(undisturbed_home: Path) -> dict[str, tuple[float, float]]:
     """The scores that every disturbed study must reach, bit for bit."""
-    bench.write()
-    home = bench.folder / "undisturbed"
-    driver = bench.start(home)
-    assert driver.finish() == 0, driver.said()
-    assert len(tracked(home)) == RUNS
-    return scores(home)
+    text = (undisturbed_home.parent / "scores.json").read_text()
+    return {key: tuple(values) for key, values in json.loads(text).items()}
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ def once_each(home, undisturbed):
     assert list((home / "studies" / "kills" / "outbox").iterdir()) == []
 
 
-def test_again_runs_nothing_and_a_new_seed_runs_one_per_cell(bench, undisturbed):
-    home = bench.folder / "undisturbed"
+def test_again_runs_nothing_and_a_new_seed_runs_one_per_cell(bench, undisturbed, undisturbed_home):
+    home = undisturbed_home  # no other test opens it
     bench.write()
     driver = bench.start(home)
     assert driver.finish() == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.conftest import ALIKE
 from tests.needs import ROOT
 
 pytestmark = pytest.mark.slow
@@ -27,7 +28,7 @@ class Broken(Technique):
 
 
 def study(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "STUDY_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **ALIKE, "STUDY_HOME": str(folder / "home")}
     environment.pop("MLFLOW_TRACKING_URI", None)
     command = [str(Path(sys.executable).parent / "study"), *words]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)

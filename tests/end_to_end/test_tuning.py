@@ -6,7 +6,7 @@ import pytest
 
 from analysis import best_strategy, load_runs, trials
 from analysis.per_task.search import progress, protocol
-from tests.end_to_end.conftest import tracked
+from tests.end_to_end.conftest import once, tracked
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ STUDY = Study(
                 text_pair="text_pair")],
     data=HERE + "/task",
     models=[Model(name="tiny", checkpoint=HERE + "/model")],
-    recipe=Recipe(lr=3e-3, epochs=15, batch_size=8),
+    recipe=Recipe(lr=3e-3, epochs=10, batch_size=8),
     techniques=[
         Standard(),
         Search(Standard, Space({{}}, {{"lr": LR}})),
@@ -60,12 +60,14 @@ def outcome_of(home):
 @pytest.fixture(scope="module")
 def whole(bench, tmp_path_factory):
     """The study undisturbed, with one worker."""
-    (bench.folder / "kills.py").write_text(FILE.format(here=str(bench.folder)))
-    home = tmp_path_factory.mktemp("whole") / "home"
-    driver = bench.start(home, "--workers", "1")
-    assert driver.finish(600) == 0, driver.said()
-    assert f"finished: {RUNS} of {RUNS} runs done" in driver.said()
-    return home
+
+    def make(folder):
+        (bench.folder / "kills.py").write_text(FILE.format(here=str(bench.folder)))
+        driver = bench.start(folder / "home", "--workers", "1")
+        assert driver.finish(600) == 0, driver.said()
+        assert f"finished: {RUNS} of {RUNS} runs done" in driver.said()
+
+    return once(tmp_path_factory, "whole", make) / "home"
 
 
 def test_both_stages_are_in_the_frame(whole):
