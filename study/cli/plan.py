@@ -14,7 +14,7 @@ from study.cli.messages import complain, program
 from study.cli.progress import duration
 from study.core.paths import default_home
 from study.core.spec import Mistake, SpecError
-from study.planning.runs import Cell
+from study.planning.runs import Cell, outdated, outdated_text
 from study.planning.study import Study
 from study.planning.study_file import load_study, valid_study
 
@@ -116,6 +116,8 @@ def plan(arguments: argparse.Namespace) -> int:
             f"Forsythe, 5%, power 80%); {seeds_for_ratio(arguments.ratio)} by an F test, which "
             "is not robust to failed runs"
         )
+    if old := outdated(cells, set(done["cell"])):
+        complain(outdated_text(old))
     print(f"\nnext: {program()} run {arguments.file}")
     return 0
 

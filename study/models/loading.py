@@ -1,6 +1,7 @@
 """Loading of pretrained weights and tokenizers, and initialisation of new parameters."""
 
 import copy
+import json
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -33,6 +34,20 @@ def meta_model(model: Model, kind: type[Kind]) -> Any:
     config = transformers.AutoConfig.from_pretrained(model.folder())
     if config.model_type not in FAMILIES:
         raise unknown_architecture(config.model_type)
+    padding, rows = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", 0)
+    if padding is None and config.model_type == "roberta":
+        text = (
+            "config.json has no padding id, from which this architecture counts positions; add "
+            f'"pad_token_id": {processor(model, kind).pad_token_id}, its tokenizer\'s.'
+        )
+        raise checkpoint_error(model, text)
+    if rows and padding is not None and not -rows <= padding < rows:
+        text = (
+            f"the padding id of config.json, {padding}, is outside of the {rows} embeddings; "
+            'set "pad_token_id" to that of the tokenizer\'s padding token, if the embeddings '
+            "have it, else to null."
+        )
+        raise checkpoint_error(model, text)
     with torch.device("meta"):
         return getattr(transformers, kind.auto).from_config(config)
 
@@ -77,10 +92,11 @@ class Loaded:
         )
         self.kind = kind
         self.processor = processor(model, type(kind))
-        if getattr(self._template.config, "pad_token_id", 0) is None:
-            # Decoders locate the last token of a row by it.
-            self._template.config.pad_token_id = self.processor.pad_token_id
         depths = depths_of(self._template)
+        if depths.family.causal:
+            # A decoder's sequence head reads the last token that is not padding, and must know the
+            # id that batches are padded with.
+            self._template.config.pad_token_id = self.processor.pad_token_id
         # A fine-tuned head in the checkpoint is not used: the `head` seed would have no effect.
         outside = {
             name
@@ -108,6 +124,28 @@ class Loaded:
         if dropout is not None:
             _set_dropout(model, dropout)
         return model
+
+
+@cache
+def padding_corrected(model: Model, kind: type[Kind]) -> bool:
+    """Whether earlier versions read the outputs of such a model at padding tokens.
+
+    They located a row's last token by the padding id in the checkpoint's configuration, where that
+    had one, and batches are padded with the tokenizer's. Where the two differ, the output of a row
+    depended on the longest row of its batch.
+
+    Args:
+        model: The checkpoint.
+        kind: The kind of task; only a sequence head reads a single token.
+    """
+    stated = json.loads((model.folder() / "config.json").read_text("utf-8"))
+    family = FAMILIES.get(stated.get("model_type", ""))
+    if family is None or not family.causal or kind.auto != Kind.auto:
+        return False
+    import transformers  # takes seconds
+
+    padding = transformers.AutoConfig.from_pretrained(model.folder()).pad_token_id
+    return padding is not None and padding != processor(model, kind).pad_token_id
 
 
 def processor(model: Model, kind: type[Kind]) -> Any:
