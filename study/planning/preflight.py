@@ -1,13 +1,13 @@
 """Checks of data, checkpoints and techniques before the first run of a study starts."""
 
 from collections.abc import Sequence
-from itertools import product
 from typing import Any, NamedTuple
 
 from study.core.recipe import Recipe
 from study.core.spec import Mistake, SpecError, digest
 from study.models.families import Depths, depths_of, longest_input
-from study.models.loading import meta_model, processor
+from study.models.loading import check_weights, meta_model, processor
+from study.models.weights import check_files
 from study.planning.search import Search
 from study.planning.study import Configuration, Study
 from study.tasks.kinds import KINDS
@@ -56,16 +56,23 @@ def _architectures(study: Study) -> tuple[list[_Architecture], list[Mistake]]:
     """Every model with every head that it gets, and what is wrong with checkpoints."""
     architectures, mistakes = [], []
     kinds = dict.fromkeys(task.kind for task in study.tasks)
-    for (index, model), kind in product(enumerate(study.models), kinds):
+    for index, model in enumerate(study.models):
         try:
-            processor(model, KINDS[kind])
-            meta = meta_model(model, KINDS[kind])
-            architectures.append(_Architecture(model.name, kind, meta.config, depths_of(meta)))
+            check_files(model)
         except SpecError as error:
             mistakes += [mistake.below(f"models[{index}]") for mistake in error.mistakes]
-        except (LookupError, ValueError) as error:  # transformers raises ValueError
-            text = str(error).splitlines()[0]
-            mistakes.append(Mistake(f"models[{index}].checkpoint", text))
+            continue
+        for kind in kinds:
+            try:
+                processor(model, KINDS[kind])
+                meta = meta_model(model, KINDS[kind])
+                check_weights(model, KINDS[kind])
+                architectures.append(_Architecture(model.name, kind, meta.config, depths_of(meta)))
+            except SpecError as error:
+                mistakes += [mistake.below(f"models[{index}]") for mistake in error.mistakes]
+            except (LookupError, ValueError) as error:  # transformers raises ValueError
+                text = str(error).splitlines()[0]
+                mistakes.append(Mistake(f"models[{index}].checkpoint", text))
     return architectures, mistakes
 
 
