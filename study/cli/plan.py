@@ -62,10 +62,10 @@ def plan(arguments: argparse.Namespace) -> int:
     from study.planning.preflight import problems
     from study.planning.stages import Stages
 
-    study = valid_study(load_study(Path(arguments.file)))
-    if mistakes := problems(study):
+    study, home = valid_study(load_study(Path(arguments.file))), default_home()
+    if mistakes := problems(study, home.encoded if home.root.is_dir() else None):
         return _plan_elsewhere(study, mistakes, arguments)
-    done = finished.finished(study, default_home())
+    done = finished.finished(study, home)
     stages = Stages(study, finished.scores(done))
     runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()
     seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}

@@ -116,7 +116,8 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     from study.tracking.writer import TrackingWriter
 
     study, home = valid_study(given), default_home()
-    check(study)
+    # A dry run leaves no folder, but uses one that is there.
+    check(study, home.encoded if home.root.is_dir() or not arguments.dry_run else None)
     only: list[str] = arguments.only
     if arguments.dry_run:
         done = finished.finished(study, home)

@@ -1,4 +1,4 @@
-"""What a checkpoint's files hold, by a look at their first bytes: damage is found without loading."""
+"""What a checkpoint's files hold: damage is found by their first bytes, without loading them."""
 
 import json
 from collections.abc import Iterator
@@ -39,7 +39,8 @@ def stored_shapes(folder: Path) -> dict[str, Tensor]:
     shapes = {}
     for file in _weight_files(folder):
         with safetensors.safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 (not a dict)
+            names = opened.keys()  # not iterable itself
+            for name in names:
                 shapes[name] = torch.zeros(()).expand(opened.get_slice(name).get_shape())
     return shapes
 
@@ -100,8 +101,8 @@ def _configuration_problems(file: Path) -> Iterator[str]:
 
 def _quantised(how: str) -> str:
     return (
-        f"the weights are quantised ({how}) and cannot be fine-tuned; name the checkpoint that they "
-        "were made from."
+        f"the weights are quantised ({how}) and cannot be fine-tuned; name the checkpoint that "
+        "they were made from."
     )
 
 
@@ -129,7 +130,8 @@ def _weight_files(folder: Path) -> list[Path]:
 def _header_problems(file: Path) -> Iterator[str]:
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
-            types = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}
+            names = opened.keys()  # not iterable itself
+            types = {name: opened.get_slice(name).get_dtype() for name in names}
     except (safetensors.SafetensorError, OSError) as error:
         yield f"{file.name} is cut short or damaged ({error}); {AGAIN}."
         return

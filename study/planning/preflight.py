@@ -1,6 +1,9 @@
 """Checks of data, checkpoints and techniques before the first run of a study starts."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from study.core.recipe import Recipe
@@ -10,9 +13,12 @@ from study.models.loading import check_weights, meta_model, processor
 from study.models.weights import check_files
 from study.planning.search import Search
 from study.planning.study import Configuration, Study
+from study.tasks import Task
 from study.tasks.kinds import KINDS
 from study.techniques import Technique
 from study.techniques.base import not_exportable, parts_of
+from study.training.prepare import cache_file, prepare_once
+from study.training.row_checks import CHECKPOINT
 
 
 class _Architecture(NamedTuple):
@@ -24,32 +30,77 @@ class _Architecture(NamedTuple):
     depths: Depths
 
 
-def problems(study: Study) -> list[Mistake]:
+def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
     """Everything that would make runs of a study fail.
 
-    Reads the data, locates the checkpoints (which may download them), and checks every technique,
-    and the extreme values of every search, against every model.
+    Reads the data, locates the checkpoints (which may download them), encodes every task for every
+    model, and checks every technique, and the extreme values of every search, against every model.
+
+    Args:
+        study: The study.
+        encoded: The cache of encoded data, which the runs read later; None keeps nothing.
     """
-    mistakes = _data_mistakes(study)
+    readable, mistakes = _readable_tasks(study)
     architectures, checkpoint_mistakes = _architectures(study)
     mistakes += checkpoint_mistakes
+    mistakes += _encoding_mistakes(study, readable, architectures, encoded)
+    shared = list(dict.fromkeys(study.recipe_of(task) for task in study.tasks))
     for index, entry in enumerate(study.techniques):
         path = f"techniques[{index}]"
-        configurations = _configurations(study, entry)
+        configurations = _configurations(entry, shared)
         mistakes += _technique_mistakes(configurations[0][0], path, keep=study.keep)
         for technique, recipe in configurations:
             mistakes += _fit_mistakes(technique, recipe, path, architectures)
     return list(dict.fromkeys(mistakes)) or _duplicate_mistakes(study)
 
 
-def _data_mistakes(study: Study) -> list[Mistake]:
-    mistakes = []
+def _readable_tasks(study: Study) -> tuple[list[Task], list[Mistake]]:
+    """The tasks whose data can be read, and what is wrong with the others."""
+    readable, mistakes = [], []
     for task in study.located_tasks():
         try:
             task.load()
         except SpecError as error:
             mistakes += error.mistakes
+        else:
+            readable.append(task)
+    return readable, mistakes
+
+
+def _encoding_mistakes(
+    study: Study,
+    tasks: Sequence[Task],
+    architectures: Sequence[_Architecture],
+    encoded: Path | None,
+) -> list[Mistake]:
+    """Whether the rows of every task can be encoded for every model, and read by it."""
+    known = {(architecture.name, architecture.kind) for architecture in architectures}
+    mistakes = []
+    for task, (index, model) in product(tasks, enumerate(study.models)):
+        if (model.name, task.kind) not in known:
+            continue
+        data = task.load()
+        for length in _lengths(study, task):
+            if encoded and cache_file(data, model, length, encoded).is_file():
+                continue
+            try:
+                prepare_once(data, model, length, encoded)
+            except SpecError as error:
+                mistakes += [
+                    mistake.below(f"models[{index}]") if mistake.path == CHECKPOINT else mistake
+                    for mistake in error.mistakes
+                ]
     return mistakes
+
+
+def _lengths(study: Study, task: Task) -> list[int]:
+    """The maximum lengths that configurations encode a task with."""
+    lengths = []
+    for entry in study.techniques:
+        for technique, recipe in _configurations(entry, [study.recipe_of(task)]):
+            with suppress(SpecError):  # reported with the technique
+                lengths.append(technique.recipe(recipe).max_length)
+    return list(dict.fromkeys(lengths))
 
 
 def _architectures(study: Study) -> tuple[list[_Architecture], list[Mistake]]:
@@ -76,14 +127,16 @@ def _architectures(study: Study) -> tuple[list[_Architecture], list[Mistake]]:
     return architectures, mistakes
 
 
-def _configurations(study: Study, entry: Configuration | Search) -> list[tuple[Technique, Recipe]]:
+def _configurations(
+    entry: Configuration | Search, shared: Sequence[Recipe]
+) -> list[tuple[Technique, Recipe]]:
     """The configurations of an entry; of a search, those with the extreme values of its space."""
     configurations: list[tuple[Technique, Recipe]] = []
-    for shared in dict.fromkeys(study.recipe_of(task) for task in study.tasks):
+    for recipe in shared:
         if isinstance(entry, Search):
-            configurations += entry.examples(shared)
+            configurations += entry.examples(recipe)
         else:
-            configurations.append((entry.technique, entry.recipe or shared))
+            configurations.append((entry.technique, entry.recipe or recipe))
     return configurations
 
 

@@ -172,7 +172,7 @@ def _rows(kind: str) -> TaskData:
         values = [["O"] * len(text.split()) for text in texts]
     given = [chosen.parse_text(text) for text in texts]
     split = Split([str(i) for i in range(4)], given, pairs, chosen.gold(values, given)[0])
-    return TaskData(dict.fromkeys(SPLITS, split), chosen, "", "longest_first")
+    return TaskData(dict.fromkeys(SPLITS, split), chosen, "", "longest_first", {})
 
 
 def _assert_padding_changes_nothing(data: Encoded, loaded: Loaded, kind: Kind) -> None:
