@@ -169,9 +169,10 @@ def _new_parameters(model: Model, template: Any, report: Mapping[str, Any]) -> l
     shown = ", ".join(missing[:3])
     text = f"checkpoint {model.name!r} has no weights for {shown}, below the task head"
     first = {name.partition(".")[0] for name in report["unexpected_keys"]}
+    others = {family.body for family in FAMILIES.values()} - {"model"}  # a wrapper's name too
     if mismatched & set(missing):
         text += "; those that it has are of another size than its config.json says"
-    elif len(first) == 1 and len(report["unexpected_keys"]) >= len(missing):
+    elif len(first) == 1 and not first & others:
         text += (
             f"; the names of its weights begin with {first.pop() + '.'!r}: save the model inside "
             "that wrapper again, without the prefix"

@@ -6,6 +6,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from study.core.recipe import Recipe
 from study.core.spec import Mistake, SpecError, digest
 from study.models.families import Depths, depths_of, longest_input
@@ -13,8 +15,10 @@ from study.models.loading import check_weights, meta_model, processor
 from study.models.weights import check_files
 from study.planning.search import Search
 from study.planning.study import Configuration, Study
-from study.tasks import Task
+from study.tasks import Task, TaskData
 from study.tasks.kinds import KINDS
+from study.tasks.kinds.encoded import Encoded
+from study.tasks.metrics import metric_named
 from study.techniques import Technique
 from study.techniques.base import not_exportable, parts_of
 from study.training.prepare import cache_file, prepare_once
@@ -59,12 +63,35 @@ def _readable_tasks(study: Study) -> tuple[list[Task], list[Mistake]]:
     readable, mistakes = [], []
     for task in study.located_tasks():
         try:
-            task.load()
+            data = task.load()
         except SpecError as error:
             mistakes += error.mistakes
         else:
             readable.append(task)
+            mistakes += _metric_mistakes(task, data)
     return readable, mistakes
+
+
+def _metric_mistakes(task: Task, data: TaskData) -> list[Mistake]:
+    """Whether a custom metric can score what every run has it score: constant answers."""
+    if ":" not in task.metric:
+        return []
+    metric, kind = metric_named(task.metric), data.kind
+    for split in ("dev", "test"):
+        rows = data.splits[split]
+        each = np.arange(len(rows.ids) + 1)
+        encoded = Encoded(rows.ids, kind.references(rows), each, each)
+        try:
+            for answers in kind.constants(encoded):
+                metric(encoded.gold, answers)
+        except Exception as error:  # a user's function can raise anything
+            text = f"{task.metric!r} fails on constant answers for {split}: {_brief(error)}"
+            return [Mistake(f"task {task.name!r}, metric", text)]
+    return []
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _encoding_mistakes(

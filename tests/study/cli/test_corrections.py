@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.frames.load import load_finished
 from study.cli.parser import run_command
 from study.core.paths import default_home
 from study.core.spec import digest
@@ -126,3 +127,10 @@ def test_nothing_is_said_where_nothing_was_corrected(file, capsys, monkeypatch):
     for words in (["run", str(file), "--dry-run"], ["plan", str(file)], ["status", str(file)]):
         assert run_command(words) == 0
         assert "correction" not in capsys.readouterr().err
+
+
+def test_an_earlier_run_is_not_trained_again_under_another_key(file, capsys, monkeypatch, tmp_path):
+    as_before(file, monkeypatch)
+    (old, *_) = load_finished("decoders")["key"]
+    assert run_command(["export", old, "--out", str(tmp_path / "out")]) == 2
+    assert "1 cell was made before a correction to the padding" in capsys.readouterr().err

@@ -297,6 +297,19 @@ def test_a_maximum_length_without_room_for_text(kind, length, fits, tmp_path):
     assert bool(found) == (not fits)
 
 
+def test_a_metric_that_raises_on_constant_answers(tmp_path, monkeypatch):
+    """Every run scores a constant predictor, at its end."""
+    (tmp_path / "own_metrics_of_checks.py").write_text(
+        "def ratio(gold, predicted):\n    return 1 / float(predicted.min() - predicted.max())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    task = files(tmp_path / "task", FINE, metric="own_metrics_of_checks:ratio")
+    assert told(study_of(task, tiny_model(tmp_path / "model"))) == [
+        "task 'rows', metric: 'own_metrics_of_checks:ratio' fails on constant answers for dev: "
+        "ZeroDivisionError: float division by zero"
+    ]
+
+
 def test_everything_at_once_by_a_dry_run(tmp_path, monkeypatch, capsys):
     tiny_task(tmp_path / "task", rows=8)
     names = ["pointer", "cut", "module.", "bitsandbytes", "token types"]
