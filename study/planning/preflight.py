@@ -47,7 +47,6 @@ def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
     readable, mistakes = _readable_tasks(study)
     architectures, checkpoint_mistakes = _architectures(study)
     mistakes += checkpoint_mistakes
-    mistakes += _encoding_mistakes(study, readable, architectures, encoded)
     shared = list(dict.fromkeys(study.recipe_of(task) for task in study.tasks))
     for index, entry in enumerate(study.techniques):
         path = f"techniques[{index}]"
@@ -55,6 +54,9 @@ def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
         mistakes += _technique_mistakes(configurations[0][0], path, keep=study.keep)
         for technique, recipe in configurations:
             mistakes += _fit_mistakes(technique, recipe, path, architectures)
+    # A study that is refused anyway leaves no folder.
+    cache = None if mistakes else encoded
+    mistakes += _encoding_mistakes(study, readable, architectures, cache)
     return list(dict.fromkeys(mistakes)) or _duplicate_mistakes(study)
 
 
