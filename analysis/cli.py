@@ -110,13 +110,16 @@ def table(name: str, arguments: argparse.Namespace) -> str:
     )
 
 
-def report(name: str, arguments: argparse.Namespace, *, folder: Path) -> Path:
+def report(
+    name: str, arguments: argparse.Namespace, *, folder: Path, notes: Sequence[str] = ()
+) -> Path:
     """Write the report for a parsed command line.
 
     Args:
         name: A study in the store, or a file of scores.
         arguments: Options added by `report_arguments`.
         folder: Output folder unless `--out` is given.
+        notes: Sentences that precede the page's caveats.
 
     Returns:
         The path of the page.
@@ -133,6 +136,7 @@ def report(name: str, arguments: argparse.Namespace, *, folder: Path) -> Path:
         arguments.out or folder,
         predictions=_predictions(name) if stored else None,
         others=others,
+        notes=notes,
     )
 
 

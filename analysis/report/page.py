@@ -1,6 +1,6 @@
 """The report of a study: one HTML page, and its tables as files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ def write_report(
     *,
     predictions: pd.DataFrame | None = None,
     others: pd.DataFrame | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write report.html, the tables as Markdown, CSV and LaTeX, and the runs as CSV and Parquet.
 
@@ -37,6 +38,7 @@ def write_report(
         folder: Output folder, created if absent. Files of an earlier report are replaced.
         predictions: As returned by `load_predictions`; saved as predictions.parquet.
         others: Runs of another study, or published scores, to compare with.
+        notes: Sentences about the runs that precede the caveats.
 
     Returns:
         The path of the page, which is self-contained. The folder also holds `tables`, runs.csv and
@@ -85,7 +87,7 @@ def write_report(
             tables=[_shown(table) for table in tables],
             plots=_by_heading([part for part in parts if isinstance(part, Drawing)]),
             unplotted=_unplotted(material.runs),
-            caveats=caveats(material.runs),
+            caveats=[*notes, *caveats(material.runs)],
             provenance=[_shown(table) for table in _provenance(material.everything)],
             folded=FOLDED,
         ),

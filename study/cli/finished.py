@@ -1,13 +1,17 @@
 """Finished runs of a study, read from the store and the outbox for several commands."""
 
 import math
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from study.cli.messages import complain
 from study.core.paths import OUTBOX, Home, without_password
+from study.core.spec import SpecError
 from study.planning.study import Study
+from study.planning.study_file import load_study, valid_study
 
 
 def seen(done: Any) -> dict[str, tuple[str, float]]:
@@ -55,6 +59,38 @@ def finished(study: Study, home: Home) -> Any:
         return done
     new = pd.DataFrame(rows)[FINISHED]
     return pd.concat([done, new], ignore_index=True) if len(done) else new
+
+
+def correction_note(argument: str | None, home: Home) -> str:
+    """What a user must know of cells in the store that were made before a correction.
+
+    Args:
+        argument: As on the command line; only a study file says which cells those are.
+        home: Has the store.
+
+    Returns:
+        Empty if there are no such cells, or the data or checkpoints are not on this machine.
+    """
+    if argument is None or not argument.endswith(".py"):
+        return ""
+    # Slow to load, and seldom needed.
+    from study.models.loading import padding_corrected
+    from study.planning.runs import outdated, outdated_text
+    from study.planning.stages import Stages
+    from study.tasks.kinds import KINDS
+
+    study = valid_study(load_study(Path(argument)))
+    with suppress(SpecError):
+        if not any(
+            model.is_here() and padding_corrected(model, KINDS[task.kind])
+            for task, model in study.task_model_pairs()
+        ):
+            return ""  # without reading data
+        done = finished(study, home)
+        cells = Stages(study, scores(done)).cells
+        if old := outdated(cells, set(done["cell"])):
+            return outdated_text(old)
+    return ""
 
 
 def trouble(uri: str, error: Exception) -> int:

@@ -106,7 +106,7 @@ def _trusted_run(arguments: argparse.Namespace) -> Run:
     Code named in a store is never imported.
     """
     from analysis.frames.load import find_run
-    from study.planning.runs import own_code, run_from
+    from study.planning.runs import outdated_text, own_code, run_from
     from study.planning.stages import Stages
 
     if arguments.file:
@@ -116,7 +116,10 @@ def _trusted_run(arguments: argparse.Namespace) -> Run:
             if run.key.startswith(arguments.key):
                 return run
         raise LookupError(f"no run {arguments.key!r} in {arguments.file}")
-    spec = find_run(arguments.key, default_home().uri)["spec"]
-    if names := own_code(spec):
+    found = find_run(arguments.key, default_home().uri)
+    if names := own_code(found["spec"]):
         raise LookupError(f"the run uses your own {', '.join(names)}: add --file STUDY_FILE")
-    return run_from(spec)
+    run = run_from(found["spec"])
+    if run.key != found["key"] and run.cell.former_key == found["tags"]["cell"]:
+        raise LookupError(outdated_text([run.cell]))
+    return run

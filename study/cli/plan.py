@@ -14,7 +14,7 @@ from study.cli.messages import complain, program
 from study.cli.progress import duration
 from study.core.paths import default_home
 from study.core.spec import Mistake, SpecError
-from study.planning.runs import Cell
+from study.planning.runs import Cell, outdated, outdated_text
 from study.planning.study import Study
 from study.planning.study_file import load_study, valid_study
 
@@ -62,10 +62,10 @@ def plan(arguments: argparse.Namespace) -> int:
     from study.planning.preflight import problems
     from study.planning.stages import Stages
 
-    study = valid_study(load_study(Path(arguments.file)))
-    if mistakes := problems(study):
+    study, home = valid_study(load_study(Path(arguments.file))), default_home()
+    if mistakes := problems(study, home.encoded if home.root.is_dir() else None):
         return _plan_elsewhere(study, mistakes, arguments)
-    done = finished.finished(study, default_home())
+    done = finished.finished(study, home)
     stages = Stages(study, finished.scores(done))
     runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()
     seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
@@ -116,6 +116,8 @@ def plan(arguments: argparse.Namespace) -> int:
             f"Forsythe, 5%, power 80%); {seeds_for_ratio(arguments.ratio)} by an F test, which "
             "is not robust to failed runs"
         )
+    if old := outdated(cells, set(done["cell"])):
+        complain(outdated_text(old))
     print(f"\nnext: {program()} run {arguments.file}")
     return 0
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
+from study.cli import finished
 from study.cli.arguments import Commands, add_json, add_study, size
 from study.cli.messages import complain, near, program
 from study.core.paths import Home, default_home, without_password
@@ -63,11 +64,14 @@ def report(arguments: argparse.Namespace) -> int:
     name = resolve_study_name(arguments.study, home)
     stored = not holds_scores(name)
     folder = home.study(name) / "report" if stored else cli.default_folder(name)
+    note = finished.correction_note(arguments.study, home)
     try:
-        path = cli.report(name, arguments, folder=folder)
+        path = cli.report(name, arguments, folder=folder, notes=[note] if note else [])
     except ScoreFileError as error:
         complain(error)
         return 2
+    if note:
+        complain(note)
     print(f"report: {near(path)}")
     print(f"tables: {near(path.parent / 'tables')}")
     if stored:

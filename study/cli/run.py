@@ -16,7 +16,7 @@ from study.cli.progress import duration
 from study.core.paths import Home, default_home
 from study.core.spec import Invalid, did_you_mean
 from study.execution.queue import Progress
-from study.planning.runs import Run
+from study.planning.runs import Run, outdated, outdated_text
 from study.planning.study import Study
 from study.planning.study_file import folder_of, load_study, started, valid_study
 
@@ -116,7 +116,8 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     from study.tracking.writer import TrackingWriter
 
     study, home = valid_study(given), default_home()
-    check(study)
+    # A dry run leaves no folder, but uses one that is there.
+    check(study, home.encoded if home.root.is_dir() or not arguments.dry_run else None)
     only: list[str] = arguments.only
     if arguments.dry_run:
         done = finished.finished(study, home)
@@ -266,4 +267,6 @@ def _announced(
         on = "one worker" if together == 1 else f"{together} workers"
         text += f"; {word} {duration(work / together)} on {on}"
     print(text, file=sys.stderr)
+    if old := outdated(stages.cells, {cell for cell, _ in seen.values()}):
+        complain(outdated_text(old))
     return missing

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from study.cli import finished
 from study.cli.arguments import Commands, add_json, add_study
-from study.cli.messages import program, tell_next
+from study.cli.messages import complain, program, tell_next
 from study.core.paths import default_home
 from study.core.spec import did_you_mean
 from study.planning.study_file import resolve_study_name
@@ -28,6 +28,8 @@ def status(arguments: argparse.Namespace) -> int:
     name = resolve_study_name(arguments.study, home)
     runs = load_runs(name, home.uri)
     table = cells(runs)
+    if note := finished.correction_note(arguments.study, home):
+        complain(note)
     if arguments.json:
         print(table.to_json(orient="records"))
         return 0

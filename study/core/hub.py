@@ -61,3 +61,17 @@ def download(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
             "then use that folder as the checkpoint."
         ) from error
     return Path(folder)
+
+
+def cached(name: str, revision: str | None, patterns: Sequence[str]) -> Path | None:
+    """The folder in the hub's cache of a checkpoint downloaded before; None without a download."""
+    from huggingface_hub import snapshot_download  # slow to import
+
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=list(patterns), local_files_only=True
+            )
+        )
+    except (OSError, ValueError):
+        return None

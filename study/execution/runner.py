@@ -45,13 +45,17 @@ class Options:
     verbose: bool = False
 
 
-def check(study: Study) -> None:
+def check(study: Study, encoded: Path | None) -> None:
     """Check a study before anything is opened.
+
+    Args:
+        study: The study.
+        encoded: The cache of encoded data; None keeps nothing.
 
     Raises:
         SpecError: With everything that is wrong.
     """
-    if mistakes := problems(study):
+    if mistakes := problems(study, encoded):
         raise SpecError(f"study {study.name!r}", mistakes)
     Stages(study, {})  # draws what its searches try first, which a technique may refuse
 

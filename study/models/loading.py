@@ -1,7 +1,9 @@
 """Loading of pretrained weights and tokenizers, and initialisation of new parameters."""
 
 import copy
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import nn
 from study.core.seeding import Seed, torch_rng
 from study.models.families import FAMILIES, depths_of, in_norm, lies_under, unknown_architecture
 from study.models.model import Model, checkpoint_error
+from study.models.weights import stored_shapes
 from study.tasks.kinds import Kind
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -33,6 +36,20 @@ def meta_model(model: Model, kind: type[Kind]) -> Any:
     config = transformers.AutoConfig.from_pretrained(model.folder())
     if config.model_type not in FAMILIES:
         raise unknown_architecture(config.model_type)
+    padding, rows = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", 0)
+    if padding is None and config.model_type == "roberta":
+        text = (
+            "config.json has no padding id, from which this architecture counts positions; add "
+            f'"pad_token_id": {processor(model, kind).pad_token_id}, its tokenizer\'s.'
+        )
+        raise checkpoint_error(model, text)
+    if rows and padding is not None and not -rows <= padding < rows:
+        text = (
+            f"the padding id of config.json, {padding}, is outside of the {rows} embeddings; "
+            'set "pad_token_id" to that of the tokenizer\'s padding token, if the embeddings '
+            "have it, else to null."
+        )
+        raise checkpoint_error(model, text)
     with torch.device("meta"):
         return getattr(transformers, kind.auto).from_config(config)
 
@@ -63,38 +80,24 @@ class Loaded:
         """
         import transformers  # takes seconds
 
-        transformers.utils.logging.disable_progress_bar()
-        transformers.utils.logging.set_verbosity_error()
         folder = model.folder()
-        self._template, report = getattr(transformers, kind.auto).from_pretrained(
-            folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            num_labels=kind.outputs,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # a task head of another size; the body is checked below
-            **({"problem_type": kind.problem} if kind.problem else {}),
-        )
+        with _silent():
+            self._template, report = getattr(transformers, kind.auto).from_pretrained(
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                num_labels=kind.outputs,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # a head of another size; the body is checked below
+                **({"problem_type": kind.problem} if kind.problem else {}),
+            )
         self.kind = kind
         self.processor = processor(model, type(kind))
-        if getattr(self._template.config, "pad_token_id", 0) is None:
-            # Decoders locate the last token of a row by it.
+        if depths_of(self._template).family.causal:
+            # A decoder's sequence head reads the last token that is not padding, and must know the
+            # id that batches are padded with.
             self._template.config.pad_token_id = self.processor.pad_token_id
-        depths = depths_of(self._template)
-        # A fine-tuned head in the checkpoint is not used: the `head` seed would have no effect.
-        outside = {
-            name
-            for name, _ in self._template.named_parameters()
-            if not lies_under(name, [depths.family.body, *depths.family.kept])
-        }
-        mismatched = {name for name, *_ in report["mismatched_keys"]}
-        self.new = sorted({*report["missing_keys"], *mismatched, *outside})
-        missing = [name for name in self.new if depths.of(name) < depths.head]
-        if missing:
-            raise LookupError(
-                f"checkpoint {model.name!r} has no weights for {', '.join(missing[:3])}, below the "
-                "task head; it was probably saved from another architecture"
-            )
+        self.new = _new_parameters(model, self._template, report)
 
     def fresh(self, seed: Seed, dropout: float | None) -> nn.Module:
         """A copy to train, with its new parameters initialised from the `head` stream.
@@ -108,6 +111,97 @@ class Loaded:
         if dropout is not None:
             _set_dropout(model, dropout)
         return model
+
+
+def check_weights(model: Model, kind: type[Kind]) -> None:
+    """Find out, from the headers of its files, whether a checkpoint has all weights of its body.
+
+    Raises:
+        LookupError: If it lacks some.
+    """
+    meta = meta_model(model, kind)
+    with _silent():
+        template, report = type(meta).from_pretrained(
+            None,
+            config=copy.deepcopy(meta.config),
+            state_dict=stored_shapes(model.folder()),
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    _new_parameters(model, template, report)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without transformers' progress bar and its report of new parameters."""
+    from transformers.utils import logging  # takes seconds
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _new_parameters(model: Model, template: Any, report: Mapping[str, Any]) -> list[str]:
+    """The parameters that every run initialises, sorted.
+
+    Raises:
+        LookupError: If one of them is below the task head.
+    """
+    depths = depths_of(template)
+    # A fine-tuned head in the checkpoint is not used: the `head` seed would have no effect.
+    outside = {
+        name
+        for name, _ in template.named_parameters()
+        if not lies_under(name, [depths.family.body, *depths.family.kept])
+    }
+    mismatched = {name for name, *_ in report["mismatched_keys"]}
+    new = sorted({*report["missing_keys"], *mismatched, *outside})
+    missing = [name for name in new if depths.of(name) < depths.head]
+    if not missing:
+        return new
+    shown = ", ".join(missing[:3])
+    text = f"checkpoint {model.name!r} has no weights for {shown}, below the task head"
+    first = {name.partition(".")[0] for name in report["unexpected_keys"]}
+    others = {family.body for family in FAMILIES.values()} - {"model"}  # a wrapper's name too
+    if mismatched & set(missing):
+        text += "; those that it has are of another size than its config.json says"
+    elif len(first) == 1 and not first & others:
+        text += (
+            f"; the names of its weights begin with {first.pop() + '.'!r}: save the model inside "
+            "that wrapper again, without the prefix"
+        )
+    else:
+        text += "; it was probably saved from another architecture"
+    raise LookupError(text)
+
+
+@cache
+def padding_corrected(model: Model, kind: type[Kind]) -> bool:
+    """Whether earlier versions read the outputs of such a model at padding tokens.
+
+    They located a row's last token by the padding id in the checkpoint's configuration, where that
+    had one, and batches are padded with the tokenizer's. Where the two differ, the output of a row
+    depended on the longest row of its batch.
+
+    Args:
+        model: The checkpoint.
+        kind: The kind of task; only a sequence head reads a single token.
+    """
+    stated = json.loads((model.folder() / "config.json").read_text("utf-8"))
+    family = FAMILIES.get(stated.get("model_type", ""))
+    if family is None or not family.causal or kind.auto != Kind.auto:
+        return False
+    import transformers  # takes seconds
+
+    padding = transformers.AutoConfig.from_pretrained(model.folder()).pad_token_id
+    return padding is not None and padding != processor(model, kind).pad_token_id
 
 
 def processor(model: Model, kind: type[Kind]) -> Any:

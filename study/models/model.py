@@ -13,6 +13,7 @@ from study.core.digest import file_sha256
 from study.core.spec import Mistake, Spec, SpecError
 
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model")  # weights, configuration, tokenizer
+LOCAL = (".", "/", "~")  # first character of a path, as opposed to a hub id
 
 
 # --- checkpoints ------------------------------------------------------------------------------
@@ -66,6 +67,15 @@ class Model(Spec):
         """
         return _folder(self)
 
+    def is_here(self) -> bool:
+        """Whether `folder` needs no download."""
+        if (
+            self.checkpoint.startswith(("package:", ".", "/", "~"))
+            or Path(self.checkpoint).is_dir()
+        ):
+            return True
+        return hub.cached(self.checkpoint, self.revision, FILES) is not None
+
     def identity(self) -> str:
         """A fingerprint of the checkpoint's files: everything that affects a run's result."""
         return _fingerprint(self.folder())
@@ -103,7 +113,7 @@ def _locate(model: Model) -> Path:
             raise checkpoint_error(model, text) from error
     if (path := Path(source)).is_dir():
         return path
-    if source.startswith((".", "/", "~")):
+    if source.startswith(LOCAL):
         raise checkpoint_error(model, f"no folder {source!r}; give a folder or a hub id.")
     try:
         return hub.download(source, model.revision, FILES)

@@ -1,18 +1,28 @@
 """Checks of data, checkpoints and techniques before the first run of a study starts."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from study.core.recipe import Recipe
 from study.core.spec import Mistake, SpecError, digest
 from study.models.families import Depths, depths_of, longest_input
-from study.models.loading import meta_model, processor
+from study.models.loading import check_weights, meta_model, processor
+from study.models.weights import check_files
 from study.planning.search import Search
 from study.planning.study import Configuration, Study
+from study.tasks import Task, TaskData
 from study.tasks.kinds import KINDS
+from study.tasks.kinds.encoded import Encoded
+from study.tasks.metrics import metric_named
 from study.techniques import Technique
 from study.techniques.base import not_exportable, parts_of
+from study.training.prepare import cache_file, prepare_once
+from study.training.row_checks import CHECKPOINT
 
 
 class _Architecture(NamedTuple):
@@ -24,59 +34,138 @@ class _Architecture(NamedTuple):
     depths: Depths
 
 
-def problems(study: Study) -> list[Mistake]:
+def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
     """Everything that would make runs of a study fail.
 
-    Reads the data, locates the checkpoints (which may download them), and checks every technique,
-    and the extreme values of every search, against every model.
+    Reads the data, locates the checkpoints (which may download them), encodes every task for every
+    model, and checks every technique, and the extreme values of every search, against every model.
+
+    Args:
+        study: The study.
+        encoded: The cache of encoded data, which the runs read later; None keeps nothing.
     """
-    mistakes = _data_mistakes(study)
+    readable, mistakes = _readable_tasks(study)
     architectures, checkpoint_mistakes = _architectures(study)
     mistakes += checkpoint_mistakes
+    shared = list(dict.fromkeys(study.recipe_of(task) for task in study.tasks))
     for index, entry in enumerate(study.techniques):
         path = f"techniques[{index}]"
-        configurations = _configurations(study, entry)
+        configurations = _configurations(entry, shared)
         mistakes += _technique_mistakes(configurations[0][0], path, keep=study.keep)
         for technique, recipe in configurations:
             mistakes += _fit_mistakes(technique, recipe, path, architectures)
+    # A study that is refused anyway leaves no folder.
+    cache = None if mistakes else encoded
+    mistakes += _encoding_mistakes(study, readable, architectures, cache)
     return list(dict.fromkeys(mistakes)) or _duplicate_mistakes(study)
 
 
-def _data_mistakes(study: Study) -> list[Mistake]:
-    mistakes = []
+def _readable_tasks(study: Study) -> tuple[list[Task], list[Mistake]]:
+    """The tasks whose data can be read, and what is wrong with the others."""
+    readable, mistakes = [], []
     for task in study.located_tasks():
         try:
-            task.load()
+            data = task.load()
         except SpecError as error:
             mistakes += error.mistakes
+        else:
+            readable.append(task)
+            mistakes += _metric_mistakes(task, data)
+    return readable, mistakes
+
+
+def _metric_mistakes(task: Task, data: TaskData) -> list[Mistake]:
+    """Whether a custom metric can score what every run has it score: constant answers."""
+    if ":" not in task.metric:
+        return []
+    metric, kind = metric_named(task.metric), data.kind
+    for split in ("dev", "test"):
+        rows = data.splits[split]
+        each = np.arange(len(rows.ids) + 1)
+        encoded = Encoded(rows.ids, kind.references(rows), each, each)
+        try:
+            for answers in kind.constants(encoded):
+                metric(encoded.gold, answers)
+        except Exception as error:  # a user's function can raise anything
+            text = f"{task.metric!r} fails on constant answers for {split}: {_brief(error)}"
+            return [Mistake(f"task {task.name!r}, metric", text)]
+    return []
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _encoding_mistakes(
+    study: Study,
+    tasks: Sequence[Task],
+    architectures: Sequence[_Architecture],
+    encoded: Path | None,
+) -> list[Mistake]:
+    """Whether the rows of every task can be encoded for every model, and read by it."""
+    known = {(architecture.name, architecture.kind) for architecture in architectures}
+    mistakes = []
+    for task, (index, model) in product(tasks, enumerate(study.models)):
+        if (model.name, task.kind) not in known:
+            continue
+        data = task.load()
+        for length in _lengths(study, task):
+            if encoded and cache_file(data, model, length, encoded).is_file():
+                continue
+            try:
+                prepare_once(data, model, length, encoded)
+            except SpecError as error:
+                mistakes += [
+                    mistake.below(f"models[{index}]") if mistake.path == CHECKPOINT else mistake
+                    for mistake in error.mistakes
+                ]
     return mistakes
+
+
+def _lengths(study: Study, task: Task) -> list[int]:
+    """The maximum lengths that configurations encode a task with."""
+    lengths = []
+    for entry in study.techniques:
+        for technique, recipe in _configurations(entry, [study.recipe_of(task)]):
+            with suppress(SpecError):  # reported with the technique
+                lengths.append(technique.recipe(recipe).max_length)
+    return list(dict.fromkeys(lengths))
 
 
 def _architectures(study: Study) -> tuple[list[_Architecture], list[Mistake]]:
     """Every model with every head that it gets, and what is wrong with checkpoints."""
     architectures, mistakes = [], []
     kinds = dict.fromkeys(task.kind for task in study.tasks)
-    for (index, model), kind in product(enumerate(study.models), kinds):
+    for index, model in enumerate(study.models):
         try:
-            processor(model, KINDS[kind])
-            meta = meta_model(model, KINDS[kind])
-            architectures.append(_Architecture(model.name, kind, meta.config, depths_of(meta)))
+            check_files(model)
         except SpecError as error:
             mistakes += [mistake.below(f"models[{index}]") for mistake in error.mistakes]
-        except (LookupError, ValueError) as error:  # transformers raises ValueError
-            text = str(error).splitlines()[0]
-            mistakes.append(Mistake(f"models[{index}].checkpoint", text))
+            continue
+        for kind in kinds:
+            try:
+                processor(model, KINDS[kind])
+                meta = meta_model(model, KINDS[kind])
+                check_weights(model, KINDS[kind])
+                architectures.append(_Architecture(model.name, kind, meta.config, depths_of(meta)))
+            except SpecError as error:
+                mistakes += [mistake.below(f"models[{index}]") for mistake in error.mistakes]
+            except (LookupError, ValueError) as error:  # transformers raises ValueError
+                text = str(error).splitlines()[0]
+                mistakes.append(Mistake(f"models[{index}].checkpoint", text))
     return architectures, mistakes
 
 
-def _configurations(study: Study, entry: Configuration | Search) -> list[tuple[Technique, Recipe]]:
+def _configurations(
+    entry: Configuration | Search, shared: Sequence[Recipe]
+) -> list[tuple[Technique, Recipe]]:
     """The configurations of an entry; of a search, those with the extreme values of its space."""
     configurations: list[tuple[Technique, Recipe]] = []
-    for shared in dict.fromkeys(study.recipe_of(task) for task in study.tasks):
+    for recipe in shared:
         if isinstance(entry, Search):
-            configurations += entry.examples(shared)
+            configurations += entry.examples(recipe)
         else:
-            configurations.append((entry.technique, entry.recipe or shared))
+            configurations.append((entry.technique, entry.recipe or recipe))
     return configurations
 
 

@@ -1,6 +1,6 @@
 """Cells and runs, their keys, and their serialised form."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -10,12 +10,15 @@ from study.core.recipe import Recipe
 from study.core.seeding import Seed
 from study.core.spec import digest
 from study.models.catalogue import MODELS
+from study.models.loading import padding_corrected
 from study.models.model import Model
 from study.tasks import Task, metrics
-from study.tasks.kinds import Kind
+from study.tasks.kinds import KINDS, Kind
 from study.techniques import TECHNIQUES, Technique
 from study.techniques.base import technique_from
 from study.training.fit import Setting
+
+CORRECTION = "correction"  # in the identity of the cells alone whose results it changed
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,25 @@ class Cell:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything except the seed that affects a result."""
+        corrected = padding_corrected(self.model, KINDS[self.task.kind])
         return {
             "task": self.task.identity(),
             "model": self.model.identity(),
             "recipe": self.recipe.canonical(),
             "technique": self.technique.canonical(),
+            **({CORRECTION: "padding"} if corrected else {}),
         }
 
     @cached_property
     def key(self) -> str:
         """12 hex digits that identify the cell."""
         return digest(self.identity)
+
+    @cached_property
+    def former_key(self) -> str | None:
+        """Its key before a correction that changes its results; None if there was none."""
+        former = {name: value for name, value in self.identity.items() if name != CORRECTION}
+        return digest(former) if CORRECTION in self.identity else None
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,29 @@ def own_code(spec: Mapping[str, Any]) -> list[str]:
     named = [*names(spec["technique"]), str(spec["task"].get("metric", ""))]
     return [name for name in named if ":" in name] + (
         [checkpoint] if checkpoint.startswith("package:") and checkpoint not in packages else []
+    )
+
+
+def outdated(cells: Iterable[Cell], known: Collection[str]) -> list[Cell]:
+    """The cells of which a store has runs that were made before a correction.
+
+    Args:
+        cells: As the study asks for them.
+        known: Keys of the cells in the store.
+    """
+    return [cell for cell in cells if cell.former_key in known]
+
+
+def outdated_text(cells: Sequence[Cell]) -> str:
+    """What a user must know of `outdated` cells."""
+    names = [cell.name for cell in cells]
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    were, them = ("cell was", "it") if len(names) == 1 else ("cells were", "them")
+    return (
+        f"{len(names)} {were} made before a correction to the padding of decoders: {shown}. Where "
+        "the checkpoint's configuration and its tokenizer disagree on the padding token, outputs "
+        f"were read at padding. Do not use these scores; `study run` makes {them} again under new "
+        "keys, and the earlier runs stay in MLflow."
     )
 
 

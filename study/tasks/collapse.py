@@ -1,5 +1,7 @@
 """Rules that decide whether a completed run has collapsed."""
 
+from typing import Any
+
 import numpy as np
 
 from study.tasks.kinds import Kind
@@ -16,16 +18,44 @@ def floor(metric: Metric, kind: Kind, data: Encoded) -> float:
         data: The split.
 
     Returns:
-        The score; 0.0 where the metric is undefined for constants (correlations).
+        The score. Where the metric is undefined for every constant (correlations), 0.0 if a perfect
+        answer scores more; else NaN: 0 is the best value of an error.
 
     Source: Mosbach et al. 2021, the majority-class predictor; F1 as the larger of all-positive
         and 0.
     """
-    scores = [metric(data.gold, answer) for answer in kind.constants(data)]
-    defined = [score for score in scores if np.isfinite(score)]
-    if not defined:
-        return 0.0
-    return max(defined, key=metric.oriented)
+    if defined := _constant_scores(metric, kind, data):
+        return max(defined, key=metric.oriented)
+    perfect = metric.oriented(metric(data.gold, kind.perfect(data)))
+    return 0.0 if perfect > 0 else float("nan")
+
+
+def recorded(metric: Metric, kind: Kind, data: Encoded, answers: Any) -> float:
+    """The score that counts for a run's answers.
+
+    Args:
+        metric: The task's metric.
+        kind: The kind of task.
+        data: The split.
+        answers: The run's answers, one per example.
+
+    Returns:
+        The score where it is finite; the floor for a constant answer where the metric is undefined
+        for every constant. NaN otherwise: an infinite or undefined score says that the run failed,
+        and any number in its place could be a good one.
+    """
+    score = metric(data.gold, answers)
+    if np.isfinite(score):
+        return score
+    if np.isnan(score) and kind.is_constant(answers) and not _constant_scores(metric, kind, data):
+        return floor(metric, kind, data)
+    return float("nan")
+
+
+def _constant_scores(metric: Metric, kind: Kind, data: Encoded) -> list[float]:
+    """The finite scores of constant predictions."""
+    scores = [metric(data.gold, answers) for answers in kind.constants(data)]
+    return [score for score in scores if np.isfinite(score)]
 
 
 def margin(metric: Metric, floor: float, examples: int) -> float:
@@ -69,8 +99,9 @@ def collapse_rules(
 
     Args:
         metric: The task's metric.
-        dev: The run's final dev score; NaN where the metric is undefined for its predictions.
-        floor: The constant predictor's dev score.
+        dev: The run's final dev score; NaN counts as the floor.
+        floor: The constant predictor's dev score; NaN where unknown, and then no rule that compares
+            with it applies.
         examples: Size of the dev split.
         constant: Whether all dev examples have the same prediction.
         train_loss: The task's mean loss over the last epoch of training.
@@ -84,12 +115,14 @@ def collapse_rules(
         within `chance_margin`, because a high training loss alone proves little: that of a run of
         one epoch includes the first steps, and noise in training adds to it.
     """
-    above = metric.oriented(dev - floor)  # NaN counts as at the floor
+    known = not np.isnan(floor)
+    above = metric.oriented(dev - floor)
     rules = []
-    if not above > margin(metric, floor, examples):
+    if known and not above > margin(metric, floor, examples):
         rules.append("at_floor")
     if constant:
         rules.append("constant")
-    if not train_loss < loss_to_beat and not above > chance_margin(metric, floor, examples):
+    by_chance = known and not above > chance_margin(metric, floor, examples)
+    if not train_loss < loss_to_beat and by_chance:
         rules.append("no_fit")
     return rules

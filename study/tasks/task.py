@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal, NamedTuple, Self
 
@@ -26,6 +27,7 @@ class TaskData(NamedTuple):
         kind: The kind of task, with its class names.
         fingerprint: Changes with the text, label or order of any row in use.
         truncate: As in `Task`.
+        origins: Per split the source of each row, without its values.
 
     Example:
         >>> from study.tasks import TERMS
@@ -38,6 +40,7 @@ class TaskData(NamedTuple):
     kind: Kind
     fingerprint: str
     truncate: str
+    origins: dict[str, Rows]
 
 
 class Task(Spec):
@@ -248,7 +251,8 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     mistakes += _repeated_ids(tables)
     if mistakes:
         raise SpecError(f"the data of task {task.name!r}", mistakes)
-    return TaskData(splits, kind, _fingerprint(splits, kind.labels), task.truncate)
+    origins = {split: replace(rows, columns={}) for split, rows in tables.items()}
+    return TaskData(splits, kind, _fingerprint(splits, kind.labels), task.truncate, origins)
 
 
 def _label_mistakes(task: Task, kind: Kind, source: str) -> list[Mistake]:
@@ -303,12 +307,41 @@ def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
         for row, value in enumerate(pair or [])
         if not isinstance(value, str)
     ]
+    used = [task.text, *([task.text_pair] if task.text_pair else []), task.label]
+    problems += [
+        (row, name, _BROKEN)
+        for name in used
+        for row, value in enumerate(rows.columns[name])
+        if _broken(value)
+    ]
+    problems += [(row, task.id, _BROKEN) for row, id_ in enumerate(rows.ids) if _broken(id_)]
     gold, label_mistakes = kind.gold(rows.columns[task.label], texts)
     problems += [(row, task.label, text) for row, text in label_mistakes]
     mistakes = [Mistake(f"{rows.location(row)}, {name}", text) for row, name, text in problems[:10]]
     if len(problems) > 10:
         mistakes.append(Mistake(rows.source, f"and {len(problems) - 10} more mistakes like these."))
     return Split(rows.ids, texts, pair, gold), mistakes
+
+
+_BROKEN = (
+    "has half of a surrogate pair (from U+D800 to U+DFFF), which is no character and which no "
+    "tokenizer takes; restore the character, often an emoji that was cut in two, or remove it."
+)
+
+
+def _broken(value: Any) -> bool:
+    """Whether a text, or one in a list or object, cannot be encoded in UTF-8."""
+    if isinstance(value, dict):
+        return any(map(_broken, [*value, *value.values()]))
+    if isinstance(value, list | tuple):
+        return any(map(_broken, value))
+    if not isinstance(value, str) or value.isascii():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _repeated_ids(tables: dict[str, Rows]) -> list[Mistake]:

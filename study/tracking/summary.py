@@ -35,6 +35,7 @@ def summary(records: list[Record], expected: int) -> dict[str, float]:
     splits: tuple[Literal["dev", "test"], ...] = ("dev", "test")
     for split in splits:
         scores = np.array([getattr(record, split) for record in records])
+        scores = scores[np.isfinite(scores)]  # without that of a failed run whose floor is unknown
         n = len(scores)
         mean = scores.mean() if n else math.nan
         sd = scores.std(ddof=1) if n > 1 else math.nan

@@ -8,15 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from study.core.atomic import atomic
-from study.core.spec import digest
+from study.core.spec import Mistake, SpecError, digest
+from study.models.loading import meta_model
 from study.models.loading import processor as processor_of
 from study.models.model import Model
 from study.tasks import TaskData
 from study.tasks.kinds import Kind, Split
 from study.tasks.kinds.encoded import Encoded
+from study.training.row_checks import text_mistakes, token_mistakes
 
 ENCODERS = ("tokenizers", "transformers", "pillow")
-FORMAT = 1  # of the cache; raise it with every change of `kinds` that changes encoded data
+# Of the cache; raise it with every change of `kinds` that changes encoded data, and with every new
+# check of it: what is in the cache is not checked again.
+FORMAT = 2
 
 
 class Prepared(NamedTuple):
@@ -46,7 +50,7 @@ def prepare(data: TaskData, processor: Any, max_length: int) -> Prepared:
     return Prepared(splits, data.kind)
 
 
-def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path) -> Prepared:
+def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path | None) -> Prepared:
     """Encode all splits, or read them where they were encoded for this checkpoint before.
 
     Args:
@@ -54,7 +58,36 @@ def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path) ->
         model: The checkpoint.
         max_length: Tokens per row at most.
         folder: Has one file per combination of rows, checkpoint and length; created if absent.
+            None neither reads nor writes.
+
+    Raises:
+        SpecError: If the rows do not fit the checkpoint or the length; every run would fail.
     """
+    file = folder and cache_file(data, model, max_length, folder)
+    if file and file.is_file():
+        with np.load(file, allow_pickle=False) as opened:
+            stored = dict(opened)
+        splits = {
+            part: _unflatten(stored, f"{part}/", split, data.kind)
+            for part, split in data.splits.items()
+        }
+        return Prepared(splits, data.kind)
+    processor = processor_of(model, type(data.kind))
+    if data.kind.name == "image":
+        prepared = prepare(data, processor, max_length)
+    else:
+        _refuse(model, text_mistakes(data, processor, max_length))
+        prepared = prepare(data, processor, max_length)
+        config = meta_model(model, type(data.kind)).config
+        _refuse(model, token_mistakes(data, prepared.splits, processor, config))
+    if file:
+        with atomic(file) as partial, partial.open("wb") as stream:
+            np.savez(stream, **_flatten(prepared.splits))
+    return prepared
+
+
+def cache_file(data: TaskData, model: Model, max_length: int, folder: Path) -> Path:
+    """Where `prepare_once` keeps these rows, which fit the checkpoint if the file exists."""
     name = digest(
         {
             "format": FORMAT,
@@ -66,19 +99,12 @@ def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path) ->
             "versions": [importlib.metadata.version(name) for name in ENCODERS],
         }
     )
-    file = folder / f"{name}.npz"
-    if file.is_file():
-        with np.load(file, allow_pickle=False) as opened:
-            stored = dict(opened)
-        splits = {
-            part: _unflatten(stored, f"{part}/", split, data.kind)
-            for part, split in data.splits.items()
-        }
-        return Prepared(splits, data.kind)
-    prepared = prepare(data, processor_of(model, type(data.kind)), max_length)
-    with atomic(file) as partial, partial.open("wb") as stream:
-        np.savez(stream, **_flatten(prepared.splits))
-    return prepared
+    return folder / f"{name}.npz"
+
+
+def _refuse(model: Model, mistakes: list[Mistake]) -> None:
+    if mistakes:
+        raise SpecError(f"the data for model {model.name!r}", mistakes)
 
 
 def _flatten(splits: Mapping[str, Encoded]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from study.tasks.kinds.encoded import Encoded
 from study.techniques.base import parts_of
 from study.techniques.state import no_heartbeat
 from study.training.checkpoint import ResumableCheckpoint
-from study.training.fit import Fit, Setting, begin, score
+from study.training.fit import Fit, Setting, begin
 from study.training.memory import peak_memory, reset_peak_memory
 from study.training.tensor_file import CheckpointError, Tree
 
@@ -28,11 +28,11 @@ class Outcome:
     """The outcome of a run.
 
     Attributes:
-        outcome: `diverged` where a loss or an output was not finite; scores are then NaN.
+        outcome: `diverged` where a loss, an output or a score was not finite; scores are then NaN.
         collapsed: Rules by which the run is no better than the constant predictor.
         dev: Deciding metric on dev, of the selected weights.
         test: The same on test, which is read once, after every choice.
-        dev_floor: The constant predictor's score on dev.
+        dev_floor: The constant predictor's score on dev; NaN where it is not finite.
         test_floor: The same on test.
         curves: One value per epoch: `train/loss` (mean over the epoch) and `dev/<metric>`.
         logits: Per split (`dev`, `test`) the model's outputs, shape (n_examples, n_outputs).
@@ -233,21 +233,19 @@ def _completed(
     logits: dict[str, Outputs],
     train_loss: float,
 ) -> Outcome:
-    dev, test = (score(setting, logits[split], data[split]) for split in ("dev", "test"))
+    """The outcome of a run with finite outputs; it has diverged if a score is not finite."""
+    metric, kind = setting.metric, setting.kind
+    answers = {split: kind.answers(logits[split], data[split]) for split in ("dev", "test")}
+    dev, test = (collapse.recorded(metric, kind, data[s], answers[s]) for s in ("dev", "test"))
+    if not (np.isfinite(dev) and np.isfinite(test)):
+        return outcome
     rules = collapse.collapse_rules(
-        setting.metric,
+        metric,
         dev=dev,
         floor=outcome.dev_floor,
         examples=len(data["dev"].ids),
-        constant=setting.kind.is_constant(setting.kind.answers(logits["dev"], data["dev"])),
+        constant=kind.is_constant(answers["dev"]),
         train_loss=train_loss,
-        loss_to_beat=setting.kind.loss_to_beat(data["train"]),
+        loss_to_beat=kind.loss_to_beat(data["train"]),
     )
-    return replace(
-        outcome,
-        outcome="completed",
-        collapsed=rules,
-        dev=dev if np.isfinite(dev) else outcome.dev_floor,
-        test=test if np.isfinite(test) else outcome.test_floor,
-        logits=logits,
-    )
+    return replace(outcome, outcome="completed", collapsed=rules, dev=dev, test=test, logits=logits)

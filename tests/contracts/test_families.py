@@ -4,8 +4,10 @@ The fast tests cover each technique once, and each family with the baseline and 
 of the product is marked `slow`.
 """
 
+import json
 import shutil
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +16,15 @@ import transformers
 
 from study.core.recipe import Recipe
 from study.core.seeding import Seed, derive, seed_global
+from study.core.spec import SpecError
 from study.models.families import depths_of
-from study.models.loading import Loaded
+from study.models.loading import Loaded, meta_model
 from study.models.model import Model
 from study.tasks import Task
-from study.tasks.kinds import Kind
-from study.tasks.kinds.encoded import Encoded, collate
+from study.tasks.kinds import KINDS, Kind, Regression, Split
+from study.tasks.kinds.encoded import TARGETS, Encoded, collate
 from study.tasks.metrics import METRICS
+from study.tasks.task import SPLITS, TaskData
 from study.techniques.state import TrainState
 from study.testing import tiny_task
 from study.training.fit import Setting
@@ -119,26 +123,80 @@ def _started(
     return state
 
 
+STATED = {  # padding ids that a configuration may state, beside the tokenizer's own
+    "as published": ...,
+    "absent": None,
+    "0": 0,
+    "-1": -1,
+    "of a word": 7,
+}
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "tagging", "span"])
+@pytest.mark.parametrize("stated", STATED)
 @pytest.mark.parametrize("family", TEXT)
-def test_padding_does_not_change_a_rows_outputs(family, bench):
-    """A decoder pools the last token of the row, not of the batch."""
+def test_padding_does_not_change_a_rows_outputs(family, stated, kind, bench, tmp_path):
+    """A decoder pools the last token of the row, not of the batch, whatever its configuration says.
+
+    A configuration that names another padding id than the tokenizer had it read padding.
+    """
     here = bench(family)
-    data, model = here.data["test"], here.loaded.fresh(SEED, None).eval()
-    shortest, longest = int(data.lengths.argmin()), int(data.lengths.argmax())
-    assert data.lengths[shortest] < data.lengths[longest]
+    folder = tmp_path / "model"
+    shutil.copytree(here.model.checkpoint, folder)
+    if STATED[stated] is not ...:
+        values = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(values | {"pad_token_id": STATED[stated]}))
+    model = Model(name="model", checkpoint=str(folder))
+    if (family, stated) == ("roberta", "absent"):  # its positions are counted from that id
+        with pytest.raises(SpecError, match='"pad_token_id": 1'):
+            meta_model(model, KINDS[kind])
+        return
+    rows = _rows(kind)
+    loaded = Loaded(model, rows.kind)
+    data = prepare(rows, loaded.processor, 32).splits["test"]
+    _assert_padding_changes_nothing(data, loaded, rows.kind)
+
+
+def _rows(kind: str) -> TaskData:
+    """Rows of several lengths, of a kind of task."""
+    texts = ["w1", "w2 w3", "w4 w5 w6 w7 w8 w9", "w10 w11 w12 w13"]
+    pairs = None
+    values: list[Any] = ["a", "b", "a", "b"]
+    if kind == "regression":
+        values = [0.0, 1.0, 2.0, 3.0]
+    if kind == "span":
+        pairs, values = texts, [[{"text": text.split()[-1], "start": 0}] for text in texts]
+    chosen = KINDS[kind](KINDS[kind].class_names(values))
+    if kind == "tagging":
+        chosen = KINDS[kind](("O", "B-X"))
+        values = [["O"] * len(text.split()) for text in texts]
+    given = [chosen.parse_text(text) for text in texts]
+    split = Split([str(i) for i in range(4)], given, pairs, chosen.gold(values, given)[0])
+    return TaskData(dict.fromkeys(SPLITS, split), chosen, "", "longest_first", {})
+
+
+def _assert_padding_changes_nothing(data: Encoded, loaded: Loaded, kind: Kind) -> None:
+    model = loaded.fresh(SEED, None).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # as drawn, all rows would have nearly the same output
             parameter.mul_(10.0 if parameter.ndim > 1 else 1.0)
 
-    def outputs(*rows: int) -> torch.Tensor:
+    def outputs(*rows: int) -> np.ndarray:
+        """The scored outputs, row by row."""
         batch = collate(data, np.array(rows))
-        del batch["labels"]
+        inputs = {name: tensor for name, tensor in batch.items() if name not in TARGETS}
         with torch.inference_mode():
-            return model(**batch).logits
+            return kind.units(model(**inputs), batch).numpy()
 
-    alone, padded = outputs(shortest)[0], outputs(shortest, longest)[0]
-    torch.testing.assert_close(padded, alone, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(alone, outputs(longest)[0], rtol=1e-2, atol=1e-2)
+    together = outputs(*range(data.rows))
+    alone = np.concatenate([outputs(row) for row in range(data.rows)])
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+    assert np.ptp(alone, axis=0).min() > 1e-2, "all rows have the same outputs"
+    answers = [kind.answers(side, data) for side in (together, alone)]
+    if isinstance(kind, Regression):
+        np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-5)
+    else:
+        assert list(answers[0]) == list(answers[1])
 
 
 def test_the_two_texts_of_a_pair_are_separated(bench):

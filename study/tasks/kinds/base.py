@@ -133,6 +133,10 @@ class Kind(ABC):
     def answers(self, outputs: Outputs, data: Encoded) -> Any:
         """Predictions from the outputs, one per example, comparable to `data.gold`."""
 
+    def perfect(self, data: Encoded) -> Any:
+        """The gold answers in the form of `answers`."""
+        return data.gold
+
     # --- constant predictors ---
 
     @abstractmethod

@@ -126,6 +126,10 @@ class Span(Kind):
                 best[owner] = (score, data.texts[owner][start:end])
         return [text if score > no_answer[i] else "" for i, (score, text) in enumerate(best)]
 
+    def perfect(self, data: Encoded) -> Any:
+        """The first accepted answer of each example, empty for no answer."""
+        return [answers[0] if answers else "" for answers in data.gold]
+
     def constants(self, data: Encoded) -> list[Any]:
         """No answer for all examples."""
         return [[""] * len(data.ids)]

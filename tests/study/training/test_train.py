@@ -6,7 +6,7 @@ import torch
 
 from study.core.recipe import Recipe
 from study.core.seeding import Seed, derive
-from study.tasks.metrics import METRICS
+from study.tasks.metrics import METRICS, Metric
 from study.techniques import TECHNIQUES, BiasedAdam, Standard
 from study.techniques.base import Technique
 from study.training.fit import Setting, schedule
@@ -65,6 +65,21 @@ def test_a_loss_that_is_not_finite_diverges(tiny_run):
     assert outcome.outcome == "diverged"
     assert np.isnan(outcome.dev)
     assert np.isnan(outcome.test)
+    assert outcome.logits == {}
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_an_error_that_is_not_finite_diverges(data, loaded, split, value):
+    """It was recorded as the floor, and that as 0: a completed run with the best possible error."""
+
+    def error(gold, predicted):
+        return value if gold is data[split].gold else 0.25
+
+    metric = Metric("error", error, higher_is_better=False, bounded=False)
+    outcome, _ = train(Setting(RECIPE, Standard(), Seed(0, 0, 0), metric, PAIRS), data, loaded, CPU)
+    assert outcome.outcome == "diverged"
+    assert np.isnan([outcome.dev, outcome.test, getattr(outcome, f"{split}_floor")]).all()
     assert outcome.logits == {}
 
 

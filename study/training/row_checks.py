@@ -1,0 +1,104 @@
+"""Whether a task's rows fit a checkpoint: what would fail in every run is found beforehand."""
+
+from typing import Any
+
+import numpy as np
+
+from study.core.spec import Mistake
+from study.tasks import TaskData
+from study.tasks.kinds.base import QUESTION_TOKENS
+from study.tasks.kinds.encoded import Encoded
+
+SHOWN = 5  # rows that are named of those with the same mistake
+CHECKPOINT = "checkpoint"  # path of mistakes of the model
+
+
+def text_mistakes(data: TaskData, tokenizer: Any, max_length: int) -> list[Mistake]:
+    """What prevents the rows from being encoded.
+
+    Args:
+        data: The task's rows.
+        tokenizer: The checkpoint's.
+        max_length: Tokens per row at most.
+    """
+    mistakes = []
+    if tokenizer.pad_token_id is None:
+        text = (
+            "its tokenizer has neither a padding nor an end token, so that rows of several lengths "
+            'make no batch; set "pad_token" in tokenizer_config.json to one of its tokens.'
+        )
+        mistakes.append(Mistake(CHECKPOINT, text))
+    taken = tokenizer.num_special_tokens_to_add(pair=data.splits["train"].text_pair is not None)
+    by = "special tokens"
+    if data.kind.name == "span":
+        taken += min(QUESTION_TOKENS, max_length // 3) + max_length // 3
+        by += ", the question and the overlap of windows"
+    elif data.truncate == "only_second":
+        taken += min(QUESTION_TOKENS, max_length // 2)
+        by += " and the first text"
+    if taken >= max_length:
+        text = f"{max_length} leaves no room for the text beside {by}, up to {taken}; raise it."
+        mistakes.append(Mistake("recipe.max_length", text))
+    return mistakes
+
+
+def token_mistakes(
+    data: TaskData, splits: dict[str, Encoded], tokenizer: Any, config: Any
+) -> list[Mistake]:
+    """What prevents a model from reading the encoded rows.
+
+    Args:
+        data: The task's rows.
+        splits: The same, encoded.
+        tokenizer: The checkpoint's.
+        config: The checkpoint's configuration.
+    """
+    embeddings, segments = config.vocab_size, getattr(config, "type_vocab_size", 0)
+    mistakes = []
+    for name, split in splits.items():
+        empty = np.flatnonzero(split.lengths == 0)
+        for row in empty[:SHOWN]:
+            text = "has no tokens: the tokenizer drops all of its characters; remove the row."
+            mistakes.append(Mistake(_origin(data, name, split, int(row)), text))
+        if len(empty) > SHOWN:
+            source = data.origins[name].source
+            text = f"and {len(empty) - SHOWN} more rows without tokens."
+            mistakes.append(Mistake(source, text))
+        row = _first_beyond(split, "input_ids", embeddings)
+        if row is not None and not any("without an embedding" in m.text for m in mistakes):
+            text = (
+                f"its tokenizer has {len(tokenizer)} tokens for {embeddings} embeddings, and one "
+                f"without an embedding occurs in {_origin(data, name, split, row)}; call "
+                "model.resize_token_embeddings(len(tokenizer)) in transformers, save the model and "
+                "name that folder."
+            )
+            mistakes.append(Mistake(CHECKPOINT, text))
+        if segments and _first_beyond(split, "token_type_ids", segments) is not None:
+            text = (
+                f"its config.json has {segments} token type{'s' if segments > 1 else ''} "
+                "(type_vocab_size), but its tokenizer gives the second text of a pair token type "
+                "1; use the tokenizer that belongs to the model, or remove token_type_ids from "
+                '"model_input_names" in tokenizer_config.json.'
+            )
+            mistakes.append(Mistake(CHECKPOINT, text))
+    if tokenizer.pad_token_id >= embeddings:
+        text = (
+            f"its padding token {tokenizer.pad_token!r} was added to the tokenizer as number "
+            f"{tokenizer.pad_token_id} and has no embedding, since there are {embeddings}; name "
+            'another token as "pad_token" in tokenizer_config.json, or resize the embeddings.'
+        )
+        mistakes.append(Mistake(CHECKPOINT, text))
+    return list(dict.fromkeys(mistakes))
+
+
+def _first_beyond(split: Encoded, column: str, size: int) -> int | None:
+    """The first row with a number in this column that is not below the size."""
+    beyond = split.columns.get(column, np.empty(0, np.int64)) >= size
+    if not beyond.any():
+        return None
+    return int(np.searchsorted(split.starts, int(beyond.argmax()), side="right")) - 1
+
+
+def _origin(data: TaskData, name: str, split: Encoded, row: int) -> str:
+    example = int(split.aside["owners"][row]) if "owners" in split.aside else row
+    return data.origins[name].location(example)
