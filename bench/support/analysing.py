@@ -68,9 +68,9 @@ def seeds(each: int) -> float:
 
     number, seed = np.divmod(np.arange(10 * each), each)
     labels = np.where(number > 0, "T" + number.astype(str).astype(object), "Standard")
-    cells = {"task": "t", "model": "m", "technique": labels, "configuration": labels, "cell": labels}
+    names = dict.fromkeys(("technique", "configuration", "cell"), labels)
     streams = dict.fromkeys(("seed", "head", "order", "noise"), seed)
-    frame = frame_of(10_000).head(10 * each).assign(**cells, **streams)
+    frame = frame_of(10_000).head(10 * each).assign(task="t", model="m", **names, **streams)
     began = time.perf_counter()
     for compute in (
         analysis.cells,
