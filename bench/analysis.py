@@ -8,6 +8,8 @@ Each figure is measured in a separate single-threaded process, excluding imports
   as fast as deepsig.
 - `tables`: from a frame of 4 tasks × 5 models × 25 techniques × 200 seeds to every cell, the best
   strategies, stability, ranks and aggregates. Bar: 60 s and 4 GB.
+- `seeds`: from ten cells of 1,000 seeds each to every cell, stability, the sources of variance, all
+  pairs and the Pareto front. Bar: 10 s, a second a cell.
 - `predictions`: agreement of 200 runs on 10,000 examples of three classes. Bar: 10 s.
 - `load 10k`, `load 100k`: all runs of a study from the SQLite store. Bars: 5 s and 60 s.
 
@@ -56,6 +58,7 @@ def main() -> int:
             "dominance", common.measured(analysing.dominance).answer, theirs["dominance"], times=10
         ),
         tables_figure(100_000 // share),
+        within("seeds", common.measured(analysing.seeds, 1_000 // share).answer, bar=10),
         within(
             "predictions", common.measured(analysing.predictions, 10_000 // share).answer, bar=10
         ),

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.across_tasks.pools import BY, Pool, View, pools, sorted_rows
+from analysis.across_tasks.shared_runs import TOGETHER
 from analysis.across_tasks.table_columns import (
     FAILED_NOTE,
     RUNS_NOTE,
@@ -47,7 +48,9 @@ def aggregates(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
         (over tasks, of the mean over runs) and iqm (over all runs, with equal weight per task) with
         95% intervals for new seeds on the same tasks, and for iqm also for new tasks
         (iqm_tasks_low, iqm_tasks_high; NaN below five tasks); clean_mean, clean_median and
-        clean_iqm (without failed runs) with their intervals; is_baseline, compared, tasks, dropped
+        clean_iqm (without failed runs) with their intervals; shared (whether whole runs were
+        resampled, since some were scored on several tasks; of these only runs with a score on
+        every task count); is_baseline, compared, tasks, dropped
         and dropped_tasks (tasks without a score of every group, a floor or a perfect score), and on
         the remaining tasks n (fewest seeds), finished, asked and failed.
 
@@ -91,6 +94,7 @@ def _aggregated(pool: Pool) -> list[Row]:
                     row[f"{prefix}{statistic}{end}"] = float(value)
         row["iqm_tasks_low"], row["iqm_tasks_high"] = map(float, new_tasks.iqm[1:, i])
         row |= {"is_baseline": name == pool.baseline, "compared": len(pool.names)}
+        row["shared"] = pool.unit == "seed"
         rows.append(row | pool.counts(used, name) | pool.dropped(used))
     return rows
 
@@ -100,7 +104,7 @@ def _over_suite(pool: Pool, view: View, tasks: Tasks) -> Aggregate:
     if not x.size:
         return Aggregate(*np.full((4, 3, len(pool.names)), np.nan))
     rng = pool.rng("aggregates")
-    return aggregate(x, unit="cell", tasks=tasks, resamples=N_BOOT, rng=rng)
+    return aggregate(x, unit=pool.unit, tasks=tasks, resamples=N_BOOT, rng=rng)
 
 
 def profiles(runs: pd.DataFrame, *, by: Sequence[str] = BY) -> pd.DataFrame:
@@ -146,7 +150,7 @@ def _profiled(pool: Pool) -> list[pd.DataFrame]:
     if not x.size:
         return []
     bands = {
-        name: profile(x, THRESHOLDS, resamples=BANDS, rng=pool.rng("profiles"))
+        name: profile(x, THRESHOLDS, unit=pool.unit, resamples=BANDS, rng=pool.rng("profiles"))
         for name, profile in (("runs", run_profile), ("tasks_above", task_profile))
     }
     area = np.nanmean(np.clip(x, 0, 1), axis=0).mean(axis=0)
@@ -197,6 +201,7 @@ def aggregates_table(frame: pd.DataFrame) -> Table:
         "95% bootstrap intervals resample the seeds of each task, for new seeds on the same tasks; "
         "they are slightly too narrow below ten seeds. 'New tasks' resamples the tasks as well; "
         "given from five tasks, too narrow below twenty.",
+        *_shared_note(frame),
         FAILED_NOTE,
         RUNS_NOTE,
         *dropped_notes(frame),
@@ -205,3 +210,11 @@ def aggregates_table(frame: pd.DataFrame) -> Table:
     details += ["Mean without failed runs", "Runs"]
     title = "Normalised scores aggregated over tasks"
     return table_of("aggregates", title, frame, columns, notes=notes, details=details)
+
+
+def _shared_note(frame: pd.DataFrame) -> list[str]:
+    if frame.empty or not frame["shared"].any():
+        return []
+    return [
+        f"{TOGETHER} and resampled as a whole; a run without a score on every task is left out."
+    ]

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.across_tasks.chosen import chosen
+from analysis.across_tasks.shared_runs import run_ids
 from analysis.frames.runs import BASELINE, Row, baseline_of, scores, task_facts
+from analysis.statistics.aggregate import Unit
 from analysis.statistics.common import DECIMALS, FloatArray, stream
 from analysis.statistics.estimates import mean
 from analysis.statistics.summary import Scores
@@ -31,6 +33,8 @@ class Pool:
         baseline: The group that is the baseline; empty if there is none.
         facts: By task, `higher_is_better`, `scale` and `test_rows` (NaN if unknown).
         left_out: By task, the reason why it is left out.
+        runs: By task and group, the id of each run of `cells`; rows of several tasks with the same
+            id are one run (`shared_runs.run_ids`).
     """
 
     where: Row
@@ -40,6 +44,16 @@ class Pool:
     baseline: str
     facts: Mapping[str, Row]
     left_out: Mapping[str, str]
+    runs: Mapping[tuple[str, str], Sequence[str]]
+
+    @property
+    def unit(self) -> Unit:
+        """What the bootstrap draws: `seed`, whole runs, if some were scored on several tasks."""
+        owners: dict[tuple[str, str], set[str]] = {}
+        for (task, name), ids in self.runs.items():
+            for run in ids:
+                owners.setdefault((name, run), set()).add(task)
+        return "seed" if any(len(tasks) > 1 for tasks in owners.values()) else "cell"
 
     @property
     def tasks(self) -> list[str]:
@@ -82,15 +96,29 @@ class Pool:
         return np.array(rows, dtype=np.float64).reshape(len(tasks), len(self.names))
 
     def array(self, view: View) -> FloatArray:
-        """Every run on the complete tasks, shape (n_runs, n_tasks, n_groups), NaN-padded."""
-        tasks = self.complete(view)
-        parts = [[self.of(task, name, view) for name in self.names] for task in tasks]
-        longest = max((x.size for part in parts for x in part), default=0)
+        """Every run on the complete tasks, shape (n_runs, n_tasks, n_groups), NaN-padded.
+
+        If `unit` is `seed`, a row of a group is one run.
+        """
+        tasks, shared = self.complete(view), self.unit == "seed"
+        columns: dict[tuple[int, int], FloatArray] = {}
+        for k, name in enumerate(self.names):
+            rows = sorted({run for task in tasks for run in self.runs[task, name]})
+            for t, task in enumerate(tasks):
+                x = self.of(task, name, view)
+                if shared:
+                    x = np.full(len(rows), np.nan)
+                    x[np.searchsorted(rows, self.runs[task, name])] = self._by_run(task, name, view)
+                columns[t, k] = x
+        longest = max((x.size for x in columns.values()), default=0)
         scores = np.full((longest, len(tasks), len(self.names)), np.nan)
-        for t, part in enumerate(parts):
-            for k, x in enumerate(part):
-                scores[: x.size, t, k] = x
+        for (t, k), x in columns.items():
+            scores[: x.size, t, k] = x
         return scores
+
+    def _by_run(self, task: str, name: str, view: View) -> FloatArray:
+        cell = self.cells[task, name]
+        return cell.coded if view == "all_floor" else np.where(cell.failed, np.nan, cell.values)
 
     def failed(self) -> bool:
         """Whether any run failed."""
@@ -145,22 +173,24 @@ def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
     if runs.empty:
         return
     facts: dict[str, Row] = {}
-    for task, block in runs.groupby("task"):
-        facts[str(task)] = task_facts(block) | {"test_rows": block["test_rows"].min()}
+    for of, block in runs.groupby("task"):
+        facts[str(of)] = task_facts(block) | {"test_rows": block["test_rows"].min()}
     *within, kind = by
-    for key, part in runs.groupby(list(within)) if within else [((), runs)]:
-        cells = {
-            (str(task), str(name)): _oriented(scores(cell, "test"), facts[str(task)])
-            for (task, name), cell in part.groupby(["task", kind])
-        }
+    for where, part in runs.groupby(list(within)) if within else [((), runs)]:
+        cells, ids = {}, {}
+        for label, cell in part.groupby(["task", kind]):
+            task, name = map(str, label)
+            cells[task, name] = _oriented(scores(cell, "test"), facts[task])
+            ids[task, name] = list(run_ids(cell))
         yield Pool(
-            where=dict(zip(within, map(str, key), strict=True)),
+            where=dict(zip(within, map(str, where), strict=True)),
             kind=kind,
             names=tuple(sorted({name for _, name in cells})),
             cells=cells,
             baseline=_baseline(part, kind),
             facts=facts,
             left_out={},
+            runs=ids,
         )
 
 

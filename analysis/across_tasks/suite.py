@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.across_tasks.chosen import chosen, unfit
+from analysis.across_tasks.shared_runs import TOGETHER, on_several_tasks, run_ids
 from analysis.frames.runs import (
     Row,
     Split,
@@ -23,8 +24,9 @@ from analysis.rendering.formatting import (
     score_with_interval,
 )
 from analysis.rendering.table import Table
-from analysis.statistics.common import DECIMALS, ENDS, N_BOOT, FloatArray, stream
+from analysis.statistics.common import DECIMALS, FloatArray
 from analysis.statistics.estimates import mean
+from analysis.statistics.intervals import weighted_mean_interval
 
 BLURB = {  # task: type; a contract test holds it against the catalogue of `study`
     **dict.fromkeys(("bc5_chem", "bc5_disease", "ncbi_disease", "bc2gm", "jnlpba"), "NER"),
@@ -35,11 +37,10 @@ BLURB = {  # task: type; a contract test holds it against the catalogue of `stud
     **dict.fromkeys(("pubmedqa", "bioasq"), "question answering"),
 }
 
-Draws = dict[str, FloatArray]  # by task: the mean, then the bootstrap means
-RESAMPLED = (
-    "95% bootstrap intervals of means over tasks resample the seeds within each task, for new "
-    "seeds on the same tasks; they are slightly too narrow for few seeds and tasks."
-)
+Scored = dict[str, tuple[FloatArray, list[str]]]  # by task: the scores, and the runs they are of
+INTERVAL = "95% t intervals of means over tasks are for new seeds on the same tasks"
+SEPARATE = f"{INTERVAL}; each run was scored on one task."
+SHARED = f"{INTERVAL}. {TOGETHER}, which the intervals allow for."
 
 
 def suite_score(
@@ -62,39 +63,38 @@ def suite_score(
         score, which says if it covers only part of the suite), test and dev with their intervals
         as `test_low` and so on, both over the tasks with a test score; tasks and types (their
         numbers), absent (tasks of the suite without a score, joined by "; "), n (fewest seeds of a
-        task), finished, asked and failed (runs) and scale. A failed run enters as it does in
-        `cells`. Intervals are for new seeds on the same tasks, each at the configuration chosen
-        here; NaN where a task has a single seed.
+        task), finished, asked and failed (runs), shared (whether a run was scored on several
+        tasks) and scale. A failed run enters as it does in `cells`. Intervals are for new seeds on
+        the same tasks, each at the configuration chosen here; NaN where a task has a single seed.
 
     Raises:
         ValueError: If `runs` or `by` is malformed, or a metric is not a share.
 
     Source: Gu et al. 2021, BLURB's macro average over task types; Wang et al. 2019, GLUE's over
-        tasks. Interval: the stratified bootstrap of Agarwal et al. 2021, which resamples the seeds
-        of every task. Differs: deviations are widened per task by sqrt(n / (n - 1)), since the
-        bootstrap is too narrow for small n; in simulations with normal scores and five seeds the
-        intervals then covered the truth in 93% over six tasks, 91% over two (90% and 87%
-        without).
+        tasks. Interval: `statistics.intervals.weighted_mean_interval`; `shared_runs.run_ids` says
+        which runs count as shared. With normal scores it covers the truth in 95% from three seeds,
+        whether runs are shared or not.
 
     Example:
         >>> from analysis import example_runs
         >>> runs = example_runs().query("task in ('cb', 'copa', 'rte')")
         >>> suite_score(runs)[["model", "label", "test", "test_low", "test_high"]].round(3)
                                model            label   test  test_low  test_high
-        0            bert_base_cased  mean over tasks  0.594     0.582      0.606
-        1          bert_base_uncased  mean over tasks  0.579     0.562      0.595
-        2  microsoft_deberta_v3_base  mean over tasks  0.719     0.707      0.732
-        3               roberta_base  mean over tasks  0.630     0.619      0.640
+        0            bert_base_cased  mean over tasks  0.594     0.582      0.607
+        1          bert_base_uncased  mean over tasks  0.579     0.562      0.597
+        2  microsoft_deberta_v3_base  mean over tasks  0.719     0.706      0.732
+        3               roberta_base  mean over tasks  0.630     0.618      0.641
     """
     _refuse(unfit(runs))
     runs = chosen(runs, by)
     suite, own = _suite(runs, types)
     rows: list[Row] = []
     for key, part in runs.groupby(list(by)):
-        test, dev = _draws(part, "test"), _draws(part, "dev")
+        test, dev = _scored(part, "test"), _scored(part, "dev")
         covered = {task: own[task] for task in test}
         present = {*covered, *map(_whole, covered)}
         tests = [scores(cell, "test") for _, cell in part.groupby("task")]
+        shared = on_several_tasks(part)
         row: Row = dict(zip(by, key, strict=True)) | {"label": _label(covered, suite)}
         row |= _mean(test, own, name="test")
         row |= _mean({t: dev[t] for t in test if test.keys() <= dev.keys()}, own, name="dev")
@@ -103,7 +103,7 @@ def suite_score(
         row |= {"n": min(x.all_floor.size for x in tests)}
         row["finished"] = sum(x.finished for x in tests)
         row |= {"asked": len(part), "failed": sum(int(x.failed.sum()) for x in tests)}
-        rows.append(row | {"scale": 100.0})
+        rows.append(row | {"shared": shared, "scale": 100.0})
     if not rows:
         return pd.DataFrame(columns=[*by, "label", "test", "test_low", "test_high", "absent"])
     table = pd.DataFrame(rows)
@@ -120,7 +120,7 @@ def type_means(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd
 
     Returns:
         One row per model and type with several tasks: task_type, label (which says if tasks
-        have no score), test with its interval, and scale.
+        have no score), test with its interval, shared (as for `suite_score`) and scale.
 
     Raises:
         ValueError: If `runs` is malformed, or a metric is not a share.
@@ -131,14 +131,15 @@ def type_means(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd
     counts = Counter(own.values())
     rows: list[Row] = []
     for model, part in runs.groupby("model"):
-        draws = _draws(part, "test")
+        scored, shared = _scored(part, "test"), on_several_tasks(part)
         for name, whole in Counter(suite.values()).items():
-            tasks = {task: x for task, x in draws.items() if own[task] == name}
+            tasks = {task: x for task, x in scored.items() if own[task] == name}
             if counts[name] > 1:
                 few = f" ({len(tasks)} of {whole})" if len(tasks) < whole else ""
                 row: Row = {"model": model, "task_type": name, "label": f"{name} mean{few}"}
-                rows.append(row | _mean(tasks, own, name="test") | {"scale": 100.0})
-    columns = ["model", "task_type", "label", "test", "test_low", "test_high", "scale"]
+                row |= _mean(tasks, own, name="test")
+                rows.append(row | {"shared": shared, "scale": 100.0})
+    columns = ["model", "task_type", "label", "test", "test_low", "test_high", "shared", "scale"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -167,7 +168,7 @@ def headline(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd.D
         0   task           cb  0.678     0.658      0.698
         1   task         copa  0.487     0.459      0.515
         2   task          rte  0.724     0.714      0.734
-        3  suite  suite score  0.630     0.619      0.640
+        3  suite  suite score  0.630     0.618      0.641
     """
     frame = cells(chosen(runs)).rename(
         columns={f"test_mean{end}": f"test{end}" for end in ("", "_low", "_high")}
@@ -199,32 +200,27 @@ def _refuse(wrong: Mapping[str, str]) -> None:
         )
 
 
-def _draws(part: pd.DataFrame, split: Split) -> Draws:
-    """Observed mean, then bootstrap means, of each task with a score, each shape (1 + N_BOOT,).
-
-    The random streams depend on task and model alone, so that names of techniques do not matter.
-    """
-    frame: Draws = {}
-    for (task, model), cell in part.groupby(["task", "model"]):
-        x = scores(cell, split).all_floor
-        if x.size:
-            rng = stream("suite", split, str(task), str(model))
-            moved = x[rng.integers(x.size, size=(N_BOOT, x.size))].mean(axis=1) - mean(x)
-            widened = moved * np.sqrt(x.size / (x.size - 1)) if x.size > 1 else moved * np.nan
-            frame[str(task)] = mean(x) + np.concatenate([[0.0], widened])
-    return frame
+def _scored(part: pd.DataFrame, split: Split) -> Scored:
+    """The scores of each task that has one, and the runs that they are of."""
+    found: Scored = {}
+    for task, cell in part.groupby("task"):
+        x = scores(cell, split).coded
+        known = ~np.isnan(x)
+        if known.any():
+            found[str(task)] = x[known], list(run_ids(cell)[known])
+    return found
 
 
-def _mean(draws: Draws, types: Mapping[str, str], *, name: str) -> Row:
-    """Mean over the tasks of a type, then over types, in every draw; NaN without tasks."""
-    by_type: dict[str, list[FloatArray]] = {}
-    for task, x in draws.items():
-        by_type.setdefault(types[task], []).append(x)
-    means = np.full(1 + N_BOOT, np.nan)
-    if by_type:
-        means = np.mean([np.mean(tasks, axis=0) for tasks in by_type.values()], axis=0)
-    low, high = np.quantile(means[1:], ENDS)
-    return {name: float(means[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+def _mean(scored: Scored, types: Mapping[str, str], *, name: str) -> Row:
+    """Mean over the tasks of a type, then over types, with its interval; NaN without tasks."""
+    if not scored:
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), np.nan)
+    sizes = Counter(types[task] for task in scored)
+    weights = [1 / (len(sizes) * sizes[types[task]]) for task in scored]
+    values, runs = zip(*scored.values(), strict=True)
+    found = weighted_mean_interval(values, runs, weights)
+    centre = sum(w * mean(x) for w, x in zip(weights, values, strict=True))
+    return {name: float(centre), f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _suite(
@@ -287,10 +283,14 @@ def suite_table(frame: pd.DataFrame) -> Table:
         "In points, higher is better: mean over seeds, then over the tasks of a type, then over "
         "types. Min n: number of seeds on the task with the fewest.",
         f"A failed run {ENTERS}.",
-        RESAMPLED,
+        _interval_note(frame),
         "Sorted by dev score, best first.",
     ]
     return table_of("suite", "Suite scores", frame, columns, notes=notes, details=[])
+
+
+def _interval_note(frame: pd.DataFrame) -> str:
+    return SHARED if "shared" in frame and (frame["shared"] == True).any() else SEPARATE  # noqa: E712  (NaN for single tasks)
 
 
 def headline_table(frame: pd.DataFrame) -> Table:
@@ -315,7 +315,7 @@ def headline_table(frame: pd.DataFrame) -> Table:
 
     notes = ["Each task at the configuration recommended on dev. Means of test scores over seeds."]
     notes += (
-        [RESAMPLED]
+        [_interval_note(frame)]
         if (frame["part"] == "suite").any()
         else ["No mean over tasks, since not all metrics are shares."]
     )

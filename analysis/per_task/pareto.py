@@ -19,7 +19,7 @@ from analysis.frames.runs import (
 from analysis.rendering.builder import RowTuple, n_note, table_of
 from analysis.rendering.formatting import count_text, metric_text, score_text
 from analysis.rendering.table import Table
-from analysis.statistics.common import FloatArray, stream
+from analysis.statistics.common import DECIMALS, FloatArray, IntArray, stream
 from analysis.statistics.estimates import mean, sd
 from analysis.statistics.intervals import wilson_interval
 from analysis.statistics.pareto import on_front
@@ -40,14 +40,16 @@ def pareto(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per cell, those on the front first, then by dev mean, best first: technique, tried
         (number of configurations that it was chosen from; 1 if it was not searched), n, dev_mean
-        and dev_sd, failed, failure_high (upper end of the Wilson interval), seconds (mean per run),
+        and dev_sd, failed, failure_rate (share of the runs with a score; a diverged run has that
+        of the constant predictor), failure_high (upper end of the Wilson interval of all finished
+        runs, not compared: it falls with n alone), seconds (mean per run),
         memory (highest peak of any run, in bytes), on_front, membership (share of bootstrap
         resamples of the runs in which it is on the front; time and memory stay as measured),
         goals (the objectives compared, joined by "; "; one that is unknown for a cell with two or
         more runs is left out), test_mean, test_sd, and the task's metric, higher_is_better and
         scale. Cells with fewer than two runs are not compared: NaN in on_front and membership.
-        Differences below half their standard error (mean and sd), or below 2% (time and memory),
-        count as equal.
+        Differences below half their standard error (mean, sd and failure rate), below one run of
+        the cell with fewer runs (failure rate), or below 2% (time and memory) count as equal.
 
     Raises:
         ValueError: If `runs` is malformed; see `frames.runs.checked`.
@@ -82,7 +84,7 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
     used, front = list(GOALS[:3]), np.empty((0, 0), dtype=bool)
     if names:
         goals = np.stack([drawn[name] for name in names], axis=1)  # (draw, cell, goal)
-        slack = _slack(goals)
+        slack = _slack(goals, np.array([dev[name].all_floor.size for name in names]))
         for goal in ("seconds", "memory"):
             known = np.array([costs[name][goal] for name in names])
             if (known > 0).all():  # logs, so that a relative difference is an absolute one
@@ -102,7 +104,8 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
         row |= {"n": own.all_floor.size, "finished": own.finished, "asked": len(cell)}
         row |= {"dev_mean": mean(own.all_floor), "dev_sd": sd(own.all_floor)}
         failed = int(own.failed.sum())
-        row |= {"failed": failed, "failure_high": wilson_interval(failed, own.finished).high}
+        row |= {"failed": failed, "failure_rate": np.nan if i is None else -float(goals[0, i, 2])}
+        row["failure_high"] = wilson_interval(failed, own.finished).high
         row |= costs[label]
         row["on_front"] = np.nan if i is None else float(front[0, i])
         row["membership"] = np.nan if i is None else float(front[1:, i].mean())
@@ -127,21 +130,29 @@ def costs_of(cell: pd.DataFrame) -> Mapping[str, float]:
 
 
 def _draws(own: Scores, sign: float, rng: np.random.Generator) -> FloatArray:
-    """Mean, -sd and -upper failure limit: observed, then resampled; shape (1 + RESAMPLES, 3)."""
+    """Mean, -sd and -failure rate: observed, then resampled; shape (1 + RESAMPLES, 3)."""
     coded = sign * np.where(own.failed & np.isnan(own.values), own.floor, own.values)
     x, failed = coded[~np.isnan(coded)], own.failed[~np.isnan(coded)]
     which = np.concatenate([np.arange(x.size)[None], resample(x.size, rng, RESAMPLES)])
-    means = x[which].mean(axis=1)
-    means[1:] = widened(means[1:], means[0], x.size)
-    spreads = x[which].std(axis=1, ddof=1)
-    limits = np.array([wilson_interval(k, x.size).high for k in range(x.size + 1)])
-    return np.stack([means, -spreads, -limits[failed[which].sum(axis=1)]], axis=1)
+    drawn = []
+    for each in (x, -failed.astype(np.float64)):
+        means = each[which].mean(axis=1)
+        means[1:] = widened(means[1:], means[0], x.size)
+        drawn.append(means)
+    return np.stack([drawn[0], -x[which].std(axis=1, ddof=1), drawn[1]], axis=1)
 
 
-def _slack(goals: FloatArray) -> FloatArray:
-    """Half the standard error of each difference of means and of sds; 0 for failures."""
-    errors = goals[1:].std(axis=0) * [1, 1, 0]  # (cell, goal)
-    return np.asarray(np.hypot(errors[:, None], errors[None]) / 2)  # (cell, other, goal)
+def _slack(goals: FloatArray, n: IntArray) -> FloatArray:
+    """Largest differences of means, sds and failure rates that count as none.
+
+    Half the standard error of the difference. Failure rates must also differ by a whole run of the
+    cell with fewer runs: 0 of 40 and 1 of 60 are not told apart by their numbers of runs.
+    """
+    errors = goals[1:].std(axis=0)  # (cell, goal)
+    slack = np.hypot(errors[:, None], errors[None]) / 2  # (cell, other, goal)
+    run = (1 - 10.0**-DECIMALS) / np.minimum(n[:, None], n)  # a whole run is a difference
+    slack[..., 2] = np.maximum(slack[..., 2], run)
+    return np.asarray(slack)
 
 
 def pareto_table(frame: pd.DataFrame) -> Table:
@@ -165,7 +176,7 @@ def pareto_table(frame: pd.DataFrame) -> Table:
         "n": lambda r: count_text(r.finished, r.asked),
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
         "Dev sd": lambda r: score_text(r.dev_sd, r.scale),
-        "Failure rate, upper 95% limit": lambda r: f"{r.failure_high:.0%}",
+        "Failure rate (upper 95% limit)": _failure_rate,
         "Seconds": lambda r: score_text(r.seconds, 1),
         "Memory, GB": lambda r: score_text(r.memory / 1e9, 1),
         "Test mean": lambda r: score_text(r.test_mean, r.scale),
@@ -174,9 +185,11 @@ def pareto_table(frame: pd.DataFrame) -> Table:
     notes = [
         n_note(frame),
         "On Pareto front: no other configuration of the task and model is at least as good in all "
-        "of dev mean, dev sd over seeds (n − 1), upper 95% limit of the failure rate, seconds per "
-        "run and peak memory, and better in one. Differences below half their standard error "
-        "(mean, sd) or below 2% (time, memory) count as equal.",
+        "of dev mean, dev sd over seeds (n − 1), failure rate, seconds per run and peak memory, "
+        "and better in one. Differences below half their standard error (mean, sd, failure rate), "
+        "below one run of the configuration with fewer runs (failure rate) or below 2% (time, "
+        "memory) count as equal. The upper limit of the failure rate is not compared, since it "
+        "falls with n alone.",
         "Front membership: share of bootstrap resamples of the runs in which it is on the front; "
         "time and memory stay as measured.",
         *_left_out(frame),
@@ -190,6 +203,11 @@ def pareto_table(frame: pd.DataFrame) -> Table:
         notes=notes,
         details=details,
     )
+
+
+def _failure_rate(row: RowTuple) -> str:
+    rate = "–" if np.isnan(row.failure_rate) else f"{row.failure_rate:.0%}"
+    return f"{rate} ({row.failure_high:.0%})"
 
 
 def _left_out(frame: pd.DataFrame) -> list[str]:

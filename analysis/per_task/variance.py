@@ -25,7 +25,7 @@ from analysis.rendering.formatting import (
     score_text,
 )
 from analysis.rendering.table import Table
-from analysis.statistics.common import FloatArray, stream
+from analysis.statistics.common import FloatArray, IntArray, stream
 from analysis.statistics.variance_components import complete_grid, components, factor_shares
 
 _NUMBERS = ["variance", "low", "high", "share", "share_low", "share_high", "raw_share", "f", "p"]
@@ -90,8 +90,7 @@ def _of_cell(cell: pd.DataFrame, key: tuple[str, str, str]) -> list[Row]:
         "missing": len(cell) - test.finished,
         "failed": int(test.failed.sum()),
     }
-    grid = _grid(cell, varied, known) if len(varied) > 1 else np.full((1, 1), -1)
-    used = grid[np.ix_(*complete_grid(grid >= 0))]
+    used = _grid(cell[varied][known], np.flatnonzero(known))
     n = used.size if min(used.shape) > 1 else 0
     about |= {"n": n, "unused": int(known.sum()) - n}
     if not n:
@@ -120,17 +119,20 @@ def _decomposed(grid: FloatArray, factors: list[str], key: list[str]) -> list[Ro
     return rows
 
 
-def _grid(cell: pd.DataFrame, varied: list[str], known: FloatArray) -> np.ndarray:
-    """The row of the run at each combination of seeds; -1 where none has a score."""
-    codes, shape = [], []
-    for name in varied:
-        code, seeds = pd.factorize(cell[name], sort=True)
-        codes.append(code)
-        shape.append(len(seeds))
-    grid = np.full(shape, -1)
-    rows = np.flatnonzero(known)
-    grid[tuple(code[rows] for code in codes)] = rows
-    return grid
+def _grid(seeds: pd.DataFrame, rows: IntArray) -> IntArray:
+    """Rows of the runs of the complete grid, shape (levels of each stream).
+
+    Args:
+        seeds: The seeds of the runs with a score, a column per stream that varies.
+        rows: The rows of these runs in their cell.
+    """
+    if seeds.shape[1] < 2:
+        return rows[:0]
+    codes = np.stack([pd.factorize(seeds[name], sort=True)[0] for name in seeds], axis=1)
+    codes, first = np.unique(codes, axis=0, return_index=True)
+    kept = complete_grid(codes)
+    inside = np.all([mask[codes[:, f]] for f, mask in enumerate(kept)], axis=0)
+    return rows[first[inside]].reshape([int(mask.sum()) for mask in kept])  # codes are sorted
 
 
 def sources_table(frame: pd.DataFrame) -> Table:

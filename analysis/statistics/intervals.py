@@ -1,5 +1,6 @@
 """Confidence intervals of a mean, a standard deviation, a proportion, or any statistic."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -70,6 +71,43 @@ def student_interval(estimate: float, error: float, *, df: float, method: str) -
     """
     half = float(special.stdtrit(df, (1 + LEVEL) / 2) * error)
     return Interval(estimate - half, estimate + half, method, "zero_variance" if half == 0 else "")
+
+
+def weighted_mean_interval(
+    scores: Sequence[FloatArray], runs: Sequence[Sequence[str]], weights: Sequence[float]
+) -> Interval:
+    """Student's t interval of a weighted sum of task means, for new runs on the same tasks.
+
+    Args:
+        scores: Per task, each shape (n,), no NaN.
+        runs: Per task the id of each score's run. A run scored on several tasks counts once, with
+            the weighted sum of its deviations.
+        weights: Weight of each task.
+
+    Returns:
+        No interval if a task has fewer than two scores.
+
+    Source: Student 1908; Satterthwaite 1946 for the degrees of freedom of separate runs. With
+        shared runs, the linearised sum over clusters (Binder 1983) with n - 1 degrees of freedom
+        of the task with the fewest; exact for normal scores if every run is on every task.
+    """
+    if min((x.size for x in scores), default=0) < 2:
+        return no_interval("n_too_small")
+    n = np.array([x.size for x in scores])
+    parts = [
+        weight * (x - x.mean()) / np.sqrt(x.size * (x.size - 1))
+        for x, weight in zip(scores, weights, strict=True)
+    ]
+    ids, run = np.unique(
+        np.concatenate([np.asarray(own, str) for own in runs]), return_inverse=True
+    )
+    variance = float((np.bincount(run, np.concatenate(parts)) ** 2).sum())
+    own = np.array([(part**2).sum() for part in parts])
+    df = float(n.min() - 1)
+    if ids.size == n.sum() and variance > 0:
+        df = variance**2 / float((own**2 / (n - 1)).sum())
+    estimate = float(sum(w * x.mean() for x, w in zip(scores, weights, strict=True)))
+    return student_interval(estimate, np.sqrt(variance), df=df, method="t")
 
 
 def sd_interval(scores: FloatArray) -> Interval:

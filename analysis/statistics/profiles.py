@@ -2,18 +2,24 @@
 
 import numpy as np
 
-from analysis.statistics.aggregate import Numbers, Runs, resampled, task_means, task_parts
+from analysis.statistics.aggregate import Numbers, Runs, Unit, resampled, task_means, task_parts
 from analysis.statistics.common import DECIMALS, ENDS, BoolArray, FloatArray
 
 
 def run_profile(
-    scores: FloatArray, thresholds: FloatArray, *, resamples: int, rng: np.random.Generator
+    scores: FloatArray,
+    thresholds: FloatArray,
+    *,
+    unit: Unit,
+    resamples: int,
+    rng: np.random.Generator,
 ) -> FloatArray:
     """Share of runs that score above each threshold, tasks weighted equally.
 
     Args:
         scores: Higher is better, shape (n_runs, n_tasks, n_techniques); NaN where there is no run.
         thresholds: Shape (n_thresholds,).
+        unit: What is resampled, as for `aggregate`.
         resamples: Number of bootstrap resamples for the band.
         rng: Generator of the resamples.
 
@@ -26,22 +32,28 @@ def run_profile(
     Source: Dolan & Moré 2002; Agarwal et al. 2021, section 4.2, run-score distribution with a
         pointwise stratified bootstrap band.
     """
-    runs = Runs.of(scores, "cell")
+    runs = Runs.of(scores, unit)
     above = _above(runs.values[..., None], thresholds).astype(np.float32)
     share = np.mean([_of_task(runs, above, task) for task in range(runs.tasks)], axis=0)
-    drawn = resampled(runs, unit="cell", tasks="fixed", resamples=resamples, rng=rng)
+    drawn = resampled(runs, unit=unit, tasks="fixed", resamples=resamples, rng=rng)
     found = [task_parts(above, runs, weights).sum(axis=0) for weights, _ in drawn]
     return _with_band(runs, share, np.concatenate(found, axis=-1))
 
 
 def task_profile(
-    scores: FloatArray, thresholds: FloatArray, *, resamples: int, rng: np.random.Generator
+    scores: FloatArray,
+    thresholds: FloatArray,
+    *,
+    unit: Unit,
+    resamples: int,
+    rng: np.random.Generator,
 ) -> FloatArray:
     """Share of tasks whose mean over runs is above each threshold.
 
     Args:
         scores: As for `run_profile`.
         thresholds: Shape (n_thresholds,).
+        unit: What is resampled, as for `aggregate`.
         resamples: Number of bootstrap resamples for the band.
         rng: Generator of the resamples.
 
@@ -50,10 +62,10 @@ def task_profile(
 
     Source: Agarwal et al. 2021, section 4.2, average-score distribution.
     """
-    runs = Runs.of(scores, "cell")
+    runs = Runs.of(scores, unit)
     means = np.stack([_of_task(runs, runs.values, task) for task in range(runs.tasks)])
     share = _above(means[..., None], thresholds).mean(axis=0)
-    drawn = resampled(runs, unit="cell", tasks="fixed", resamples=resamples, rng=rng)
+    drawn = resampled(runs, unit=unit, tasks="fixed", resamples=resamples, rng=rng)
     found = []
     for weights, tasks in drawn:
         each = means[..., None] + task_means(task_parts(runs.values - means, runs, weights), tasks)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from analysis.statistics.common import ENDS, N_BOOT, BoolArray, FloatArray, constant
+from analysis.statistics.common import ENDS, N_BOOT, BoolArray, FloatArray, IntArray, constant
 
 Effect = tuple[str, ...]  # the factors of a main effect or an interaction, in the order given
 RESIDUAL = "residual"
@@ -153,14 +153,18 @@ def factor_shares(variances: Mapping[Effect, float]) -> dict[str, Shares]:
     }
 
 
-def complete_grid(present: BoolArray) -> tuple[BoolArray, ...]:
+def complete_grid(levels: IntArray) -> tuple[BoolArray, ...]:
     """Select levels such that all their combinations are present, greedily.
 
-    Drops the level with the largest share of missing combinations first; ties go to the level with
-    the fewest combinations, then the earlier factor, then the earlier level.
+    Levels with too few combinations for any grid of two levels per factor are dropped at once, so
+    that seeds which set all factors alike cost no more than a count. Then the level with the
+    largest share of missing combinations is dropped first; ties go to the level with the fewest
+    combinations, then the earlier factor, then the earlier level. Memory is linear in the
+    combinations present, not in all possible ones.
 
     Args:
-        present: Whether the combination has a score, shape (levels of each factor).
+        levels: The combinations with a score, each once, as the level of every factor, numbered
+            from 0; shape (n_combinations, n_factors).
 
     Returns:
         Per factor a mask of the levels kept, shape (n_levels,). Not always the largest complete
@@ -168,18 +172,26 @@ def complete_grid(present: BoolArray) -> tuple[BoolArray, ...]:
 
     Source: elementary; nothing is imputed.
     """
-    kept = [np.ones(levels, dtype=bool) for levels in present.shape]
+    factors = levels.shape[1]
+    kept = [np.ones(n, dtype=bool) for n in levels.max(axis=0, initial=-1) + 1]
     while True:
-        part = present[np.ix_(*kept)]
-        if part.all():
+        counts = [np.bincount(levels[:, f], minlength=kept[f].size) for f in range(factors)]
+        sizes = [int(mask.sum()) for mask in kept]
+        if len(levels) == prod(sizes):
             return tuple(kept)
-        worst = []
-        for axis in range(present.ndim):
-            absent = np.moveaxis(~part, axis, 0).reshape(part.shape[axis], -1)
-            level = int(absent.mean(axis=1).argmax())
-            worst.append((-absent[level].mean(), absent.shape[1], axis, level))
-        *_, axis, level = min(worst)
-        kept[axis][np.flatnonzero(kept[axis])[level]] = False
+        few = [kept[f] & (counts[f] < 2 ** (factors - 1)) for f in range(factors)]
+        if any(mask.any() for mask in few):
+            kept = [mask & ~dropped for mask, dropped in zip(kept, few, strict=True)]
+        else:
+            worst = []
+            for f, size in enumerate(sizes):
+                whole = prod(sizes) // size
+                level = int(np.where(kept[f], counts[f], whole + 1).argmin())
+                worst.append((counts[f][level] / whole, whole, f, level))
+            *_, f, level = min(worst)
+            kept[f][level] = False
+        present = [mask[levels[:, f]] for f, mask in enumerate(kept)]
+        levels = levels[np.all(present, axis=0)]
 
 
 class OneWay(NamedTuple):

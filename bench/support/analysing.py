@@ -60,6 +60,29 @@ def tables(runs: int) -> dict[str, object]:
     return {"seconds": seconds, "bytes": peak()}
 
 
+def seeds(each: int) -> float:
+    """Seconds that the tables of ten cells with so many seeds take."""
+    import numpy as np
+
+    import analysis
+
+    number, seed = np.divmod(np.arange(10 * each), each)
+    labels = np.where(number > 0, "T" + number.astype(str).astype(object), "Standard")
+    names = dict.fromkeys(("technique", "configuration", "cell"), labels)
+    streams = dict.fromkeys(("seed", "head", "order", "noise"), seed)
+    frame = frame_of(10_000).head(10 * each).assign(task="t", model="m", **names, **streams)
+    began = time.perf_counter()
+    for compute in (
+        analysis.cells,
+        analysis.stability,
+        analysis.sources,
+        analysis.pairs,
+        analysis.pareto,
+    ):
+        compute(frame)
+    return time.perf_counter() - began
+
+
 def frame_of(runs: int) -> "pd.DataFrame":
     """A frame of runs with random scores, one in fifty collapsed."""
     import numpy as np

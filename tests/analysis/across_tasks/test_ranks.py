@@ -39,6 +39,27 @@ def study(gains, tasks=8, seeds=3, sd=0.004, model="minilm", seed=0):
     return pd.concat(parts, ignore_index=True)
 
 
+def test_aggregates_and_profiles_resample_a_run_on_all_tasks_as_a_whole():
+    """The interval of the mean is that of the runs by hand; separate runs have a narrower one."""
+    rng = np.random.default_rng(2)
+    x = 0.7 + 0.03 * rng.normal(size=(12, 1)) + 0.005 * rng.normal(size=(12, 6))  # (runs, tasks)
+    trained = runs_of({f"t{i}": column for i, column in enumerate(x.T)}, types={})
+    shared = trained.assign(train_rows=np.nan)
+    found, separate = (aggregates(each).iloc[0] for each in (shared, trained))
+    assert found["mean"] == pytest.approx(separate["mean"])
+    by_run = ((x - 0.2) / 0.8).mean(axis=1)
+    width = 2 * 1.96 * by_run.std() / np.sqrt(12)  # the plain bootstrap's divisor is n
+    assert found["mean_high"] - found["mean_low"] == pytest.approx(width, rel=0.06)
+    assert separate["mean_high"] - separate["mean_low"] < width / 2
+    assert "resampled as a whole" in aggregates_table(aggregates(shared)).caption
+    assert "resampled as a whole" not in aggregates_table(aggregates(trained)).caption
+    bands = [
+        (frame["runs_high"] - frame["runs_low"]).mean()
+        for frame in map(profiles, (shared, trained))
+    ]
+    assert bands[0] > 1.5 * bands[1]
+
+
 GAINS = {"Standard": 0.0, "FreezeLower(4)": -0.05, "LayerwiseDecay(0.9)": 0.03}
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis import (
     BLURB,
@@ -22,8 +23,8 @@ from analysis import (
     to_text,
 )
 from analysis.across_tasks.suite import type_means
+from analysis.statistics.intervals import weighted_mean_interval
 from tests.analysis.conftest import one_run
-from tests.analysis.oracles import EXACT, oracle
 
 # Gu et al. 2021, arXiv 2007.15779: seed means in the order of BLURB, and the score they print.
 PUBLISHED = {
@@ -102,15 +103,60 @@ def test_without_types_the_score_is_the_plain_mean_of_glue():
     assert only(suite_score(runs_of(scores), typed))["test"] == pytest.approx((0.7 + 0.85) / 2)
 
 
-@oracle("stratified_bootstrap", only=["mean", "mean_lo", "mean_hi"])
-def test_intervals_match_rliable_after_widening_for_few_seeds(inputs, check):
-    x = np.array(inputs["x"])  # (runs, tasks)
-    n = len(x)
-    row = only(suite_score(runs_of({f"t{i}": column for i, column in enumerate(x.T)})))
-    mean, undo = row["test"], np.sqrt((n - 1) / n)
-    low, high = (mean + (row[end] - mean) * undo for end in ("test_low", "test_high"))
-    check.within(EXACT, mean=mean)
-    check(mean_lo=low, mean_hi=high)
+def with_seeds(scores, *, trained):
+    """Runs of one model; rows with the same seed are one run unless each task has its training."""
+    runs = runs_of(scores, types={})
+    return runs if trained else runs.assign(train_rows=np.nan)
+
+
+def test_a_run_scored_on_all_tasks_counts_once():
+    """The interval is that of the runs' own means over tasks, by scipy."""
+    rng = np.random.default_rng(5)
+    x = 0.7 + 0.03 * rng.normal(size=(5, 1)) + 0.01 * rng.normal(size=(5, 6))  # (runs, tasks)
+    tasks = {f"t{i}": column for i, column in enumerate(x.T)}
+    shared = suite_score(with_seeds(tasks, trained=False))
+    wanted = stats.ttest_1samp(x.mean(axis=1), 0).confidence_interval()
+    assert tuple(only(shared)[["test_low", "test_high"]]) == pytest.approx(tuple(wanted))
+    separate = suite_score(with_seeds(tasks, trained=True))
+    widths = [only(each)["test_high"] - only(each)["test_low"] for each in (shared, separate)]
+    assert widths[0] > 2 * widths[1]
+    assert "taken as one run scored on all" in suite_table(shared).caption
+    assert "each run was scored on one task" in suite_table(separate).caption
+    several = headline(with_seeds(tasks, trained=False))
+    assert "taken as one run scored on all" in headline_table(several).caption
+
+
+def test_runs_without_seeds_are_not_shared():
+    runs = with_seeds({"a": [0.5, 0.6], "b": [0.7, 0.8]}, trained=False)
+    runs = runs.assign(**dict.fromkeys(("head", "order", "noise"), range(4)))
+    assert not only(suite_score(runs))["shared"]
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (4, 7), (12, 5)])
+def test_weighted_means_match_welch_and_the_paired_t_interval(sizes):
+    """Weights 1 and -1 give a difference: Welch's of separate runs, the paired one of shared."""
+    rng = np.random.default_rng(sum(sizes))
+    a, b = rng.normal(size=sizes[0]), 2 * rng.normal(size=sizes[1])
+    own = ([f"a{i}" for i in range(a.size)], [f"b{i}" for i in range(b.size)])
+    welch = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+    assert weighted_mean_interval((a, b), own, (1, -1))[:2] == pytest.approx(tuple(welch))
+    x, y = a[: min(sizes)], b[: min(sizes)]
+    paired = stats.ttest_rel(x, y).confidence_interval()
+    same = [f"{i}" for i in range(x.size)]
+    assert weighted_mean_interval((x, y), (same, same), (1, -1))[:2] == pytest.approx(tuple(paired))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_the_suite_interval_covers_the_truth_at_three_runs(share):
+    """2,000 suites of six tasks; the share of the variance that a run has in common over tasks."""
+    rng, runs = np.random.default_rng(0), [[f"{i}" for i in range(3)]] * 6
+    covered = 0
+    for _ in range(2000):
+        own, common = rng.normal(size=(6, 3)), rng.normal(size=3)
+        x = np.sqrt(1 - share) * own + np.sqrt(share) * common
+        found = weighted_mean_interval(list(x), runs, [1 / 6] * 6)
+        covered += found.low < 0 < found.high
+    assert covered / 2000 == pytest.approx(0.95, abs=0.015)
 
 
 def test_an_interval_weighs_tasks_as_the_mean_does():
@@ -120,8 +166,10 @@ def test_an_interval_weighs_tasks_as_the_mean_does():
     x |= {"c": 0.6 + rng.normal(0, 0.03, 6)}
     row = only(suite_score(runs_of(x), {"a": "x", "b": "x"}))
     weights = {"a": 0.25, "b": 0.25, "c": 0.5}
-    error = np.sqrt(sum(weights[t] ** 2 * v.var(ddof=1) / v.size for t, v in x.items()))
-    assert row["test_high"] - row["test_low"] == pytest.approx(2 * 1.96 * error, rel=0.04)
+    parts = {t: weights[t] ** 2 * v.var(ddof=1) / v.size for t, v in x.items()}
+    df = sum(parts.values()) ** 2 / sum(parts[t] ** 2 / (v.size - 1) for t, v in x.items())
+    half = stats.t.ppf(0.975, df) * np.sqrt(sum(parts.values()))
+    assert row["test_high"] - row["test_low"] == pytest.approx(2 * half)
 
 
 def test_tasks_weigh_the_same_with_unequal_seeds():

@@ -195,6 +195,45 @@ def test_front_by_hand(clean):
     assert pareto(frame)["on_front"].tolist() == [1, 1, 0, 0, 0]
 
 
+def two_cells(sizes, means, sds, failures):
+    """Cells whose dev scores have exactly these means and sds, besides runs at the floor."""
+    rows = []
+    for name, n, mean, sd, k in zip(
+        ("Standard", "Mixout(0.1)"), sizes, means, sds, failures, strict=True
+    ):
+        shape = np.tile([-1.0, 1.0], n // 2)
+        for seed, score in enumerate(mean + sd * shape / shape.std(ddof=1)):
+            row = one_run("terms", name, seed, dev=score, test=score)
+            rows.append(row | {"seconds": 30.0, "collapsed": seed < k})
+    frame = pd.DataFrame(rows)
+    frame.loc[frame["collapsed"], ["dev", "test"]] = 0.5
+    return frame
+
+
+def test_more_seeds_alone_put_nothing_on_the_front():
+    """60 seeds, 29 points worse with 24 times the scatter, beside 40: no run of either failed."""
+    frame = two_cells((40, 60), (0.9, 0.61), (0.005, 0.12), (0, 0))
+    found = pareto(frame).set_index("configuration")
+    assert found.loc["Standard", ["on_front", "membership"]].tolist() == [1, 1]
+    assert found.loc["Mixout(0.1)", ["on_front", "membership"]].tolist() == [0, 0]
+    assert found["failure_high"].is_monotonic_decreasing  # 9% and 6%, which are not compared
+
+
+@pytest.mark.parametrize(
+    ("sizes", "failures", "front"),
+    [
+        ((40, 60), (0, 1), 0),  # 1 of 60 is less than one run of 40
+        ((60, 40), (1, 0), 0),
+        ((40, 40), (1, 0), 1),  # one run of 40
+        ((400, 400), (101, 100), 0),  # half the standard error is 1.5 points
+    ],
+)
+def test_failure_rates_differ_by_a_run_and_half_their_standard_error(sizes, failures, front):
+    """The second is worse in mean and sd, so only its failure rate can put it on the front."""
+    frame = two_cells(sizes, (0.9, 0.55), (0.005, 0.2), failures)
+    assert pareto(frame).set_index("configuration").loc["Mixout(0.1)", "on_front"] == front
+
+
 def test_a_cost_unknown_for_one_configuration_is_not_compared(clean):
     some = clean["peak_memory_bytes"].mask(clean["configuration"] == "Standard")
     found = pareto(clean.assign(peak_memory_bytes=some))

@@ -1,5 +1,7 @@
 """Variance components of crossed seeds, and both kinds of resampling together."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -149,7 +151,7 @@ def test_factors_that_do_not_cross_are_refused():
 def test_one_gap_removes_one_level():
     there = np.ones((5, 4), dtype=bool)
     there[2, 3] = False
-    rows, columns = complete_grid(there)
+    rows, columns = complete_grid(np.argwhere(there))
     assert (rows.sum(), columns.sum()) == (4, 4)
     assert not rows[2]
 
@@ -158,7 +160,7 @@ def test_the_grid_has_no_gaps_and_is_mostly_the_largest():
     rng, found = RNG(0), []
     for _ in range(60):
         there = rng.random((5, 5)) > 0.12
-        kept = complete_grid(there)
+        kept = complete_grid(np.argwhere(there))
         assert there[np.ix_(*kept)].all()
         subsets = (np.arange(1, 32)[:, None] >> np.arange(5)) & 1 == 1
         largest = max(rows.sum() * there[rows].all(axis=0).sum() for rows in subsets)
@@ -333,6 +335,30 @@ def test_seeds_that_are_not_crossed_have_a_reason(streams, clean):
     assert (found["n"] == 0).all()
     assert (found["unused"] == 7).all()
     assert "not crossed" in to_text(sources_table(found))
+
+
+def test_seeds_set_alike_need_no_memory_of_their_cross():
+    """1,000 seeds of three streams cross to 1e9 combinations; the runs are 1,000 of these."""
+    diagonal = np.repeat(np.arange(1_000)[:, None], 3, axis=1)
+    tracemalloc.start()
+    kept = complete_grid(diagonal)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+    assert sum(mask.sum() for mask in kept) == 0
+
+
+def test_a_crossed_design_is_found_among_seeds_set_alike():
+    """The grid of 4 head seeds and 5 orders, whatever else was run beside it."""
+    crossed_runs = study(0.8 + 0.01 * crossed({(0,): 1, (0, 1): 1}, (4, 5)))
+    beside = study(RNG(1).normal(0.8, 0.01, 300), streams=("head",))
+    beside = beside.assign(order=beside["head"] + 100, head=beside["head"] + 100)
+    beside["key"] = "beside" + beside["key"]
+    found = sources(pd.concat([beside, crossed_runs]))
+    alone = sources(crossed_runs)
+    assert (found["unused"] == 300).all()
+    same = ["source", "variance", "share", "share_low", "share_high", "levels", "n"]
+    pd.testing.assert_frame_equal(found[same], alone[same])
 
 
 def test_constant_scores_have_no_sources():

@@ -154,7 +154,7 @@ def profiles_of(x, thresholds, resamples=500):
     x = np.asarray(x)[:, :, None]
     rng = np.random.default_rng(0)
     return [
-        profile(x, np.asarray(thresholds), resamples=resamples, rng=rng)[:, 0]
+        profile(x, np.asarray(thresholds), unit="cell", resamples=resamples, rng=rng)[:, 0]
         for profile in (run_profile, task_profile)
     ]
 
