@@ -31,6 +31,7 @@ from analysis.rendering.builder import (
 )
 from analysis.rendering.formatting import (
     DAGGER,
+    PERMUTATION,
     count_text,
     interval_text,
     mean_sd_text,
@@ -100,8 +101,8 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         "Tied: no significant difference from the best dev mean (Welch tests, Holm-adjusted "
         "within a row, 5%). Ties are broken by rule, not by a test.",
         f"vs {BASELINE}: difference of test means with its 95% Welch interval; p is Holm-adjusted "
-        f"over all configurations against {BASELINE} (* permutation test, where runs failed), not "
-        "across rows.",
+        f"over all configurations against {BASELINE}, not across rows (* where runs failed: "
+        f"{PERMUTATION}).",
         "P(best), P(near best): share of bootstrap resamples in which its dev mean is the best, or "
         "within half a point of it. Possible ranks: those not excluded by Welch tests of all pairs "
         "on dev (Holm-adjusted, 5%).",
@@ -165,7 +166,8 @@ def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataF
         best_test, the configuration with the best test mean; `agrees` (1 if that is best_dev, NaN
         where a test mean is missing); and regret, how far best_dev is from it on test.
         Against the baseline on test: the difference (recommended minus baseline) with its
-        Welch interval, p (Welch's, or of a permutation test where a run failed: `method`), p_holm
+        Welch interval, p (Welch's, or of a permutation test where a run failed: `method`; see
+        `statistics.location.mean_difference`), p_holm
         (over all configurations against the baseline), improvement (probability of improvement) and
         `reason` why any of these is NaN: `no_baseline`, `is_baseline`, or the test's own.
         `sensitivity` says what would change if failed runs were left out; empty if nothing.

@@ -13,6 +13,7 @@ from analysis.per_task.two_studies import versus
 from analysis.rendering.formatting import (
     ENTERS,
     NBSP,
+    PERMUTATION,
     interval_text,
     mean_sd_text,
     metric_text,
@@ -273,8 +274,8 @@ def _notes(
         )
     if cell in OF_MEANS and several:
         notes.append(
-            f"{BETTER} significantly better, {WORSE} worse than {BASELINE} (5%, Welch's test, or "
-            "a permutation test if runs failed; Holm-adjusted within a task and model)."
+            f"{BETTER} significantly better, {WORSE} worse than {BASELINE} (5%, Welch's test or, "
+            f"if runs failed, a {PERMUTATION}; Holm-adjusted within a task and model)."
             if marks
             else f"No difference from {BASELINE} is significant (5%, Holm-adjusted)."
         )
