@@ -11,6 +11,7 @@ ENTERS = (  # how a failed run enters a mean; follows "a failed run" or "it"
 PERMUTATION = (  # the test of two means where a run of either cell failed
     "studentised permutation test, with one failed and one successful run added to each cell"
 )
+ALL_PAIRS = "Welch tests of all pairs, Holm-adjusted, 5%"  # of a task and model, on one split
 DAGGER = "†"
 NBSP = "\u00a0"  # no-break space, keeps an interval on one line
 
