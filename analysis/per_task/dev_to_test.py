@@ -14,7 +14,7 @@ from analysis.frames.runs import (
     task_facts,
 )
 from analysis.rendering.builder import Columns, table_of
-from analysis.rendering.formatting import score_text
+from analysis.rendering.formatting import ALL_PAIRS, score_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import DECIMALS, FloatArray, stream
 from analysis.statistics.dev_to_test import transfer as transferred
@@ -33,11 +33,12 @@ def transfer(runs: pd.DataFrame) -> pd.DataFrame:
         One row per task, model and number of seeds (`SIZES` up to the smallest n of the block, and
         that n): configurations (with scores on both splits), without_test (number of others),
         agreement (share of selections that have the best test mean over all seeds), chance
-        (the same for a random selection), level (share that is tied with the best on test: no
-        significant Welch test, Holm-adjusted), regret and optimism in the metric's unit (how far
-        the selected test mean is from the best; how far its dev mean over those seeds exceeds its
-        dev mean over all), the same in standard deviations over seeds as `regret_sd` and
-        `optimism_sd` (root mean variance over the configurations, of test and of dev), and scale.
+        (the same for a random selection), level (share that may be the best on test: none is
+        significantly better, see `statistics.tie_set.tie_set`), regret and optimism in the
+        metric's unit (how far the selected test mean is from the best; how far its dev mean over
+        those seeds exceeds its dev mean over all), the same in standard deviations over seeds as
+        `regret_sd` and `optimism_sd` (root mean variance over the configurations, of test and of
+        dev), and scale.
         Tasks and models with fewer than two configurations have no rows.
 
     Raises:
@@ -129,7 +130,7 @@ def transfer_table(frame: pd.DataFrame) -> Table:
     notes = [
         "The best on dev is selected by its mean over that many seeds, resampled from all seeds; "
         "the best on test by its mean over all seeds. By chance: random selection.",
-        "Tied: no significant difference from the best on test (Welch tests, Holm-adjusted, 5%).",
+        f"Tied: no configuration is significantly better on test ({ALL_PAIRS}).",
         "Regret: test mean of the best on test minus that of the best on dev. Optimism: dev mean "
         "over the seeds used for selection minus the dev mean over all seeds. Both with the "
         "metric oriented so that higher is better, in standard deviations over seeds (n − 1), and "

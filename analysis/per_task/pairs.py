@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from math import comb
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from analysis.frames.runs import (
 from analysis.rendering.builder import SHARED_COLUMNS, Columns, table_of
 from analysis.rendering.formatting import (
     ENTERS,
+    PERMUTATION,
     interval_text,
     number_text,
     number_with_interval,
@@ -29,7 +29,7 @@ from analysis.rendering.formatting import (
     score_text,
 )
 from analysis.rendering.table import Table
-from analysis.statistics.common import ALPHA, DECIMALS, N_BOOT, FloatArray, stream
+from analysis.statistics.common import ALPHA, DECIMALS, FloatArray, stream
 from analysis.statistics.dominance import order, violation_ratios
 from analysis.statistics.effects import (
     Counts,
@@ -41,14 +41,13 @@ from analysis.statistics.effects import (
     resampled_improvement,
 )
 from analysis.statistics.intervals import LEAST_FOR_MEAN, LEAST_FOR_SD, percentile_interval
-from analysis.statistics.location import mann_whitney, paired_t, permutation, welch, wilcoxon
+from analysis.statistics.location import mann_whitney, mean_difference, paired_t, welch, wilcoxon
 from analysis.statistics.multiplicity import benjamini_hochberg, holm
 from analysis.statistics.resampling import Positions, drawn
 from analysis.statistics.spread import brown_forsythe, sd_ratio, some_scatter
 from analysis.statistics.summary import Scores
 
 RESAMPLES = 1_000  # per cell; the Monte Carlo error is about 5% of an interval's width
-FINEST = 1 / (N_BOOT + 1)  # smallest p of a permutation test: no relabelling as extreme
 ENOUGH_TO_RESAMPLE = 5  # with fewer runs a bootstrap interval means nothing
 
 
@@ -69,7 +68,7 @@ def pairs(runs: pd.DataFrame) -> pd.DataFrame:
 
         - difference of means (first minus second, in the metric's own unit) with its interval by
           Welch, or by bootstrap where runs failed and both have 50, welch_p, rank_p
-          (Mann-Whitney), permutation_p where a run failed, and reason why there is no Welch test;
+          (Mann-Whitney), and reason why there is no test;
         - paired by seed: common (seeds of both), lost (seeds of only one), correlation, paired_p
           (t test), signed_p (Wilcoxon), paired_reason;
         - hedges_g, cliffs_delta and its verbal magnitude, improvement (probability of
@@ -78,8 +77,8 @@ def pairs(runs: pd.DataFrame) -> pd.DataFrame:
           for the second, at 5% over the pairs of the block;
         - ratio of sds with its interval (F; where runs failed bootstrap, from 20 runs), spread_p
           (Brown-Forsythe);
-        - p (of the permutation test where a run failed, else Welch's: `method`; where no drawn
-          relabelling is as extreme, Welch's if smaller), p_holm over the pairs of the block, p_bh
+        - p (of the permutation test where a run failed, else Welch's: `method`; see
+          `statistics.location.mean_difference`), p_holm over the pairs of the block, p_bh
           over all pairs of all blocks, spread_p_holm, and verdict: `better`, `worse`, `not shown`
           (p_holm is not below 0.05) or `not tested`;
         - the same without failed runs: clean_n_* of each side, clean_difference with its interval,
@@ -218,30 +217,21 @@ def _counted(a: _Side, b: _Side) -> Row:
 
 
 def _location(a: _Side, b: _Side) -> Row:
-    gap = welch(a.whole, b.whole)
+    gap, test = mean_difference(a.scores, b.scores)  # as scored, whatever the metric's direction
     low, high, method = gap.low, gap.high, "" if gap.reason else "Welch"
-    if (
-        (a.failed or b.failed)
-        and min(a.whole.size, b.whole.size) >= LEAST_FOR_MEAN
-        and not gap.reason
-    ):
+    if test == "permutation" and min(a.whole.size, b.whole.size) >= LEAST_FOR_MEAN:
         low, high, method, _ = percentile_interval(a.means - b.means)
-    low, high = (low, high) if a.sign > 0 else (-high, -low)
-    permuted = permutation(a.whole, b.whole).p if a.failed or b.failed else np.nan
-    p, method_p = (gap.p, "Welch") if np.isnan(permuted) else (permuted, "permutation")
-    if permuted == FINEST:  # the drawn relabellings only bound p; never below 1 of all of them
-        p = min(p, max(gap.p, 1 / comb(a.whole.size + b.whole.size, a.whole.size)))
+        low, high = (low, high) if a.sign > 0 else (-high, -low)
     return {
-        "difference": a.sign * gap.estimate,
+        "difference": gap.estimate,
         "difference_low": low,
         "difference_high": high,
         "interval": method,
         "reason": gap.reason,
-        "p": p,
-        "method": method_p,
-        "welch_p": gap.p,
+        "p": gap.p,
+        "method": test,
+        "welch_p": welch(a.whole, b.whole).p,
         "rank_p": mann_whitney(a.whole, b.whole).p,
-        "permutation_p": permuted,
     }
 
 
@@ -371,9 +361,9 @@ def pairs_table(frame: pd.DataFrame) -> Table:
         notes.append(f"n, the number of seeds with a result, is {runs}.")
     notes += [
         "Two numbers in a cell: first, second. Difference: mean of the first minus mean of the "
-        "second, over seeds, with its 95% interval (Welch; bootstrap where runs failed and both "
-        "have at least 50).",
-        "p: Welch's test (* permutation test, where runs failed), Holm-adjusted over the pairs of "
+        "second, over seeds, with its 95% interval (Welch's, of the same scores as p; bootstrap "
+        "where runs failed and both have at least 50).",
+        f"p: Welch's test (* where runs failed: {PERMUTATION}), Holm-adjusted over the pairs of "
         "a task and model; p (BH): Benjamini–Hochberg over the pairs of all tasks and models. "
         "p (Mann–Whitney) and p (paired t) are not adjusted; r: correlation over seeds.",
         "Hedges' g and Cliff's delta are positive, and P(first better) above 0.5 (ties count "

@@ -11,6 +11,7 @@ from analysis.rendering.formatting import (
     DAGGER,
     ENTERS,
     NBSP,
+    PERMUTATION,
     interval_text,
     mean_sd_text,
     number_with_interval,
@@ -155,8 +156,8 @@ def against_table(frame: pd.DataFrame, name: str, other: str) -> Table:
         f"{other}.",
         f"Mean ± standard deviation of test scores over seeds (n − 1). A failed run {ENTERS}.",
         f"Difference: {name} minus {other}, unpaired, with its 95% Welch interval; sd ratio: "
-        f"{name} over {other}, with its 95% interval. p: Welch's test (* permutation test, where "
-        "runs failed); p (sd): Brown–Forsythe test; both Holm-adjusted over the rows.",
+        f"{name} over {other}, with its 95% interval. p: Welch's test (* where runs failed: "
+        f"{PERMUTATION}); p (sd): Brown–Forsythe test; both Holm-adjusted over the rows.",
         *_only(frame, name, other),
     ]
     if (both["settings"] == "other").any():

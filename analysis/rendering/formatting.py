@@ -8,6 +8,10 @@ ENTERS = (  # how a failed run enters a mean; follows "a failed run" or "it"
     "counts with its score, or the constant predictor's score if it has none, and is excluded if "
     "that is unknown"
 )
+PERMUTATION = (  # the test of two means where a run of either cell failed
+    "studentised permutation test, with one failed and one successful run added to each cell"
+)
+ALL_PAIRS = "Welch tests of all pairs, Holm-adjusted, 5%"  # of a task and model, on one split
 DAGGER = "†"
 NBSP = "\u00a0"  # no-break space, keeps an interval on one line
 

@@ -11,8 +11,10 @@ from analysis.frames.runs import BASELINE, CELL, ScoreFileError, baseline_of, ch
 from analysis.per_task.cells import cells
 from analysis.per_task.two_studies import versus
 from analysis.rendering.formatting import (
+    ALL_PAIRS,
     ENTERS,
     NBSP,
+    PERMUTATION,
     interval_text,
     mean_sd_text,
     metric_text,
@@ -119,7 +121,7 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
     techniques) is represented, per task, by the configuration recommended on dev. Tables of means
     mark significant differences from the baseline: Welch's test, or a permutation test if runs
     failed, Holm-adjusted over the shown configurations of a task and model. Bold marks, per task
-    (and model), the best test mean and all means that Welch's test does not distinguish from it.
+    (and model), the best test mean and all others that no mean is significantly better than.
 
     Args:
         runs: One row per run, as returned by `load_runs`.
@@ -221,7 +223,7 @@ def _marks(runs: pd.DataFrame, *, compared: bool) -> dict[tuple[str, ...], str]:
 
 
 def _best(runs: pd.DataFrame, *, compared: bool) -> set[tuple[str, ...]]:
-    """The cells with the best test mean, and those that do not differ significantly from it."""
+    """The cells with the best test mean, and others that none is significantly better than."""
     found: set[tuple[str, ...]] = set()
     for group in _groups(runs, compared=compared):
         sign = 1.0 if group["higher_is_better"].iloc[0] else -1.0
@@ -273,14 +275,14 @@ def _notes(
         )
     if cell in OF_MEANS and several:
         notes.append(
-            f"{BETTER} significantly better, {WORSE} worse than {BASELINE} (5%, Welch's test, or "
-            "a permutation test if runs failed; Holm-adjusted within a task and model)."
+            f"{BETTER} significantly better, {WORSE} worse than {BASELINE} (5%, Welch's test or, "
+            f"if runs failed, a {PERMUTATION}; Holm-adjusted within a task and model)."
             if marks
             else f"No difference from {BASELINE} is significant (5%, Holm-adjusted)."
         )
     if bold:
         notes.append(
-            "Bold: the best mean, and all means not significantly different from it (Welch's "
-            "test, 5%)."
+            "Bold: the best mean, and all others that no mean is significantly better than "
+            f"({ALL_PAIRS})."
         )
     return notes

@@ -4,17 +4,20 @@ The t tests, and the rank tests in their normal approximation, are own code, sin
 every pair of cells and scipy's versions take 10 to 50 times as long.
 """
 
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special, stats
 
-from analysis.statistics.common import DECIMALS, FloatArray, Significance, constant
+from analysis.statistics.common import DECIMALS, N_BOOT, FloatArray, Significance, constant
 from analysis.statistics.effects import wins
 from analysis.statistics.estimates import mean, sd
 from analysis.statistics.intervals import student_interval
 from analysis.statistics.resampling import relabellings, signs
 from analysis.statistics.summary import Scores
+
+FINEST = 1 / (N_BOOT + 1)  # smallest p of drawn relabellings: none is as extreme
 
 
 class Difference(NamedTuple):
@@ -156,7 +159,7 @@ def wilcoxon(a: FloatArray, b: FloatArray) -> Significance:
 
 
 def permutation(a: FloatArray, b: FloatArray) -> Significance:
-    """Permutation test of the difference of means.
+    """Permutation test of equal means, studentised: valid with unequal sizes and variances.
 
     Args:
         a: Scores, shape (n_a,), no NaN; failed runs at their floor.
@@ -166,20 +169,41 @@ def permutation(a: FloatArray, b: FloatArray) -> Significance:
         The difference and its two-sided p-value; all cells of these sizes share the relabellings.
         NaN p below two scores on a side, or if all scores are equal.
 
-    Source: Fisher 1935; see `Ways.p`.
+    Source: Janssen 1997; Chung & Romano 2013: the statistic is Welch's t, recomputed in each
+        relabelling; see `Ways.p`. Relabelled differences of means alone would test that the two
+        distributions are equal, not their means.
     """
     estimate = mean(a) - mean(b)
     if min(a.size, b.size) < 2:
         return Significance(estimate, np.nan, "n_too_small")
-    if constant(np.concatenate([a, b])):
-        return Significance(estimate, np.nan, "zero_variance")
     pooled = np.concatenate([a, b])
-    off = (
-        pooled - pooled.mean()
-    )  # sums to 0, so that the sum of one group determines the difference
+    if constant(pooled):
+        return Significance(estimate, np.nan, "zero_variance")
+    off = (pooled - pooled.mean()) / pooled.std()  # sums to 0, squares to n
     ways = relabellings(a.size, b.size)
-    p = ways.p(np.abs(off.take(ways.tried).sum(axis=0)), abs(off[: a.size].sum()))
-    return Significance(estimate, p, "")
+    found = _shares(off[ways.tried], a.size, b.size)
+    own = _shares(off[: a.size, None], a.size, b.size)
+    return Significance(estimate, ways.p(found, float(own[0])), "")
+
+
+def _shares(first: FloatArray, n_a: int, n_b: int) -> FloatArray:
+    """t² / (1 + t²) of Welch's t, which increases with |t| and is 1 where both variances are 0.
+
+    Args:
+        first: Scores of the first group, shape (n_a, ways), where those of both groups have mean 0
+            and variance 1.
+        n_a: Size of the first group.
+        n_b: Size of the second group.
+
+    Returns:
+        Shape (ways,), in [0, 1].
+    """
+    total, squares = first.sum(axis=0), (first**2).sum(axis=0)
+    gap = total * (1 / n_a + 1 / n_b)
+    within_a = squares - total**2 / n_a
+    within_b = n_a + n_b - squares - total**2 / n_b
+    error = within_a.clip(min=0) / (n_a * (n_a - 1)) + within_b.clip(min=0) / (n_b * (n_b - 1))
+    return np.asarray(gap**2 / (gap**2 + error))
 
 
 def paired_permutation(a: FloatArray, b: FloatArray) -> Significance:
@@ -192,7 +216,8 @@ def paired_permutation(a: FloatArray, b: FloatArray) -> Significance:
     Returns:
         The difference and its two-sided p-value; NaN p below two seeds, or if all pairs are equal.
 
-    Source: Fisher 1935; see `Ways.p`.
+    Source: Fisher 1935; see `Ways.p`. Sign flips keep the sum of squares, so that the mean orders
+        them as the paired t does: the test is studentised as it is.
     """
     gap = a - b
     if gap.size < 2:
@@ -211,14 +236,40 @@ def mean_difference(first: Scores, second: Scores) -> tuple[Difference, str]:
         second: Another cell, likewise.
 
     Returns:
-        The difference with Welch's interval, and the test of its p-value: `Welch` or
-        `permutation`.
+        The difference, its 95% interval and its p-value, and the test: `Welch` or `permutation`.
+        The latter is the studentised permutation test after one failed and one successful run are
+        added to each cell; the interval is Welch's of the same scores. Where none of the drawn
+        relabellings is as extreme, p is Welch's, but not below 1 of all relabellings.
 
-    Source: Welch 1947; Fisher 1935. Differs: the p-value is the permutation test's where failed
-        runs make the scores far from normal; the interval stays Welch's.
+    Source: Welch 1947; Chung & Romano 2013; Agresti & Caffo 2000 for the added runs, here of a
+        mixture with failures instead of a proportion. Without them a cell in which no run or every
+        run happened to fail seems to be certain of its mean.
     """
-    a, b = first.all_floor, second.all_floor
-    gap = welch(a, b)
-    if first.failed.any() or second.failed.any():
-        return gap._replace(p=permutation(a, b).p), "permutation"
-    return gap, "Welch"
+    gap = welch(first.all_floor, second.all_floor)
+    if gap.reason == "n_too_small" or not (first.failed.any() or second.failed.any()):
+        return gap, "Welch"
+    a, b = _with_added_runs(first, second)
+    wider, p = welch(a, b), permutation(a, b).p
+    if p == FINEST:
+        p = min(p, max(wider.p, 1 / comb(a.size + b.size, a.size)))
+    return wider._replace(estimate=gap.estimate, p=p), "permutation"
+
+
+def _with_added_runs(first: Scores, second: Scores) -> tuple[FloatArray, FloatArray]:
+    """The sorted scores of two cells, each with one failed and one successful run added.
+
+    A failed run has the mean score of those in both cells, a successful one that of its own cell,
+    or of the other where its own has none.
+    """
+    sides = (first, second)
+    failed = np.concatenate([side.coded[side.failed] for side in sides])
+    if np.isnan(failed).all():  # their scores and the floor are unknown: they are left out
+        return first.all_floor, second.all_floor
+    low = np.nanmean(failed)
+    known = np.concatenate([side.excluded for side in sides])
+    other = mean(known) if known.size else low
+    a, b = (
+        np.sort([*side.all_floor, low, mean(side.excluded) if side.excluded.size else other])
+        for side in sides
+    )
+    return a, b

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from analysis.statistics.common import ALPHA, DECIMALS, N_BOOT, BoolArray, FloatArray
 from analysis.statistics.estimates import mean, sd
@@ -40,11 +40,65 @@ class Resampled:
     draws: FloatArray
 
 
+class Order(NamedTuple):
+    """Which configurations are significantly better than which.
+
+    Attributes:
+        names: Configurations with a score, sorted.
+        better: Whether the mean of the row's is above that of the column's, shape
+            (n_names, n_names).
+        untested: Whether the two could not be tested, likewise.
+    """
+
+    names: tuple[str, ...]
+    better: BoolArray
+    untested: BoolArray
+
+
+def significant_order(scores: Mapping[str, FloatArray]) -> Order:
+    """Compare all pairs of configurations at once.
+
+    Args:
+        scores: By configuration; higher is better, each shape (n,), no NaN.
+
+    Returns:
+        The order that all significant differences imply together: if a is better than b and b
+        better than c, then a is better than c. All of it is correct with a probability of at least
+        95%, for means over the runs as they scattered here: failures that are possible but did not
+        occur in the runs are not foreseen.
+
+    Source: Welch 1947 with Holm 1979 over all pairs. Differs: the degrees of freedom are at most
+        those of two cells of the smaller size, since Welch's are too many in the far tails that
+        many pairs need (at 3 and 20 runs, an error of 5% becomes 17% with 20 configurations).
+    """
+    names = tuple(sorted(name for name, x in scores.items() if x.size))
+    n = np.array([scores[name].size for name in names], dtype=float)
+    centre = np.array([mean(scores[name]) for name in names])
+    errors = np.array([sd(scores[name]) for name in names]) ** 2 / n  # squared; NaN of one run
+    first, second = np.triu_indices(len(names), 1)
+    gap = centre[first] - centre[second]
+    both = errors[first] + errors[second]
+    untested = ~(both > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = both**2 / (errors[first] ** 2 / (n[first] - 1) + errors[second] ** 2 / (n[second] - 1))
+        df = np.minimum(df, 2 * (np.minimum(n[first], n[second]) - 1))
+        p = np.where(untested, np.nan, 2 * special.stdtr(df, -np.abs(gap) / np.sqrt(both)))
+    differ = holm(p) < ALPHA
+    better, unknown = np.zeros((2, len(names), len(names)), dtype=bool)
+    better[first, second] = differ & (gap > 0)
+    better[second, first] = differ & (gap < 0)
+    unknown[first, second] = unknown[second, first] = untested
+    while (implied := better | (better @ better)).sum() > better.sum():
+        better = implied
+    return Order(names, better, unknown)
+
+
 def rank_intervals(scores: Mapping[str, FloatArray]) -> dict[str, Ranks]:
     """Simultaneous confidence intervals of the ranks by mean.
 
     A configuration ranks below those that are significantly better, and above those that are
-    significantly worse.
+    significantly worse. So rank 1 is possible exactly for the members of `tie_set`, and a single
+    member has rank 1 for certain.
 
     Args:
         scores: By configuration; higher is better, each shape (n,), no NaN.
@@ -53,30 +107,11 @@ def rank_intervals(scores: Mapping[str, FloatArray]) -> dict[str, Ranks]:
         One interval per configuration with a score. Simultaneous coverage is at least 95%. A
         comparison that cannot be tested leaves the order open.
 
-    Source: Mogstad et al. 2024, ranks from simultaneous tests of all pairs; here Welch 1947 with
-        Holm 1979, which are valid with exact ties, unlike bootstrap ranks.
+    Source: Mogstad et al. 2024, ranks from simultaneous tests of all pairs; here those of
+        `significant_order`, which are valid with exact ties, unlike bootstrap ranks.
     """
-    names = sorted(name for name, x in scores.items() if x.size)
-    count = len(names)
-    if count < 2:
-        return {name: Ranks(1, 1) for name in names}
-    n = np.array([scores[name].size for name in names])
-    centre = np.array([mean(scores[name]) for name in names])
-    spread = np.array([sd(scores[name]) for name in names])  # NaN of a single run
-    first, second = np.triu_indices(count, 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = stats.ttest_ind_from_stats(
-            *(each[first] for each in (centre, spread, n)),
-            *(each[second] for each in (centre, spread, n)),
-            equal_var=False,
-        )
-    untested = ~(spread[first] + spread[second] > 0)
-    differ = holm(np.where(untested, np.nan, found.pvalue)) < ALPHA
-    gap = centre[first] - centre[second]
-    better = np.zeros((count, count), dtype=bool)  # row is better than column
-    better[first, second] = differ & (gap > 0)
-    better[second, first] = differ & (gap < 0)
-    low, high = 1 + better.sum(axis=0), count - better.sum(axis=1)
+    names, better, _ = significant_order(scores)
+    low, high = 1 + better.sum(axis=0), len(names) - better.sum(axis=1)
     return {name: Ranks(int(low[i]), int(high[i])) for i, name in enumerate(names)}
 
 

@@ -1,4 +1,4 @@
-"""Tie sets: the best configuration and those not significantly worse."""
+"""Tie sets: the configurations that may be the best, and the one to use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,25 +6,23 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.statistics.common import ALPHA, DECIMALS, FloatArray
+from analysis.statistics.common import DECIMALS, FloatArray
 from analysis.statistics.estimates import mean, sd
-from analysis.statistics.location import welch
-from analysis.statistics.multiplicity import holm
+from analysis.statistics.rank_uncertainty import significant_order
 
 Preference = Literal["stable", "fast", "score"]
 
 
 @dataclass(frozen=True)
 class TieSet:
-    """The configurations that are not significantly worse than the best.
+    """The configurations that may be the best.
 
     Attributes:
         best: Configuration with the highest mean; empty if none has a score.
-        members: The best and all not significantly worse, by decreasing mean, then name.
-        untested: Members only because they could not be tested.
+        members: Those that no other is significantly better than, by decreasing mean, then name;
+            the first is `best`.
+        untested: Members that could not be tested against the best.
         unscored: Configurations without a score, neither members nor excluded.
-        p: Welch p-value of the best against each other configuration with scores.
-        p_holm: The same with Holm adjustment.
         recommended: One member, selected by the secondary criteria.
         decided_by: The criteria that were needed, such as `lower failure rate, then smaller sd`.
     """
@@ -33,8 +31,6 @@ class TieSet:
     members: tuple[str, ...]
     untested: tuple[str, ...]
     unscored: tuple[str, ...]
-    p: Mapping[str, float]
-    p_holm: Mapping[str, float]
     recommended: str
     decided_by: str
 
@@ -56,13 +52,15 @@ def tie_set(
         prefer: Criterion for the recommendation; it does not change the members.
 
     Returns:
-        The tie set. `stable` recommends a member by, in this order, lower failure rate (if the
-        difference is at least one run), smaller standard deviation, lower cost, and name. `fast`
-        puts cost before standard deviation; `score` takes the highest mean.
+        The tie set, which holds all truly best configurations with a probability of at least 95%.
+        `stable` recommends a member by, in this order, lower failure rate (if the difference is at
+        least one run), smaller standard deviation, lower cost, and name. `fast` puts cost before
+        standard deviation; `score` takes the highest mean.
 
-    Source: Welch 1947 with Holm 1979 over the comparisons with the best. Differs: the best is
-        selected from the same runs, which the conservatism of Holm roughly offsets; Hsu 1984 is
-        exact.
+    Source: subset selection by simultaneous tests of all pairs, see `significant_order`; compare
+        Hsu 1984, whose tests against the best hold one given best, not all that are equally good.
+        Tests of the highest mean against the others alone are too liberal, since that mean was
+        selected from the same runs.
     """
     unscored = tuple(sorted(name for name, x in scores.items() if x.size == 0))
     ranked = sorted(
@@ -70,12 +68,12 @@ def tie_set(
         key=lambda name: (-round(mean(scores[name]), DECIMALS), name),
     )
     if not ranked:
-        return TieSet("", (), (), unscored, {}, {}, "", "nothing has a score")
-    best, *others = ranked
-    p = {name: welch(scores[best], scores[name]).p for name in others}
-    adjusted = holm(np.array(list(p.values())))
-    p_holm = dict(zip(others, map(float, adjusted), strict=True))
-    members = [best, *(name for name in others if not p_holm[name] < ALPHA)]
+        return TieSet("", (), (), unscored, "", "nothing has a score")
+    names, better, unknown = significant_order(scores)
+    beaten = {name: better[:, i].any() for i, name in enumerate(names)}
+    members = [name for name in ranked if not beaten[name]]
+    best = members[0]
+    doubtful = {name: unknown[names.index(best), i] for i, name in enumerate(names)}
     recommended, decided_by = best, "higher mean"
     if prefer != "score" and len(members) > 1:
         recommended, decided_by = _recommended(
@@ -84,10 +82,8 @@ def tie_set(
     return TieSet(
         best=best,
         members=tuple(members),
-        untested=tuple(name for name in members[1:] if np.isnan(p_holm[name])),
+        untested=tuple(name for name in members[1:] if doubtful[name]),
         unscored=unscored,
-        p=p,
-        p_holm=p_holm,
         recommended=recommended,
         decided_by=decided_by,
     )

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis import (
     best_strategy,
@@ -17,7 +18,7 @@ from analysis import (
     transfer,
     transfer_table,
 )
-from analysis.across_tasks.groups import sentences
+from analysis.across_tasks.groups import interaction_p, sentences
 from analysis.frames.runs import blocks, by_seed, checked
 from analysis.per_task.recommend import advice, confidence
 from analysis.plots.pareto import plot_plane
@@ -416,3 +417,35 @@ def test_a_configuration_whose_runs_all_failed_is_not_recommended(clean):
     one = clean[clean["task"] == "rte"]
     both = pd.concat([failed[failed["task"] == "terms"], one])
     assert (recommend(both)["recommended"] == "").tolist() == [False, True]
+
+
+def gaps_of_groups(sizes, sds, rng):
+    """Gains of three techniques over the baseline, whose own is 0; equal means in all groups."""
+    parts = [
+        np.column_stack([np.zeros(n), rng.normal(0, sd, (n, 3))])
+        for n, sd in zip(sizes, sds, strict=True)
+    ]
+    return np.concatenate(parts), np.repeat(np.arange(len(sizes)), sizes)
+
+
+def test_interaction_of_two_groups_is_a_permuted_welch_test():
+    rng = np.random.default_rng(3)
+    gaps, labels = gaps_of_groups((5, 9), (2, 1), rng)
+    exact = stats.permutation_test(
+        (gaps[labels == 0, 1], gaps[labels == 1, 1]),
+        lambda x, y, axis: np.abs(stats.ttest_ind(x, y, axis=axis, equal_var=False).statistic),
+        alternative="greater",
+        n_resamples=np.inf,
+    )
+    found = interaction_p(gaps[:, :2], labels, np.random.default_rng(0))
+    assert found == pytest.approx(exact.pvalue, abs=4 * np.sqrt(0.25 / 1000))
+    assert np.isnan(interaction_p(np.zeros((6, 2)), np.repeat([0, 1], 3), rng))
+
+
+def test_a_small_group_that_varies_more_is_no_interaction():
+    """At most 10%, as its docstring says, and two standard errors; means alone reject 44%."""
+    rng, rejected = np.random.default_rng(0), 0
+    for _ in range(200):
+        gaps, labels = gaps_of_groups((5, 15), (3, 1), rng)
+        rejected += interaction_p(gaps, labels, rng) < 0.05
+    assert rejected / 200 < 0.10 + 2 * np.sqrt(0.10 * 0.90 / 200)

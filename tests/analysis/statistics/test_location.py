@@ -14,6 +14,7 @@ from analysis.statistics.effects import (
 from analysis.statistics.estimates import iqm, mean
 from analysis.statistics.location import (
     mann_whitney,
+    mean_difference,
     paired_permutation,
     paired_t,
     permutation,
@@ -31,6 +32,7 @@ from analysis.statistics.spread import (
     sd_ratio,
     sd_ratio_bootstrap,
 )
+from analysis.statistics.summary import Scores
 from tests.analysis.oracles import EXACT, oracle
 
 
@@ -220,17 +222,94 @@ def test_ranks_do_not_test_means():
     assert permutation(a, b).statistic < 0
 
 
+def welch_t(x, y, axis):
+    """Absolute; both variances 0 with different means give infinity, as they must."""
+    with np.errstate(divide="ignore"):
+        found = stats.ttest_ind(x, y, axis=axis, equal_var=False).statistic
+    return np.abs(found)
+
+
+@pytest.mark.parametrize(("n_a", "n_b"), [(3, 3), (3, 10), (2, 20), (5, 5), (6, 7)])
+def test_permutation_is_that_of_welch_statistic(n_a, n_b):
+    """All relabellings by scipy."""
+    rng = np.random.default_rng(n_a)
+    a, b = rng.normal(0, 3, n_a), rng.normal(2, 1, n_b)
+    exact = stats.permutation_test(
+        (a, b), welch_t, n_resamples=np.inf, alternative="greater", vectorized=True
+    )
+    assert permutation(a, b).p == pytest.approx(exact.pvalue)
+
+
+def test_permutation_by_hand_where_variances_vanish():
+    """Of the ten ways to divide 0 0 1 1 1, only the observed one leaves no variance."""
+    assert permutation(np.zeros(2), np.ones(3)).p == pytest.approx(1 / 10)
+    assert permutation(np.array([0.0, 1.0]), np.ones(3)).p == pytest.approx(1)
+    assert permutation(0.3 + np.zeros(3), np.array([0.1 + 0.2, 0.9, 0.9])).p == pytest.approx(0.4)
+
+
 def test_random_relabellings_agree_with_exhaustive_ones():
     """16!/(8! 8!) is 12,870, more than are drawn; four standard errors of a share."""
     rng = np.random.default_rng(2)
     a, b = rng.normal(0, 1, 8), rng.normal(0.9, 1, 8)
     exact = stats.permutation_test(
-        (a, b), lambda x, y, axis: x.mean(axis) - y.mean(axis), n_resamples=np.inf
+        (a, b), welch_t, n_resamples=np.inf, alternative="greater"
     ).pvalue
     error = np.sqrt(exact * (1 - exact) / 5000)
     assert permutation(a, b).p == pytest.approx(exact, abs=4 * error)
     a, b = rng.normal(size=(2, 12))
     assert permutation(10 + a, b - 10).p == 1 / 5001  # no drawn one is as extreme; never 0
+
+
+def cell(good, failed, floor=0.5):
+    """Scores of a cell: successful runs, and a number of runs that diverged."""
+    values = np.array([*good, *[np.nan] * failed], dtype=float)
+    lost = np.isnan(values)
+    return Scores(values, lost, np.zeros(lost.size, bool), floor)
+
+
+def test_difference_where_a_run_failed_by_hand():
+    """One run at 0.5, and one at each cell's own mean of successful runs, are added to each."""
+    good, other = [0.8, 0.82], [0.7, 0.72, 0.74]
+    found, test = mean_difference(cell(good, 1), cell(other, 0))
+    a, b = [0.5, 0.5, 0.8, 0.81, 0.82], [0.5, 0.7, 0.72, 0.72, 0.74]
+    ends = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+    exact = stats.permutation_test((a, b), welch_t, n_resamples=np.inf, alternative="greater")
+    assert test == "permutation"
+    assert found.estimate == pytest.approx((0.5 + 0.8 + 0.82) / 3 - 0.72)
+    assert (found.low, found.high) == pytest.approx((ends.low, ends.high))
+    assert found.p == pytest.approx(exact.pvalue)
+    swapped, _ = mean_difference(cell(other, 0), cell(good, 1))
+    assert (swapped.low, swapped.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_cells_that_failed_throughout_have_a_difference():
+    found, test = mean_difference(cell([], 5), cell(0.8 + 0.01 * np.arange(5), 0))
+    assert (test, found.p < 0.05, found.low < found.estimate < found.high) == (
+        "permutation",
+        True,
+        True,
+    )
+    found, _ = mean_difference(cell([], 3), cell([], 4))
+    assert (found.estimate, found.reason) == (0, "zero_variance")
+    found, test = mean_difference(cell([], 3, floor=np.nan), cell([0.8, 0.81, 0.82], 0))
+    assert (test, found.reason) == ("Welch", "n_too_small")
+
+
+@pytest.mark.parametrize(
+    ("n_a", "n_b", "rates"),
+    [(20, 5, (0, 0.5)), (50, 10, (0, 0.3)), (40, 8, (0.1, 0.4)), (20, 3, (0.1, 0.4))],
+)
+def test_unequal_cells_with_failures_and_equal_means_are_rarely_told_apart(n_a, n_b, rates):
+    """At most 7% of 200, and two standard errors; differences of means reject 20% to 40%."""
+    rng, rejected = np.random.default_rng(0), 0
+    for _ in range(200):
+        sides = []
+        for n, rate in ((n_a, rates[0]), (n_b, rates[1])):
+            failed = int((rng.random(n) < rate).sum())
+            sides.append(cell(rng.normal(0.5 + 0.25 / (1 - rate), 0.01, n - failed), failed))
+        found, test = mean_difference(*sides)
+        rejected += test == "permutation" and found.p < 0.05
+    assert rejected / 200 < 0.07 + 2 * np.sqrt(0.07 * 0.93 / 200)
 
 
 def test_sampled_signs_agree_with_the_t_test_of_normal_differences():
