@@ -10,7 +10,10 @@ from study.models.families import Depths, depths_of, longest_input
 from study.models.loading import meta_model, processor
 from study.planning.search import Search
 from study.planning.study import Configuration, Study
+from study.tasks.collapse import hopeless
 from study.tasks.kinds import KINDS
+from study.tasks.metrics import metric_named
+from study.tasks.task import Task, TaskData
 from study.techniques import Technique
 from study.techniques.base import not_exportable, parts_of
 
@@ -46,10 +49,31 @@ def _data_mistakes(study: Study) -> list[Mistake]:
     mistakes = []
     for task in study.located_tasks():
         try:
-            task.load()
+            data = task.load()
         except SpecError as error:
             mistakes += error.mistakes
+            continue
+        mistakes += _hopeless_splits(task, data)
     return mistakes
+
+
+def _hopeless_splits(task: Task, data: TaskData) -> list[Mistake]:
+    """Splits on whose labels every run would fail."""
+    try:
+        reasons = hopeless(metric_named(task.metric), data.kind, data.splits)
+    except Exception as error:  # a user's metric can raise anything
+        if ":" not in task.metric:
+            raise
+        text = f"{task.metric!r} raises {type(error).__name__} for the task's labels: {error}"
+        return [Mistake(f"task {task.name!r}, metric", text)]
+    return [
+        Mistake(
+            f"task {task.name!r}, "
+            f"{getattr(task, split) or f'the {split} part of {task.train}'}, {task.label}",
+            why,
+        )
+        for split, why in reasons.items()
+    ]
 
 
 def _architectures(study: Study) -> tuple[list[_Architecture], list[Mistake]]:
