@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -130,7 +131,7 @@ def plot_curves(curves: pd.DataFrame, cells: pd.DataFrame) -> Figure:
                 base = by_epoch.loc[baseline]
                 axes.plot(base.index, base["mean"], color=BLACK, linewidth=1, linestyle="--")
             ended = stopped[stopped["configuration"] == label]
-            axes.scatter(ended["epoch"], ended["value"] * scale, zorder=3, **_DIVERGED)
+            _marks(axes, ended["epoch"], ended["value"] * scale, _DIVERGED)
             axes.set_title(wrapped(label, 28), fontsize=7.5)
             axes.xaxis.get_major_locator().set_params(integer=True)
         for axes in list(grid.flat)[len(labels) :]:
@@ -166,15 +167,21 @@ def _strip(axes: Axes, place: int, own: Scores, *, scale: float, baseline: bool)
         (_COLLAPSED, own.collapsed),
         (_DIVERGED, own.diverged),
     ):
-        axes.scatter(floored[chosen], height[chosen], zorder=3, **mark)
+        _marks(axes, floored[chosen], height[chosen], mark)
+
+
+def _marks(axes: Axes, x: Any, y: Any, mark: dict[str, Any], *, label: str = "") -> None:
+    """Draw marks; alone among all texts of a figure, the dagger is a formula."""
+    with mpl.rc_context({"text.parse_math": True}):
+        axes.scatter(x, y, zorder=3, label=label or None, **mark)
 
 
 def _legend(axes: Axes, drawn: dict[str, Scores]) -> None:
-    axes.scatter([], [], label="one seed", **_SEED)
+    _marks(axes, [], [], _SEED, label="one seed")
     if any(own.collapsed.any() for own in drawn.values()):
-        axes.scatter([], [], label="collapsed", **_COLLAPSED)
+        _marks(axes, [], [], _COLLAPSED, label="collapsed")
     if any(own.diverged.any() for own in drawn.values()):
-        axes.scatter([], [], label="diverged", **_DIVERGED)
+        _marks(axes, [], [], _DIVERGED, label="diverged")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=3, borderaxespad=0.2)
 
 

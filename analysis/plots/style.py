@@ -20,6 +20,7 @@ PALE, GREY = "#DCE6EE", "#767676"
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # keep text as text: searchable, and scaled with the page
+    "text.parse_math": False,  # a name may have dollar signs
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -48,8 +48,19 @@ class Table:
     frame: pd.DataFrame
     bold: frozenset[tuple[int, int]] = frozenset()
 
+    def __post_init__(self) -> None:
+        """Put every text on one line: names in files of scores may have several."""
+        object.__setattr__(self, "caption", _on_one_line(self.caption))
+        object.__setattr__(self, "header", tuple(map(_on_one_line, self.header)))
+        body = tuple(tuple(map(_on_one_line, row)) for row in self.body)
+        object.__setattr__(self, "body", body)
+
     def _repr_html_(self) -> str:
         return to_html(self)
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def to_text(table: Table) -> str:
@@ -147,14 +158,15 @@ def to_markdown(table: Table) -> str:
         <BLANKLINE>
         Means.
     """
-    body = _with_bold(table, _bars_escaped, "**{}**")
-    rows = [map(_bars_escaped, table.header), ["---"] * len(table.header), *body]
+    body = _with_bold(table, _markdown, "**{}**")
+    rows = [map(_markdown, table.header), ["---"] * len(table.header), *body]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([f"**{table.title}**", "", *(lines if table.body else []), "", table.caption])
 
 
-def _bars_escaped(text: str) -> str:
-    return text.replace("|", r"\|")
+def _markdown(text: str) -> str:
+    """The text with a backslash before each sign that Markdown would read as its own."""
+    return re.sub(r"[\\`*|]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])", r"\\\g<0>", text)
 
 
 _LATEX = {
@@ -163,6 +175,7 @@ _LATEX = {
     NBSP: "~",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
     "<": "$<$",
     ">": "$>$",
     "±": r"$\pm$",
@@ -195,7 +208,9 @@ def to_latex(table: Table) -> str:
         return "".join(_LATEX.get(sign, sign) for sign in text)
 
     body = _with_bold(table, escaped, r"\textbf{{{}}}")
-    rows = [" & ".join(row) + r" \\" for row in ([*map(escaped, table.header)], *body)]
+    lines = [" & ".join(row) + r" \\" for row in ([*map(escaped, table.header)], *body)]
+    # After \\ and the rules of booktabs, TeX reads [ and * as arguments.
+    rows = [("{}" if line[0] in "[*" else "") + line for line in lines]
     columns = "".join("r" if _numeric(column) else "l" for column in zip(*table.body, strict=True))
     return "\n".join(
         [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.core.paths import Home, without_password
-from study.core.spec import SpecError
+from study.core.spec import Mistake, SpecError
 from study.execution.notify import Notifier
 from study.execution.queue import More, Progress, RunQueue
 from study.execution.saved_models import ModelStore
@@ -17,6 +17,7 @@ from study.planning.preflight import problems
 from study.planning.runs import Run, own_code
 from study.planning.stages import Stage, Stages
 from study.planning.study import Study
+from study.tracking.schema import TAG_LENGTH
 from study.tracking.writer import TrackingWriter
 from study.training.prepare import Prepared, prepare_once
 
@@ -45,7 +46,7 @@ class Options:
     verbose: bool = False
 
 
-def check(study: Study, encoded: Path | None) -> None:
+def check(study: Study, encoded: Path | None = None) -> None:
     """Check a study before anything is opened.
 
     Args:
@@ -57,7 +58,24 @@ def check(study: Study, encoded: Path | None) -> None:
     """
     if mistakes := problems(study, encoded):
         raise SpecError(f"study {study.name!r}", mistakes)
-    Stages(study, {})  # draws what its searches try first, which a technique may refuse
+    stages = Stages(study, {})  # draws what its searches try first, which a technique may refuse
+    if mistakes := _too_long(stages):
+        raise SpecError(f"study {study.name!r}", mistakes)
+
+
+def _too_long(stages: Stages) -> list[Mistake]:
+    """Texts that MLflow would cut, so that the analysis could not read them."""
+    cures = {"seeds": "a range, such as range(1000)", "search": "a space with fewer values"}
+    return [
+        Mistake(
+            f"{plan.cell.name}, {name}",
+            f"has {len(text)} characters, more than the {TAG_LENGTH} of a tag in MLflow; use "
+            f"{cures[name]}.",
+        )
+        for plan in stages.plans
+        for name, text in (("seeds", plan.seeds_text), ("search", plan.search))
+        if len(text) > TAG_LENGTH
+    ]
 
 
 def execute(

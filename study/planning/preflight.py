@@ -16,6 +16,7 @@ from study.models.weights import check_files
 from study.planning.search import Search
 from study.planning.study import Configuration, Study
 from study.tasks import Task, TaskData
+from study.tasks.collapse import hopeless
 from study.tasks.kinds import KINDS
 from study.tasks.kinds.encoded import Encoded
 from study.tasks.metrics import metric_named
@@ -70,30 +71,35 @@ def _readable_tasks(study: Study) -> tuple[list[Task], list[Mistake]]:
             mistakes += error.mistakes
         else:
             readable.append(task)
-            mistakes += _metric_mistakes(task, data)
+            mistakes += _label_mistakes(task, data)
     return readable, mistakes
 
 
-def _metric_mistakes(task: Task, data: TaskData) -> list[Mistake]:
-    """Whether a custom metric can score what every run has it score: constant answers."""
-    if ":" not in task.metric:
-        return []
+def _label_mistakes(task: Task, data: TaskData) -> list[Mistake]:
+    """Splits on whose labels every run would fail, or the metric."""
     metric, kind = metric_named(task.metric), data.kind
-    for split in ("dev", "test"):
-        rows = data.splits[split]
-        each = np.arange(len(rows.ids) + 1)
-        encoded = Encoded(rows.ids, kind.references(rows), each, each)
-        try:
-            for answers in kind.constants(encoded):
-                metric(encoded.gold, answers)
-        except Exception as error:  # a user's function can raise anything
-            text = f"{task.metric!r} fails on constant answers for {split}: {_brief(error)}"
-            return [Mistake(f"task {task.name!r}, metric", text)]
-    return []
-
-
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    try:
+        if ":" in task.metric:  # every run has it score constant answers
+            for rows in (data.splits["dev"], data.splits["test"]):
+                each = np.arange(len(rows.ids) + 1)
+                encoded = Encoded(rows.ids, kind.references(rows), each, each)
+                for answers in kind.constants(encoded):
+                    metric(encoded.gold, answers)
+        reasons = hopeless(metric, kind, data.splits)
+    except Exception as error:  # a user's metric can raise anything
+        if ":" not in task.metric:
+            raise
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        text = f"{task.metric!r} fails on constant answers or on the right ones: {why}"
+        return [Mistake(f"task {task.name!r}, metric", text)]
+    return [
+        Mistake(
+            f"task {task.name!r}, "
+            f"{getattr(task, split) or f'the {split} part of {task.train}'}, {task.label}",
+            why,
+        )
+        for split, why in reasons.items()
+    ]
 
 
 def _encoding_mistakes(

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Seri
 
 from study.core.recipe import Recipe
 from study.core.seeding import Seed
-from study.core.spec import Invalid, Mistake, Spec, did_you_mean
+from study.core.spec import Invalid, Mistake, Spec, did_you_mean, digest
 from study.models.model import Model
 from study.planning.budget import Budget
 from study.planning.runs import Cell, Run, compact_ranges, round_robin
@@ -16,6 +16,8 @@ from study.planning.search import Search, Tune, tuning_mistakes
 from study.tasks import Task
 from study.techniques import TECHNIQUES, Technique
 from study.techniques.base import short, technique_from
+
+LABEL_LENGTH = 200  # a run's name in MLflow has 250 characters, and the seed at its end
 
 
 def _as_technique(value: Any) -> Any:
@@ -252,7 +254,8 @@ class Study(Spec):
         """
         shared = self.recipe_of(task)
         technique, recipe = configuration.technique, configuration.recipe or shared
-        return Cell(task, model, technique, recipe, technique.label + _difference(recipe, shared))
+        label = _on_one_line(technique.label + _difference(recipe, shared))
+        return Cell(task, model, technique, recipe, label)
 
     def recipe_of(self, task: Task) -> Recipe:
         """The recipe on a task of configurations that have none of their own."""
@@ -355,3 +358,11 @@ def _difference(recipe: Recipe, shared: Recipe) -> str:
         if getattr(recipe, name) != getattr(shared, name)
     ]
     return f"[{', '.join(changed)}]" if changed else ""
+
+
+def _on_one_line(label: str) -> str:
+    """A label that tables and stores take; a long one ends in a digest of the whole."""
+    line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in label)
+    if len(line) <= LABEL_LENGTH:
+        return line
+    return f"{line[: LABEL_LENGTH - 12]}... {digest(label)[:8]}"

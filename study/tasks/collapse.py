@@ -1,10 +1,11 @@
 """Rules that decide whether a completed run has collapsed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from study.tasks.kinds import Kind
+from study.tasks.kinds import Kind, Split
 from study.tasks.kinds.encoded import Encoded
 from study.tasks.metrics import Metric
 
@@ -26,7 +27,7 @@ def floor(metric: Metric, kind: Kind, data: Encoded) -> float:
     """
     if defined := _constant_scores(metric, kind, data):
         return max(defined, key=metric.oriented)
-    perfect = metric.oriented(metric(data.gold, kind.perfect(data)))
+    perfect = metric.oriented(metric(data.gold, kind.perfect(data.gold)))
     return 0.0 if perfect > 0 else float("nan")
 
 
@@ -56,6 +57,56 @@ def _constant_scores(metric: Metric, kind: Kind, data: Encoded) -> list[float]:
     """The finite scores of constant predictions."""
     scores = [metric(data.gold, answers) for answers in kind.constants(data)]
     return [score for score in scores if np.isfinite(score)]
+
+
+def hopeless(metric: Metric, kind: Kind, splits: Mapping[str, Split]) -> dict[str, str]:
+    """Splits on whose labels no run of a task can succeed, and why.
+
+    Args:
+        metric: The task's metric.
+        kind: The kind of task.
+        splits: `train`, `dev` and `test`.
+
+    Returns:
+        By the name of a split: all labels of train are the same, so that there is nothing to learn;
+        a perfect prediction would count as collapsed on dev; or the metric is undefined on test.
+    """
+    reasons = {}
+    perfect = {name: kind.perfect(kind.references(split)) for name, split in splits.items()}
+    constant = {name: kind.is_constant(answers) for name, answers in perfect.items()}
+    same = "all {} rows have the same label"
+    sizes = {name: len(split.ids) for name, split in splits.items()}
+    if constant["train"]:
+        reasons["train"] = f"{same.format(sizes['train'])}, so there is nothing to learn."
+    if constant["dev"]:
+        reasons["dev"] = (
+            f"{same.format(sizes['dev'])}, so every run would count as collapsed; add rows with "
+            "other labels."
+        )
+    # Seconds for tags, whose constants are far from right unless all tags are the same.
+    elif not kind.words and (why := _too_easy(metric, kind, splits["dev"], perfect["dev"])):
+        reasons["dev"] = why
+    if np.isnan(metric(kind.references(splits["test"]), perfect["test"])):
+        reasons["test"] = (
+            f"{same.format(sizes['test'])}, for which {metric.name} is undefined; add rows with "
+            "other labels."
+        )
+    return reasons
+
+
+def _too_easy(metric: Metric, kind: Kind, split: Split, perfect: Any) -> str:
+    """Why a perfect prediction would count as collapsed; empty if it would not."""
+    gold, count = kind.references(split), len(split.ids)
+    starts = np.arange(count + 1)
+    best = metric(gold, perfect)
+    constant = floor(metric, kind, Encoded(split.ids, gold, starts, starts))
+    if metric.oriented(best - constant) > margin(metric, constant, count):
+        return ""
+    return (
+        f"on its {count} rows a perfect prediction scores {best:.3g} in {metric.name} and a "
+        f"constant one {constant:.3g}, so every run would count as collapsed; use more rows, or a "
+        "metric on which a constant prediction scores lower."
+    )
 
 
 def margin(metric: Metric, floor: float, examples: int) -> float:

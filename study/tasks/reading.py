@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def read_rows(
     source: str | Path,
     columns: list[str],
     *,
-    id_column: str,
+    id_column: str | None,
     split: str,
     optional: Sequence[str] = (),
 ) -> Rows:
@@ -81,7 +82,7 @@ def read_rows(
     Args:
         source: A file, or a name on the hub.
         columns: Required columns; all but the optional ones need a value in every row.
-        id_column: Column with ids; without it, ids are made from `split` and row number.
+        id_column: Column with ids; rows without an id get one made of `split` and row number.
         split: Prefix of such ids, such as `train`.
         optional: Columns that may have empty values.
 
@@ -103,37 +104,37 @@ def read_rows(
     empty = []
     for record, number in zip(records, numbers, strict=True):
         for column in columns:
-            value = record.get(column)
-            if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+            if _is_empty(record.get(column)):
                 record[column] = ""
                 if column not in optional:
                     text = "is empty; give a value or remove the row."
                     empty.append(Mistake(f"{name}, row {number}, {column}", text))
     if empty:
         raise SpecError("data", empty[:10])
-    ids = [
-        str(record.get(id_column, f"{split}-{number}"))
-        for record, number in zip(records, numbers, strict=True)
-    ]
+    ids = []
+    for record, number in zip(records, numbers, strict=True):
+        given = None if id_column is None else record.get(id_column)
+        ids.append(f"{split}-{number}" if _is_empty(given) else str(given))
     return Rows(name, ids, {c: [record[c] for record in records] for c in columns}, numbers)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _records(source: str | Path) -> tuple[list[dict[str, Any]], list[int]]:
     if isinstance(source, str):
         hub_rows = _hub_rows(source)
         return hub_rows, list(range(1, len(hub_rows) + 1))
-    suffix = source.name.removesuffix(".gz").rsplit(".", 1)[-1]
+    suffix = source.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if suffix == "json" and (records := _json_file(source)) is not None:
+        return records, list(range(1, len(records) + 1))
     if suffix in ("jsonl", "json"):
         return _json_lines(source)
     import pandas as pd  # slow to import, and not needed for the bundled data
 
     if suffix == "csv":
-        try:
-            frame = pd.read_csv(source, dtype=str, keep_default_na=False)
-        except pd.errors.EmptyDataError:
-            return [], []
-        except (pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise SpecError("data", [Mistake(str(source), f"is not UTF-8 CSV: {error}")]) from error
+        frame = _csv(source)
     elif suffix == "parquet":
         frame = pd.read_parquet(source)
     else:
@@ -147,12 +148,65 @@ def _records(source: str | Path) -> tuple[list[dict[str, Any]], list[int]]:
     return records, list(range(1, len(records) + 1))
 
 
+def _csv(path: Path) -> Any:
+    """A CSV file as a frame of texts.
+
+    Raises:
+        SpecError: If it is no table with one name per column.
+    """
+    import pandas as pd
+
+    try:
+        # The header is read as a row: given more fields in the rows than names, pandas would take
+        # the first column for an index and move all others by one.
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, header=None)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        text = f"is not a table in UTF-8 CSV: {str(error).strip().rpartition('C error: ')[2]}."
+        if isinstance(error, pd.errors.ParserError):
+            text += " Each row needs as many fields as the first; a comma at its end is one more."
+        raise SpecError("data", [Mistake(str(path), text)]) from error
+    names = rows.iloc[0].tolist()
+    if repeated := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
+        text = f"names more than one column {', '.join(map(repr, repeated))}; rename one of them."
+        raise SpecError("data", [Mistake(str(path), text)])
+    named = rows.iloc[1:].set_axis(names, axis="columns")
+    return named.loc[:, [name != "" for name in names]]
+
+
+def _open(path: Path) -> BufferedIOBase:
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _json_file(path: Path) -> list[dict[str, Any]] | None:
+    """The rows of a file that is one JSON array, or in SQuAD's own layout; None for JSON lines."""
+    with _open(path) as file:
+        try:
+            content = json.loads(file.read().decode("utf-8-sig"))
+        except ValueError:
+            return None
+    if isinstance(content, list) and all(isinstance(record, dict) for record in content):
+        return content
+    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
+        return None
+    try:
+        return [
+            {**question, "context": paragraph["context"]}
+            for article in content["data"]
+            for paragraph in article["paragraphs"]
+            for question in paragraph["qas"]
+        ]
+    except (KeyError, TypeError):
+        return None
+
+
 def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     records, numbers, mistakes = [], [], []
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+    with _open(path) as lines:
         for number, raw in enumerate(lines, start=1):
             try:
-                line = raw.decode()
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 text = f"is not UTF-8: {error.reason} at byte {error.start + 1}."
                 mistakes.append(Mistake(f"{path}, row {number}", text))

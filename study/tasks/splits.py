@@ -1,8 +1,9 @@
 """Splits of a file's rows into train, dev and test: random, by group, or by time."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import numpy as np
@@ -129,7 +130,8 @@ class ByTime(Division):
     Rows with the same time stay together, in the later part.
 
     Attributes:
-        column: Column with times: numbers, or ISO 8601 dates.
+        column: Column with times: numbers, or ISO 8601 dates. A date without an offset from UTC is
+            in UTC, so that the parts do not depend on the machine's time zone.
         dev: Share of the rows in dev.
         test: Share of the rows in test.
 
@@ -185,27 +187,45 @@ def _parts(tests: list[Any], fold: int) -> Parts:
 
 
 def _times(rows: Rows, column: str) -> Any:
-    values = rows.columns[column]
-    if all(map(_is_number, values)):
-        return np.array([float(value) for value in values])
+    """The times of the rows, numbers as they are and dates in seconds.
+
+    Raises:
+        SpecError: If a value is neither, or if there are both.
+    """
     times, mistakes = [], []
-    for row, value in enumerate(values):
+    first: dict[str, str] = {}  # where the first number and the first date are
+    for row, value in enumerate(rows.columns[column]):
+        location = f"{rows.location(row)}, {column}"
         try:
-            times.append(datetime.fromisoformat(str(value)).timestamp())
+            form, time = _time(value)
         except ValueError:
-            text = f"{value!r} is neither a number nor an ISO date such as 2024-01-31."
-            mistakes.append(Mistake(f"{rows.location(row)}, {column}", text))
+            text = f"{value!r} is neither a finite number nor an ISO date such as 2024-01-31."
+            mistakes.append(Mistake(location, text))
+            continue
+        first.setdefault(form, f"{value!r} in {rows.location(row)}")
+        times.append(time)
+    if not mistakes and len(first) > 1:
+        text = f"has both numbers ({first['number']}) and dates ({first['date']}); use one form."
+        mistakes.append(Mistake(f"{rows.source}, {column}", text))
     if mistakes:
         raise SpecError("data", mistakes[:10])
     return np.array(times)
 
 
-def _is_number(value: Any) -> bool:
+def _time(value: Any) -> tuple[str, float]:
+    """Whether a value is a `number` or a `date`, and its time.
+
+    Raises:
+        ValueError: If it is neither.
+    """
     try:
-        float(value)
+        number = float(value)
     except (TypeError, ValueError):
-        return False
-    return True
+        date = datetime.fromisoformat(str(value).strip())
+        return "date", (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    if not math.isfinite(number):  # NaN is in no order with other times
+        raise ValueError(value)
+    return "number", number
 
 
 def _fold_in_range(fields: Mapping[str, Any]) -> list[Mistake]:

@@ -13,6 +13,8 @@ from pydantic import Field, field_validator
 from study.core.spec import Mistake, Spec, SpecError, did_you_mean
 from study.tasks import metrics
 from study.tasks.kinds import KINDS, Kind, Split
+from study.tasks.kinds.base import RowMistake, plain_label
+from study.tasks.kinds.tagging import stray_inside
 from study.tasks.reading import Rows, read_rows, resolve
 from study.tasks.splits import AnyDivision, ByGroup, KFold
 
@@ -49,10 +51,11 @@ class Task(Spec):
     Attributes:
         name: Shown in tables and run names.
         kind: Head and loss, a name in `KINDS`: `classification` (cross-entropy), `regression`
-            (squared error), `multilabel` (labels are a list, or one text with `|` between them),
-            `tagging` (lists of words and of tags), `span` (the question in `text`, the context in
-            `text_pair`, a list of answers with `text` and `start`), `image` (an image file as bytes
-            or base64 text).
+            (squared error), `multilabel` (labels are a list, one text with `|` between them, or
+            with `labels` a 0 or 1 per class), `tagging` (lists of words and of tags), `span` (the
+            question in `text`, the context in `text_pair`, a list of answers with `text` and
+            `start`, or as in SQuAD), `image` (an image file as bytes or base64 text). Lists may be
+            written as text, in JSON or as Python prints them.
         metric: A name in `METRICS`, or `"module:name"` for a custom metric.
         train: Source of the training rows: a path to JSONL, CSV or Parquet (text may be `.gz`),
             relative to the study's data folder, to `STUDY_DATA` or to the working directory; or
@@ -63,7 +66,8 @@ class Task(Spec):
         text: Column with the (first) text, words, or image.
         text_pair: Column with the second text; None for single texts.
         label: Column with the label.
-        id: Column with a unique id; without it, rows are numbered.
+        id: Column with a unique id. Without it, rows are numbered; None numbers them even if there
+            is such a column.
         truncate: Truncation of pairs that are too long: of the longer text (`longest_first`), or
             only of the second (`only_second`), which keeps a question complete.
         labels: Class names, with the negative class first for `f1` and `micro_f1_excl_negative`;
@@ -97,7 +101,7 @@ class Task(Spec):
     text: str = "text"
     text_pair: str | None = None
     label: str = "label"
-    id: str = "id"
+    id: str | None = "id"
     truncate: Literal["longest_first", "only_second"] = "longest_first"
     labels: tuple[str, ...] | None = None
     train_rows: int | None = Field(default=None, gt=0)
@@ -235,6 +239,8 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     values = tables["train"].columns[task.label]
     kind = KINDS[task.kind](task.labels or KINDS[task.kind].class_names(values))
     mistakes += _label_mistakes(task, kind, tables["train"].source)
+    if task.labels is None:
+        mistakes += _variants(kind, tables["train"], task.label)
     limits = {"train": task.train_rows, "dev": task.dev_rows, "test": task.test_rows}
     for split, limit in limits.items():
         available = len(tables[split].ids)
@@ -248,7 +254,7 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     for split, rows in tables.items():
         splits[split], row_mistakes = _split(rows, task, kind)
         mistakes += row_mistakes
-    mistakes += _repeated_ids(tables)
+    mistakes += _repeated_ids(task, tables)
     if mistakes:
         raise SpecError(f"the data of task {task.name!r}", mistakes)
     origins = {split: replace(rows, columns={}) for split, rows in tables.items()}
@@ -267,9 +273,30 @@ def _label_mistakes(task: Task, kind: Kind, source: str) -> list[Mistake]:
     return mistakes
 
 
+def _variants(kind: Kind, rows: Rows, column: str) -> list[Mistake]:
+    """Labels that differ only in spelling, such as `pos` and `Pos ` with a space at its end."""
+    locations: dict[str, str] = {}
+    for row, value in enumerate(rows.columns[column]):
+        for label in kind.class_names([value]):
+            locations.setdefault(label, rows.location(row))
+    spellings: dict[str, str] = {}
+    mistakes = []
+    for label in kind.labels:
+        first = spellings.setdefault(plain_label(label), label)
+        if label != first:
+            text = (
+                f"{label!r} differs from {first!r} of {locations.get(first, rows.source)} only in "
+                "spaces, case or the form of a number; write them alike, or name all labels of the "
+                "task in `labels`."
+            )
+            mistakes.append(Mistake(f"{locations.get(label, rows.source)}, {column}", text))
+    return mistakes[:10]
+
+
 def _tables(task: Task, folders: list[str]) -> tuple[dict[str, Rows], list[Mistake]]:
     columns = [task.text, *([task.text_pair] if task.text_pair else []), task.label]
-    optional = [task.label] if task.kind == "multilabel" else []  # an example may have no class
+    # An example may have no class, and a question no answer.
+    optional = [task.label] if task.kind in ("multilabel", "span") else []
     if task.split is not None:
         columns += task.split.columns
         try:
@@ -314,8 +341,10 @@ def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
         for row, value in enumerate(rows.columns[name])
         if _broken(value)
     ]
-    problems += [(row, task.id, _BROKEN) for row, id_ in enumerate(rows.ids) if _broken(id_)]
-    gold, label_mistakes = kind.gold(rows.columns[task.label], texts)
+    problems += [(row, str(task.id), _BROKEN) for row, id_ in enumerate(rows.ids) if _broken(id_)]
+    gold, label_mistakes = kind.gold(rows.columns[task.label], texts, pair)
+    if task.metric == "entity_f1_strict" and not label_mistakes:
+        label_mistakes = _not_counted(gold)
     problems += [(row, task.label, text) for row, text in label_mistakes]
     mistakes = [Mistake(f"{rows.location(row)}, {name}", text) for row, name, text in problems[:10]]
     if len(problems) > 10:
@@ -344,7 +373,20 @@ def _broken(value: Any) -> bool:
     return False
 
 
-def _repeated_ids(tables: dict[str, Rows]) -> list[Mistake]:
+def _not_counted(gold: list[list[str]]) -> list[RowMistake]:
+    """Entities that the strict metric leaves out, so that a perfect prediction would score low."""
+    found = ((row, stray) for row, tags in enumerate(gold) if (stray := stray_inside(tags)))
+    return [
+        (
+            row,
+            f"{stray!r} begins an entity, and 'entity_f1_strict' counts only those that begin with "
+            f"B-; write {'B' + stray[1:]!r}, or use 'entity_f1', which reads IOB1 and IOB2.",
+        )
+        for row, stray in found
+    ]
+
+
+def _repeated_ids(task: Task, tables: dict[str, Rows]) -> list[Mistake]:
     locations: dict[str, str] = {}
     mistakes = []
     for rows in tables.values():
@@ -354,7 +396,14 @@ def _repeated_ids(tables: dict[str, Rows]) -> list[Mistake]:
                 text = f"repeats the id {id_!r} of {locations[id_]}."
                 mistakes.append(Mistake(location, text))
             locations[id_] = location
-    return mistakes[:10]
+    if not mistakes:
+        return []
+    sources = {rows.source for rows in tables.values()}
+    unique = all(len(set(rows.ids)) == len(rows.ids) for rows in tables.values())
+    restart = unique and len(sources) == len(tables)
+    cure = "The ids restart in every split; " if restart else "Give every row its own id, or "
+    text = f"{mistakes[0].text} {cure}set id=None on the task, which numbers the rows instead."
+    return [Mistake(mistakes[0].path, text), *mistakes[1 : 1 if restart else 10]]
 
 
 def _subset(rows: Rows, limit: int, seed: int) -> Rows:

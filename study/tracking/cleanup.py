@@ -108,7 +108,7 @@ def _files_left(
 
     folders: list[tuple[str, Path, Callable[[str], bool]]] = [
         ("artifacts without a run", artifacts, has_no_run),
-        ("refused by MLflow", own / REFUSED, lambda name: True),
+        ("damaged result", own / REFUSED, lambda name: True),
         ("model without a run", home.models(study), lambda name: name not in wanted),
         ("checkpoint of a finished run", own / CHECKPOINTS, lambda name: name in finished),
         ("trace of a hung worker", own / HANGS, lambda name: True),

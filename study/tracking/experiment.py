@@ -152,7 +152,10 @@ class Experiment:
         else:
             run = self.store.client.get_run(run_id)
         run_id = self.partial[entry.key] = run.info.run_id
-        metrics = [Metric(name, value, entry.ended, step) for name, value, step in entry.metrics]
+        metrics = [
+            Metric(schema.metric_key(name), value, entry.ended, step)
+            for name, value, step in entry.metrics
+        ]
         params = [Param(name, value) for name, value in entry.params.items()]
         tag = RunTag(schema.PARENT, parent)  # an earlier attempt may have had another parent
         try:
@@ -235,7 +238,10 @@ class Experiment:
         client = self.writing()
         self._unsure.add(only)
         run = client.create_run(
-            self.id, start_time=started, tags={**tags, **identity}, run_name=name
+            self.id,
+            start_time=started,
+            tags={**tags, **identity},
+            run_name=schema.run_name(name),
         )
         self._unsure.discard(only)
         return run

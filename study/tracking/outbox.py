@@ -14,7 +14,7 @@ from study.core.atomic import PARTIAL, atomic
 from study.tracking.entry import Entry
 from study.tracking.schema import PREDICTIONS, RUN_JSON
 
-REFUSED = "refused"  # beside the outbox: entries that MLflow will never take
+REFUSED = "refused"  # beside the outbox: damaged entries
 
 
 class Outbox:
@@ -82,8 +82,8 @@ class Outbox:
         (self.folder / key).rename(sent)
         shutil.rmtree(sent)
 
-    def refuse(self, key: str, reason: str) -> Path:
-        """Move an entry that MLflow will never take out of the outbox.
+    def set_aside(self, key: str, reason: str) -> Path:
+        """Move a damaged entry out of the outbox.
 
         Returns:
             Its new folder, which also holds the reason.
@@ -92,8 +92,14 @@ class Outbox:
         shutil.rmtree(path, ignore_errors=True)
         path.parent.mkdir(exist_ok=True)
         (self.folder / key).rename(path)
-        (path / "reason.txt").write_text(reason + "\n")
+        (path / "reason.txt").write_text(reason + "\n", encoding="utf-8")
         return path
+
+    def recover(self) -> None:
+        """Take back valid entries that earlier versions set aside because MLflow refused them."""
+        for entry in waiting(self.folder.parent / REFUSED):
+            if not (target := self.folder / entry.key).exists():
+                (self.folder.parent / REFUSED / entry.key).rename(target)
 
 
 def waiting(folder: Path) -> list[Entry]:

@@ -6,6 +6,11 @@ nothing of `study`; the names that it reads are in `analysis/frames/columns.py`,
 of them ever changes.
 """
 
+import re
+
+# What MLflow and its tables on PostgreSQL take (checked with 3.17.2).
+NAME_LENGTH, TAG_LENGTH = 250, 8000
+
 # --- tags of every MLflow run -----------------------------------------------------------------
 
 KIND = "kind"
@@ -81,3 +86,22 @@ STOP = "study.stop"  # the id of the driver that is asked to stop
 VIEW = "cells"  # the key of the view that MLflow's UI opens with, see `study ui`
 VIEW_STATE = f"mlflow.sharedViewState.{VIEW}"
 EXPERIMENT_KIND = "mlflow.experimentKind"
+
+# --- names that MLflow takes ------------------------------------------------------------------
+
+
+def metric_key(name: str) -> str:
+    """The key of a metric or curve; signs that MLflow refuses become `_`, as in `dev/hits_1`."""
+    prefix, slash, own = name.partition("/")
+    if not slash:
+        return name
+    own = re.sub(r"[^\w.\- ]", "_", own)[: NAME_LENGTH - len(prefix) - 1]
+    return f"{prefix}/{own if own.strip('.') else '_' * max(len(own), 1)}"
+
+
+def run_name(name: str) -> str:
+    """A run's display name; the middle of a long one is left out."""
+    if len(name) <= NAME_LENGTH:
+        return name
+    tail = name[-NAME_LENGTH // 2 + 3 :]
+    return f"{name[: NAME_LENGTH - len(tail) - 3]}...{tail}"

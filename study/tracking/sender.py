@@ -46,10 +46,12 @@ class Sender:
             check: Raises if the store is in trouble or this process may not write to it.
         """
         self.outbox = Outbox(folder)
+        self.outbox.recover()
         self.earlier: dict[str, Record] = {e.key: e.record() for e in waiting(folder)}
         self.stuck: dict[str, str] = {}
         self.deadline = math.inf
         self._experiment, self._cells, self._check = experiment, cells, check
+        self._refused: set[str] = set()  # by MLflow; tried again at the next start
         self._unwritten: list[tuple[Entry, bytes]] = []  # in memory, since the disk was full
         self._lock = threading.Lock()
 
@@ -126,7 +128,8 @@ class Sender:
         return None
 
     def _send_waiting(self) -> int:
-        keys = self.outbox.keys()
+        waiting = self.outbox.keys()
+        keys = [key for key in waiting if key not in self._refused]
         # After the keys were listed: a cell is planned before its runs finish, so every listed run
         # has its parent then.
         self._cells.create()
@@ -153,11 +156,14 @@ class Sender:
         return moved
 
     def _send(self, key: str) -> bool:
-        """Send an entry; False if it was refused."""
+        """Send an entry; False if it is damaged or was refused."""
         try:
             entry, artifacts = self.outbox.get(key)
         except ValueError as error:
-            return self._refuse(key, f"run {key}: {error}")
+            path = self.outbox.set_aside(key, f"run {key}: {error}")
+            self.earlier.pop(key, None)
+            log.error("run %s: %s. Moved to %s.", key, error, path)
+            return False
         if key not in self._experiment.records:
             try:
                 self._experiment.send(entry, artifacts, self._parent(entry))
@@ -165,19 +171,19 @@ class Sender:
                 if error.error_code != "INVALID_PARAMETER_VALUE":
                     raise
                 self._experiment.check()
-                return self._refuse(key, f"MLflow refuses {entry.name}: {error}")
+                # Kept in the outbox: a finished run must not be trained again.
+                self._refused.add(key)
+                log.error(
+                    "MLflow refuses %s: %s. Kept in %s; the next start tries again.",
+                    *(entry.name, error, self.outbox.folder),
+                )
+                return False
             # Only now is it certain which file was written to: it may have been replaced meanwhile.
             self._experiment.store.check()
             self._experiment.settle(entry)
         self.outbox.remove(key)
         self._cells.touch(cell_stage(entry.cell, entry.tags))
         return True
-
-    def _refuse(self, key: str, reason: str) -> bool:
-        path = self.outbox.refuse(key, reason)
-        self.earlier.pop(key, None)
-        log.error("%s. Moved to %s.", reason, path)
-        return False
 
     def _parent(self, entry: Entry) -> str:
         """The run id of an entry's parent.

@@ -1,8 +1,13 @@
 """`Kind`, the base class of all kinds of task, and helpers for encoding."""
 
+import ast
+import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -77,12 +82,15 @@ class Kind(ABC):
         return value
 
     @abstractmethod
-    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[RowMistake]]:
+    def gold(
+        self, values: Sequence[Any], texts: Sequence[Any], pairs: Sequence[Any] | None
+    ) -> tuple[Any, list[RowMistake]]:
         """The gold answers, from the label column.
 
         Args:
             values: As read, one per example.
             texts: The first texts.
+            pairs: The second texts; None for tasks with a single text.
 
         Returns:
             The gold answers, and a mistake for every invalid label.
@@ -133,9 +141,9 @@ class Kind(ABC):
     def answers(self, outputs: Outputs, data: Encoded) -> Any:
         """Predictions from the outputs, one per example, comparable to `data.gold`."""
 
-    def perfect(self, data: Encoded) -> Any:
-        """The gold answers in the form of `answers`."""
-        return data.gold
+    def perfect(self, references: Any) -> Any:
+        """The right answers in the form of `answers`, from `references` of a split."""
+        return references
 
     # --- constant predictors ---
 
@@ -212,9 +220,47 @@ def class_ids(values: Sequence[Any], labels: tuple[str, ...]) -> tuple[Ints, lis
     """Class ids of label values, and the mistakes; unknown labels get id -1."""
     known = {label: number for number, label in enumerate(labels)}
     ids = np.array([known.get(str(value), -1) for value in values], np.int64)
-    mistakes = [
-        (row, f"{value!r} is not a label. {did_you_mean(str(value), labels)}")
-        for row, value in enumerate(values)
-        if ids[row] < 0
-    ]
+    spellings = {plain_label(label): label for label in labels}
+    mistakes = []
+    for row in np.flatnonzero(ids < 0).tolist():
+        name = str(values[row])
+        meant = spellings.get(plain_label(name))
+        hint = f"Did you mean {meant!r}?" if meant else did_you_mean(name, labels)
+        mistakes.append((row, f"{values[row]!r} is not a label. {hint}"))
     return ids, mistakes
+
+
+def plain_label(label: str) -> str:
+    """A label without what people do not see: equal for `1` and `1.0`, `pos` and ` Pos`."""
+    visible = "".join(sign for sign in label if unicodedata.category(sign) != "Cf")
+    plain = " ".join(unicodedata.normalize("NFC", visible).split()).casefold()
+    try:
+        return str(float(plain))
+    except ValueError:
+        return plain
+
+
+def unquoted(value: Any) -> Any:
+    """A list or dictionary that was written as text; all other values unchanged.
+
+    Only the very text that Python or JSON would write is read, so that a text which happens to
+    begin with a bracket stays a text.
+    """
+    if not isinstance(value, str) or value.strip()[:1] not in ("[", "(", "{"):
+        return value
+    text = value.strip()
+    for parse in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            parsed = parse(text)
+            if isinstance(parsed, list | tuple | dict) and text in _written(parsed):
+                return parsed
+    return value
+
+
+def _written(value: Any) -> list[str]:
+    """How Python and JSON write a value."""
+    forms = [repr(value)]
+    with suppress(TypeError, ValueError):  # not a value of JSON
+        for ascii, separators in product((True, False), (None, (",", ":"))):
+            forms.append(json.dumps(value, ensure_ascii=ascii, separators=separators))
+    return forms

@@ -1,5 +1,6 @@
 """Classification, regression and multilabel classification of texts and text pairs."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -9,8 +10,20 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
-from study.tasks.kinds.base import Kind, Outputs, RowMistake, Split, class_ids, encode_texts
+from study.tasks.kinds.base import (
+    Kind,
+    Outputs,
+    RowMistake,
+    Split,
+    class_ids,
+    encode_texts,
+    unquoted,
+)
 from study.tasks.kinds.encoded import Encoded
+
+ZERO_OR_ONE = {"0", "1", "0.0", "1.0", "False", "True"}
+# A list as numpy prints it, a list of bare words, or an array's `repr`.
+LIST_LIKE = re.compile(r"\[[^|]*[\s,'\"][^|]*\]|[({][^|]*['\"][^|]*[)}]|array\(.*\)", re.DOTALL)
 
 
 class Classification(Kind):
@@ -24,9 +37,17 @@ class Classification(Kind):
         """The names, sorted."""
         return tuple(sorted(set(map(str, values))))
 
-    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[RowMistake]]:
+    def gold(
+        self, values: Sequence[Any], texts: Sequence[Any], pairs: Sequence[Any] | None
+    ) -> tuple[Any, list[RowMistake]]:
         """Class ids."""
-        return class_ids(values, self.labels)
+        lists = [
+            (row, f"{value!r} is not one label; for several labels per row use kind='multilabel'.")
+            for row, value in enumerate(values)
+            if isinstance(value, list | tuple | dict)
+        ]
+        ids, unknown = class_ids(values, self.labels)
+        return ids, lists + unknown
 
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
@@ -58,7 +79,9 @@ class Regression(Kind):
     name = "regression"
     problem = "regression"
 
-    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[RowMistake]]:
+    def gold(
+        self, values: Sequence[Any], texts: Sequence[Any], pairs: Sequence[Any] | None
+    ) -> tuple[Any, list[RowMistake]]:
         """Finite numbers."""
         numbers = np.full(len(values), np.nan)
         mistakes: list[RowMistake] = []
@@ -116,22 +139,58 @@ class Multilabel(Kind):
 
     @classmethod
     def class_names(cls, values: Iterable[Any]) -> tuple[str, ...]:
-        """The names, sorted."""
-        return tuple(sorted({name for value in values for name in _valid_names(value)}))
+        """The names, sorted.
 
-    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[RowMistake]]:
-        """Class indicators; a value is a list of names, or one text with `|` between them."""
+        Where no text has a `|`, a text with a comma is no name: it may be several.
+        """
+        values = list(values)
+        separated = any("|" in value for value in values if isinstance(value, str))
+        read = [v for v in values if separated or not (isinstance(v, str) and _has_comma(v))]
+        return tuple(sorted({name for value in read for name in _valid_names(value)}))
+
+    def gold(
+        self, values: Sequence[Any], texts: Sequence[Any], pairs: Sequence[Any] | None
+    ) -> tuple[Any, list[RowMistake]]:
+        """Class indicators; a value is a list, or one text with `|` between names."""
         gold = np.zeros((len(values), len(self.labels)), np.int64)
         mistakes: list[RowMistake] = []
         for row, value in enumerate(values):
             try:
-                ids, unknown = class_ids(_names(value), self.labels)
+                names = self._named(_names(value))
             except ValueError as error:
                 mistakes.append((row, str(error)))
                 continue
+            ids, unknown = class_ids(names, self.labels)
+            if unknown and isinstance(value, str) and _has_comma(value):
+                text = (
+                    f"{value!r} is not a label; write | between labels. If the comma is part of a "
+                    "label, name all labels of the task in `labels`."
+                )
+                unknown = [(row, text)]
             mistakes += [(row, text) for _, text in unknown]
             gold[row, ids[ids >= 0]] = 1
         return gold, mistakes
+
+    def _named(self, items: list[Any]) -> list[str]:
+        """The class names in a list of names, or in a list with a 0 or 1 per class.
+
+        Raises:
+            ValueError: If it has a 0 or 1 per class, and the classes have no names.
+        """
+        names = list(map(str, items))
+        if len(items) < 2 or not all(not isinstance(x, str) and x in (0, 1) for x in items):
+            return names
+        if set(self.labels) <= ZERO_OR_ONE:
+            raise ValueError(
+                f"{items} has a 0 or 1 per class; name the classes in `labels`, in the order of "
+                f"the list. For classes called 0 and 1 write text, such as {names}."
+            )
+        if not ZERO_OR_ONE.isdisjoint(self.labels):  # numbers are the names of classes
+            return names
+        if len(items) != len(self.labels):
+            count = len(self.labels)
+            raise ValueError(f"{items} has {len(items)} entries of 0 or 1 for {count} labels.")
+        return [label for label, item in zip(self.labels, items, strict=True) if item]
 
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
@@ -194,15 +253,29 @@ def _encode(
     return Encoded(split.ids, split.gold, starts, units, columns, pad, {"labels": targets})
 
 
-def _names(value: Any) -> list[str]:
+def _names(value: Any) -> list[Any]:
+    value = unquoted(value)
     if isinstance(value, str):
+        if LIST_LIKE.fullmatch(value.strip()):
+            raise ValueError(
+                f"{value!r} is a list in a form that cannot be read; write it as JSON, or as one "
+                "text with | between labels."
+            )
         return [name.strip() for name in value.split("|") if name.strip()]
     if not isinstance(value, list | tuple):
         raise ValueError(f"{value!r} is not a list of labels, nor one text with | between them.")
-    return list(map(str, value))
+    for item in value:
+        if not isinstance(item, str | int) and not (isinstance(item, float) and item.is_integer()):
+            raise ValueError(f"{value!r} has {item!r}, which is not a label.")
+    return list(value)
 
 
 def _valid_names(value: Any) -> list[str]:
     with suppress(ValueError):  # `gold` reports it, with its row
-        return _names(value)
+        return list(map(str, _names(value)))
     return []
+
+
+def _has_comma(text: str) -> bool:
+    """Whether a text has commas or semicolons and no `|`, and is no list."""
+    return "|" not in text and bool({",", ";"} & set(text)) and unquoted(text) is text

@@ -1,5 +1,6 @@
 """Extractive question answering: a span of the context, or no answer."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from study.tasks.kinds.base import (
     kl,
     row_starts,
     truncate_questions,
+    unquoted,
 )
 from study.tasks.kinds.encoded import Encoded, Ints
 
@@ -44,20 +46,29 @@ class Span(Kind):
         """Two: start and end logits."""
         return 2
 
-    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[RowMistake]]:
-        """Answers as (text, start) from lists of objects with `text` and `start`."""
-        gold, mistakes = [], []
-        for row, value in enumerate(values):
-            answers: tuple[tuple[str, int], ...] = ()
+    def gold(
+        self, values: Sequence[Any], texts: Sequence[Any], pairs: Sequence[Any] | None
+    ) -> tuple[Any, list[RowMistake]]:
+        """Answers as (text, start), each where it stands in its context.
+
+        A value is a list of objects with `text` and `start` or `answer_start`, or the object of two
+        lists that the hub has for SQuAD. An answer without text is no answer. A start that is not
+        the answer's, such as -1 or one in UTF-16 units, is corrected where only one place can be
+        meant.
+        """
+        gold: list[tuple[tuple[str, int], ...]] = []
+        mistakes: list[RowMistake] = []
+        for row, (value, context) in enumerate(
+            zip(values, pairs or [""] * len(values), strict=True)
+        ):
+            gold.append(())
             try:
-                if isinstance(value, dict):  # the format of SQuAD on the hub
-                    both = zip(value["text"], value["answer_start"], strict=True)
-                    value = [{"text": text, "start": start} for text, start in both]
-                answers = tuple((str(answer["text"]), int(answer["start"])) for answer in value)
-            except (KeyError, TypeError, ValueError):
-                text = f"{value!r} is not a list of answers, each with `text` and `start`."
-                mistakes.append((row, text))
-            gold.append(answers)
+                answers = _answers(value)
+                if isinstance(context, str):  # else it is a mistake of its own
+                    answers = [(text, _place(text, start, context)) for text, start in answers]
+                gold[row] = tuple(answers)
+            except ValueError as error:
+                mistakes.append((row, str(error)))
         return gold, mistakes
 
     def encode(
@@ -126,9 +137,9 @@ class Span(Kind):
                 best[owner] = (score, data.texts[owner][start:end])
         return [text if score > no_answer[i] else "" for i, (score, text) in enumerate(best)]
 
-    def perfect(self, data: Encoded) -> Any:
+    def perfect(self, references: Any) -> Any:
         """The first accepted answer of each example, empty for no answer."""
-        return [answers[0] if answers else "" for answers in data.gold]
+        return [next(iter(texts), "") for texts in references]
 
     def constants(self, data: Encoded) -> list[Any]:
         """No answer for all examples."""
@@ -142,6 +153,55 @@ class Span(Kind):
         """`answer`; the label is the gold answers with ` | ` between them."""
         gold = [" | ".join(dict.fromkeys(answers)) for answers in data.gold]
         return {"id": data.ids, "label": gold, "answer": self.answers(outputs, data)}
+
+
+def _answers(value: Any) -> list[tuple[str, int]]:
+    """The answers with text in a value of the label column, each with its start as given.
+
+    Raises:
+        ValueError: If the value is no list of answers.
+    """
+    given = unquoted(value)
+    if isinstance(given, str) and not given.strip():
+        raise ValueError("is empty; write [] for a question without an answer.")
+    try:
+        if isinstance(given, dict):
+            both = list(zip(given["text"], given["answer_start"], strict=True))
+        else:
+            both = [(one["text"], one.get("start", one.get("answer_start"))) for one in given]
+        return [(str(text), int(start)) for text, start in both if text]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        text = f"{value!r} is not a list of answers, each with `text` and `start`."
+        raise ValueError(text) from error
+
+
+def _place(text: str, start: int, context: str) -> int:
+    """Where an answer stands in its context.
+
+    Raises:
+        ValueError: If it is not there, or if several places can be meant.
+    """
+    if start >= 0 and context.startswith(text, start):
+        return start
+    found = [match.start() for match in re.finditer(f"(?={re.escape(text)})", context)]
+    # JavaScript counts UTF-16 units: two for an emoji.
+    meant = [
+        at for at in found if len(context[:at].encode("utf-16-le", "surrogatepass")) == 2 * start
+    ]
+    if len(meant or found) == 1:
+        return (meant or found)[0]
+    if not found:
+        raise ValueError(f"the answer {text!r} is not in the context.")
+    places = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+    raise ValueError(
+        f"the answer {text!r} does not stand at {start} but at {places}; give its start in "
+        "characters, counted from 0."
+    )
+
+
+def _utf16(text: str) -> int:
+    """Length of a text as JavaScript counts it: an emoji has two units."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _offsets(tokens: Any, row: int) -> Ints:

@@ -16,6 +16,7 @@ from study.tasks.kinds.base import (
     class_ids,
     flat_columns,
     row_starts,
+    unquoted,
 )
 from study.tasks.kinds.classes import entropy
 from study.tasks.kinds.encoded import Encoded
@@ -51,7 +52,9 @@ class Tagging(Kind):
             raise ValueError(f"{value!r} is not a list of words.")
         return words
 
-    def gold(self, values: Sequence[Any], texts: Sequence[Any]) -> tuple[Any, list[RowMistake]]:
+    def gold(
+        self, values: Sequence[Any], texts: Sequence[Any], pairs: Sequence[Any] | None
+    ) -> tuple[Any, list[RowMistake]]:
         """Tags, one per word of the row."""
         gold: list[list[str]] = []
         mistakes: list[RowMistake] = []
@@ -143,7 +146,18 @@ class Tagging(Kind):
         }
 
 
+def stray_inside(tags: Sequence[str]) -> str | None:
+    """The first `I-` tag that continues no entity of its class; None if there is none."""
+    for last, tag in zip(["O", *tags], tags, strict=False):
+        if tag.startswith("I-") and last[1:] != tag[1:]:
+            return tag
+    return None
+
+
 def _words(value: Any) -> list[str]:
+    given = unquoted(value)
+    if isinstance(given, list) and given and all(isinstance(word, str) for word in given):
+        value = given
     if isinstance(value, str):
         return value.split()
     if not isinstance(value, list | tuple):

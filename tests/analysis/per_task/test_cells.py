@@ -307,8 +307,8 @@ def test_numbers_as_printed(text, wanted):
 def test_reserved_characters_are_escaped(runs):
     odd = runs.assign(configuration=runs["configuration"].replace("Mixout(0.1)", "a_b&<i>|50%"))
     table = cells_table(cells(odd))
-    assert r"a\_b\&$<$i$>$|50\%" in to_latex(table)
-    assert r"a_b&<i>\|50%" in to_markdown(table)
+    assert r"a\_b\&$<$i$>$\textbar{}50\%" in to_latex(table)
+    assert r"a_b&\<i>\|50%" in to_markdown(table)
     assert "a_b&amp;&lt;i&gt;|50%" in to_html(table)
 
 

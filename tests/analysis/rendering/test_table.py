@@ -1,9 +1,12 @@
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 from rich.cells import cell_len
 
-from analysis import Table, cells, cells_table, to_text
+from analysis import Table, cells, cells_table, to_csv, to_html, to_latex, to_markdown, to_text
+from analysis.plots.style import lines, style, to_svg
 from analysis.rendering.formatting import (
     number_text,
     number_with_interval,
@@ -99,3 +102,69 @@ def test_lines_break_between_words_then_before_brackets_never_inside_intervals()
 )
 def test_number_formats(text, wanted):
     assert text.replace("\u00a0", " ") == wanted
+
+
+NAMES = ["[CLS] pooling", "*starred", r"50% & #1 $x$ ~a^b \o {q}", "two\nlines", "a|b <b>x</b> _y_"]
+
+
+@pytest.fixture
+def named() -> Table:
+    """A table of names that people have, its frame included."""
+    frame = pd.DataFrame({"technique": NAMES})
+    rows = tuple((name, "1") for name in NAMES)
+    return Table("any", "Any", "Two\nlines.", ("[Name]", "n"), rows, (), frame)
+
+
+def test_latex_reads_no_name_as_an_argument_or_as_a_new_row(named):
+    r"""`\\ [CLS]` and `\midrule *` are arguments of the command before them."""
+    written = to_latex(named).splitlines()
+    assert written[5:15] == [
+        r"\toprule",
+        r"{}[Name] & n \\",
+        r"\midrule",
+        r"{}[CLS] pooling & 1 \\",
+        r"{}*starred & 1 \\",
+        r"50\% \& \#1 \$x\$ \textasciitilde{}a\textasciicircum{}b \textbackslash{}o \{q\} & 1 \\",
+        r"two lines & 1 \\",
+        r"a\textbar{}b $<$b$>$x$<$/b$>$ \_y\_ & 1 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    assert written[2] == r"\caption{Two lines.}"
+
+
+def test_markdown_has_one_line_per_row_and_no_markup_of_names(named):
+    assert to_markdown(named).splitlines() == [
+        "**Any**",
+        "",
+        "| [Name] | n |",
+        "| --- | --- |",
+        "| [CLS] pooling | 1 |",
+        r"| \*starred | 1 |",
+        r"| 50% & #1 $x$ ~a^b \\o {q} | 1 |",
+        "| two lines | 1 |",
+        r"| a\|b \<b>x\</b> \_y\_ | 1 |",
+        "",
+        "Two lines.",
+    ]
+    plain = table_of(("mean_pool", "p"), ("LayerwiseDecay(0.7)", "<0.001"))
+    assert "| mean_pool | p |" in to_markdown(plain)
+    assert "| LayerwiseDecay(0.7) | <0.001 |" in to_markdown(plain)
+
+
+def test_names_in_text_html_and_csv(named):
+    assert to_text(named).splitlines()[6:9] == [
+        r"50% & #1 $x$ ~a^b \o {q}  1",
+        "two lines                 1",
+        "a|b <b>x</b> _y_          1",
+    ]
+    assert "<td>two lines</td>" in to_html(named)
+    assert "<td>a|b &lt;b&gt;x&lt;/b&gt; _y_</td>" in to_html(named)
+    assert pd.read_csv(io.StringIO(to_csv(named)))["technique"].tolist() == NAMES
+
+
+def test_a_name_in_a_figure_is_no_formula():
+    r"""`$y_ \o{$` used to end a report with a traceback."""
+    with style():
+        figure, _ = lines([r"cost $x$ and $y_ \o{$"])
+    assert r"cost $x$ and $y_ \o{$" in to_svg(figure, "names")

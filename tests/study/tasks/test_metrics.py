@@ -133,7 +133,7 @@ def test_undefined_scores_of_every_kind(name):
     kind = KINDS[name](labels)
     rows = np.arange(4)
     data = Encoded(["a", "b", "c"], GOLD_OF[name], rows, rows)
-    perfect = kind.perfect(data)
+    perfect = kind.perfect(data.gold)
 
     def only_perfect(gold, answers):
         same = all(np.array_equal(a, b) for a, b in zip(answers, perfect, strict=True))

@@ -1,6 +1,7 @@
 """Splits: disjoint parts, whole groups, no rows from the future in train, and error messages."""
 
 import csv
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,60 @@ def test_numeric_times_are_compared_as_numbers(tmp_path):
     assert task.load().splits["test"].text == [f"t{n}" for n in range(11, 21)]
 
 
+ZONES = ["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Auckland", "Europe/Berlin"]
+
+
+@pytest.fixture
+def timed(tmp_path: Path):
+    """A task of one row per time."""
+
+    def timed(*times: object) -> Task:
+        rows = [f"t{n},{'aabb'[n % 4]},{time}" for n, time in enumerate(times, start=1)]
+        (tmp_path / "mine.csv").write_text("\n".join(["text,label,when", *rows]))
+        split = ByTime(column="when", dev=0.4, test=0.4)
+        return Task(name="mine", train="mine.csv", folder=str(tmp_path), split=split)
+
+    return timed
+
+
+def test_parts_by_time_do_not_depend_on_the_time_zone(timed, monkeypatch):
+    """In New York, local times were ordered by a clock that is put back on 3 November 2024."""
+    times = [  # as hours after midnight UTC: 5.5, 1, 6, 6.5, 2, 7, 5.6, 1.2, 6.1, 6.6
+        *("2024-11-03 05:30", "2024-11-03T01:00+00:00", "2024-11-03 06:00", "2024-11-03 06:30"),
+        *("2024-11-03T01:00-01:00", "2024-11-03 07:00", "2024-11-03 00:36-05:00"),
+        *("2024-11-03 01:12", "2024-11-03 06:06", "2024-11-03T06:36Z"),
+    ]
+    task, found = timed(*times), []
+    for zone in ZONES:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        found.append(task.replace(name=zone.replace("/", ".")).load())
+    monkeypatch.undo()
+    time.tzset()
+    assert {data.fingerprint for data in found} == {found[0].fingerprint}
+    texts = {name: split.text for name, split in found[0].splits.items()}
+    assert texts == {
+        "train": ["t2", "t8"],
+        "dev": ["t1", "t3", "t5", "t7"],
+        "test": ["t4", "t6", "t9", "t10"],
+    }
+
+
+@pytest.mark.parametrize("year", ["nan", "inf", "n/a", "c. 1990", "2019?"])
+def test_unreadable_times_are_errors(timed, year):
+    """`nan` is in no order with other times, and used to go to train."""
+    with pytest.raises(SpecError) as caught:
+        timed(2001, 2002, year, 2004, 2005).load()
+    assert [str(mistake).partition(", row ")[2] for mistake in caught.value.mistakes] == [
+        f"3, when: {year!r} is neither a finite number nor an ISO date such as 2024-01-31."
+    ]
+
+
+def test_numbers_beside_dates_are_an_error(timed):
+    with pytest.raises(SpecError, match=r"when has both numbers \('2001' in .*row 1\) and dates "):
+        timed(2001, 2002, "2003-05-01", 2004).load()
+
+
 def test_a_split_can_be_restored_from_its_canonical_form(table):
     for split in (
         KFold(folds=5, fold=2),
@@ -100,8 +155,8 @@ def test_a_split_can_be_restored_from_its_canonical_form(table):
         (KFold(folds=61), "61 is more than the 60 rows of .*mine.csv; use fewer folds"),
         (ByGroup(column="patient", folds=8), "8 is more than the 7 groups in 'patient' of "),
         (ByGroup(column="pacient", folds=3), "Did you mean 'patient'"),
-        (ByTime(column="text"), "'text 0' is neither a number nor an ISO date"),
-        (ByTime(column="label"), "'no' is neither a number nor an ISO date"),
+        (ByTime(column="text"), "row 1, text: 'text 0' is neither a finite number nor an ISO date"),
+        (ByTime(column="label"), "row 1, label: 'no' is neither a finite number nor an ISO date"),
     ],
 )
 def test_impossible_splits_are_errors(table, split, text):

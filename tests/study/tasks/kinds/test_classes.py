@@ -59,11 +59,11 @@ def test_divergences_by_hand():
 def test_multilabel_gold_accepts_lists_and_separated_text():
     kind = Multilabel(Multilabel.class_names(["b|a", ["c"], []]))
     assert kind.labels == ("a", "b", "c")
-    gold, mistakes = kind.gold(["b | a", ["c"], [], "d"], [""] * 4)
+    gold, mistakes = kind.gold(["b | a", ["c"], [], "d"], [""] * 4, None)
     assert gold.tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
     assert mistakes == [(3, "'d' is not a label. Known: a, b, c.")]
     assert Multilabel.class_names(["a", 7]) == ("a",)
-    assert kind.gold([7], [""])[1] == [
+    assert kind.gold([7], [""], None)[1] == [
         (0, "7 is not a list of labels, nor one text with | between them.")
     ]
 
@@ -88,6 +88,6 @@ def test_losses_to_beat_by_hand():
 
 
 def test_an_unknown_label_is_reported_with_a_suggestion():
-    assert Classification(("no", "yes")).gold(["yse"], [""])[1] == [
+    assert Classification(("no", "yes")).gold(["yse"], [""], None)[1] == [
         (0, "'yse' is not a label. Did you mean 'yes'?")
     ]

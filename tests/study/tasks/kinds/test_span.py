@@ -28,7 +28,8 @@ def test_the_target_is_the_first_answers_tokens(loaded: Loaded):
 
 
 def test_answers_in_the_hubs_format():
-    gold, mistakes = KIND.gold([{"text": ["w1", "w2"], "answer_start": [0, 3]}, {}], ["", ""])
+    values = [{"text": ["w1", "w2"], "answer_start": [0, 3]}, {}]
+    gold, mistakes = KIND.gold(values, ["", ""], ["w1 w2", "w1"])
     assert gold[0] == (("w1", 0), ("w2", 3))
     assert [row for row, _ in mistakes] == [1]
 

@@ -103,7 +103,7 @@ def test_word_f1_ignores_prefixes_and_o_by_hand():
 
 
 def test_invalid_rows_are_reported():
-    gold, mistakes = KIND.gold([["O"], ["O", "B-Z"]], [["a", "b"], ["a", "b"]])
+    gold, mistakes = KIND.gold([["O"], ["O", "B-Z"]], [["a", "b"], ["a", "b"]], None)
     assert gold == [["O"], ["O", "B-Z"]]
     assert mistakes == [
         (0, "has 1 tags for 2 words; each word needs one tag."),
@@ -114,12 +114,12 @@ def test_invalid_rows_are_reported():
 def test_values_that_are_not_tags_are_reported():
     """Class names without a prefix, or numbers, would score 0 for a perfect prediction."""
     kind = Tagging(Tagging.class_names([["O", "1", "B"]]))
-    _, mistakes = kind.gold([["O", "1", "B"]], [["a", "b", "c"]])
+    _, mistakes = kind.gold([["O", "1", "B"]], [["a", "b", "c"]], None)
     assert mistakes == [
         (0, "'1' is not a tag; use O, B-CLASS or I-CLASS, such as B-Gene."),
         (0, "'B' is not a tag; use O, B-CLASS or I-CLASS, such as B-Gene."),
     ]
-    assert kind.gold([3], [["a"]])[1][0] == (0, "3 is not a list of words or tags.")
+    assert kind.gold([3], [["a"]], None)[1][0] == (0, "3 is not a list of words or tags.")
 
 
 def test_constant_predictions_are_one_per_tag(loaded: Loaded):
