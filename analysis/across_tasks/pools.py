@@ -146,7 +146,9 @@ def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
         return
     facts: dict[str, Row] = {}
     for task, block in runs.groupby("task"):
-        facts[str(task)] = task_facts(block) | {"test_rows": block["test_rows"].min()}
+        facts[str(task)] = task_facts(block) | {
+            "test_rows": float(block["test_rows"].astype("float64").min())  # NA becomes NaN
+        }
     *within, kind = by
     for key, part in runs.groupby(list(within)) if within else [((), runs)]:
         cells = {
