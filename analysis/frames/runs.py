@@ -179,15 +179,21 @@ def baseline_of(block: pd.DataFrame) -> str:
 
 
 def task_facts(block: pd.DataFrame) -> Row:
-    """The metric of a task, its direction, and its scale: 100 if scores are proportions, else 1.
+    """What a task fixes, as columns of a frame of results.
 
     Args:
         block: Rows of `checked` runs that share a task.
+
+    Returns:
+        metric, higher_is_better, scale (100 if scores are proportions, else 1) and floor_known
+        (whether the score of a constant predictor is known, without which no run is marked as
+        collapsed).
     """
     return {
         "metric": block["metric"].iloc[0],
         "higher_is_better": bool(block["higher_is_better"].iloc[0]),
         "scale": 1.0 if block["unit"].iloc[0] == "own" else 100.0,
+        "floor_known": bool(block[["dev_floor", "test_floor"]].notna().any(axis=None)),
     }
 
 

@@ -22,6 +22,7 @@ from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
     RowTuple,
+    floor_notes,
     grid_table,
     n_note,
     table_of,
@@ -108,6 +109,7 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         "Bias-corrected: the best dev mean minus its selection bias. Expected test mean: that of "
         "the configuration with the best dev mean, averaged over resamples.",
         *_transfer_notes(frame),
+        *floor_notes(frame),
         *tried_notes(frame),
     ]
     if not frame.empty:

@@ -20,6 +20,7 @@ from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
     RowTuple,
+    floor_notes,
     n_note,
     table_of,
     tried_columns,
@@ -136,6 +137,7 @@ def cells_table(frame: pd.DataFrame) -> Table:
         n_note(frame),
         "± is the standard deviation over seeds (n − 1).",
         f"A failed run {ENTERS}{_left_out(frame)}. 'Without failed runs' excludes all of them.",
+        *floor_notes(frame),
         "95% confidence intervals: t for the mean, chi-square for the sd; where runs failed, the "
         "sd has a BCa bootstrap interval from 20 seeds and none below; none where all scores are "
         "equal. IQM: interquartile mean.",

@@ -16,7 +16,7 @@ from analysis.frames.runs import (
     task_facts,
 )
 from analysis.per_task.best_strategy import add_holm
-from analysis.rendering.builder import SHARED_COLUMNS, Columns, n_note, table_of
+from analysis.rendering.builder import SHARED_COLUMNS, Columns, floor_notes, n_note, table_of
 from analysis.rendering.formatting import NBSP, number_with_interval, p_text, score_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import ALPHA, stream
@@ -67,6 +67,7 @@ def stability_table(frame: pd.DataFrame) -> Table:
         "a task and model.",
         f"A verdict requires {ENOUGH_FOR_SCATTER} seeds and p < 0.05 with and without failed runs; "
         "'not shown' does not mean equal.",
+        *floor_notes(frame),
     ]
     if not frame.empty:
         detectable = frame[["n_both", "mdr"]].dropna().drop_duplicates().sort_values("n_both")

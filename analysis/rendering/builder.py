@@ -146,6 +146,17 @@ def n_note(found: pd.DataFrame) -> str:
     return f"n, the number of seeds with a result, is {runs}."
 
 
+def floor_notes(found: pd.DataFrame) -> list[str]:
+    """Says that collapsed runs are unknown, where the score of a constant predictor is."""
+    if found.empty or found["floor_known"].all():
+        return []
+    where = "" if not found["floor_known"].any() else " for some tasks"
+    return [
+        f"The score of a constant predictor is unknown{where}, so only diverged runs count as "
+        "failed there."
+    ]
+
+
 def versus_text(row: RowTuple) -> str:
     """The difference to the baseline with its interval, or why there is none."""
     if not row.recommended:

@@ -4,8 +4,20 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.frames.runs import BASELINE, CELL, baseline_of, blocks, checked, configurations, final
+from analysis.frames.runs import (
+    BASELINE,
+    CELL,
+    DEFINED,
+    baseline_of,
+    blocks,
+    checked,
+    configurations,
+    final,
+    task_facts,
+)
 from analysis.per_task.stability import ENOUGH_FOR_SCATTER
+from analysis.rendering.formatting import score_text
+from analysis.statistics.collapse import POINT, two_groups
 from analysis.statistics.power import minimum_detectable_ratio
 
 UNRELIABLE = 5  # seeds below which even a mean is unreliable
@@ -42,6 +54,7 @@ def caveats(runs: pd.DataFrame) -> list[str]:
         *_failures(runs),
         *_unscored(runs),
         *_unknown(runs),
+        *_collapse(runs),
         *_uneven(runs),
         *_streams(finished),
         *_baseline(runs),
@@ -125,7 +138,7 @@ def _unscored(runs: pd.DataFrame) -> list[str]:
 
 
 def _unknown(runs: pd.DataFrame) -> list[str]:
-    """Tasks for which imported scores lack a split or the score of a constant predictor."""
+    """Tasks for which imported scores lack a split."""
     completed = runs[runs["outcome"] == "completed"]
     found = []
     for split, result in (
@@ -135,13 +148,58 @@ def _unknown(runs: pd.DataFrame) -> list[str]:
         known = completed.groupby("task")[split].count()
         if none := [str(task) for task, n in known.items() if n == 0]:
             found.append(f"No {split} scores at all: {_some(none)}; {result}.")
-    floors = completed.groupby("task")[["dev_floor", "test_floor"]].count().sum(axis=1)
-    if unknown := [str(task) for task, n in floors.items() if n == 0]:
+    return found
+
+
+def _collapse(runs: pd.DataFrame) -> list[str]:
+    """How far collapsed runs of imported scores are known."""
+    completed = runs[runs["outcome"] == "completed"]
+    unknown, by_score, unsized = [], [], []
+    for task, part in completed.groupby("task"):
+        if not task_facts(part)["floor_known"]:
+            unknown.append(str(task))
+        elif (part["direction_from"] != DEFINED).all():
+            by_score.append(str(task))
+            split = "dev" if part["dev"].notna().any() else "test"
+            unsized += [str(task)] if part[f"{split}_rows"].isna().any() else []
+    found = []
+    if unknown:
         found.append(
             f"The score of a constant predictor is unknown: {_some(unknown)}; collapsed runs "
-            "cannot be identified there."
+            f"cannot be identified there.{_groups(completed[completed['task'].isin(unknown)])}"
+        )
+    if by_score:
+        margin = "one point, or two standard errors of the floor if that is more"
+        if unsized:
+            margin += f" (one point where the number of examples is unknown: {_some(unsized)})"
+        found.append(
+            f"Collapsed runs were identified by their score alone: {_some(by_score)}. A run counts "
+            f"as collapsed if its score is not above the constant predictor's by {margin}; for "
+            "scores that are not shares, by 1% of it."
         )
     return found
+
+
+def _groups(completed: pd.DataFrame) -> str:
+    """Cells whose test scores form two groups; what that means is left to the reader."""
+    seen = []
+    for label, cell in completed.dropna(subset="test").groupby(CELL):
+        x = cell["test"].sort_values().to_numpy("float64")
+        scale = task_facts(cell)["scale"]
+        unit = 1.0 if scale == 100 else abs(float(cell["test"].median()))
+        if below := two_groups(x, least=POINT * unit):
+            ends = [score_text(x[i], scale) for i in (0, below - 1, below, x.size - 1)]
+            ranges = [f"{a} to {b}" if a != b else a for a, b in (ends[:2], ends[2:])]
+            seen.append(
+                f"{_label(label)} ({below} at {ranges[0]}, {x.size - below} at {ranges[1]})"
+            )
+    if not seen:
+        return ""
+    return (
+        f" Test scores form two groups in {_some(seen)}: failed runs may be among them, and the "
+        "intervals of such a cell are unreliable. A column or value named with --floor identifies "
+        "collapsed runs."
+    )
 
 
 def _uneven(runs: pd.DataFrame) -> list[str]:

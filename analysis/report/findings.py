@@ -14,6 +14,8 @@ from analysis.rendering.formatting import (
 )
 from analysis.statistics.common import ALPHA
 
+UNKNOWN_COLLAPSE = "whether any collapsed is unknown (no floor)"
+
 
 def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
     """The findings per task and model.
@@ -34,7 +36,7 @@ def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
         >>> for sentence in answer(best_strategy(runs), stability(runs))["rte, roberta_base"]:
         ...     print(sentence)
         No run has a dev score, so nothing is recommended.
-        None of the 20 finished runs failed.
+        None of the 20 finished runs diverged; whether any collapsed is unknown (no floor).
     """
     found = {}
     rows: list[RowTuple] = list(best.itertuples())
@@ -122,13 +124,13 @@ def _support(least: RowTuple) -> str:
 def _failed(cells: list[RowTuple]) -> list[str]:
     failed = [cell for cell in cells if cell.failed]
     finished = sum(cell.finished for cell in cells)
+    known = all(cell.floor_known for cell in cells)
+    unknown = "" if known else f"; {UNKNOWN_COLLAPSE}"
     if not failed:
-        return [f"None of the {finished} finished runs failed."] if finished else []
-    return [
-        "Failed: "
-        + _listed([f"{c.configuration} ({c.failed} of {c.finished} runs)" for c in failed])
-        + "."
-    ]
+        verb = "failed" if known else "diverged"
+        return [f"None of the {finished} finished runs {verb}{unknown}."] if finished else []
+    counts = _listed([f"{c.configuration} ({c.failed} of {c.finished} runs)" for c in failed])
+    return [f"{'Failed' if known else 'Diverged'}: {counts}{unknown}."]
 
 
 def _listed(names: list[str]) -> str:

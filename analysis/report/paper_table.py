@@ -10,6 +10,7 @@ from analysis.across_tasks.chosen import GROUPS, chosen
 from analysis.frames.runs import BASELINE, CELL, ScoreFileError, baseline_of, checked, final, scores
 from analysis.per_task.cells import cells
 from analysis.per_task.two_studies import versus
+from analysis.rendering.builder import floor_notes
 from analysis.rendering.formatting import (
     ENTERS,
     NBSP,
@@ -271,6 +272,8 @@ def _notes(
         notes.append(
             f"{failed} {'run' if failed == 1 else 'runs'} failed; one that fails {ENTERS}."
         )
+    if cell == "failed":
+        notes += floor_notes(found)
     if cell in OF_MEANS and several:
         notes.append(
             f"{BETTER} significantly better, {WORSE} worse than {BASELINE} (5%, Welch's test, or "

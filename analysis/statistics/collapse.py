@@ -2,7 +2,11 @@
 
 import numpy as np
 
-from analysis.statistics.common import BoolArray, FloatArray
+from analysis.statistics.common import DECIMALS, BoolArray, FloatArray
+
+POINT = 0.01  # of a share, or of the floor or median of an unbounded metric
+ENOUGH_FOR_GROUPS = 15  # scores
+GAP, GAP_OF_ONE = 3.0, 5.0  # widths of a gap in pooled standard deviations
 
 
 def margin(floor: float, examples: FloatArray, *, bounded: bool) -> FloatArray:
@@ -22,9 +26,9 @@ def margin(floor: float, examples: FloatArray, *, bounded: bool) -> FloatArray:
         itself; the margin excludes scores that exceed the floor by chance.
     """
     if not bounded:
-        return np.full(examples.shape, 0.01 * abs(floor))
+        return np.full(examples.shape, POINT * abs(floor))
     variance = max(floor * (1 - floor), 0.0)
-    return np.asarray(np.fmax(0.01, 2 * np.sqrt(variance / examples)))
+    return np.asarray(np.fmax(POINT, 2 * np.sqrt(variance / examples)))
 
 
 def at_floor(
@@ -42,27 +46,29 @@ def at_floor(
     return np.asarray(sign * (scores - floor) <= margin(floor, examples, bounded=bounded))
 
 
-def gap(scores: FloatArray) -> tuple[int, float]:
-    """The widest gap between sorted scores, in pooled standard deviations on its two sides.
+def two_groups(scores: FloatArray, *, least: float) -> int:
+    """The number of scores below a gap that divides them into two groups; 0 if there is none.
+
+    The gap with the largest ratio of its width to the pooled standard deviation of the groups on
+    its sides counts if the ratio is at least `GAP`, or `GAP_OF_ONE` if a group is one score.
 
     Args:
-        scores: Sorted, shape (n_runs,), no NaN.
+        scores: Shape (n_runs,), no NaN. With fewer than `ENOUGH_FOR_GROUPS` there are no groups.
+        least: Smallest width of a gap, in units of the metric.
 
-    Returns:
-        The number of scores below the gap with the largest ratio, and that ratio: infinite if both
-        groups are constant. (0, 0.0) with fewer than four scores, or if all are equal.
+    Source: ours. In simulations with normal scores, 0.4% of cells of 15 seeds and fewer than 0.1%
+        of 20 have such a gap; with Student's t of five degrees of freedom 2.4% and 1.9%.
     """
-    n = scores.size
-    if n < 4 or scores[0] == scores[-1]:
-        return 0, 0.0
-    counts = np.arange(1, n)
-    sums, squares = np.cumsum(scores - scores.mean()), np.cumsum((scores - scores.mean()) ** 2)
-    below = squares[:-1] - sums[:-1] ** 2 / counts
-    rest, total = sums[-1] - sums[:-1], squares[-1] - squares[:-1]
-    above = total - rest**2 / (n - counts)
-    within = np.sqrt(np.maximum(below + above, 0.0) / (n - 2))
-    widths = np.diff(scores)
-    with np.errstate(divide="ignore"):
-        ratios = np.where(within > 1e-12, widths / within, np.where(widths > 0, np.inf, 0.0))
+    x = np.sort(scores)
+    n = x.size
+    if n < ENOUGH_FOR_GROUPS:
+        return 0
+    below, widths = np.arange(1, n), np.diff(x)
+    sums, squares = np.cumsum(x - x.mean()), np.cumsum((x - x.mean()) ** 2)
+    low = squares[:-1] - sums[:-1] ** 2 / below
+    high = squares[-1] - squares[:-1] - (sums[-1] - sums[:-1]) ** 2 / (n - below)
+    within = np.sqrt(np.maximum(low + high, 0.0) / (n - 2))
+    ratios = widths / np.maximum(within, 10.0**-DECIMALS)
     at = int(np.argmax(ratios))
-    return at + 1, float(ratios[at])
+    needed = GAP_OF_ONE if at in (0, n - 2) else GAP
+    return at + 1 if ratios[at] >= needed and widths[at] >= least else 0

@@ -396,3 +396,59 @@ def test_booleans_of_a_report_in_capitals(runs, tmp_path):
 def test_files_of_two_years_have_two_folders():
     assert default_folder("x/results.2024.csv") != default_folder("x/results.2025.csv")
     assert str(default_folder("scores.CSV")) == "scores-report"
+
+
+COLLAPSING = """\
+task,technique,seed,dev,test,metric
+rte,Standard,0,0.53,0.52,accuracy
+rte,Standard,1,0.70,0.71,accuracy
+rte,Mixout,0,0.545,0.55,accuracy
+rte,Mixout,1,0.69,0.70,accuracy
+"""
+
+
+def test_with_a_floor_runs_collapse_by_the_rule_of_own_runs(written):
+    """Nine runs at the floor of 149 were reported as none that failed."""
+    path = written(COLLAPSING)
+    assert not read_scores(path)["collapsed"].any()
+    by_score = read_scores(path, {"floor": "=0.53"})
+    assert by_score.loc[by_score["collapsed"], ["technique", "seed"]].values.tolist() == [
+        ["Standard", 0]  # Mixout is 1.5 points above
+    ]
+    assert set(by_score["collapse_rule"]) == {"at_floor", ""}
+    # with 277 dev rows two standard errors are 2 * sqrt(0.53 * 0.47 / 277) = 0.060
+    sized = read_scores(path, {"floor": "=0.53", "dev_rows": "=277"})
+    assert sized.loc[sized["collapsed"], "seed"].tolist() == [0, 0]
+
+
+def test_without_dev_scores_the_test_score_decides_on_collapse(written):
+    path = written(COLLAPSING.replace(",dev", ",unused"))
+    runs = read_scores(path, {"floor": "=0.53"})
+    assert runs.loc[runs["collapsed"], "technique"].tolist() == ["Standard"]
+
+
+def test_an_error_collapses_above_its_floor(written):
+    text = "task,technique,seed,test,metric\nsts,A,0,2.3,rmse\nsts,A,1,1.1,rmse\n"
+    runs = read_scores(written(text), {"floor": "=2.31"})
+    assert runs["collapsed"].tolist() == [True, False]
+
+
+def test_the_page_says_how_far_failures_are_known(written, tmp_path):
+    """`None of 149 runs failed` where the file cannot tell."""
+    low = "".join(f"rte,Standard,{seed},0.5{seed},accuracy\n" for seed in range(2))
+    high = "".join(f"rte,Standard,{seed},0.7{seed},accuracy\n" for seed in range(2, 9))
+    high += "".join(f"rte,Standard,{seed},0.7{seed - 8},accuracy\n" for seed in range(9, 18))
+    path = written("task,technique,seed,test,metric\n" + low + high)
+
+    def page(*more):
+        assert main([str(path), "--out", str(tmp_path / "out"), *more]) == 0
+        return (tmp_path / "out" / "report.html").read_text()
+
+    unknown = page()
+    assert "runs diverged; whether any collapsed is unknown" in unknown
+    assert "finished runs failed" not in unknown
+    assert "two groups in rte/unnamed/Standard (2 at 50.0 to 51.0, 16 at 71.0 to 79.0)" in unknown
+    known = page("--floor", "=0.505")
+    assert "Failed: Standard (2 of 18 runs)." in known
+    assert "Collapsed runs were identified by their score alone: rte." in known
+    assert "two groups" not in known
