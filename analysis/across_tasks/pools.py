@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.chosen import chosen
-from analysis.frames.runs import BASELINE, Row, baseline_of, scores, task_facts
+from analysis.across_tasks.chosen import chosen, unchosen
+from analysis.frames.runs import BASELINE, Row, baseline_of, checked, final, scores, task_facts
 from analysis.statistics.common import DECIMALS, FloatArray, stream
 from analysis.statistics.estimates import mean
 from analysis.statistics.summary import Scores
@@ -43,8 +43,8 @@ class Pool:
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks that any group was run on."""
-        return sorted({task for task, _ in self.cells})
+        """The tasks that any group was run on, and those left out."""
+        return sorted({task for task, _ in self.cells} | set(self.left_out))
 
     def rng(self, purpose: str) -> np.random.Generator:
         """A random stream that does not depend on the names of the groups."""
@@ -141,11 +141,11 @@ def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
     Raises:
         ValueError: If `runs` or `by` is malformed; see `across_tasks.chosen.chosen`.
     """
-    runs = chosen(runs, by)
-    if runs.empty:
-        return
+    whole = final(checked(runs))
+    undecided = dict.fromkeys(unchosen(whole, by), "no dev scores to choose a configuration by")
+    runs = chosen(whole, by)
     facts: dict[str, Row] = {}
-    for task, block in runs.groupby("task"):
+    for task, block in whole.groupby("task"):
         facts[str(task)] = task_facts(block) | {
             "test_rows": float(block["test_rows"].astype("float64").min())  # NA becomes NaN
         }
@@ -162,7 +162,7 @@ def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
             cells=cells,
             baseline=_baseline(part, kind),
             facts=facts,
-            left_out={},
+            left_out=undecided,
         )
 
 

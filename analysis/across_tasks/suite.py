@@ -14,7 +14,15 @@ from analysis.frames.runs import (
     scores,
 )
 from analysis.per_task.cells import cells
-from analysis.rendering.builder import FAILED, Columns, RowTuple, failed_mark, grid_table, table_of
+from analysis.rendering.builder import (
+    FAILED,
+    Columns,
+    RowTuple,
+    by_dev_note,
+    failed_mark,
+    grid_table,
+    table_of,
+)
 from analysis.rendering.formatting import (
     ENTERS,
     count_text,
@@ -288,7 +296,7 @@ def suite_table(frame: pd.DataFrame) -> Table:
         "types. Min n: number of seeds on the task with the fewest.",
         f"A failed run {ENTERS}.",
         RESAMPLED,
-        "Sorted by dev score, best first.",
+        by_dev_note(frame["dev"], "score"),
     ]
     return table_of("suite", "Suite scores", frame, columns, notes=notes, details=[])
 

@@ -14,7 +14,8 @@ BASELINE = "Standard"  # the technique that all others are compared with
 BLOCK = ["task", "model"]
 CELL = ["task", "model", "configuration"]
 OUTCOMES = ("completed", "diverged", "missing")
-DEFINED = "as the study defines it"  # where the direction of a study's own metric comes from
+DEFINED = "as the study defines it"  # where the direction of a metric comes from
+BY_NAME, TOLD, ASSUMED = "by its name", "as told", "assumed, no metric is named"  # in score files
 LATER: dict[str, Any] = {  # columns that earlier versions did not save, with their meaning there
     **{"stage": "final", "tried": 1, "search": "", "task_type": "", "unit": ""},
     **{"direction_from": DEFINED},
@@ -185,14 +186,15 @@ def task_facts(block: pd.DataFrame) -> Row:
         block: Rows of `checked` runs that share a task.
 
     Returns:
-        metric, higher_is_better, scale (100 if scores are proportions, else 1) and floor_known
-        (whether the score of a constant predictor is known, without which no run is marked as
-        collapsed).
+        metric, higher_is_better, direction_from (where that comes from), scale (100 if scores are
+        proportions, else 1) and floor_known (whether the score of a constant predictor is known,
+        without which no run is marked as collapsed).
     """
     return {
         "metric": block["metric"].iloc[0],
         "higher_is_better": bool(block["higher_is_better"].iloc[0]),
         "scale": 1.0 if block["unit"].iloc[0] == "own" else 100.0,
+        "direction_from": block["direction_from"].iloc[0],
         "floor_known": bool(block[["dev_floor", "test_floor"]].notna().any(axis=None)),
     }
 

@@ -18,8 +18,11 @@ from analysis.frames.integers import integer_series
 from analysis.frames.layouts import STUDY, layout_of, read_peft
 from analysis.frames.metric_names import meaning
 from analysis.frames.runs import (
+    ASSUMED,
     BASELINE,
+    BY_NAME,
     CELL,
+    TOLD,
     ScoreFileError,
     checked,
     with_current_names,
@@ -56,7 +59,6 @@ UNFINISHED = {
     *("running", "pending", "canceled", "cancelled"),
 }
 NOTHING = {"", "-", ABSENT, "?", "na", "n/a", "none", "null"}  # texts of a missing value
-BY_NAME, TOLD, ASSUMED = "by its name", "as told", "assumed, as the metric has no name"
 BOOLEANS = ("higher_is_better", "collapsed", "dirty")
 NAMED = 5  # mistakes of a kind that are listed one by one; the others are counted
 

@@ -20,6 +20,7 @@ from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
     RowTuple,
+    by_dev_note,
     floor_notes,
     n_note,
     table_of,
@@ -144,7 +145,8 @@ def cells_table(frame: pd.DataFrame) -> Table:
         f"{WORST_AND_BEST}: expected values for three new runs. CV: coefficient of variation "
         "(sd/mean); not given where 0 lies within the range of "
         "the scores or is the constant predictor's score.",
-        "Sorted by dev mean, best first. Seconds: mean per run.",
+        *([] if frame.empty else [by_dev_note(frame["dev_mean"], "mean")]),
+        "Seconds: mean per run.",
         *tried_notes(frame),
     ]
     details = ["Median", "IQM", "Quartiles", "Min, max", WORST_AND_BEST, "CV"]

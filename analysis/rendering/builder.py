@@ -146,6 +146,24 @@ def n_note(found: pd.DataFrame) -> str:
     return f"n, the number of seeds with a result, is {runs}."
 
 
+def direction_notes(found: pd.DataFrame) -> list[str]:
+    """The metrics of the tasks, their direction, and where it comes from."""
+    facts = found[["metric", "higher_is_better", "direction_from"]].drop_duplicates()
+    named = [
+        f"{row.metric} ({'higher' if row.higher_is_better else 'lower'} is better, "
+        f"{row.direction_from})"
+        for row in facts.itertuples()
+    ]
+    return [f"{'Metric' if len(named) == 1 else 'Metrics'}: {', '.join(named)}."] if named else []
+
+
+def by_dev_note(values: pd.Series, name: str) -> str:
+    """How rows are sorted: by dev score or mean, or by name where there is none."""
+    if values.notna().any():
+        return f"Sorted by dev {name}, best first."
+    return "Sorted by name, since there are no dev scores."
+
+
 def floor_notes(found: pd.DataFrame) -> list[str]:
     """Says that collapsed runs are unknown, where the score of a constant predictor is."""
     if found.empty or found["floor_known"].all():

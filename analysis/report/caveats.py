@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.frames.runs import (
+    ASSUMED,
     BASELINE,
     CELL,
     DEFINED,
@@ -50,11 +51,13 @@ def caveats(runs: pd.DataFrame) -> list[str]:
     finished = runs[runs["outcome"] != "missing"]
     return [
         *_missing(runs),
+        *_directions(runs),
         *_seeds(runs),
         *_failures(runs),
         *_unscored(runs),
         *_unknown(runs),
         *_collapse(runs),
+        *_units(runs),
         *_uneven(runs),
         *_streams(finished),
         *_baseline(runs),
@@ -70,6 +73,38 @@ def _missing(runs: pd.DataFrame) -> list[str]:
         return []
     cells = [f"{_label(cell)} ({n})" for cell, n in runs[gone].groupby(CELL).size().items()]
     return [f"{gone.sum()} of {_runs(len(runs))} {_are(gone.sum())} missing: {_some(cells)}."]
+
+
+def _directions(runs: pd.DataFrame) -> list[str]:
+    assumed = runs[runs["direction_from"] == ASSUMED]
+    if assumed.empty:
+        return []
+    return [
+        f"No metric is named for {_some(assumed['task'].unique())}, so higher scores were taken as "
+        "better. Name the metric with --metric, or say --lower-is-better score."
+    ]
+
+
+def _units(runs: pd.DataFrame) -> list[str]:
+    facts = runs.groupby("task")[["unit", "metric", "higher_is_better"]].first()
+    percent, own = facts[facts["unit"] == "percent"], facts[facts["unit"] == "own"]
+    found = []
+    if len(percent):
+        found.append(
+            f"Scores in per cent were divided by 100: {_some(percent.index)}. Tables print points, "
+            "runs.csv has shares."
+        )
+    if len(own):
+        tasks = [f"{task} ({metric})" for task, metric in own["metric"].items()]
+        told = runs["direction_from"] != DEFINED
+        hint = ""
+        if (runs.loc[told & runs["task"].isin(own.index), "higher_is_better"]).any():
+            hint = " Scores in per cent count as shares if --metric names one, such as accuracy."
+        found.append(
+            f"Scores are not shares: {_some(tasks)}; means over tasks, practical equivalence and "
+            f"advice by group leave these tasks out.{hint}"
+        )
+    return found
 
 
 def _seeds(runs: pd.DataFrame) -> list[str]:
@@ -244,7 +279,10 @@ def _baseline(runs: pd.DataFrame) -> list[str]:
     ]
     found = []
     if without:
-        found.append(f"No baseline ({BASELINE}) to compare with: {_some(without)}.")
+        found.append(
+            f"No baseline to compare with: {_some(without)}. It is the technique called "
+            f"{BASELINE}, or in a file of scores the one named with --baseline."
+        )
     if alone:
         found.append(f"Only one configuration, so no comparison: {_some(alone)}.")
     return found

@@ -85,7 +85,7 @@ def _against_baseline(row: RowTuple) -> list[str]:
     if not row.recommended or row.reason == "is_baseline":
         return []
     if row.reason == "no_baseline":
-        return [f"{BASELINE} was not run, so the gain over it is unknown."]
+        return ["There is no baseline, so no gain is given."]
     gap = score_text(row.difference, row.scale, sign="+")
     if np.isnan(row.p_holm):
         return [f"Its difference from {BASELINE} is {gap}; there are too few runs for a test."]

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import cells, cells_table, example_runs, read_scores, write_report
-from analysis.cli import default_folder, main
+from analysis import caveats, cells, cells_table, example_runs, read_scores, write_report
+from analysis.cli import default_folder, main, print_table
 from analysis.frames.columns import COLUMNS
 from analysis.frames.runs import ScoreFileError
 from analysis.report.paper_table import paper_table
@@ -327,7 +327,7 @@ def test_an_unknown_direction_must_be_told(written):
 def test_the_direction_says_where_it_comes_from(written):
     assert set(read_scores(written(scored("mse", 3, 4)))["direction_from"]) == {"by its name"}
     runs = read_scores(written("task,technique,test\nrte,A,0.5\n"))
-    assert runs["direction_from"].item() == "assumed, as the metric has no name"
+    assert runs["direction_from"].item() == "assumed, no metric is named"
 
 
 def test_the_test_column_names_the_metric(written):
@@ -452,3 +452,25 @@ def test_the_page_says_how_far_failures_are_known(written, tmp_path):
     assert "Failed: Standard (2 of 18 runs)." in known
     assert "Collapsed runs were identified by their score alone: rte." in known
     assert "two groups" not in known
+
+
+def test_every_page_states_the_direction_and_where_it_comes_from(written, tmp_path, capsys):
+    for metric, score, told, stated in (
+        ("rmse", 2, [], "rmse (lower is better, by its name"),
+        ("minutes", 2, ["--lower-is-better", "minutes"], "minutes (lower is better, as told"),
+        ("", 0.5, [], "score (higher is better, assumed, no metric is named"),
+    ):
+        path = written(scored(metric, score, score + 0.1))
+        assert main([str(path), "--out", str(tmp_path / "out"), *told]) == 0
+        assert stated in (tmp_path / "out" / "report.html").read_text()
+        capsys.readouterr()
+        assert print_table([str(path), *told], "table") == 0
+        assert stated in " ".join(capsys.readouterr().out.split())
+
+
+def test_units_that_leave_sections_out_are_told(written):
+    percent = caveats(read_scores(written(scored("accuracy", 61, 62))))
+    assert "Scores in per cent were divided by 100: rte." in " ".join(percent)
+    own = " ".join(caveats(read_scores(written(scored("score", 61, 62)))))
+    assert "Scores are not shares: rte (score); means over tasks" in own
+    assert "Scores in per cent count as shares if --metric names one" in own
