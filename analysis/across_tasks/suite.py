@@ -283,7 +283,7 @@ def suite_table(frame: pd.DataFrame) -> Table:
     columns |= {
         f"Test {labels[0]}" if same else "Test": lambda r: score_text(r.test, r.scale),
         "95% CI of test": lambda r: interval_text(r.test_low, r.test_high, scale=r.scale),
-        "Dev": lambda r: score_text(r.dev, r.scale),
+        **({"Dev": lambda r: score_text(r.dev, r.scale)} if frame["dev"].notna().any() else {}),
         "Tasks": lambda r: f"{r.tasks}",
         "Min n": lambda r: f"{r.n}",
         "Runs": lambda r: count_text(r.finished, r.asked),

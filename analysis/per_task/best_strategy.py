@@ -371,7 +371,7 @@ def strategy_table(frame: pd.DataFrame) -> Table:
         if not row.recommended:
             return "–"
         tied = len(row.tied.split("; ")) if row.tied else 0
-        gain = f" {versus_text(row)}" if row.reason not in ("is_baseline", "no_baseline") else ""
+        gain = "" if np.isnan(row.difference) else f" {versus_text(row)}"
         return f"{row.recommended}{gain}" + (f", {tied} tied" if tied else "")
 
     gains = (

@@ -42,6 +42,13 @@ from analysis.statistics.summary import summarise
 
 SPLITS: tuple[Split, ...] = ("test", "dev")
 WORST_AND_BEST = "Expected worst and best of 3 runs"
+OF_SPLIT: dict[Split, tuple[str, ...]] = {  # columns of `cells_table`
+    "test": (
+        *("Test mean ± sd", "95% CI of mean", "95% CI of sd", "Median", "IQM", "Quartiles"),
+        *("Min, max", WORST_AND_BEST, "CV", "Without failed runs"),
+    ),
+    "dev": ("Dev mean ± sd", "Dev median", "Dev IQM", "Dev min, max"),
+}
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
@@ -134,6 +141,9 @@ def cells_table(frame: pd.DataFrame) -> Table:
         "Dev min, max": lambda r: pair_text(r.dev_minimum, r.dev_maximum, r.scale),
         "Seconds": lambda r: "–" if np.isnan(r.seconds) else f"{r.seconds:.3g}",
     }
+    for split in SPLITS:
+        if not frame.empty and frame[f"{split}_mean"].isna().all() and frame["finished"].any():
+            columns = {head: text for head, text in columns.items() if head not in OF_SPLIT[split]}
     notes = [
         n_note(frame),
         "± is the standard deviation over seeds (n − 1).",
@@ -145,7 +155,7 @@ def cells_table(frame: pd.DataFrame) -> Table:
         f"{WORST_AND_BEST}: expected values for three new runs. CV: coefficient of variation "
         "(sd/mean); not given where 0 lies within the range of "
         "the scores or is the constant predictor's score.",
-        *([] if frame.empty else [by_dev_note(frame["dev_mean"], "mean")]),
+        *_splits_notes(frame),
         "Seconds: mean per run.",
         *tried_notes(frame),
     ]
@@ -155,6 +165,14 @@ def cells_table(frame: pd.DataFrame) -> Table:
     return table_of(
         "cells", "Scores by configuration", frame, columns, notes=notes, details=details
     )
+
+
+def _splits_notes(frame: pd.DataFrame) -> list[str]:
+    """How rows are sorted, and which split has no scores."""
+    if frame.empty:
+        return []
+    test = [] if frame["test_mean"].notna().any() else ["There are no test scores."]
+    return [*test, by_dev_note(frame["dev_mean"], "mean")]
 
 
 def _worst_and_best(row: RowTuple) -> str:

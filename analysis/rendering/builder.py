@@ -181,6 +181,8 @@ def versus_text(row: RowTuple) -> str:
         return "–"
     if row.reason in ("is_baseline", "no_baseline"):
         return "is the baseline" if row.reason == "is_baseline" else "no baseline"
+    if np.isnan(row.difference):
+        return "–"
     text = score_text(row.difference, row.scale, sign="+")
     return f"{text} {interval_text(row.difference_low, row.difference_high, scale=row.scale)}"
 

@@ -60,10 +60,13 @@ def _choice(row: RowTuple) -> list[str]:
     score = score_with_interval(
         row.test_mean, row.test_mean_low, row.test_mean_high, scale=row.scale
     )
-    result = (
-        f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} over "
-        f"{row.n} {_seeds(row.n)} is {score}, with sd {score_text(row.test_sd, row.scale)}."
-    )
+    result = "It has no test score."
+    if row.n:
+        result = (
+            f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} "
+            f"over {row.n} {_seeds(row.n)} is {score}, with sd "
+            f"{score_text(row.test_sd, row.scale)}."
+        )
     if row.tried > 1:
         result += f" It was selected from {row.tried} configurations, using other seeds."
     if row.compared == 1:
@@ -82,7 +85,7 @@ def _choice(row: RowTuple) -> list[str]:
 
 
 def _against_baseline(row: RowTuple) -> list[str]:
-    if not row.recommended or row.reason == "is_baseline":
+    if not row.recommended or row.reason == "is_baseline" or not row.n:
         return []
     if row.reason == "no_baseline":
         return ["There is no baseline, so no gain is given."]

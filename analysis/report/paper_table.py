@@ -332,6 +332,8 @@ def _notes(
         what = "technique's configuration" if "technique" in places else "model's strategy"
         notes.append(f"Each {what} is the one recommended on dev, per task.")
     gone, failed = int(found["missing"].sum()), int((found["diverged"] + found["collapsed"]).sum())
+    if not high:
+        notes.append("There are no test scores, which is what this table prints.")
     if gone:
         notes.append(f"{gone} {'run is' if gone == 1 else 'runs are'} missing and excluded.")
     if failed:

@@ -118,6 +118,12 @@ class ReportData:
         return bool((self.runs["search"] != "").any())
 
     @property
+    def tested(self) -> bool:
+        """Whether there is anything to report on test; a file may have dev scores alone."""
+        runs = self.runs
+        return bool(runs["test"].notna().any() or (runs["outcome"] != "completed").all())
+
+    @property
     def chosen_on_dev(self) -> bool:
         """Whether there are dev scores to select by."""
         return bool(len(self.best)) and bool(self.best["best_dev"].any())
@@ -158,6 +164,8 @@ def _headline(runs: pd.DataFrame) -> Table:
 
 def _wide(material: ReportData) -> Iterator[Table]:
     """Tables over several tasks, models or types of pretraining."""
+    if not material.tested:
+        return
     runs, best = material.runs, material.best
     tasks, models = runs["task"].nunique(), runs["model"].nunique()
     if tasks > 1 and models > 1:
@@ -250,9 +258,10 @@ def _trade_offs(material: ReportData) -> Iterator[Table | Drawing]:
     if not material.chosen_on_dev or material.runs["configuration"].nunique() < 2:
         return
     yield pareto_table(material.front)
-    yield transfer_table(transfer(material.runs))
-    if len(material.best) > 1:
-        yield groups_table(by_group(material.runs))
+    if material.tested:
+        yield transfer_table(transfer(material.runs))
+        if len(material.best) > 1:
+            yield groups_table(by_group(material.runs))
     from analysis.plots.pareto import plot_plane
 
     for number, ((task, model), part) in enumerate(material.front.groupby(BLOCK)):
@@ -270,7 +279,7 @@ def _trade_offs(material: ReportData) -> Iterator[Table | Drawing]:
 def _over_tasks(material: ReportData) -> Iterator[Table | Drawing]:
     """Inference across tasks: ranks, aggregates, equivalence, performance profiles."""
     runs = material.runs
-    if runs["task"].nunique() < 2:
+    if runs["task"].nunique() < 2 or not material.tested:
         return
     by: tuple[str, ...] = ("model", "technique" if material.searched else "configuration")
     if runs[by[1]].nunique() < 2:
@@ -368,7 +377,7 @@ SECTIONS: tuple[Section, ...] = (
     _wide,
     _over_tasks,
     lambda m: [cells_table(m.cells)],
-    lambda m: [stability_table(m.scatter)],
+    lambda m: [stability_table(m.scatter)] if m.tested else [],
     _trade_offs,
     _crossed,
     _predictions,
@@ -377,4 +386,4 @@ SECTIONS: tuple[Section, ...] = (
 )
 
 # Tables that are only written as files, being too long for the page.
-FILED: tuple[Section, ...] = (lambda m: [pairs_table(pairs(m.runs))],)
+FILED: tuple[Section, ...] = (lambda m: [pairs_table(pairs(m.runs))] if m.tested else [],)
