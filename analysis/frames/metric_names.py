@@ -13,16 +13,20 @@ LOWER = {  # words of metrics where lower is better
     *("divergence", "deviance", "crossentropy", "regret", "risk", "pinball", "failure", "failures"),
     *("miss", "misclassification"),
 }
-HIGHER = {  # words of metrics where higher is better
-    *("accuracy", "acc", "precision", "recall", "sensitivity", "specificity", "f", "fscore"),
-    *("fbeta", "fmeasure", "auc", "auroc", "auprc", "aupr", "roc", "gini", "ap", "map", "mrr"),
-    *("ndcg", "dcg", "hit", "hits", "tpr", "tnr", "ppv", "npv", "mcc", "matthews", "kappa", "qwk"),
-    *("correlation", "corr", "pearson", "pearsonr", "spearman", "spearmanr", "kendall", "rho"),
-    *("kendalltau", "tau", "pcc", "ccc", "r", "rsquared", "bleu", "sacrebleu", "rouge", "rougel"),
-    *("rougelsum", "meteor", "chrf", "bertscore", "comet", "bleurt", "cider", "em", "iou", "miou"),
-    *("jaccard", "dice", "similarity", "pass", "reward", "rewards", "return", "returns", "win"),
-    *("wins", "winrate", "success", "likelihood", "psnr", "ssim", "nmi", "ari"),
+SHARES = {  # words of metrics in [−1, 1] where higher is better; some write them in per cent
+    *("accuracy", "acc", "balacc", "precision", "recall", "sensitivity", "specificity", "f"),
+    *("fscore", "fbeta", "fmeasure", "auc", "auroc", "auprc", "aupr", "roc", "ap", "map", "mrr"),
+    *("ndcg", "hit", "tpr", "tnr", "ppv", "npv", "mcc", "matthews", "kappa", "qwk", "correlation"),
+    *("corr", "pearson", "pearsonr", "spearman", "spearmanr", "kendall", "kendalltau", "tau"),
+    *("rho", "pcc", "ccc", "bleu", "sacrebleu", "rouge", "rougel", "rougelsum", "meteor", "chrf"),
+    *("bertscore", "em", "iou", "miou", "jaccard", "dice", "similarity", "pass", "winrate"),
+    *("success", "ssim", "nmi", "ari"),
 }
+HIGHER = SHARES | {  # words of metrics where higher is better
+    *("r", "rsquared", "gini", "dcg", "hits", "comet", "bleurt", "cider", "reward", "rewards"),
+    *("return", "returns", "win", "wins", "likelihood", "psnr"),
+}
+BOUNDED = SHARES | {"exact", "eer", "ece", "fpr", "fnr", "fdr", "misclassification"}
 PHRASES: dict[str, Direction] = {
     **dict.fromkeys(("cross entropy", "bits per", "false positive", "false negative"), "lower"),
     **dict.fromkeys(("true positive", "true negative", "exact match"), "higher"),
@@ -40,15 +44,6 @@ NEUTRAL = {  # words that say how or where a score was measured
 }
 NEGATED = re.compile(r"\s*(?:[-−]|(?i:negative|negated|neg|minus)(?![a-z]))")
 COMPLEMENT = re.compile(r"\s*(?:1\s*[-−]|(?i:one[\s_-]*minus)(?![a-z]))")
-BOUNDED = {  # words of metrics in [−1, 1], which are also written in per cent, up to 100
-    *("accuracy", "acc", "precision", "recall", "sensitivity", "specificity", "f", "fscore"),
-    *("fbeta", "fmeasure", "auc", "auroc", "auprc", "aupr", "roc", "ap", "map", "mrr", "ndcg"),
-    *("hit", "tpr", "tnr", "ppv", "npv", "mcc", "matthews", "kappa", "qwk", "correlation", "corr"),
-    *("pearson", "pearsonr", "spearman", "spearmanr", "kendall", "rho", "kendalltau", "tau", "pcc"),
-    *("ccc", "bleu", "sacrebleu", "rouge", "rougel", "rougelsum", "meteor", "chrf", "bertscore"),
-    *("em", "iou", "miou", "jaccard", "dice", "similarity", "pass", "winrate", "success", "ssim"),
-    *("exact", "eer", "ece", "fpr", "fnr", "fdr", "misclassification"),
-}
 
 
 class Meaning(NamedTuple):

@@ -63,6 +63,14 @@ def test_the_interval_of_a_cells_mean():
     assert (values["test_low"], values["test_high"]) == pytest.approx((interval.low, interval.high))
 
 
+def test_own_metrics_have_the_direction_that_their_names_say():
+    from analysis.frames.metric_names import meaning
+    from study.tasks.metrics import METRICS
+
+    said = {name: meaning(name).direction == "higher" for name in METRICS}
+    assert said == {name: metric.higher_is_better for name, metric in METRICS.items()}
+
+
 @pytest.mark.parametrize("floor", [0.0, 0.3, 0.5, 0.9])
 @pytest.mark.parametrize("examples", [50, 400, 100_000])
 @pytest.mark.parametrize("name", ["accuracy", "mse"])
