@@ -9,7 +9,8 @@ import pandas as pd
 
 from analysis.frames.load import load_curves, load_predictions, load_runs
 from analysis.frames.runs import ScoreFileError
-from analysis.frames.score_files import ROLES, holds_scores, read_scores
+from analysis.frames.score_files import ROLES, holds_scores, option, read_scores
+from analysis.frames.text_tables import without_ending
 from analysis.report import paper_table
 from analysis.report.page import write_report
 from analysis.report.paper_table import CELLS, FORMATS
@@ -156,7 +157,7 @@ def runs_of(name: str, arguments: argparse.Namespace) -> pd.DataFrame:
 
 def default_folder(name: str) -> Path:
     """Default folder of a report, in the working directory."""
-    return Path(f"{Path(name).name.partition('.')[0]}-report")
+    return Path(f"{without_ending(Path(name).name)}-report")
 
 
 def _predictions(name: str) -> pd.DataFrame | None:
@@ -175,13 +176,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "peft and TabM; a W&B export needs --task, --technique and --test.",
     )
     for role, meaning in ROLES.items():
-        group.add_argument(f"--{role}", metavar="COLUMN", help=meaning)
-    group.add_argument(
-        "--lower-is-better",
-        default="",
-        metavar="METRIC,...",
-        help="metrics where lower is better; rmse, mae, log_loss and similar ones are known",
-    )
+        group.add_argument(option(role), metavar="COLUMN", help=meaning)
+    for better in ("higher", "lower"):
+        group.add_argument(
+            f"--{better}-is-better",
+            default="",
+            metavar="METRIC,...",
+            help=f"metrics where {better} is better; needed where the name does not say so",
+        )
     group.add_argument(
         "--baseline", default="", metavar="NAME", help="technique that the others are compared with"
     )
@@ -193,6 +195,11 @@ def from_arguments(path: str | Path, arguments: argparse.Namespace) -> pd.DataFr
     return read_scores(
         path,
         {role: column for role, column in given.items() if column is not None},
-        lower_is_better=[name for name in arguments.lower_is_better.split(",") if name],
+        higher_is_better=_listed(arguments.higher_is_better),
+        lower_is_better=_listed(arguments.lower_is_better),
         baseline=arguments.baseline,
     )
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]

@@ -1,6 +1,6 @@
 """The configuration, chosen on dev, with which a technique or model enters each task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -19,8 +19,10 @@ def chosen(runs: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
             There is no choice between models.
 
     Returns:
-        Runs of the final stage, one configuration per group and task; where none has a score, the
-        first by name, so that missing runs stay counted.
+        Runs of the final stage, one configuration per group and task. A group and task with several
+        configurations and no dev score is left out, since nothing can be chosen there (`unchosen`
+        names these tasks); if none of its runs has finished, the first by name stays, so that
+        missing runs stay counted.
 
     Raises:
         ValueError: If `runs` is malformed (see `frames.runs.checked`) or `by` is not such columns.
@@ -31,17 +33,41 @@ def chosen(runs: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
         >>> list(chosen(runs)["configuration"].unique())
         ['Standard']
     """
+    kept = [block[block["configuration"] == label] for block, label in _choices(runs, by) if label]
+    return pd.concat(kept, ignore_index=True) if kept else final(checked(runs)).iloc[:0]
+
+
+def chosen_or_all(runs: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
+    """As `chosen`, but with all configurations of a group and task where nothing can be chosen."""
+    kept = [
+        block[block["configuration"] == label] if label else block
+        for block, label in _choices(runs, by)
+    ]
+    return pd.concat(kept, ignore_index=True) if kept else final(checked(runs))
+
+
+def unchosen(runs: pd.DataFrame, by: Sequence[str] = ("model",)) -> list[str]:
+    """The tasks on which a group has several configurations and no dev score to choose one by.
+
+    Args:
+        runs: As for `chosen`.
+        by: As for `chosen`.
+    """
+    return sorted({str(block["task"].iloc[0]) for block, label in _choices(runs, by) if not label})
+
+
+def _choices(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[pd.DataFrame, str]]:
+    """The runs of each group and task, with the configuration chosen; empty if there is none."""
     if "model" not in by or not set(by) <= set(GROUPS):
         raise ValueError(
             f"by = {tuple(by)!r} must contain 'model' and otherwise only names in {GROUPS}."
         )
-    runs = final(checked(runs))
-    kept = []
-    for _, block in runs.groupby([*by, "task"]):
+    for _, block in final(checked(runs)).groupby([*by, "task"]):
         labels = sorted(block["configuration"].unique())
-        label = labels[0] if len(labels) == 1 else choice(block).recommended or labels[0]
-        kept.append(block[block["configuration"] == label])
-    return pd.concat(kept, ignore_index=True) if kept else runs
+        if len(labels) == 1 or (block["outcome"] == "missing").all():
+            yield block, labels[0]
+        else:
+            yield block, choice(block).recommended
 
 
 def unfit(runs: pd.DataFrame) -> dict[str, str]:

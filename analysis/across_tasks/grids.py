@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.across_tasks.chosen import chosen
+from analysis.across_tasks.chosen import chosen_or_all
 from analysis.frames.runs import BASELINE, baseline_of, blocks, checked, final
 from analysis.per_task.cells import cells
 from analysis.rendering.builder import FAILED, Columns, grid_table, mean_and_sd_text
@@ -15,6 +15,8 @@ SCATTER = "Mean (sd) of test scores over seeds; the sd has divisor n − 1."
 def by_technique(runs: pd.DataFrame) -> pd.DataFrame:
     """As `cells`, for each technique's configuration recommended on dev.
 
+    Where there are no dev scores to choose by, all configurations are kept.
+
     Example:
         >>> from analysis import example_runs
         >>> runs = example_runs().query("task == 'cb'")
@@ -25,7 +27,7 @@ def by_technique(runs: pd.DataFrame) -> pd.DataFrame:
         2  microsoft_deberta_v3_base  Standard      0.750
         3               roberta_base  Standard      0.678
     """
-    return cells(chosen(runs, ("model", "technique")))
+    return cells(chosen_or_all(runs, ("model", "technique")))
 
 
 def technique_table(frame: pd.DataFrame) -> Table:
@@ -38,14 +40,19 @@ def technique_table(frame: pd.DataFrame) -> Table:
         ('Technique', 'cb', 'copa')
     """
     labels = frame.groupby("technique")["configuration"].unique().to_dict()
+    undecided = frame.duplicated(["task", "model", "technique"]).any()
     rows: Columns = {
         "Model": lambda r: r.model,
         "Technique": lambda r: (
-            labels[r.technique][0] if len(labels[r.technique]) == 1 else r.technique
+            r.configuration if undecided or len(labels[r.technique]) == 1 else r.technique
         ),
     }
     several = any(len(each) > 1 for each in labels.values())
-    choice = "Each technique's settings are those recommended on dev, per task and model."
+    choice = (
+        "All settings are shown where there are no dev scores to choose by."
+        if undecided
+        else "Each technique's settings are those recommended on dev, per task and model."
+    )
     notes = [SCATTER, *([choice] if several else []), FAILED]
     return grid_table(
         ("by_technique", "Techniques by task"),

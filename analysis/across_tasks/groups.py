@@ -96,9 +96,9 @@ def by_group(runs: pd.DataFrame) -> pd.DataFrame:
     """
     runs = final(checked(runs))
     runs = runs[~runs["task"].isin(list(unfit(runs)))]
+    runs = chosen(runs, ("model", "technique"))
     if runs.empty:
         return pd.DataFrame(columns=["dimension", "group", "blocks", "technique", "level"])
-    runs = chosen(runs, ("model", "technique"))
     whole, clean = (list(_measured(runs, view)) for view in ("all_floor", "excluded"))
     groups = list(_groups(whole))
     claims, sound = (_claims(measured, groups) for measured in (whole, clean))

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.chosen import chosen
+from analysis.across_tasks.chosen import chosen, unchosen
 from analysis.across_tasks.shared_runs import run_ids
-from analysis.frames.runs import BASELINE, Row, baseline_of, scores, task_facts
+from analysis.frames.runs import BASELINE, Row, baseline_of, checked, final, scores, task_facts
 from analysis.statistics.aggregate import Unit
 from analysis.statistics.common import DECIMALS, FloatArray, stream
 from analysis.statistics.estimates import mean
@@ -57,8 +57,8 @@ class Pool:
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks that any group was run on."""
-        return sorted({task for task, _ in self.cells})
+        """The tasks that any group was run on, and those left out."""
+        return sorted({task for task, _ in self.cells} | set(self.left_out))
 
     def rng(self, purpose: str) -> np.random.Generator:
         """A random stream that does not depend on the names of the groups."""
@@ -169,12 +169,14 @@ def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
     Raises:
         ValueError: If `runs` or `by` is malformed; see `across_tasks.chosen.chosen`.
     """
-    runs = chosen(runs, by)
-    if runs.empty:
-        return
+    whole = final(checked(runs))
+    undecided = dict.fromkeys(unchosen(whole, by), "no dev scores to choose a configuration by")
+    runs = chosen(whole, by)
     facts: dict[str, Row] = {}
-    for of, block in runs.groupby("task"):
-        facts[str(of)] = task_facts(block) | {"test_rows": block["test_rows"].min()}
+    for of, block in whole.groupby("task"):
+        facts[str(of)] = task_facts(block) | {
+            "test_rows": float(block["test_rows"].astype("float64").min())  # NA becomes NaN
+        }
     *within, kind = by
     for where, part in runs.groupby(list(within)) if within else [((), runs)]:
         cells, ids = {}, {}
@@ -189,7 +191,7 @@ def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
             cells=cells,
             baseline=_baseline(part, kind),
             facts=facts,
-            left_out={},
+            left_out=undecided,
             runs=ids,
         )
 

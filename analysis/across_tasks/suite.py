@@ -15,7 +15,15 @@ from analysis.frames.runs import (
     scores,
 )
 from analysis.per_task.cells import cells
-from analysis.rendering.builder import FAILED, Columns, RowTuple, failed_mark, grid_table, table_of
+from analysis.rendering.builder import (
+    FAILED,
+    Columns,
+    RowTuple,
+    by_dev_note,
+    failed_mark,
+    grid_table,
+    table_of,
+)
 from analysis.rendering.formatting import (
     ENTERS,
     count_text,
@@ -271,7 +279,7 @@ def suite_table(frame: pd.DataFrame) -> Table:
     columns |= {
         f"Test {labels[0]}" if same else "Test": lambda r: score_text(r.test, r.scale),
         "95% CI of test": lambda r: interval_text(r.test_low, r.test_high, scale=r.scale),
-        "Dev": lambda r: score_text(r.dev, r.scale),
+        **({"Dev": lambda r: score_text(r.dev, r.scale)} if frame["dev"].notna().any() else {}),
         "Tasks": lambda r: f"{r.tasks}",
         "Min n": lambda r: f"{r.n}",
         "Runs": lambda r: count_text(r.finished, r.asked),
@@ -284,7 +292,7 @@ def suite_table(frame: pd.DataFrame) -> Table:
         "types. Min n: number of seeds on the task with the fewest.",
         f"A failed run {ENTERS}.",
         _interval_note(frame),
-        "Sorted by dev score, best first.",
+        by_dev_note(frame["dev"], "score"),
     ]
     return table_of("suite", "Suite scores", frame, columns, notes=notes, details=[])
 

@@ -51,6 +51,8 @@ COLUMNS = [
     "dev",
     "test",
     "higher_is_better",
+    "direction_from",
+    "unit",
     "dev_floor",
     "test_floor",
     *RUN_COUNTS,

@@ -72,7 +72,7 @@ LAYOUTS = (
 
 def layout_of(table: pd.DataFrame, path: Path) -> Layout:
     """Recognise the layout of a score file from its ending or its columns."""
-    if path.is_dir() or path.suffix == ".json":
+    if path.is_dir() or path.suffix.lower() == ".json":
         return PEFT
     return next((known for known in LAYOUTS if known.marks <= set(table.columns)), PLAIN)
 
@@ -99,7 +99,9 @@ def read_peft(path: Path) -> pd.DataFrame:
             mistakes.append(f"{file.name} cannot be read: {error}")
     if mistakes:
         raise ScoreFileError(mistakes)
-    return pd.DataFrame(rows).fillna("").astype(str)
+    table = pd.DataFrame(rows).fillna("").astype(str)
+    table.index = pd.RangeIndex(1, len(table) + 1)
+    return table
 
 
 def _peft_run(result: Any, file: Path) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from analysis.frames.columns import (
     STREAMS,
     seeds_of,
 )
+from analysis.frames.integers import integer_series
+from analysis.frames.runs import DEFINED
 from analysis.frames.store import (
     LongTables,
     artifact_bytes,
@@ -43,6 +45,7 @@ from analysis.frames.store import (
     metric_history,
     read_experiment,
 )
+from analysis.frames.units import with_units
 
 
 def studies(uri: str | None = None) -> list[str]:
@@ -269,7 +272,12 @@ def _typed(frame: pd.DataFrame, study: str) -> pd.DataFrame:
     )  # stores written before stages existed have none
     for name in [*RUN_COUNTS, *STREAMS, "parameters", "tried"]:
         values = frame[name] if name in frame else pd.Series(pd.NA, index=frame.index)
-        frame[name] = pd.to_numeric(values.replace("", pd.NA)).astype("Int64")
+        frame[name], wrong = integer_series(values)
+        if wrong.any():
+            raise LookupError(
+                f"study {study!r} has runs with {name} {values[wrong].iloc[0]}, which is not an "
+                "integer of 64 bits; change it in the study file and run the study again"
+            )
     frame["tried"] = frame["tried"].fillna(1)
     for name in RUN_NUMBERS:
         frame[name] = frame[name].astype(float) if name in frame else float("nan")
@@ -286,4 +294,6 @@ def _typed(frame: pd.DataFrame, study: str) -> pd.DataFrame:
     frame["seed"] = frame["head"].where(same)
     frame["study"] = study
     frame["key"] = frame["key"].fillna("") if "key" in frame else ""
+    frame["direction_from"] = DEFINED
+    frame = with_units(frame)
     return frame[COLUMNS].reset_index(drop=True)

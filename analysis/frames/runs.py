@@ -7,14 +7,18 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames.columns import COLUMNS
+from analysis.frames.units import with_units
 from analysis.statistics.summary import Scores
 
 BASELINE = "Standard"  # the technique that all others are compared with
 BLOCK = ["task", "model"]
 CELL = ["task", "model", "configuration"]
 OUTCOMES = ("completed", "diverged", "missing")
+DEFINED = "as the study defines it"  # where the direction of a metric comes from
+BY_NAME, TOLD, ASSUMED = "by its name", "as told", "assumed, no metric is named"  # in score files
 LATER: dict[str, Any] = {  # columns that earlier versions did not save, with their meaning there
-    **{"stage": "final", "tried": 1, "search": "", "task_type": ""}
+    **{"stage": "final", "tried": 1, "search": "", "task_type": "", "unit": ""},
+    **{"direction_from": DEFINED},
 }
 RENAMED = {"floor": "dev_floor"}  # columns that earlier versions saved under another name
 
@@ -48,12 +52,12 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A copy sorted by task, model, configuration and seed. What a task fixes (metric, direction,
-        floors) is filled in where a missing run lacks it; infinite scores become NaN.
+        unit, floors) is filled in where a missing run lacks it; infinite scores become NaN.
 
     Raises:
         ScoreFileError: With every mistake: absent columns, scores that are not numbers, unknown
             outcomes, duplicate keys, a label that names two different cells, or a task with two
-            metrics, directions, types or floors.
+            metrics, directions, units, types or floors.
     """
     if runs.empty:
         return runs.reindex(columns=COLUMNS)
@@ -64,9 +68,8 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
         names = ", ".join(map(repr, absent))
         hint = "; these are predictions: load_runs(...) has runs" if "split" in runs else ""
         raise ScoreFileError([f"the frame of runs has no column {names}{hint}."])
-    runs["task_type"] = runs["task_type"].replace(
-        "", None
-    )  # CSV does not distinguish an empty text from none
+    for column in ("metric", "task_type", "unit"):
+        runs[column] = runs[column].replace("", None)  # CSV does not tell an empty text from none
     mistakes = []
     for column in ("dev", "test", "dev_floor", "test_floor", "seconds"):
         try:
@@ -87,7 +90,7 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
                 f"{'/'.join(map(str, label))} names {cell.nunique()} different cells "
                 f"({', '.join(map(str, sorted(cell.dropna().unique())))}); analyse them separately."
             )
-    for column in ("metric", "higher_is_better", "task_type", "dev_floor", "test_floor"):
+    for column in ("metric", "higher_is_better", "unit", "task_type", "dev_floor", "test_floor"):
         for task, values in runs.groupby("task")[column]:
             if values.nunique() > 1:
                 found = ", ".join(map(str, values.dropna().unique()))
@@ -96,8 +99,8 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
     if mistakes:
         raise ScoreFileError(mistakes)
     runs["metric"] = runs["metric"].fillna("score")
-    runs = runs.fillna(LATER)
     runs["higher_is_better"] = runs["higher_is_better"].fillna(True).astype(bool)
+    runs = with_units(runs).fillna(LATER)
     runs["collapsed"] = runs["collapsed"].fillna(False).astype(bool)
     runs["collapsed"] &= runs["outcome"] == "completed"
     return runs.sort_values([*CELL, "head", "order", "noise", "key"], ignore_index=True)
@@ -177,19 +180,22 @@ def baseline_of(block: pd.DataFrame) -> str:
 
 
 def task_facts(block: pd.DataFrame) -> Row:
-    """The metric of a task, its direction, and its scale: 100 if scores are proportions, else 1.
+    """What a task fixes, as columns of a frame of results.
 
     Args:
         block: Rows of `checked` runs that share a task.
+
+    Returns:
+        metric, higher_is_better, direction_from (where that comes from), scale (100 if scores are
+        proportions, else 1) and floor_known (whether the score of a constant predictor is known,
+        without which no run is marked as collapsed).
     """
-    known = block[["dev", "test", "dev_floor", "test_floor"]]
-    negated = known.max().max() < 0  # such as a negated error, which is not a proportion
-    largest = known.abs().max().max()
-    higher = bool(block["higher_is_better"].iloc[0])
     return {
         "metric": block["metric"].iloc[0],
-        "higher_is_better": higher,
-        "scale": 100.0 if higher and not (largest > 1 or negated) else 1.0,
+        "higher_is_better": bool(block["higher_is_better"].iloc[0]),
+        "scale": 1.0 if block["unit"].iloc[0] == "own" else 100.0,
+        "direction_from": block["direction_from"].iloc[0],
+        "floor_known": bool(block[["dev_floor", "test_floor"]].notna().any(axis=None)),
     }
 
 

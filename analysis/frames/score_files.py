@@ -14,14 +14,22 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames.columns import COLUMNS, RUN_COUNTS, RUN_NUMBERS, STREAMS
+from analysis.frames.integers import integer_series
 from analysis.frames.layouts import STUDY, layout_of, read_peft
+from analysis.frames.metric_names import meaning
 from analysis.frames.runs import (
+    ASSUMED,
     BASELINE,
+    BY_NAME,
     CELL,
+    TOLD,
     ScoreFileError,
     checked,
     with_current_names,
 )
+from analysis.frames.text_tables import TABLES, read_table, without_ending
+from analysis.frames.units import UNNAMED_METRIC, entries, in_one_unit, with_units
+from analysis.statistics.collapse import at_floor
 
 ROLES = {
     "task": "the task or data set",
@@ -31,20 +39,19 @@ ROLES = {
     "seed": "integer that distinguishes the runs of a cell; without it nothing is paired",
     "test": "test score",
     "dev": "dev score, used for selection",
-    "metric": "the metric's name",
-    "floor": "score of the constant predictor",
+    "metric": "the metric's name; default: the name of the test column",
+    "floor": "score of the constant predictor; runs no better than it are marked as collapsed",
+    "dev_rows": "number of dev examples, from which the margin above the floor follows",
+    "test_rows": "number of test examples",
     "status": "whether the run finished",
     "seconds": "duration of the run",
     "memory": "peak memory in bytes",
     "device": "hardware of the run",
 }
-REQUIRED = ("task", "technique", "test")
+REQUIRED = ("task", "technique")
+SPLITS = ("test", "dev")  # a file needs one of them
 ABSENT = "–"  # placeholder text of a required column that the file lacks
 UNNAMED = "unnamed"  # model of a file without a model column
-LOWER = {  # metrics that are always lower-is-better
-    *("rmse", "mse", "mae", "mape", "msle", "rmsle", "loss", "log_loss", "logloss", "nll"),
-    *("error", "error_rate", "perplexity", "wer", "cer", "brier", "ece"),
-}
 COMPLETED = {"", "completed", "complete", "finished", "success", "succeeded", "ok", "done"}
 DIVERGED = {"diverged", "nan"}
 UNFINISHED = {
@@ -52,7 +59,6 @@ UNFINISHED = {
     *("running", "pending", "canceled", "cancelled"),
 }
 NOTHING = {"", "-", ABSENT, "?", "na", "n/a", "none", "null"}  # texts of a missing value
-ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".json", ".parquet")
 BOOLEANS = ("higher_is_better", "collapsed", "dirty")
 NAMED = 5  # mistakes of a kind that are listed one by one; the others are counted
 
@@ -61,6 +67,7 @@ def read_scores(
     path: str | Path,
     columns: Mapping[str, str] | None = None,
     *,
+    higher_is_better: Iterable[str] = (),
     lower_is_better: Iterable[str] = (),
     baseline: str = "",
 ) -> pd.DataFrame:
@@ -71,16 +78,19 @@ def read_scores(
             `runs.parquet` of a report; a JSON file of peft, or a folder of them.
         columns: Maps a role in `ROLES` to its column, or to `=` and a text for all rows, such as
             `{"task": "=rte"}`. A role that is not given defaults to the column of its own name.
-            Task, technique and test are required.
-        lower_is_better: Lower-is-better metrics, beside `LOWER`.
+            Task, technique, and test or dev are required.
+        higher_is_better: Metrics where higher is better, beside those known by their name.
+        lower_is_better: Metrics where lower is better, likewise.
         baseline: The technique, or configuration, to compare the others with; it is then shown as
             `Standard (NAME)`. Not needed if the baseline is called `Standard`.
 
     Returns:
         Checked runs with the columns of `load_runs`; the study is named after the file. A run is
         missing if it has no score, or if its status says that it did not finish, even if it
-        logged scores. A score of `nan` or `inf` makes it diverged. No file says which runs
-        collapsed.
+        logged scores. A score of `nan` or `inf` makes it diverged. With a floor, a run whose dev
+        score (or test score, if the file has no dev scores) is not above it by
+        `statistics.collapse.margin` is collapsed. Scores in per cent are read as shares where the
+        name of the metric says that they can be (`metric_names.meaning`).
 
     Raises:
         ScoreFileError: With every mistake in the file and in the arguments.
@@ -107,19 +117,26 @@ def read_scores(
     path = Path(path)
     table = _read(path)
     layout = layout_of(table, path)
+    told = {True: set(higher_is_better), False: set(lower_is_better)}
     if layout is STUDY:
         table = with_current_names(table)
     if layout is STUDY and not columns:
-        frame, mistakes = _of_a_study(table), []
-        if set(lower_is_better):
+        frame, mistakes = _of_a_study(table)
+        if told[True] or told[False]:
             mistakes.append("this file already says which metrics are lower-is-better.")
         mistakes += _based(frame, baseline)
     else:
         frame, mistakes = _frame(
             table, {**layout.columns, **(columns or {})}, named=set(columns or {})
         )
-        frame["study"] = path.name.partition(".")[0]
-        mistakes += _directed(frame, set(lower_is_better))
+        frame["study"] = path.name if path.is_dir() else without_ending(path.name)
+        mistakes += _directed(frame, told)
+        frame, mixed = in_one_unit(frame)
+        mistakes += mixed
+        frame = with_units(frame)
+        if not mistakes:
+            frame["collapse_rule"] = _collapse_rules(frame)
+            frame["collapsed"] = frame["collapse_rule"] != ""
         if not (frame[["task", "technique"]] == ABSENT).any(axis=None):
             mistakes += _based(frame, baseline)
             mistakes += _repeated(frame)
@@ -151,34 +168,23 @@ def example_runs() -> pd.DataFrame:
         return read_scores(path, {"technique": f"={BASELINE}", "metric": "=accuracy"})
 
 
+def option(role: str) -> str:
+    """The command line's option for a role."""
+    return f"--{role.replace('_', '-')}"
+
+
 def holds_scores(name: str) -> bool:
     """Whether the name is that of a score file or folder rather than of a study."""
-    return name.endswith(ENDINGS) or Path(name).is_dir()
-
-
-# --- reading ----------------------------------------------------------------------------------
+    path = Path(name)
+    named = name.lower().endswith((*TABLES, ".json"))
+    return named or path.is_dir() or (path.is_file() and path.suffix != ".py")
 
 
 def _read(path: Path) -> pd.DataFrame:
     """Read the file as text, one row per run; the index counts data rows from 1."""
-    try:
-        if path.is_dir() or path.suffix == ".json":
-            table = read_peft(path)
-        elif path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            separator = "\t" if ".tsv" in path.suffixes else ","
-            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except ScoreFileError:
-        raise
-    except FileNotFoundError:
-        raise ScoreFileError([f"there is no file {str(path)!r}."]) from None
-    except (ValueError, OSError) as error:  # pandas' own are ValueErrors: no rows, ragged rows
-        raise ScoreFileError([f"{path.name} cannot be read as a table: {error}"]) from None
-    if table.empty:
-        raise ScoreFileError([f"{path.name} has no rows."])
-    table.index = pd.RangeIndex(1, len(table) + 1)
-    return table.rename(columns=lambda name: str(name).strip().removeprefix("\ufeff"))
+    if path.is_dir() or path.suffix.lower() == ".json":
+        return read_peft(path)
+    return read_table(path)
 
 
 # --- from text to runs ------------------------------------------------------------------------
@@ -193,30 +199,36 @@ def _frame(
     for role in ("task", "technique"):
         frame[role] = texts[role]
         mistakes += _rows(texts[role] == "", texts[role], f"the {role} is empty")
+    if (texts["model"] != "").any():
+        mistakes += _rows(texts["model"] == "", texts["model"], "the model is empty")
     frame["model"] = texts["model"].replace("", UNNAMED)
     frame["configuration"] = frame["technique"] + texts["configuration"]
     frame["metric"] = texts["metric"].replace("", None)
     frame["device"] = texts["device"]
     known: dict[str, pd.Series] = {}
-    for role in ("test", "dev", "floor", "seconds", "memory", "seed"):
+    for role in ("test", "dev", "floor", "seconds", "memory"):
         known[role], wrong = _numbers(texts[role], role)
         mistakes += wrong
+    for role in ("dev_rows", "test_rows", "seed"):
+        stated = texts[role].where(~texts[role].str.lower().isin(NOTHING), "")
+        known[role], odd = integer_series(stated)
+        mistakes += _rows(odd, texts[role], f"the {_words(role)} is not an integer of 64 bits")
+    frame["dev_rows"], frame["test_rows"] = known["dev_rows"], known["test_rows"]
     frame["test_floor"] = frame["dev_floor"] = known["floor"]
     frame["seconds"], frame["peak_memory_bytes"] = known["seconds"], known["memory"]
     frame["outcome"], wrong = _outcomes(texts, known)
     mistakes += wrong
     for split in ("dev", "test"):
         frame[split] = known[split].where(frame["outcome"] == "completed")
-    seed = known["seed"].where(known["seed"] % 1 == 0)
-    given_seed = ~texts["seed"].str.lower().isin(NOTHING)
-    fractional = given_seed & seed.isna() & known["seed"].notna()
-    mistakes += _rows(fractional, texts["seed"], "the seed is not an integer")
-    if given_seed.any():
-        mistakes += _rows(~given_seed, texts["seed"], "the seed is empty")
-    else:  # every run gets a seed of its own, so that nothing is paired
-        seed = pd.Series(np.arange(len(frame), dtype=float), frame.index)
-    for stream in ("seed", "head", "order", "noise"):
-        frame[stream] = seed.astype("Int64")
+    seed = known["seed"]
+    if texts["seed"].str.lower().isin(NOTHING).all():
+        # Every run gets a seed of its own, so that nothing is paired.
+        seed = pd.Series(np.arange(len(frame)), frame.index, dtype="Int64")
+    else:
+        empty = texts["seed"].str.lower().isin(NOTHING)
+        mistakes += _rows(empty, texts["seed"], "the seed is empty")
+    for stream in ("seed", *STREAMS):
+        frame[stream] = seed
     return frame, mistakes
 
 
@@ -241,14 +253,25 @@ def _texts(
             if wanted and not wrong:
                 settings = nothing
                 for name in wanted:
-                    settings = settings + f", {name}=" + table[name].astype(str).str.strip()
+                    settings = settings + f", {name}=" + table[name].str.strip()
                 texts[role] = "(" + settings.str.removeprefix(", ") + ")"
         elif column in table:
-            texts[role] = table[column].astype(str).str.strip()
-        elif role in REQUIRED or role in named:
+            texts[role] = table[column].str.strip()
+        elif role in REQUIRED or role in named or (role == "test" and _lacks_scores(table, given)):
             mistakes.append(_unknown(column, role, table))
             texts[role] = nothing + ABSENT  # avoids a second message for every row
+    scored = next((given[split] for split in SPLITS if split in named), "=")
+    if (texts["metric"] == "").all() and not scored.startswith("="):
+        texts["metric"] = nothing + scored  # such as `eval_loss` of --test eval_loss
     return texts, mistakes
+
+
+def _lacks_scores(table: pd.DataFrame, given: Mapping[str, str]) -> bool:
+    return not any(given.get(split, split) in table for split in SPLITS)
+
+
+def _words(role: str) -> str:
+    return role.replace("_", " ")
 
 
 def _unknown(column: str, role: str, table: pd.DataFrame) -> str:
@@ -256,8 +279,9 @@ def _unknown(column: str, role: str, table: pd.DataFrame) -> str:
     known = ", ".join(map(repr, table.columns[:12])) + (", …" if table.shape[1] > 12 else "")
     hint = f"Did you mean {near[0]!r}?" if near else f"The columns are {known}."
     return (
-        f"there is no column {column!r} for the {role} ({ROLES[role]}). {hint} "
-        f"Name the column with --{role} COLUMN, or set one text for all rows with --{role} =TEXT."
+        f"there is no column {column!r} for the {_words(role)} ({ROLES[role]}). {hint} "
+        f"Name the column with {option(role)} COLUMN, or set one text for all rows with "
+        f"{option(role)} =TEXT."
     )
 
 
@@ -297,15 +321,69 @@ def _rows(wrong: pd.Series, texts: pd.Series, message: str) -> list[str]:
     return mistakes
 
 
-def _directed(frame: pd.DataFrame, lower: set[str]) -> list[str]:
-    """Set the direction of each run's metric; returns the metrics in `lower` that no run has."""
-    metrics = set(frame["metric"].dropna())
-    frame["metric"] = frame["metric"].fillna("score")
-    frame["higher_is_better"] = ~frame["metric"].isin(
-        lower | {metric for metric in metrics if metric.lower().replace(" ", "_") in LOWER}
-    )
+def _directed(frame: pd.DataFrame, told: Mapping[bool, set[str]]) -> list[str]:
+    """Set the direction of each run's metric and where it comes from; returns the mistakes."""
+    named = frame["metric"].notna()
+    frame["metric"] = frame["metric"].fillna(UNNAMED_METRIC)
     known = sorted(set(frame["metric"]))
-    return [f"no run has the metric {name!r}. {_near(name, known)}" for name in lower - set(known)]
+    both = told[True] & told[False]
+    mistakes = [f"the metric {name!r} cannot be both better higher and lower." for name in both]
+    mistakes += [
+        f"no run has the metric {name!r}. {_near(name, known)}"
+        for name in sorted((told[True] | told[False]) - set(known))
+    ]
+    frame["higher_is_better"], frame["direction_from"] = True, BY_NAME
+    for metric, part in frame.groupby("metric"):
+        name, at = str(metric), part.index
+        if name in told[True] | told[False]:
+            frame.loc[at, "higher_is_better"] = name in told[True]
+            frame.loc[at, "direction_from"] = TOLD
+            continue
+        if not named[at].any():
+            frame.loc[at, "direction_from"] = ASSUMED
+        read = meaning(name)
+        frame.loc[at, "higher_is_better"] = read.direction != "lower"
+        choose = f"say --higher-is-better {name!r} or --lower-is-better {name!r}."
+        if read.direction is None:
+            mistakes.append(f"whether higher or lower {name!r} is better is unknown: {choose}")
+        mistakes += _signs(part, name, read.sign, choose)
+    return mistakes
+
+
+def _signs(part: pd.DataFrame, name: str, sign: int, choose: str) -> list[str]:
+    """A mistake if scores of an error are negative, or those of a negated error positive."""
+    found = entries(part.assign(dev_floor=np.nan))
+    wrong = found[found["value"] * sign < 0]
+    if wrong.empty:
+        return []
+    first: Any = next(wrong.itertuples())
+    what = "a negated error" if sign < 0 else "an error"
+    other = "positive" if sign < 0 else "negative"
+    return [
+        f"{name!r} is {what} by its name, but {len(wrong)} of its scores are {other}, the first "
+        f"in row {first.row}, {first.column}: {first.value:g}; {choose}"
+    ]
+
+
+def _collapse_rules(frame: pd.DataFrame) -> pd.Series:
+    """`at_floor` for completed runs that are no better than the floor of their task, else empty."""
+    rules = pd.Series("", frame.index)
+    for _, part in frame[frame["outcome"] == "completed"].groupby("task"):
+        split = "dev" if part["dev"].notna().any() else "test"
+        scores, floors = part[split].to_numpy("float64"), part["dev_floor"].dropna()
+        if floors.empty:
+            continue
+        shares = meaning(part["metric"].iloc[0]).bounded and entries(part)["value"].max() <= 1
+        examples = [np.nan if pd.isna(rows) else float(rows) for rows in part[f"{split}_rows"]]
+        collapsed = at_floor(
+            scores,
+            float(floors.iloc[0]),
+            np.array(examples),
+            bounded=shares or part["unit"].iloc[0] != "own",
+            sign=1.0 if part["higher_is_better"].iloc[0] else -1.0,
+        )
+        rules[part.index[collapsed]] = "at_floor"
+    return rules
 
 
 def _based(frame: pd.DataFrame, baseline: str) -> list[str]:
@@ -351,17 +429,20 @@ def _keys(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def _of_a_study(table: pd.DataFrame) -> pd.DataFrame:
-    """Restore the types of a report's CSV; `checked` reports what is not a number."""
-    counts = [*STREAMS, *RUN_COUNTS, "seed", "tried", "parameters"]
-    yes = {"True": True, "False": False}
-    typed: dict[str, Any] = {
-        name: table[name].map(yes) for name in BOOLEANS if table[name].dtype != bool
-    }
-    for name in (column for column in [*counts, *RUN_NUMBERS] if column in table):
-        values = table[name].replace("", None)
+def _of_a_study(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Restore the types of a report's file; `checked` reports scores that are not numbers."""
+    yes = {"true": True, "false": False}
+    typed: dict[str, Any] = {name: table[name].str.lower().map(yes) for name in BOOLEANS}
+    mistakes = []
+    for name in [*STREAMS, *RUN_COUNTS, "seed", "tried", "parameters"]:
+        if name in table:
+            typed[name], odd = integer_series(table[name])
+            mistakes += _rows(odd, table[name], "this is not an integer of 64 bits")
+    for name in RUN_NUMBERS:
         try:
-            typed[name] = pd.to_numeric(values).astype("Int64" if name in counts else "float64")
+            typed[name] = pd.to_numeric(table[name].replace("", None)).astype("float64")
         except (TypeError, ValueError):
-            typed[name] = values
-    return table.assign(**typed)
+            typed[name] = table[name]
+    wrong = typed["higher_is_better"].isna() & (table["higher_is_better"] != "")
+    mistakes += _rows(wrong, table["higher_is_better"], "this is not True or False")
+    return table.assign(**typed), mistakes

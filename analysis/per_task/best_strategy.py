@@ -22,6 +22,7 @@ from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
     RowTuple,
+    floor_notes,
     grid_table,
     n_note,
     table_of,
@@ -61,6 +62,11 @@ from analysis.statistics.tie_set import Preference, TieSet, tie_set
 
 ROPE = 0.005  # half a point of a share: means that differ by less are practically equal
 
+_COMPARED = (f"vs {BASELINE}", "p")  # columns of the comparison with the baseline
+_VERSUS = (
+    f"vs {BASELINE}: difference of test means with its 95% Welch interval; p is Holm-adjusted over "
+    f"all configurations against {BASELINE}, not across rows (* where runs failed: {PERMUTATION})."
+)
 _NO_RUNS = Scores(np.empty(0), np.empty(0, bool), np.empty(0, bool), np.nan)
 _DIFFERENCE = ("difference", "difference_low", "difference_high", "p", "clean_p", "improvement")
 _NO_DIFFERENCE: Row = dict.fromkeys((*_DIFFERENCE, "p_holm", "clean_p_holm"), np.nan)
@@ -96,6 +102,9 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         "Best dev mean, bias-corrected": lambda r: score_text(r.dev_corrected, r.scale),
         "Expected test mean": lambda r: score_text(r.expected_test, r.scale),
     }
+    alone = not frame.empty and (frame["reason"] == "no_baseline").all()
+    if alone:
+        columns = {name: text for name, text in columns.items() if name not in _COMPARED}
     notes = [
         n_note(frame),
         "Chosen on dev, reported on test. ± is the standard deviation over seeds (n − 1).",
@@ -103,14 +112,13 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         "truly best ones are among these in 95% of studies. Ties are broken by rule, not by a "
         "test.",
         *_unseen_notes(frame),
-        f"vs {BASELINE}: difference of test means with its 95% Welch interval; p is Holm-adjusted "
-        f"over all configurations against {BASELINE}, not across rows (* where runs failed: "
-        f"{PERMUTATION}).",
+        *([] if alone else [_VERSUS]),
         "P(best), P(near best): share of bootstrap resamples in which its dev mean is the best, or "
         "within half a point of it. Possible ranks: those not excluded by the tests for ties.",
         "Bias-corrected: the best dev mean minus its selection bias. Expected test mean: that of "
         "the configuration with the best dev mean, averaged over resamples.",
         *_transfer_notes(frame),
+        *floor_notes(frame),
         *tried_notes(frame),
     ]
     if not frame.empty:
@@ -244,7 +252,7 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
     row: Row = {"task": task, "model": model, "family": family} | facts
     row |= {
         "recommended": "" if all_failed else name,
-        "decided_by": f"all runs of {name} failed" if all_failed else chosen.decided_by,
+        "decided_by": _why(chosen, all_failed=all_failed),
         "best_dev": chosen.best,
         "tied": "; ".join(other for other in chosen.members if other != name),
         "untested": "; ".join(chosen.untested),
@@ -269,6 +277,13 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
         | versus_baseline
         | {"sensitivity": _sensitivity(chosen, without, versus_baseline)}
     )
+
+
+def _why(chosen: TieSet, *, all_failed: bool) -> str:
+    """How the choice was made, or why there is none."""
+    if not chosen.best:
+        return "no run has a dev score"
+    return f"all runs of {chosen.recommended} failed" if all_failed else chosen.decided_by
 
 
 def _rank_uncertainty(
@@ -372,12 +387,15 @@ def strategy_table(frame: pd.DataFrame) -> Table:
         if not row.recommended:
             return "–"
         tied = len(row.tied.split("; ")) if row.tied else 0
-        gain = "" if row.reason == "is_baseline" else f" {versus_text(row)}"
+        gain = "" if np.isnan(row.difference) else f" {versus_text(row)}"
         return f"{row.recommended}{gain}" + (f", {tied} tied" if tied else "")
 
+    gains = (
+        f"; gain over {BASELINE}: difference of test means over seeds with its 95% Welch interval, "
+        "not adjusted for multiple comparisons"
+    )
     notes = [
-        f"Chosen on dev; gain over {BASELINE}: difference of test means over seeds with its 95% "
-        "Welch interval, not adjusted for multiple comparisons.",
+        f"Chosen on dev{'' if (frame['reason'] == 'no_baseline').all() else gains}.",
         f"Tied: number of other configurations that none is significantly better than on dev "
         f"({ALL_PAIRS}).",
     ]

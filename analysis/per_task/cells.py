@@ -20,6 +20,8 @@ from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
     RowTuple,
+    by_dev_note,
+    floor_notes,
     n_note,
     table_of,
     tried_columns,
@@ -40,6 +42,13 @@ from analysis.statistics.summary import summarise
 
 SPLITS: tuple[Split, ...] = ("test", "dev")
 WORST_AND_BEST = "Expected worst and best of 3 runs"
+OF_SPLIT: dict[Split, tuple[str, ...]] = {  # columns of `cells_table`
+    "test": (
+        *("Test mean ± sd", "95% CI of mean", "95% CI of sd", "Median", "IQM", "Quartiles"),
+        *("Min, max", WORST_AND_BEST, "CV", "Without failed runs"),
+    ),
+    "dev": ("Dev mean ± sd", "Dev median", "Dev IQM", "Dev min, max"),
+}
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
@@ -132,17 +141,22 @@ def cells_table(frame: pd.DataFrame) -> Table:
         "Dev min, max": lambda r: pair_text(r.dev_minimum, r.dev_maximum, r.scale),
         "Seconds": lambda r: "–" if np.isnan(r.seconds) else f"{r.seconds:.3g}",
     }
+    for split in SPLITS:
+        if not frame.empty and frame[f"{split}_mean"].isna().all() and frame["finished"].any():
+            columns = {head: text for head, text in columns.items() if head not in OF_SPLIT[split]}
     notes = [
         n_note(frame),
         "± is the standard deviation over seeds (n − 1).",
         f"A failed run {ENTERS}{_left_out(frame)}. 'Without failed runs' excludes all of them.",
+        *floor_notes(frame),
         "95% confidence intervals: t for the mean, chi-square for the sd; where runs failed, the "
         "sd has a BCa bootstrap interval from 20 seeds and none below; none where all scores are "
         "equal. IQM: interquartile mean.",
         f"{WORST_AND_BEST}: expected values for three new runs. CV: coefficient of variation "
         "(sd/mean); not given where 0 lies within the range of "
         "the scores or is the constant predictor's score.",
-        "Sorted by dev mean, best first. Seconds: mean per run.",
+        *_splits_notes(frame),
+        "Seconds: mean per run.",
         *tried_notes(frame),
     ]
     details = ["Median", "IQM", "Quartiles", "Min, max", WORST_AND_BEST, "CV"]
@@ -151,6 +165,14 @@ def cells_table(frame: pd.DataFrame) -> Table:
     return table_of(
         "cells", "Scores by configuration", frame, columns, notes=notes, details=details
     )
+
+
+def _splits_notes(frame: pd.DataFrame) -> list[str]:
+    """How rows are sorted, and which split has no scores."""
+    if frame.empty:
+        return []
+    test = [] if frame["test_mean"].notna().any() else ["There are no test scores."]
+    return [*test, by_dev_note(frame["dev_mean"], "mean")]
 
 
 def _worst_and_best(row: RowTuple) -> str:

@@ -139,7 +139,13 @@ def transfer_table(frame: pd.DataFrame) -> Table:
     ]
     shown = _by_seeds(frame)
     return table_of(
-        "transfer", "Selection on dev, performance on test", shown, columns, notes=notes, details=[]
+        "transfer",
+        "Selection on dev, performance on test",
+        shown,
+        columns,
+        notes=notes,
+        details=[],
+        nothing="No task and model has two configurations with dev and test scores.",
     )
 
 

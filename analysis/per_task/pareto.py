@@ -171,7 +171,9 @@ def pareto_table(frame: pd.DataFrame) -> Table:
         "Model": lambda r: r.model,
         "Metric": lambda r: metric_text(r.metric, r.higher_is_better, scale=r.scale),
         "Configuration": lambda r: r.configuration,
-        "On Pareto front": lambda r: {1.0: "yes", 0.0: "no"}.get(r.on_front, "n/a (n < 2)"),
+        "On Pareto front": lambda r: {1.0: "yes", 0.0: "no"}.get(
+            r.on_front, "n/a (n < 2)" if r.n else "n/a (no dev scores)"
+        ),
         "Front membership": lambda r: "–" if np.isnan(r.membership) else f"{r.membership:.0%}",
         "n": lambda r: count_text(r.finished, r.asked),
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),

@@ -16,7 +16,7 @@ from analysis.frames.runs import (
     task_facts,
 )
 from analysis.per_task.best_strategy import add_holm
-from analysis.rendering.builder import SHARED_COLUMNS, Columns, n_note, table_of
+from analysis.rendering.builder import SHARED_COLUMNS, Columns, floor_notes, n_note, table_of
 from analysis.rendering.formatting import NBSP, number_with_interval, p_text, score_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import ALPHA, stream
@@ -26,6 +26,10 @@ from analysis.statistics.power import minimum_detectable_ratio
 from analysis.statistics.spread import brown_forsythe, fisher, sd_ratio, sd_ratio_bootstrap
 from analysis.statistics.summary import Scores
 
+COMPARED = (  # columns of the comparison with the baseline
+    *("sd ratio [95% CI]", "p (sd)", "sd ratio, without failed runs"),
+    *("p (sd), without failed runs", "p (failures)", "Verdict"),
+)
 ENOUGH_FOR_SCATTER = 15  # with fewer seeds no claim about spread is made
 
 
@@ -57,6 +61,17 @@ def stability_table(frame: pd.DataFrame) -> Table:
         "p (failures)": lambda r: p_text(r.failure_p_holm),
         "Verdict": lambda r: r.verdict,
     }
+    if _without_baseline(frame):
+        columns = {name: text for name, text in columns.items() if name not in COMPARED}
+        notes = [
+            n_note(frame),
+            "sd: standard deviation of test scores over seeds (n − 1). 95% Wilson interval of the "
+            "failure rate. There is no baseline to compare with.",
+            *floor_notes(frame),
+        ]
+        return table_of(
+            "stability", "Stability over seeds", frame, columns, notes=notes, details=["n"]
+        )
     notes = [
         n_note(frame),
         f"sd: standard deviation of test scores over seeds (n − 1). sd ratio: to {BASELINE}'s; "
@@ -67,6 +82,7 @@ def stability_table(frame: pd.DataFrame) -> Table:
         "a task and model.",
         f"A verdict requires {ENOUGH_FOR_SCATTER} seeds and p < 0.05 with and without failed runs; "
         "'not shown' does not mean equal.",
+        *floor_notes(frame),
     ]
     if not frame.empty:
         detectable = frame[["n_both", "mdr"]].dropna().drop_duplicates().sort_values("n_both")
@@ -79,6 +95,10 @@ def stability_table(frame: pd.DataFrame) -> Table:
     return table_of(
         "stability", "Stability over seeds", frame, columns, notes=notes, details=details
     )
+
+
+def _without_baseline(frame: pd.DataFrame) -> bool:
+    return not frame.empty and bool((frame["verdict"] == "no baseline").all())
 
 
 def stability(runs: pd.DataFrame) -> pd.DataFrame:

@@ -146,12 +146,43 @@ def n_note(found: pd.DataFrame) -> str:
     return f"n, the number of seeds with a result, is {runs}."
 
 
+def direction_notes(found: pd.DataFrame) -> list[str]:
+    """The metrics of the tasks, their direction, and where it comes from."""
+    facts = found[["metric", "higher_is_better", "direction_from"]].drop_duplicates()
+    named = [
+        f"{row.metric} ({'higher' if row.higher_is_better else 'lower'} is better, "
+        f"{row.direction_from})"
+        for row in facts.itertuples()
+    ]
+    return [f"{'Metric' if len(named) == 1 else 'Metrics'}: {', '.join(named)}."] if named else []
+
+
+def by_dev_note(values: pd.Series, name: str) -> str:
+    """How rows are sorted: by dev score or mean, or by name where there is none."""
+    if values.notna().any():
+        return f"Sorted by dev {name}, best first."
+    return "Sorted by name, since there are no dev scores."
+
+
+def floor_notes(found: pd.DataFrame) -> list[str]:
+    """Says that collapsed runs are unknown, where the score of a constant predictor is."""
+    if found.empty or found["floor_known"].all():
+        return []
+    where = "" if not found["floor_known"].any() else " for some tasks"
+    return [
+        f"The score of a constant predictor is unknown{where}, so only diverged runs count as "
+        "failed there."
+    ]
+
+
 def versus_text(row: RowTuple) -> str:
     """The difference to the baseline with its interval, or why there is none."""
     if not row.recommended:
         return "–"
     if row.reason in ("is_baseline", "no_baseline"):
         return "is the baseline" if row.reason == "is_baseline" else "no baseline"
+    if np.isnan(row.difference):
+        return "–"
     text = score_text(row.difference, row.scale, sign="+")
     return f"{text} {interval_text(row.difference_low, row.difference_high, scale=row.scale)}"
 

@@ -57,10 +57,11 @@ def count_text(finished: int, asked: int) -> str:
     return f"{finished}" if finished == asked else f"{finished} of {asked}"
 
 
-def metric_text(metric: str, higher_is_better: bool, *, scale: float) -> str:
-    """A metric with its direction and unit."""
+def metric_text(metric: str, higher_is_better: bool, *, scale: float, source: str = "") -> str:
+    """A metric with its direction, optionally where that comes from, and its unit."""
     direction = "higher" if higher_is_better else "lower"
-    return f"{metric} ({direction} is better{', in points' if scale == 100 else ''})"
+    unit = ", in points" if scale == 100 else ""
+    return f"{metric} ({direction} is better{f', {source}' if source else ''}{unit})"
 
 
 def mean_sd_text(mean: float, sd: float, scale: float) -> str:

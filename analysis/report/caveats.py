@@ -4,8 +4,21 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.frames.runs import BASELINE, CELL, baseline_of, blocks, checked, configurations, final
+from analysis.frames.runs import (
+    ASSUMED,
+    BASELINE,
+    CELL,
+    DEFINED,
+    baseline_of,
+    blocks,
+    checked,
+    configurations,
+    final,
+    task_facts,
+)
 from analysis.per_task.stability import ENOUGH_FOR_SCATTER
+from analysis.rendering.formatting import score_text
+from analysis.statistics.collapse import POINT, two_groups
 from analysis.statistics.power import minimum_detectable_ratio
 
 UNRELIABLE = 5  # seeds below which even a mean is unreliable
@@ -38,10 +51,13 @@ def caveats(runs: pd.DataFrame) -> list[str]:
     finished = runs[runs["outcome"] != "missing"]
     return [
         *_missing(runs),
+        *_directions(runs),
         *_seeds(runs),
         *_failures(runs),
         *_unscored(runs),
         *_unknown(runs),
+        *_collapse(runs),
+        *_units(runs),
         *_uneven(runs),
         *_streams(finished),
         *_baseline(runs),
@@ -57,6 +73,38 @@ def _missing(runs: pd.DataFrame) -> list[str]:
         return []
     cells = [f"{_label(cell)} ({n})" for cell, n in runs[gone].groupby(CELL).size().items()]
     return [f"{gone.sum()} of {_runs(len(runs))} {_are(gone.sum())} missing: {_some(cells)}."]
+
+
+def _directions(runs: pd.DataFrame) -> list[str]:
+    assumed = runs[runs["direction_from"] == ASSUMED]
+    if assumed.empty:
+        return []
+    return [
+        f"No metric is named for {_some(assumed['task'].unique())}, so higher scores were taken as "
+        "better. Name the metric with --metric, or say --lower-is-better score."
+    ]
+
+
+def _units(runs: pd.DataFrame) -> list[str]:
+    facts = runs.groupby("task")[["unit", "metric", "higher_is_better"]].first()
+    percent, own = facts[facts["unit"] == "percent"], facts[facts["unit"] == "own"]
+    found = []
+    if len(percent):
+        found.append(
+            f"Scores in per cent were divided by 100: {_some(percent.index)}. Tables print points, "
+            "runs.csv has shares."
+        )
+    if len(own):
+        tasks = [f"{task} ({metric})" for task, metric in own["metric"].items()]
+        told = runs["direction_from"] != DEFINED
+        hint = ""
+        if (runs.loc[told & runs["task"].isin(own.index), "higher_is_better"]).any():
+            hint = " Scores in per cent count as shares if --metric names one, such as accuracy."
+        found.append(
+            f"Scores are not shares: {_some(tasks)}; means over tasks, practical equivalence and "
+            f"advice by group leave these tasks out.{hint}"
+        )
+    return found
 
 
 def _seeds(runs: pd.DataFrame) -> list[str]:
@@ -125,7 +173,7 @@ def _unscored(runs: pd.DataFrame) -> list[str]:
 
 
 def _unknown(runs: pd.DataFrame) -> list[str]:
-    """Tasks for which imported scores lack a split or the score of a constant predictor."""
+    """Tasks for which imported scores lack a split."""
     completed = runs[runs["outcome"] == "completed"]
     found = []
     for split, result in (
@@ -135,13 +183,58 @@ def _unknown(runs: pd.DataFrame) -> list[str]:
         known = completed.groupby("task")[split].count()
         if none := [str(task) for task, n in known.items() if n == 0]:
             found.append(f"No {split} scores at all: {_some(none)}; {result}.")
-    floors = completed.groupby("task")[["dev_floor", "test_floor"]].count().sum(axis=1)
-    if unknown := [str(task) for task, n in floors.items() if n == 0]:
+    return found
+
+
+def _collapse(runs: pd.DataFrame) -> list[str]:
+    """How far collapsed runs of imported scores are known."""
+    completed = runs[runs["outcome"] == "completed"]
+    unknown, by_score, unsized = [], [], []
+    for task, part in completed.groupby("task"):
+        if not task_facts(part)["floor_known"]:
+            unknown.append(str(task))
+        elif (part["direction_from"] != DEFINED).all():
+            by_score.append(str(task))
+            split = "dev" if part["dev"].notna().any() else "test"
+            unsized += [str(task)] if part[f"{split}_rows"].isna().any() else []
+    found = []
+    if unknown:
         found.append(
             f"The score of a constant predictor is unknown: {_some(unknown)}; collapsed runs "
-            "cannot be identified there."
+            f"cannot be identified there.{_groups(completed[completed['task'].isin(unknown)])}"
+        )
+    if by_score:
+        margin = "one point, or two standard errors of the floor if that is more"
+        if unsized:
+            margin += f" (one point where the number of examples is unknown: {_some(unsized)})"
+        found.append(
+            f"Collapsed runs were identified by their score alone: {_some(by_score)}. A run counts "
+            f"as collapsed if its score is not above the constant predictor's by {margin}; for "
+            "scores that are not shares, by 1% of it."
         )
     return found
+
+
+def _groups(completed: pd.DataFrame) -> str:
+    """Cells whose test scores form two groups; what that means is left to the reader."""
+    seen = []
+    for label, cell in completed.dropna(subset="test").groupby(CELL):
+        x = cell["test"].sort_values().to_numpy("float64")
+        scale = task_facts(cell)["scale"]
+        unit = 1.0 if scale == 100 else abs(float(cell["test"].median()))
+        if below := two_groups(x, least=POINT * unit):
+            ends = [score_text(x[i], scale) for i in (0, below - 1, below, x.size - 1)]
+            ranges = [f"{a} to {b}" if a != b else a for a, b in (ends[:2], ends[2:])]
+            seen.append(
+                f"{_label(label)} ({below} at {ranges[0]}, {x.size - below} at {ranges[1]})"
+            )
+    if not seen:
+        return ""
+    return (
+        f" Test scores form two groups in {_some(seen)}: failed runs may be among them, and the "
+        "intervals of such a cell are unreliable. A column or value named with --floor identifies "
+        "collapsed runs."
+    )
 
 
 def _uneven(runs: pd.DataFrame) -> list[str]:
@@ -186,7 +279,10 @@ def _baseline(runs: pd.DataFrame) -> list[str]:
     ]
     found = []
     if without:
-        found.append(f"No baseline ({BASELINE}) to compare with: {_some(without)}.")
+        found.append(
+            f"No baseline to compare with: {_some(without)}. It is the technique called "
+            f"{BASELINE}, or in a file of scores the one named with --baseline."
+        )
     if alone:
         found.append(f"Only one configuration, so no comparison: {_some(alone)}.")
     return found

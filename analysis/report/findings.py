@@ -14,6 +14,8 @@ from analysis.rendering.formatting import (
 )
 from analysis.statistics.common import ALPHA
 
+UNKNOWN_COLLAPSE = "whether any collapsed is unknown (no floor)"
+
 
 def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
     """The findings per task and model.
@@ -34,7 +36,7 @@ def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
         >>> for sentence in answer(best_strategy(runs), stability(runs))["rte, roberta_base"]:
         ...     print(sentence)
         No run has a dev score, so nothing is recommended.
-        None of the 20 finished runs failed.
+        None of the 20 finished runs diverged; whether any collapsed is unknown (no floor).
     """
     found = {}
     rows: list[RowTuple] = list(best.itertuples())
@@ -58,10 +60,13 @@ def _choice(row: RowTuple) -> list[str]:
     score = score_with_interval(
         row.test_mean, row.test_mean_low, row.test_mean_high, scale=row.scale
     )
-    result = (
-        f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} over "
-        f"{row.n} {_seeds(row.n)} is {score}, with sd {score_text(row.test_sd, row.scale)}."
-    )
+    result = "It has no test score."
+    if row.n:
+        result = (
+            f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} "
+            f"over {row.n} {_seeds(row.n)} is {score}, with sd "
+            f"{score_text(row.test_sd, row.scale)}."
+        )
     if row.tried > 1:
         result += f" It was selected from {row.tried} configurations, using other seeds."
     if row.compared == 1:
@@ -80,10 +85,10 @@ def _choice(row: RowTuple) -> list[str]:
 
 
 def _against_baseline(row: RowTuple) -> list[str]:
-    if not row.recommended or row.reason == "is_baseline":
+    if not row.recommended or row.reason == "is_baseline" or not row.n:
         return []
     if row.reason == "no_baseline":
-        return [f"{BASELINE} was not run, so the gain over it is unknown."]
+        return ["There is no baseline, so no gain is given."]
     gap = score_text(row.difference, row.scale, sign="+")
     if np.isnan(row.p_holm):
         return [f"Its difference from {BASELINE} is {gap}; there are too few runs for a test."]
@@ -122,13 +127,13 @@ def _support(least: RowTuple) -> str:
 def _failed(cells: list[RowTuple]) -> list[str]:
     failed = [cell for cell in cells if cell.failed]
     finished = sum(cell.finished for cell in cells)
+    known = all(cell.floor_known for cell in cells)
+    unknown = "" if known else f"; {UNKNOWN_COLLAPSE}"
     if not failed:
-        return [f"None of the {finished} finished runs failed."] if finished else []
-    return [
-        "Failed: "
-        + _listed([f"{c.configuration} ({c.failed} of {c.finished} runs)" for c in failed])
-        + "."
-    ]
+        verb = "failed" if known else "diverged"
+        return [f"None of the {finished} finished runs {verb}{unknown}."] if finished else []
+    counts = _listed([f"{c.configuration} ({c.failed} of {c.finished} runs)" for c in failed])
+    return [f"{'Failed' if known else 'Diverged'}: {counts}{unknown}."]
 
 
 def _listed(names: list[str]) -> str:

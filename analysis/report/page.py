@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from analysis.frames.runs import blocks
 from analysis.per_task.search import protocol
+from analysis.rendering.builder import direction_notes
 from analysis.rendering.formatting import count_text, score_text
 from analysis.rendering.table import Table, to_csv, to_html, to_latex, to_markdown
 from analysis.report.caveats import caveats
@@ -18,6 +19,7 @@ from analysis.report.findings import answer
 from analysis.report.sections import FILED, PLOTTED, SECTIONS, Drawing, ReportData, title
 
 FOLDED = 12  # findings or headings of plots; as many or more are collapsed
+UNITS = {"share": "share", "percent": "per cent in the file, read as a share", "own": "its own"}
 TALL = 40  # rows; a longer table scrolls and can be filtered
 
 
@@ -124,6 +126,8 @@ def _by_heading(drawings: list[Drawing]) -> dict[str, list[tuple[Markup, str]]]:
 def _overview(best: pd.DataFrame) -> str:
     """A summary of all findings in one sentence."""
     unknown = best["recommended"] == ""
+    if len(best) and not best["best_dev"].any():
+        return "There are no dev scores, so nothing is recommended."
     single = ~unknown & (best["tied"] == "")
     return (
         f"Of {len(best)} combinations of task and model, {single.sum()} have a single best "
@@ -144,7 +148,8 @@ def _size(runs: pd.DataFrame) -> str:
         )
     ]
     finished = int((runs["outcome"] != "missing").sum())
-    return f"{', '.join(counts)}; {count_text(finished, len(runs))} runs finished."
+    size = f"{', '.join(counts)}; {count_text(finished, len(runs))} runs finished."
+    return " ".join([size, *direction_notes(runs)])
 
 
 def _unplotted(runs: pd.DataFrame) -> str:
@@ -165,6 +170,9 @@ def _provenance(runs: pd.DataFrame) -> Iterator[Table]:
         {
             "Task": task,
             "Metric": first.metric,
+            "Better": "higher" if first.higher_is_better else "lower",
+            "Better according to": first.direction_from,
+            "Unit": UNITS[first.unit],
             "Constant predictor, dev": score_text(first.dev_floor, 1),
             "Constant predictor, test": score_text(first.test_floor, 1),
             "Training rows": _count(first.train_rows),

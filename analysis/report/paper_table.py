@@ -1,15 +1,26 @@
 """Tables for papers: a summary per cell, and marks for significant differences."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.chosen import GROUPS, chosen
-from analysis.frames.runs import BASELINE, CELL, ScoreFileError, baseline_of, checked, final, scores
+from analysis.across_tasks.chosen import GROUPS, chosen, unchosen
+from analysis.frames.runs import (
+    BASELINE,
+    CELL,
+    DEFINED,
+    ScoreFileError,
+    baseline_of,
+    checked,
+    final,
+    scores,
+)
 from analysis.per_task.cells import cells
 from analysis.per_task.two_studies import versus
+from analysis.rendering.builder import floor_notes
 from analysis.rendering.formatting import (
     ALL_PAIRS,
     ENTERS,
@@ -118,10 +129,11 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
     """As `table`, but returns a `Table`.
 
     If neither rows nor columns are configurations, each technique (or model, if there are no
-    techniques) is represented, per task, by the configuration recommended on dev. Tables of means
-    mark significant differences from the baseline: Welch's test, or a permutation test if runs
-    failed, Holm-adjusted over the shown configurations of a task and model. Bold marks, per task
-    (and model), the best test mean and all others that no mean is significantly better than.
+    techniques) is represented, per task, by the configuration recommended on dev; where there are
+    no dev scores to choose one by, all configurations are shown. Tables of means mark significant
+    differences from the baseline: Welch's test, or a permutation test if runs failed,
+    Holm-adjusted over the shown configurations of a task and model. Bold marks, per task (and
+    model), the best test mean and all others that no mean is significantly better than.
 
     Args:
         runs: One row per run, as returned by `load_runs`.
@@ -149,11 +161,16 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
         raise ScoreFileError(mistakes)
     if not len(runs):
         return Table("paper", "Table", "There are no runs yet.", (*down,), (), (), runs)
+    undecided = unchosen(runs, _groups_of(places))
+    if undecided:
+        down, across = _with_configurations(down, across)
+        places = [*down, *across]
     compared = "technique" in places or "configuration" in places
-    shown = chosen(runs, ["model", *(name for name in GROUPS[1:] if name in places)])
+    shown = chosen(runs, _groups_of(places))
     found = cells(shown)
-    marks = _marks(shown, compared=compared) if cell in OF_MEANS else {}
-    bold = _best(shown, compared=compared) if cell in OF_MEANS else set()
+    marked = _marks(shown, compared=compared) if cell in OF_MEANS else _Marks()
+    marks = marked.texts
+    bold, tested = _best(shown, compared=compared) if cell in OF_MEANS else (set(), False)
     texts: dict[tuple[str, ...], dict[tuple[str, ...], tuple[str, bool]]] = {}
     heads: dict[tuple[str, ...], None] = {}
     for row in found.sort_values([*across, *down]).to_dict("records"):
@@ -168,7 +185,10 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
         name="paper",
         title=f"{', '.join(down).capitalize()} by {', '.join(across)}",
         caption=" ".join(
-            _notes(found, cell, places, marks=marks, bold=bold, whole=len(shown) == len(runs))
+            [
+                *_notes(found, cell, places, whole=len(shown) == len(runs), undecided=undecided),
+                *_test_notes(marked, bold, tested=tested),
+            ]
         ),
         header=(*(name.capitalize() for name in down), *(", ".join(head) for head in heads)),
         body=tuple(
@@ -199,14 +219,45 @@ def _wrong(places: list[str], cell: str) -> list[str]:
     return mistakes
 
 
+def _groups_of(places: list[str]) -> list[str]:
+    return ["model", *(name for name in GROUPS[1:] if name in places)]
+
+
+def _with_configurations(down: list[str], across: list[str]) -> tuple[list[str], list[str]]:
+    """Rows and columns with the configuration in place of the technique, or else as a row."""
+    if "technique" not in [*down, *across]:
+        return [*down, "configuration"], across
+    down, across = (
+        ["configuration" if name == "technique" else name for name in names]
+        for names in (down, across)
+    )
+    return down, across
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """Differences from the baseline.
+
+    Attributes:
+        texts: Marks of the cells that differ significantly.
+        pairs: Number of cells compared with a baseline.
+        tests: Number of those with a p-value.
+    """
+
+    texts: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    pairs: int = 0
+    tests: int = 0
+
+
 def _groups(runs: pd.DataFrame, *, compared: bool) -> list[pd.DataFrame]:
     """Groups of runs that are compared: the techniques of one model, else the models."""
     return [group for _, group in runs.groupby(["task", "model"] if compared else ["task"])]
 
 
-def _marks(runs: pd.DataFrame, *, compared: bool) -> dict[tuple[str, ...], str]:
+def _marks(runs: pd.DataFrame, *, compared: bool) -> _Marks:
     """Marks of the cells that differ significantly from the baseline."""
     marks: dict[tuple[str, ...], str] = {}
+    pairs = tests = 0
     for group in _groups(runs, compared=True) if compared else []:
         test = _by_cell(group)
         base = next((key for key in test if key[2] == baseline_of(group)), None)
@@ -216,15 +267,21 @@ def _marks(runs: pd.DataFrame, *, compared: bool) -> dict[tuple[str, ...], str]:
         sign = 1.0 if group["higher_is_better"].iloc[0] else -1.0
         gaps = [versus(test[key], test[base], key=key) for key in others]
         adjusted = holm(np.array([gap["p"] for gap in gaps]))
+        pairs, tests = pairs + len(gaps), tests + int(np.isfinite(adjusted).sum())
         for key, gap, p in zip(others, gaps, adjusted, strict=True):
             if p < ALPHA:
                 marks[key] = BETTER if sign * gap["difference"] > 0 else WORSE
-    return marks
+    return _Marks(marks, pairs, tests)
 
 
-def _best(runs: pd.DataFrame, *, compared: bool) -> set[tuple[str, ...]]:
-    """The cells with the best test mean, and others that none is significantly better than."""
+def _best(runs: pd.DataFrame, *, compared: bool) -> tuple[set[tuple[str, ...]], bool]:
+    """The cells with the best test mean, and others that none is significantly better than.
+
+    Returns:
+        The cells, and whether any was compared with the best by a test.
+    """
     found: set[tuple[str, ...]] = set()
+    tested = False
     for group in _groups(runs, compared=compared):
         sign = 1.0 if group["higher_is_better"].iloc[0] else -1.0
         coded = {"\x1f".join(key): sign * own.all_floor for key, own in _by_cell(group).items()}
@@ -232,8 +289,10 @@ def _best(runs: pd.DataFrame, *, compared: bool) -> set[tuple[str, ...]]:
             coded, failures=dict.fromkeys(coded, 0), seconds=dict.fromkeys(coded, np.nan)
         )
         if len(coded) > 1:
-            found |= {tuple(name.split("\x1f")) for name in ties.members}
-    return found
+            names = [name for name in ties.members if name not in ties.untested]
+            found |= {tuple(name.split("\x1f")) for name in names}
+            tested |= len(ties.untested) < len(coded) - 1 - len(ties.unscored)
+    return found, tested
 
 
 def _by_cell(runs: pd.DataFrame) -> dict[tuple[str, ...], Any]:
@@ -245,13 +304,17 @@ def _notes(
     cell: str,
     places: list[str],
     *,
-    marks: Mapping[tuple[str, ...], str],
-    bold: set[tuple[str, ...]],
     whole: bool,
+    undecided: list[str],
 ) -> list[str]:
     """Sentences of the caption: cell content, n, metric and direction, missing and failed runs."""
     metrics = {
-        metric_text(row["metric"], row["higher_is_better"], scale=row["scale"]): None
+        metric_text(
+            row["metric"],
+            row["higher_is_better"],
+            scale=row["scale"],
+            source="" if row["direction_from"] == DEFINED else row["direction_from"],
+        ): None
         for row in found.to_dict("records")
     }
     low, high = int(found["test_n"].min()), int(found["test_n"].max())
@@ -262,27 +325,45 @@ def _notes(
     ]
     shared = [name for name in ("task", "model") if name not in places]
     notes += [f"{name.capitalize()}: {found[name].iloc[0]}." for name in shared]
-    several = found.groupby(["task", "model"])["configuration"].nunique().max() > 1
-    if not whole:
+    if undecided:
+        few = ", ".join(undecided[:4]) + (", …" if len(undecided) > 4 else "")
+        notes.append(
+            f"All configurations are shown, since there are no dev scores to choose by on {few}."
+        )
+    elif not whole:
         what = "technique's configuration" if "technique" in places else "model's strategy"
         notes.append(f"Each {what} is the one recommended on dev, per task.")
     gone, failed = int(found["missing"].sum()), int((found["diverged"] + found["collapsed"]).sum())
+    if not high:
+        notes.append("There are no test scores, which is what this table prints.")
     if gone:
         notes.append(f"{gone} {'run is' if gone == 1 else 'runs are'} missing and excluded.")
     if failed:
         notes.append(
             f"{failed} {'run' if failed == 1 else 'runs'} failed; one that fails {ENTERS}."
         )
-    if cell in OF_MEANS and several:
+    if cell == "failed":
+        notes += floor_notes(found)
+    return notes
+
+
+def _test_notes(marked: _Marks, bold: set[tuple[str, ...]], *, tested: bool) -> list[str]:
+    """Sentences on the tests that were made, and on no others."""
+    notes = []
+    if marked.texts:
         notes.append(
             f"{BETTER} significantly better, {WORSE} worse than {BASELINE} (5%, Welch's test or, "
             f"if runs failed, a {PERMUTATION}; Holm-adjusted within a task and model)."
-            if marks
-            else f"No difference from {BASELINE} is significant (5%, Holm-adjusted)."
         )
-    if bold:
+    elif marked.tests:
+        notes.append(f"No difference from {BASELINE} is significant (5%, Holm-adjusted).")
+    elif marked.pairs:
+        notes.append(f"Differences from {BASELINE} are not tested: there are too few runs.")
+    if bold and tested:
         notes.append(
             "Bold: the best mean, and all others that no mean is significantly better than "
             f"({ALL_PAIRS})."
         )
+    elif bold:
+        notes.append("Bold: the best mean; differences from it are not tested.")
     return notes

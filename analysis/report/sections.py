@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.across_tasks.aggregates import aggregates, aggregates_table, profiles
-from analysis.across_tasks.chosen import chosen, unfit
+from analysis.across_tasks.chosen import chosen_or_all, unchosen, unfit
 from analysis.across_tasks.equivalence import rope, rope_table
 from analysis.across_tasks.grids import (
     SETTINGS,
@@ -43,6 +43,7 @@ from analysis.per_task.search import best_of_k, search_tables
 from analysis.per_task.stability import stability, stability_table
 from analysis.per_task.two_studies import against, against_table
 from analysis.per_task.variance import sources, sources_table
+from analysis.rendering.builder import NAMED
 from analysis.rendering.table import Table
 
 if TYPE_CHECKING:
@@ -117,6 +118,12 @@ class ReportData:
         return bool((self.runs["search"] != "").any())
 
     @property
+    def tested(self) -> bool:
+        """Whether there is anything to report on test; a file may have dev scores alone."""
+        runs = self.runs
+        return bool(runs["test"].notna().any() or (runs["outcome"] != "completed").all())
+
+    @property
     def chosen_on_dev(self) -> bool:
         """Whether there are dev scores to select by."""
         return bool(len(self.best)) and bool(self.best["best_dev"].any())
@@ -141,19 +148,35 @@ def _recommended(material: ReportData) -> Iterator[Table]:
     yield table
 
 
+def _headline(runs: pd.DataFrame) -> Table:
+    """Models at their best, without the tasks on which there are no dev scores to choose by."""
+    table, undecided = headline_table(headline(runs)), unchosen(runs)
+    if not undecided:
+        return table
+    few = ", ".join(undecided[:NAMED]) + (", …" if len(undecided) > NAMED else "")
+    why = (
+        f"No dev scores to choose a configuration by on {few}: nothing is given there; "
+        "'Scores by configuration' has all configurations."
+    )
+    kept = f"{table.caption} " if table.body else ""
+    return replace(table, caption=f"{kept}{why}")
+
+
 def _wide(material: ReportData) -> Iterator[Table]:
     """Tables over several tasks, models or types of pretraining."""
+    if not material.tested:
+        return
     runs, best = material.runs, material.best
     tasks, models = runs["task"].nunique(), runs["model"].nunique()
     if tasks > 1 and models > 1:
-        yield headline_table(headline(runs))
+        yield _headline(runs)
         if material.chosen_on_dev:
             yield strategy_table(best)
     if tasks > 1 and not unfit(runs):
         compared = "technique" if material.searched else "configuration"
         yield suite_table(suite_score(runs, by=("model", compared)))
     if tasks > 1:
-        shown = chosen(runs, ("model", "technique"))[CELL].drop_duplicates()
+        shown = chosen_or_all(runs, ("model", "technique"))[CELL].drop_duplicates()
         yield technique_table(material.cells.merge(shown))  # as `by_technique`, without its recount
     settings = pretraining(runs)
     if len(settings[SETTINGS].drop_duplicates()) > 1:
@@ -235,9 +258,10 @@ def _trade_offs(material: ReportData) -> Iterator[Table | Drawing]:
     if not material.chosen_on_dev or material.runs["configuration"].nunique() < 2:
         return
     yield pareto_table(material.front)
-    yield transfer_table(transfer(material.runs))
-    if len(material.best) > 1:
-        yield groups_table(by_group(material.runs))
+    if material.tested:
+        yield transfer_table(transfer(material.runs))
+        if len(material.best) > 1:
+            yield groups_table(by_group(material.runs))
     from analysis.plots.pareto import plot_plane
 
     for number, ((task, model), part) in enumerate(material.front.groupby(BLOCK)):
@@ -255,7 +279,7 @@ def _trade_offs(material: ReportData) -> Iterator[Table | Drawing]:
 def _over_tasks(material: ReportData) -> Iterator[Table | Drawing]:
     """Inference across tasks: ranks, aggregates, equivalence, performance profiles."""
     runs = material.runs
-    if runs["task"].nunique() < 2:
+    if runs["task"].nunique() < 2 or not material.tested:
         return
     by: tuple[str, ...] = ("model", "technique" if material.searched else "configuration")
     if runs[by[1]].nunique() < 2:
@@ -266,7 +290,9 @@ def _over_tasks(material: ReportData) -> Iterator[Table | Drawing]:
     yield ranks_table(ranked, tests)
     yield aggregates_table(aggregates(runs, by=by))
     if by[-1] != "model":
-        yield rope_table(rope(runs, by=by))
+        equal = rope(runs, by=by)
+        if (equal["reason"] != "no_baseline").any():
+            yield rope_table(equal)
     from analysis.plots.across_tasks import plot_profiles, plot_ranks
 
     curves = profiles(runs, by=by)
@@ -351,7 +377,7 @@ SECTIONS: tuple[Section, ...] = (
     _wide,
     _over_tasks,
     lambda m: [cells_table(m.cells)],
-    lambda m: [stability_table(m.scatter)],
+    lambda m: [stability_table(m.scatter)] if m.tested else [],
     _trade_offs,
     _crossed,
     _predictions,
@@ -360,4 +386,4 @@ SECTIONS: tuple[Section, ...] = (
 )
 
 # Tables that are only written as files, being too long for the page.
-FILED: tuple[Section, ...] = (lambda m: [pairs_table(pairs(m.runs))],)
+FILED: tuple[Section, ...] = (lambda m: [pairs_table(pairs(m.runs))] if m.tested else [],)

@@ -6,12 +6,25 @@ generator state, and the streams of neighbouring seeds are unrelated.
 """
 
 import hashlib
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import AfterValidator
 
 Stream = Literal["head", "order", "noise"]
+
+
+def _fits(number: int) -> int:
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(
+            f"{number} does not fit in 64 bits; use seeds from -2**63 to 2**63 - 1, such as "
+            f"{number % 2**31}."
+        )
+    return number
+
+
+SeedNumber = Annotated[int, AfterValidator(_fits)]  # the analysis stores seeds in 64 bits
 
 
 class Seed(NamedTuple):

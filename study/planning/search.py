@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import Field, field_validator
 
 from study.core.recipe import Recipe
-from study.core.seeding import Seed
+from study.core.seeding import Seed, SeedNumber
 from study.core.spec import Invalid, Mistake, Spec, SpecError, did_you_mean
 from study.techniques.base import Technique
 
@@ -117,7 +117,7 @@ class Tune(Spec):
     """
 
     trials: int = Field(gt=0)
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[SeedNumber, ...] = Field(min_length=1)
     sampler: Literal["random", "tpe", "grid"] = "random"
     seed: int = 0
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, SerializeAsAny, Tag
 
 from study.core.recipe import Recipe
-from study.core.seeding import Seed
+from study.core.seeding import Seed, SeedNumber
 from study.core.spec import Invalid, Mistake, Spec, did_you_mean, digest
 from study.models.model import Model
 from study.planning.budget import Budget
@@ -62,9 +62,9 @@ class Seeds(Spec):
         25
     """
 
-    head: tuple[int, ...] = Field(min_length=1)
-    order: tuple[int, ...] = Field(min_length=1)
-    noise: tuple[int, ...] = Field(min_length=1)
+    head: tuple[SeedNumber, ...] = Field(min_length=1)
+    order: tuple[SeedNumber, ...] = Field(min_length=1)
+    noise: tuple[SeedNumber, ...] = Field(min_length=1)
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
@@ -92,7 +92,7 @@ def _seeds_tag(seeds: Any) -> str:
 
 
 AnySeeds = Annotated[  # brackets keep the tags out of a mistake's path
-    Annotated[tuple[int, ...], Tag("[listed]")] | Annotated[Seeds, Tag("[crossed]")],
+    Annotated[tuple[SeedNumber, ...], Tag("[listed]")] | Annotated[Seeds, Tag("[crossed]")],
     Discriminator(_seeds_tag),
 ]
 

@@ -61,3 +61,39 @@ def test_the_interval_of_a_cells_mean():
     values = summary(records, len(scores))
     interval = mean_interval(np.array(scores))
     assert (values["test_low"], values["test_high"]) == pytest.approx((interval.low, interval.high))
+
+
+def test_own_metrics_have_the_direction_that_their_names_say():
+    from analysis.frames.metric_names import meaning
+    from study.tasks.metrics import METRICS
+
+    said = {name: meaning(name).direction == "higher" for name in METRICS}
+    assert said == {name: metric.higher_is_better for name, metric in METRICS.items()}
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("examples", [50, 400, 100_000])
+@pytest.mark.parametrize("name", ["accuracy", "mse"])
+def test_imported_runs_collapse_by_the_rule_of_own_runs(name, examples, floor):
+    from analysis.statistics.collapse import at_floor
+    from study.tasks.collapse import collapse_rules
+    from study.tasks.metrics import METRICS
+
+    metric = METRICS[name]
+    scores = floor + np.linspace(-0.2, 0.2, 81)
+    own = [
+        "at_floor"
+        in collapse_rules(
+            metric,
+            dev=score,
+            floor=floor,
+            examples=examples,
+            constant=False,
+            train_loss=0.0,
+            loss_to_beat=1.0,
+        )
+        for score in scores
+    ]
+    rows = np.full(scores.shape, float(examples))
+    sign = metric.oriented(1.0)
+    assert at_floor(scores, floor, rows, bounded=metric.bounded, sign=sign).tolist() == own

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import cells, cells_table, example_runs, read_scores, write_report
-from analysis.cli import main
+from analysis import caveats, cells, cells_table, example_runs, read_scores, write_report
+from analysis.cli import default_folder, main, print_table
 from analysis.frames.columns import COLUMNS
 from analysis.frames.runs import ScoreFileError
 from analysis.report.paper_table import paper_table
@@ -160,7 +160,8 @@ def test_one_text_for_all_rows(written):
     ],
 )
 def test_direction(metric, lower, higher_is_better, written):
-    text = f"task,technique,test,metric\nrte,A,0.5,{metric}\n"
+    score = -0.5 if metric.startswith("neg") else 0.5
+    text = f"task,technique,test,metric\nrte,A,{score},{metric}\n"
     runs = read_scores(written(text), lower_is_better=lower)
     assert list(runs["higher_is_better"]) == [higher_is_better]
 
@@ -303,3 +304,173 @@ def test_command_reports_mistakes(written, capsys):
     error = capsys.readouterr().err
     assert "no column 'tset' for the test" in error
     assert "Traceback" not in error
+
+
+def scored(name, *scores):
+    rows = "".join(f"rte,A,{seed},{score},{name}\n" for seed, score in enumerate(scores))
+    return "task,technique,seed,test,metric\n" + rows
+
+
+def test_an_unknown_direction_must_be_told(written):
+    path = written(scored("minutes", 3, 4))
+    assert mistakes_of(path) == [
+        "scores.csv: whether higher or lower 'minutes' is better is unknown: say "
+        "--higher-is-better 'minutes' or --lower-is-better 'minutes'."
+    ]
+    runs = read_scores(path, higher_is_better=["minutes"])
+    assert set(runs["higher_is_better"]) == {True}
+    assert set(runs["direction_from"]) == {"as told"}
+    both = {"higher_is_better": ["minutes"], "lower_is_better": ["minutes"]}
+    assert "cannot be both" in mistakes_of(path, **both)[0]
+
+
+def test_the_direction_says_where_it_comes_from(written):
+    assert set(read_scores(written(scored("mse", 3, 4)))["direction_from"]) == {"by its name"}
+    runs = read_scores(written("task,technique,test\nrte,A,0.5\n"))
+    assert runs["direction_from"].item() == "assumed, no metric is named"
+
+
+def test_the_test_column_names_the_metric(written):
+    path = written("task,technique,eval_loss\nrte,A,0.5\nrte,B,0.4\n")
+    runs = read_scores(path, {"test": "eval_loss"})
+    assert set(runs["metric"]) == {"eval_loss"}
+    assert not runs["higher_is_better"].any()
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "words"),
+    [("rmse", -0.5, "an error"), ("neg_log_loss", 0.5, "a negated error")],
+)
+def test_an_error_with_the_wrong_sign_is_refused_until_told(metric, score, words, written):
+    path = written(scored(metric, score, 2 * score))
+    assert f"'{metric}' is {words} by its name, but 2 of its scores are" in mistakes_of(path)[0]
+    assert read_scores(path, higher_is_better=[metric])["higher_is_better"].all()
+
+
+def test_seeds_are_exact(written):
+    seeds = [2**53, 2**53 + 1, 2**63 - 1, -(2**63)]
+    rows = "".join(f"rte,A,{seed},0.5\n" for seed in seeds)
+    runs = read_scores(written("task,technique,seed,test\n" + rows))
+    assert sorted(runs["seed"].tolist()) == sorted(seeds)
+    found = mistakes_of(written(f"task,technique,seed,test\nrte,A,{2**63},0.5\nrte,A,nan,0.5\n"))
+    assert [text.partition("seed: ")[2] for text in found] == [
+        "'9223372036854775808', the seed is not an integer of 64 bits.",
+        "'nan', the seed is not an integer of 64 bits.",
+    ]
+
+
+def test_nulls_of_parquet(tmp_path):
+    frame = pd.DataFrame(
+        {"task": "rte", "technique": ["A", "A", "B", "B"], "seed": [0, 1, 0, 1]}
+    ).assign(test=[0.6, None, 0.7, 0.71], status=["finished", None, "finished", None])
+    path = tmp_path / "scores.parquet"
+    frame.to_parquet(path)
+    runs = read_scores(path).set_index(["technique", "seed"])
+    assert runs["outcome"].to_dict() == {
+        **{("A", 0): "completed", ("A", 1): "missing"},
+        **{("B", 0): "completed", ("B", 1): "completed"},
+    }
+    frame.assign(seed=[0, 1, 0, None], model=["a", "b", "a", None]).to_parquet(path)
+    assert mistakes_of(path) == [
+        "scores.parquet: row 4, model: '', the model is empty.",
+        "scores.parquet: row 4, seed: '', the seed is empty.",
+    ]
+
+
+def test_a_file_may_have_dev_scores_alone(written):
+    runs = read_scores(written("task,technique,dev\nrte,A,0.5\nrte,B,0.6\n"))
+    assert runs["dev"].tolist() == [0.5, 0.6]
+    assert runs["test"].isna().all()
+    assert "for the test" in mistakes_of(written("task,technique\nrte,A\n"))[0]
+
+
+def test_booleans_of_a_report_in_capitals(runs, tmp_path):
+    """Spreadsheets write TRUE and FALSE."""
+    write_report(runs, pd.DataFrame(), tmp_path)
+    path = tmp_path / "runs.csv"
+    path.write_text(path.read_text().replace("True", "TRUE").replace("False", "FALSE"))
+    again = read_scores(path)
+    assert again["higher_is_better"].tolist() == runs["higher_is_better"].tolist()
+
+
+def test_files_of_two_years_have_two_folders():
+    assert default_folder("x/results.2024.csv") != default_folder("x/results.2025.csv")
+    assert str(default_folder("scores.CSV")) == "scores-report"
+
+
+COLLAPSING = """\
+task,technique,seed,dev,test,metric
+rte,Standard,0,0.53,0.52,accuracy
+rte,Standard,1,0.70,0.71,accuracy
+rte,Mixout,0,0.545,0.55,accuracy
+rte,Mixout,1,0.69,0.70,accuracy
+"""
+
+
+def test_with_a_floor_runs_collapse_by_the_rule_of_own_runs(written):
+    """Nine runs at the floor of 149 were reported as none that failed."""
+    path = written(COLLAPSING)
+    assert not read_scores(path)["collapsed"].any()
+    by_score = read_scores(path, {"floor": "=0.53"})
+    assert by_score.loc[by_score["collapsed"], ["technique", "seed"]].values.tolist() == [
+        ["Standard", 0]  # Mixout is 1.5 points above
+    ]
+    assert set(by_score["collapse_rule"]) == {"at_floor", ""}
+    # with 277 dev rows two standard errors are 2 * sqrt(0.53 * 0.47 / 277) = 0.060
+    sized = read_scores(path, {"floor": "=0.53", "dev_rows": "=277"})
+    assert sized.loc[sized["collapsed"], "seed"].tolist() == [0, 0]
+
+
+def test_without_dev_scores_the_test_score_decides_on_collapse(written):
+    path = written(COLLAPSING.replace(",dev", ",unused"))
+    runs = read_scores(path, {"floor": "=0.53"})
+    assert runs.loc[runs["collapsed"], "technique"].tolist() == ["Standard"]
+
+
+def test_an_error_collapses_above_its_floor(written):
+    text = "task,technique,seed,test,metric\nsts,A,0,2.3,rmse\nsts,A,1,1.1,rmse\n"
+    runs = read_scores(written(text), {"floor": "=2.31"})
+    assert runs["collapsed"].tolist() == [True, False]
+
+
+def test_the_page_says_how_far_failures_are_known(written, tmp_path):
+    """`None of 149 runs failed` where the file cannot tell."""
+    low = "".join(f"rte,Standard,{seed},0.5{seed},accuracy\n" for seed in range(2))
+    high = "".join(f"rte,Standard,{seed},0.7{seed},accuracy\n" for seed in range(2, 9))
+    high += "".join(f"rte,Standard,{seed},0.7{seed - 8},accuracy\n" for seed in range(9, 18))
+    path = written("task,technique,seed,test,metric\n" + low + high)
+
+    def page(*more):
+        assert main([str(path), "--out", str(tmp_path / "out"), *more]) == 0
+        return (tmp_path / "out" / "report.html").read_text()
+
+    unknown = page()
+    assert "runs diverged; whether any collapsed is unknown" in unknown
+    assert "finished runs failed" not in unknown
+    assert "two groups in rte/unnamed/Standard (2 at 50.0 to 51.0, 16 at 71.0 to 79.0)" in unknown
+    known = page("--floor", "=0.505")
+    assert "Failed: Standard (2 of 18 runs)." in known
+    assert "Collapsed runs were identified by their score alone: rte." in known
+    assert "two groups" not in known
+
+
+def test_every_page_states_the_direction_and_where_it_comes_from(written, tmp_path, capsys):
+    for metric, score, told, stated in (
+        ("rmse", 2, [], "rmse (lower is better, by its name"),
+        ("minutes", 2, ["--lower-is-better", "minutes"], "minutes (lower is better, as told"),
+        ("", 0.5, [], "score (higher is better, assumed, no metric is named"),
+    ):
+        path = written(scored(metric, score, score + 0.1))
+        assert main([str(path), "--out", str(tmp_path / "out"), *told]) == 0
+        assert stated in (tmp_path / "out" / "report.html").read_text()
+        capsys.readouterr()
+        assert print_table([str(path), *told], "table") == 0
+        assert stated in " ".join(capsys.readouterr().out.split())
+
+
+def test_units_that_leave_sections_out_are_told(written):
+    percent = caveats(read_scores(written(scored("accuracy", 61, 62))))
+    assert "Scores in per cent were divided by 100: rte." in " ".join(percent)
+    own = " ".join(caveats(read_scores(written(scored("score", 61, 62)))))
+    assert "Scores are not shares: rte (score); means over tasks" in own
+    assert "Scores in per cent count as shares if --metric names one" in own

@@ -39,6 +39,7 @@ from study import (
     Task,
     TaskOverrides,
     Technique,
+    Tune,
 )
 from study.core.spec import Invalid, digest
 from study.models import MINILM
@@ -438,3 +439,16 @@ def test_a_price_limit_needs_an_hourly_price():
 def test_invalid_seeds_and_budgets_give_one_mistake_with_a_suggestion(fields, message):
     """Invalid seeds used to give two mistakes, one for each type that seeds can have."""
     assert mistakes(study(**fields)) == [message]
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**127 + 3])
+def test_seeds_that_the_analysis_cannot_store_are_reported(number):
+    """They were trained, and then no table of the study could be read."""
+    for spec, path in (
+        (Seeds(head=[0, number], order=[0], noise=[0]), "head[1]"),
+        (TaskOverrides(seeds=[0, number]), "seeds[1]"),
+        (Tune(trials=2, seeds=[0, number]), "seeds[1]"),
+    ):
+        (found,) = mistakes(spec)
+        assert found.startswith(f"{path}: {number} does not fit in 64 bits")
+    assert TaskOverrides(seeds=[2**63 - 1, -(2**63)]).seeds == (2**63 - 1, -(2**63))
