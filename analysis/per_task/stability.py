@@ -22,9 +22,10 @@ from analysis.rendering.table import Table
 from analysis.statistics.common import ALPHA, stream
 from analysis.statistics.estimates import sd
 from analysis.statistics.intervals import wilson_interval
+from analysis.statistics.multiplicity import simultaneous
 from analysis.statistics.power import minimum_detectable_ratio
 from analysis.statistics.spread import brown_forsythe, fisher, sd_ratio, sd_ratio_bootstrap
-from analysis.statistics.summary import Scores
+from analysis.statistics.summary import Scores, spread_interval
 
 ENOUGH_FOR_SCATTER = 15  # with fewer seeds no claim about spread is made
 
@@ -88,7 +89,9 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
-        One row per cell, on test scores: n, sd, ratio (sd over the baseline's) with its interval
+        One row per cell, on test scores: n, sd with its interval (sd_low to sd_high, for all
+        configurations of the task and model at once, as whatever has the smallest was chosen for
+        it), ratio (sd over the baseline's) with its interval
         and method, Brown-Forsythe p and p_holm over the configurations of the task and model; the
         same as `clean_*` without failed runs; failed, finished, the failure rate with its Wilson
         interval, Fisher's failure_p and failure_p_holm against the baseline; n_both (the smaller n
@@ -119,7 +122,7 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
         rows = [
             {"task": task, "model": model, "configuration": label}
             | task_facts(block)
-            | _spread(own)
+            | _spread(own, len(test))
             | _spread_against(own, test.get(base), label=label, base_label=base, key=(task, model))
             for label, own in test.items()
         ]
@@ -129,12 +132,15 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(compared) if compared else pd.DataFrame(columns=columns)
 
 
-def _spread(cell: Scores) -> Row:
+def _spread(cell: Scores, count: int) -> Row:
     failed, finished = int(cell.failed.sum()), cell.finished
+    ends = spread_interval(cell, simultaneous(count))
     rate = wilson_interval(failed, finished)
     return {
         "n": cell.all_floor.size,
         "sd": sd(cell.all_floor),
+        "sd_low": ends.low,
+        "sd_high": ends.high,
         "clean_n": cell.excluded.size,
         "clean_sd": sd(cell.excluded),
         "failed": failed,

@@ -22,7 +22,8 @@ from analysis.rendering.formatting import (
 )
 from analysis.rendering.table import Table, to_csv, to_html, to_latex, to_markdown, to_text
 from analysis.statistics.common import ALPHA
-from analysis.statistics.multiplicity import holm
+from analysis.statistics.multiplicity import holm, simultaneous
+from analysis.statistics.summary import summarise
 from analysis.statistics.tie_set import tie_set
 
 Ending = Literal["latex", "markdown", "html", "csv", "text"]
@@ -150,8 +151,9 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
     if not len(runs):
         return Table("paper", "Table", "There are no runs yet.", (*down,), (), (), runs)
     compared = "technique" in places or "configuration" in places
-    shown = chosen(runs, ["model", *(name for name in GROUPS[1:] if name in places)])
-    found = cells(shown)
+    groups = ["model", *(name for name in GROUPS[1:] if name in places)]
+    shown = chosen(runs, groups)
+    found = _allowing_for_choice(cells(shown), runs, groups)
     marks = _marks(shown, compared=compared) if cell in OF_MEANS else {}
     bold = _best(shown, compared=compared) if cell in OF_MEANS else set()
     texts: dict[tuple[str, ...], dict[tuple[str, ...], tuple[str, bool]]] = {}
@@ -183,6 +185,23 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
             if best
         ),
     )
+
+
+def _allowing_for_choice(
+    found: pd.DataFrame, runs: pd.DataFrame, groups: list[str]
+) -> pd.DataFrame:
+    """The cells, with simultaneous intervals where one of several configurations was chosen."""
+    tested = {key: own for key, own in _by_cell(runs).items() if own.all_floor.size}
+    candidates = runs[[*CELL, "technique"]].drop_duplicates()
+    candidates = candidates[[tuple(map(str, key)) in tested for key in candidates[CELL].to_numpy()]]
+    counts = candidates.groupby(["task", *groups]).size()
+    for i, row in found.iterrows():
+        count = counts.get(tuple(row[["task", *groups]]), 1)
+        if count > 1:
+            key = tuple(str(row[name]) for name in CELL)
+            ends = summarise(tested[key], level=simultaneous(count)).whole
+            found.loc[i, ["test_mean_low", "test_mean_high"]] = ends.mean_low, ends.mean_high
+    return found
 
 
 def _names(text: str) -> list[str]:
@@ -266,6 +285,11 @@ def _notes(
     if not whole:
         what = "technique's configuration" if "technique" in places else "model's strategy"
         notes.append(f"Each {what} is the one recommended on dev, per task.")
+        if cell == "mean±ci":
+            notes.append(
+                "Dev and test scores are of the same runs: intervals hold for all configurations "
+                "that it was chosen from at once (Bonferroni)."
+            )
     gone, failed = int(found["missing"].sum()), int((found["diverged"] + found["collapsed"]).sum())
     if gone:
         notes.append(f"{gone} {'run is' if gone == 1 else 'runs are'} missing and excluded.")
