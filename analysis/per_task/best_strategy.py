@@ -199,8 +199,9 @@ def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataF
         `ranked`), probability_best and probability_near_best (within half a point; NaN where
         scores are not shares). For best_dev: dev_corrected, its dev mean minus its selection bias
         (`optimism`); expected_test, the expected test mean when choosing the best dev mean of as
-        many new runs; best_test, the configuration with the best test mean; `agrees` (1 if that is best_dev, NaN
-        where a test mean is missing); and regret, how far best_dev is from it on test.
+        many new runs; best_test, the configuration with the best test mean; `agrees` (1 if that is
+        best_dev, NaN where a test mean is missing); and regret, how far best_dev is from it on
+        test.
         Against the baseline on test: the difference (recommended minus baseline) with its
         Welch interval, again for all at once, p (Welch's, or of a permutation test where a run
         failed: `method`; see `statistics.location.mean_difference`), p_holm (over all
