@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.chosen import chosen, unfit
+from analysis.across_tasks.chosen import chosen, chosen_cells, unfit
 from analysis.frames.runs import (
     Row,
     Split,
     checked,
     scores,
 )
-from analysis.per_task.cells import cells
 from analysis.rendering.builder import FAILED, Columns, RowTuple, failed_mark, grid_table, table_of
 from analysis.rendering.formatting import (
     ENTERS,
@@ -151,7 +150,7 @@ def headline(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd.D
 
     Returns:
         One row per model and score: part (`task`, `type` or `suite`), name, label, test,
-        test_low, test_high, and the other columns of `cells`, `type_means` or `suite_score`.
+        test_low, test_high, and the other columns of `chosen_cells`, `type_means` or `suite_score`.
         Tasks are grouped by type, each type followed by its mean; the suite score comes last. No
         means where a metric is not a share; see `across_tasks.chosen.unfit`.
 
@@ -169,7 +168,7 @@ def headline(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd.D
         2   task          rte  0.724     0.714      0.734
         3  suite  suite score  0.630     0.619      0.640
     """
-    frame = cells(chosen(runs)).rename(
+    frame = chosen_cells(runs).rename(
         columns={f"test_mean{end}": f"test{end}" for end in ("", "_low", "_high")}
     )
     suite, own = _suite(checked(runs), types)

@@ -6,9 +6,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.chosen import GROUPS, chosen
+from analysis.across_tasks.chosen import GROUPS, chosen, chosen_cells
 from analysis.frames.runs import BASELINE, CELL, ScoreFileError, baseline_of, checked, final, scores
-from analysis.per_task.cells import cells
 from analysis.per_task.two_studies import versus
 from analysis.rendering.formatting import (
     ALL_PAIRS,
@@ -22,8 +21,7 @@ from analysis.rendering.formatting import (
 )
 from analysis.rendering.table import Table, to_csv, to_html, to_latex, to_markdown, to_text
 from analysis.statistics.common import ALPHA
-from analysis.statistics.multiplicity import holm, simultaneous
-from analysis.statistics.summary import summarise
+from analysis.statistics.multiplicity import holm
 from analysis.statistics.tie_set import tie_set
 
 Ending = Literal["latex", "markdown", "html", "csv", "text"]
@@ -153,8 +151,8 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
     compared = "technique" in places or "configuration" in places
     groups = ["model", *(name for name in GROUPS[1:] if name in places)]
     shown = chosen(runs, groups)
-    found = _allowing_for_choice(cells(shown), runs, groups)
-    marks = _marks(shown, compared=compared) if cell in OF_MEANS else {}
+    found = chosen_cells(runs, groups)
+    marks = _marks(shown, found, compared=compared) if cell in OF_MEANS else {}
     bold = _best(shown, compared=compared) if cell in OF_MEANS else set()
     texts: dict[tuple[str, ...], dict[tuple[str, ...], tuple[str, bool]]] = {}
     heads: dict[tuple[str, ...], None] = {}
@@ -187,23 +185,6 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
     )
 
 
-def _allowing_for_choice(
-    found: pd.DataFrame, runs: pd.DataFrame, groups: list[str]
-) -> pd.DataFrame:
-    """The cells, with simultaneous intervals where one of several configurations was chosen."""
-    tested = {key: own for key, own in _by_cell(runs).items() if own.all_floor.size}
-    candidates = runs[[*CELL, "technique"]].drop_duplicates()
-    candidates = candidates[[tuple(map(str, key)) in tested for key in candidates[CELL].to_numpy()]]
-    counts = candidates.groupby(["task", *groups]).size()
-    for i, row in found.iterrows():
-        count = counts.get(tuple(row[["task", *groups]]), 1)
-        if count > 1:
-            key = tuple(str(row[name]) for name in CELL)
-            ends = summarise(tested[key], level=simultaneous(count)).whole
-            found.loc[i, ["test_mean_low", "test_mean_high"]] = ends.mean_low, ends.mean_high
-    return found
-
-
 def _names(text: str) -> list[str]:
     return [each.strip() for each in text.split(",") if each.strip()]
 
@@ -223,9 +204,18 @@ def _groups(runs: pd.DataFrame, *, compared: bool) -> list[pd.DataFrame]:
     return [group for _, group in runs.groupby(["task", "model"] if compared else ["task"])]
 
 
-def _marks(runs: pd.DataFrame, *, compared: bool) -> dict[tuple[str, ...], str]:
-    """Marks of the cells that differ significantly from the baseline."""
+def _marks(
+    runs: pd.DataFrame, found: pd.DataFrame, *, compared: bool
+) -> dict[tuple[str, ...], str]:
+    """Marks of the cells that differ significantly from the baseline.
+
+    Args:
+        runs: The runs that are shown.
+        found: Their cells, from `chosen_cells`.
+        compared: Whether anything but models is shown.
+    """
     marks: dict[tuple[str, ...], str] = {}
+    candidates = dict(zip(map(tuple, found[CELL].to_numpy()), found["candidates"], strict=True))
     for group in _groups(runs, compared=True) if compared else []:
         test = _by_cell(group)
         base = next((key for key in test if key[2] == baseline_of(group)), None)
@@ -234,7 +224,8 @@ def _marks(runs: pd.DataFrame, *, compared: bool) -> dict[tuple[str, ...], str]:
             continue
         sign = 1.0 if group["higher_is_better"].iloc[0] else -1.0
         gaps = [versus(test[key], test[base], key=key) for key in others]
-        adjusted = holm(np.array([gap["p"] for gap in gaps]))
+        counts = np.array([candidates[key] for key in others])
+        adjusted = holm(np.minimum(counts * [gap["p"] for gap in gaps], 1))
         for key, gap, p in zip(others, gaps, adjusted, strict=True):
             if p < ALPHA:
                 marks[key] = BETTER if sign * gap["difference"] > 0 else WORSE
@@ -285,10 +276,10 @@ def _notes(
     if not whole:
         what = "technique's configuration" if "technique" in places else "model's strategy"
         notes.append(f"Each {what} is the one recommended on dev, per task.")
-        if cell == "mean±ci":
+        if found["candidates"].max() > 1 and cell in OF_MEANS:
             notes.append(
-                "Dev and test scores are of the same runs: intervals hold for all configurations "
-                "that it was chosen from at once (Bonferroni)."
+                "Dev and test scores are of the same runs: intervals and p-values allow for all "
+                "configurations that it was chosen from (Bonferroni)."
             )
     gone, failed = int(found["missing"].sum()), int((found["diverged"] + found["collapsed"]).sum())
     if gone:

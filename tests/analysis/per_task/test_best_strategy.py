@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import answer, best_strategy, best_strategy_table, stability
+from analysis import answer, best_strategy, best_strategy_table, headline, stability
 from analysis.report.paper_table import paper_table
 from analysis.statistics.location import mean_difference
 from analysis.statistics.multiplicity import simultaneous
@@ -64,6 +64,14 @@ def test_a_paper_table_allows_for_the_choice_within_a_technique(clean):
         level = 0.975 if row.technique == "Mixout" else 0.95
         ends = t_ends(runs.loc[same, "test"].to_numpy(), level)
         assert (row.test_mean_low, row.test_mean_high) == pytest.approx(ends)
+
+
+def test_models_at_their_best_allow_for_the_choice(clean):
+    rows = headline(clean)
+    for row in rows[rows["part"] == "task"].itertuples():
+        same = (clean["task"] == row.task) & (clean["configuration"] == row.configuration)
+        ends = t_ends(clean.loc[same, "test"].to_numpy(), 0.99)
+        assert (row.candidates, row.test_low, row.test_high) == pytest.approx((5, *ends))
 
 
 @pytest.mark.parametrize("prefer", ["score", "stable"])
