@@ -4,8 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from analysis.frames.runs import checked, final, task_facts
+from analysis.frames.runs import CELL, checked, final, scores, task_facts
 from analysis.per_task.best_strategy import choice
+from analysis.per_task.cells import cells
+from analysis.statistics.multiplicity import simultaneous
+from analysis.statistics.summary import summarise
 
 GROUPS = ("model", "technique", "configuration")
 
@@ -68,6 +71,45 @@ def _choices(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[pd.DataFra
             yield block, labels[0]
         else:
             yield block, choice(block).recommended
+
+
+def chosen_cells(
+    runs: pd.DataFrame, by: Sequence[str] = ("model",), *, undecided: bool = False
+) -> pd.DataFrame:
+    """As `cells`, of the chosen configurations, with intervals that allow for the choice.
+
+    Dev and test scores are of the same runs, so an interval for a configuration fixed in advance
+    covers too rarely. Those of test mean and sd hold here for all candidates at once.
+
+    Args:
+        runs: As for `chosen`.
+        by: As for `chosen`.
+        undecided: Whether all configurations are kept where nothing can be chosen.
+
+    Returns:
+        The columns of `cells`, and `candidates`, the number of configurations with a test score
+        that each was chosen from; 1 where nothing was chosen.
+    """
+    runs = final(checked(runs))
+    found = cells((chosen_or_all if undecided else chosen)(runs, by))
+    if found.empty:
+        return found.assign(candidates=pd.Series(dtype="int64"))
+    places = ["task", *by]
+    tested = runs[runs["test"].notna() | runs["collapsed"] | (runs["outcome"] == "diverged")]
+    counts = tested.groupby(places)["configuration"].nunique()
+    kept = found.groupby(places)["configuration"].transform("nunique")
+    found["candidates"] = [
+        max(1, counts.get(tuple(place), 0)) if several == 1 else 1
+        for place, several in zip(found[places].to_numpy(), kept, strict=True)
+    ]
+    parts = {tuple(map(str, key)): part for key, part in runs.groupby(CELL)}
+    for i, row in enumerate(found.to_dict("records")):
+        if row["candidates"] > 1:
+            own = scores(parts[tuple(str(row[name]) for name in CELL)], "test")
+            whole = summarise(own, level=simultaneous(row["candidates"])).whole
+            for name in ("mean_low", "mean_high", "sd_low", "sd_high"):
+                found.loc[i, f"test_{name}"] = getattr(whole, name)
+    return found
 
 
 def unfit(runs: pd.DataFrame) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.across_tasks.chosen import chosen_or_all
+from analysis.across_tasks.chosen import chosen_cells
 from analysis.frames.runs import BASELINE, baseline_of, blocks, checked, final
 from analysis.per_task.cells import cells
 from analysis.rendering.builder import FAILED, Columns, grid_table, mean_and_sd_text
@@ -13,7 +13,7 @@ SCATTER = "Mean (sd) of test scores over seeds; the sd has divisor n − 1."
 
 
 def by_technique(runs: pd.DataFrame) -> pd.DataFrame:
-    """As `cells`, for each technique's configuration recommended on dev.
+    """As `chosen_cells`, for each technique's configuration recommended on dev.
 
     Where there are no dev scores to choose by, all configurations are kept.
 
@@ -27,7 +27,7 @@ def by_technique(runs: pd.DataFrame) -> pd.DataFrame:
         2  microsoft_deberta_v3_base  Standard      0.750
         3               roberta_base  Standard      0.678
     """
-    return cells(chosen_or_all(runs, ("model", "technique")))
+    return chosen_cells(runs, ("model", "technique"), undecided=True)
 
 
 def technique_table(frame: pd.DataFrame) -> Table:

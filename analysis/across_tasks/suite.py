@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.chosen import chosen, unfit
+from analysis.across_tasks.chosen import chosen, chosen_cells, unfit
 from analysis.across_tasks.shared_runs import TOGETHER, on_several_tasks, run_ids
 from analysis.frames.runs import (
     Row,
@@ -14,7 +14,6 @@ from analysis.frames.runs import (
     checked,
     scores,
 )
-from analysis.per_task.cells import cells
 from analysis.rendering.builder import (
     FAILED,
     Columns,
@@ -160,7 +159,7 @@ def headline(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd.D
 
     Returns:
         One row per model and score: part (`task`, `type` or `suite`), name, label, test,
-        test_low, test_high, and the other columns of `cells`, `type_means` or `suite_score`.
+        test_low, test_high, and the other columns of `chosen_cells`, `type_means` or `suite_score`.
         Tasks are grouped by type, each type followed by its mean; the suite score comes last. No
         means where a metric is not a share; see `across_tasks.chosen.unfit`.
 
@@ -178,7 +177,7 @@ def headline(runs: pd.DataFrame, types: Mapping[str, str] | None = None) -> pd.D
         2   task          rte  0.724     0.714      0.734
         3  suite  suite score  0.630     0.618      0.641
     """
-    frame = cells(chosen(runs)).rename(
+    frame = chosen_cells(runs).rename(
         columns={f"test_mean{end}": f"test{end}" for end in ("", "_low", "_high")}
     )
     suite, own = _suite(checked(runs), types)

@@ -47,7 +47,7 @@ from analysis.statistics.common import ALPHA, DECIMALS, LEVEL, FloatArray, strea
 from analysis.statistics.effects import probability_of_improvement
 from analysis.statistics.estimates import mean
 from analysis.statistics.location import mean_difference, welch
-from analysis.statistics.multiplicity import holm
+from analysis.statistics.multiplicity import holm, simultaneous
 from analysis.statistics.rank_uncertainty import (
     Resampled,
     expected_elsewhere,
@@ -64,7 +64,7 @@ ROPE = 0.005  # half a point of a share: means that differ by less are practical
 
 _COMPARED = (f"vs {BASELINE}", "p")  # columns of the comparison with the baseline
 _VERSUS = (
-    f"vs {BASELINE}: difference of test means with its 95% Welch interval; p is Holm-adjusted over "
+    f"vs {BASELINE}: difference of test means with its Welch interval; p is Holm-adjusted over "
     f"all configurations against {BASELINE}, not across rows (* where runs failed: {PERMUTATION})."
 )
 _NO_RUNS = Scores(np.empty(0), np.empty(0, bool), np.empty(0, bool), np.nan)
@@ -94,6 +94,7 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
         "Test mean ± sd": lambda r: mean_sd_text(r.test_mean, r.test_sd, r.scale),
         "95% CI of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
+        "95% CI of sd": lambda r: interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
         f"vs {BASELINE}": versus_text,
         "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
         "P(best)": lambda r: number_text(r.probability_best),
@@ -108,9 +109,9 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
     notes = [
         n_note(frame),
         "Chosen on dev, reported on test. ± is the standard deviation over seeds (n − 1).",
-        f"Tied: no configuration is significantly better on dev ({ALL_PAIRS}), so that all "
-        "truly best ones are among these in 95% of studies. Ties are broken by rule, not by a "
-        "test.",
+        *_chosen_notes(frame),
+        f"Tied: none is significantly better than these on dev ({ALL_PAIRS}); in 95% of studies "
+        "they include all that are truly best. Ties are broken by rule, not by a test.",
         *_unseen_notes(frame),
         *([] if alone else [_VERSUS]),
         "P(best), P(near best): share of bootstrap resamples in which its dev mean is the best, or "
@@ -124,7 +125,14 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
     if not frame.empty:
         for row in frame[frame["sensitivity"] != ""].itertuples():
             notes.append(f"{DAGGER} {row.task}, {row.model}: {row.sensitivity}")
-    details = ["Tie broken by", "Dev mean", "95% CI of mean", "P(best)", "P(near best)"]
+    details = [
+        "Tie broken by",
+        "Dev mean",
+        "95% CI of mean",
+        "95% CI of sd",
+        "P(best)",
+        "P(near best)",
+    ]
     details += ["Possible ranks", "Best dev mean, bias-corrected", "Expected test mean"]
     return table_of("best_strategy", "Best strategy", frame, columns, notes=notes, details=details)
 
@@ -143,6 +151,18 @@ def _transfer_notes(frame: pd.DataFrame) -> list[str]:
     return [
         f"{text}. (In 16,620 published runs on 86 tasks, Gorishniy et al. 2024, the best on dev is "
         "the best on test for 29% of the tasks with one seed and for 35% with fifteen.)"
+    ]
+
+
+def _chosen_notes(frame: pd.DataFrame) -> list[str]:
+    """What is done about dev and test scores that come from the same runs."""
+    if frame.empty or frame["compared"].max() < 2:
+        return []
+    return [
+        "Dev and test scores are of the same runs, so the one chosen has a test mean that is on "
+        "average too good, and a sd that is too small if it was chosen for its small sd. The 95% "
+        "intervals of mean, sd and difference allow for that: they hold for all configurations "
+        "of a row at once (Bonferroni), whichever is chosen."
     ]
 
 
@@ -182,16 +202,18 @@ def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataF
         which case `decided_by` says so), best_dev (best dev mean), tied (the other members of the
         tie set, joined by "; "), untested and unscored configurations. For the configuration
         picked: tried (as in `cells`), n, finished, asked, failed, dev_mean, test mean and sd with
-        intervals and, on dev, the possible ranks (rank_low to rank_high out of `ranked`),
-        probability_best and probability_near_best (within half a point; NaN where scores are not
-        shares). For best_dev: dev_corrected, its dev mean minus its selection bias (`optimism`);
-        expected_test, the expected test mean when choosing the best dev mean of as many new runs;
-        best_test, the configuration with the best test mean; `agrees` (1 if that is best_dev, NaN
-        where a test mean is missing); and regret, how far best_dev is from it on test.
+        intervals that hold for all configurations at once, since the choice and the test scores
+        are of the same runs, and, on dev, the possible ranks (rank_low to rank_high out of
+        `ranked`), probability_best and probability_near_best (within half a point; NaN where
+        scores are not shares). For best_dev: dev_corrected, its dev mean minus its selection bias
+        (`optimism`); expected_test, the expected test mean when choosing the best dev mean of as
+        many new runs; best_test, the configuration with the best test mean; `agrees` (1 if that is
+        best_dev, NaN where a test mean is missing); and regret, how far best_dev is from it on
+        test.
         Against the baseline on test: the difference (recommended minus baseline) with its
-        Welch interval, p (Welch's, or of a permutation test where a run failed: `method`; see
-        `statistics.location.mean_difference`), p_holm
-        (over all configurations against the baseline), improvement (probability of improvement) and
+        Welch interval, again for all at once, p (Welch's, or of a permutation test where a run
+        failed: `method`; see `statistics.location.mean_difference`), p_holm (over all
+        configurations against the baseline), improvement (probability of improvement) and
         `reason` why any of these is NaN: `no_baseline`, `is_baseline`, or the test's own.
         `sensitivity` says what would change if failed runs were left out; empty if nothing.
 
@@ -260,7 +282,8 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
         "compared": len(parts),
     }
     row["tried"] = int(parts[name]["tried"].max()) if name else 1
-    summary = asdict(summarise(test.get(name, _NO_RUNS)).whole)
+    level = simultaneous(len(on_test))
+    summary = asdict(summarise(test.get(name, _NO_RUNS), level=level).whole)
     versus = _against_baseline(test, baseline_of(block), sign=sign)
     versus_baseline = versus.get(row["recommended"], _NO_DIFFERENCE)
     return (
@@ -321,7 +344,13 @@ def _transfer_to_test(best: str, drawn: Resampled, test: Mapping[str, float], si
 
 
 def _against_baseline(test: Mapping[str, Scores], baseline: str, *, sign: float) -> dict[str, Row]:
-    """Each configuration minus the baseline; sign is -1 where lower is better."""
+    """Each configuration minus the baseline, with simultaneous intervals.
+
+    Args:
+        test: Scores by configuration.
+        baseline: One of them.
+        sign: -1 where lower is better.
+    """
     base = test.get(baseline)
     rows: dict[str, Row] = {}
     for label, own in test.items():
@@ -332,7 +361,7 @@ def _against_baseline(test: Mapping[str, Scores], baseline: str, *, sign: float)
             rows[label]["reason"] = "is_baseline"
             continue
         a, b = own.all_floor, base.all_floor
-        gap, method = mean_difference(own, base)
+        gap, method = mean_difference(own, base, simultaneous(len(test) - 1))
         rows[label] = {
             "difference": gap.estimate,
             "difference_low": gap.low,
@@ -392,7 +421,8 @@ def strategy_table(frame: pd.DataFrame) -> Table:
 
     gains = (
         f"; gain over {BASELINE}: difference of test means over seeds with its 95% Welch interval, "
-        "not adjusted for multiple comparisons"
+        "which holds for all configurations of a task and model at once (Bonferroni), since the "
+        "choice is of the same runs"
     )
     notes = [
         f"Chosen on dev{'' if (frame['reason'] == 'no_baseline').all() else gains}.",

@@ -130,7 +130,7 @@ def transfer_table(frame: pd.DataFrame) -> Table:
     notes = [
         "The best on dev is selected by its mean over that many seeds, resampled from all seeds; "
         "the best on test by its mean over all seeds. By chance: random selection.",
-        f"Tied: no configuration is significantly better on test ({ALL_PAIRS}).",
+        f"Tied: none is significantly better than these on test ({ALL_PAIRS}).",
         "Regret: test mean of the best on test minus that of the best on dev. Optimism: dev mean "
         "over the seeds used for selection minus the dev mean over all seeds. Both with the "
         "metric oriented so that higher is better, in standard deviations over seeds (n − 1), and "

@@ -22,9 +22,10 @@ from analysis.rendering.table import Table
 from analysis.statistics.common import ALPHA, stream
 from analysis.statistics.estimates import sd
 from analysis.statistics.intervals import wilson_interval
-from analysis.statistics.power import minimum_detectable_ratio
+from analysis.statistics.multiplicity import simultaneous
+from analysis.statistics.power import minimum_detectable_ratio as detectable
 from analysis.statistics.spread import brown_forsythe, fisher, sd_ratio, sd_ratio_bootstrap
-from analysis.statistics.summary import Scores
+from analysis.statistics.summary import Scores, spread_interval
 
 COMPARED = (  # columns of the comparison with the baseline
     *("sd ratio [95% CI]", "p (sd)", "sd ratio, without failed runs"),
@@ -85,12 +86,18 @@ def stability_table(frame: pd.DataFrame) -> Table:
         *floor_notes(frame),
     ]
     if not frame.empty:
-        detectable = frame[["n_both", "mdr"]].dropna().drop_duplicates().sort_values("n_both")
-        notes += [
-            f"With {row.n_both:.0f} seeds the smallest sd ratio detectable with 80% power is "
-            f"{row.mdr:.1f} (or 1/{row.mdr:.1f})."
-            for row in detectable.itertuples()
+        shown = frame[frame["n_both"] >= ENOUGH_FOR_SCATTER]
+        sizes = shown[["n_both", "comparisons", "mdr"]].dropna().drop_duplicates()
+        ratios = [
+            f"{row.mdr:.1f} with {row.n_both:.0f} seeds, {row.comparisons:.0f} compared"
+            for row in sizes.sort_values(["n_both", "comparisons"]).itertuples()
         ]
+        if ratios:
+            notes.append(
+                "Smallest sd ratio, or its reciprocal, that the adjusted test finds with 80% "
+                "power (normal scores, seeds of the smaller cell, number of configurations "
+                f"compared with {BASELINE}): {'; '.join(ratios)}."
+            )
     details = ["n", "p (sd)", "p (sd), without failed runs", "p (failures)"]
     return table_of(
         "stability", "Stability over seeds", frame, columns, notes=notes, details=details
@@ -108,11 +115,14 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
         runs: One row per run, as `load_runs` gives them.
 
     Returns:
-        One row per cell, on test scores: n, sd, ratio (sd over the baseline's) with its interval
+        One row per cell, on test scores: n, sd with its interval (sd_low to sd_high, for all
+        configurations of the task and model at once, as whatever has the smallest was chosen for
+        it), ratio (sd over the baseline's) with its interval
         and method, Brown-Forsythe p and p_holm over the configurations of the task and model; the
         same as `clean_*` without failed runs; failed, finished, the failure rate with its Wilson
         interval, Fisher's failure_p and failure_p_holm against the baseline; n_both (the smaller n
-        of the two cells), mdr (minimum detectable ratio of sds for n_both); and verdict:
+        of the two cells), comparisons (number of those that p is adjusted for), mdr (minimum
+        detectable ratio of sds for these two); and verdict:
         `baseline`, `no baseline`, `too few seeds`, `not shown`, `less scatter` or `more scatter`.
         The last two need 15 seeds in both cells and p_holm below 0.05 both with and without the
         failed runs.
@@ -136,25 +146,33 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
     for task, model, block in blocks(final(checked(runs))):
         test = {label: scores(cell, "test") for label, cell in configurations(block).items()}
         base = baseline_of(block)
-        rows = [
+        rows: list[Row] = [
             {"task": task, "model": model, "configuration": label}
             | task_facts(block)
-            | _spread(own)
+            | _spread(own, len(test))
             | _spread_against(own, test.get(base), label=label, base_label=base, key=(task, model))
             for label, own in test.items()
         ]
         add_holm(rows, "p", "clean_p", "failure_p")
+        count = sum(not np.isnan(row["p"]) for row in rows)
+        for row in rows:
+            known = not np.isnan(row["n_both"])
+            row["comparisons"] = max(1, count) if known else np.nan
+            row["mdr"] = detectable(int(row["n_both"]), max(1, count)) if known else np.nan
         compared += [row | {"verdict": _verdict(row)} for row in rows]
     columns = [*CELL, "n", "sd", "ratio", "p_holm", "verdict"]
     return pd.DataFrame(compared) if compared else pd.DataFrame(columns=columns)
 
 
-def _spread(cell: Scores) -> Row:
+def _spread(cell: Scores, count: int) -> Row:
     failed, finished = int(cell.failed.sum()), cell.finished
+    ends = spread_interval(cell, simultaneous(count))
     rate = wilson_interval(failed, finished)
     return {
         "n": cell.all_floor.size,
         "sd": sd(cell.all_floor),
+        "sd_low": ends.low,
+        "sd_high": ends.high,
         "clean_n": cell.excluded.size,
         "clean_sd": sd(cell.excluded),
         "failed": failed,
@@ -169,7 +187,7 @@ def _spread_against(
     cell: Scores, base: Scores | None, *, label: str, base_label: str, key: tuple[str, str]
 ) -> Row:
     if base is None or label == base_label:
-        numbers = ["ratio", "ratio_low", "ratio_high", "p", "failure_p", "n_both", "mdr"]
+        numbers = ["ratio", "ratio_low", "ratio_high", "p", "failure_p", "n_both"]
         numbers += ["clean_ratio", "clean_ratio_low", "clean_ratio_high", "clean_p"]
         reason = "no_baseline" if base is None else "is_baseline"
         return dict.fromkeys(numbers, np.nan) | {"method": "", "reason": reason}
@@ -193,7 +211,6 @@ def _spread_against(
         "clean_p": brown_forsythe(cell.excluded, base.excluded).p,
         "failure_p": fisher(*failures).p,
         "n_both": min(a.size, b.size),
-        "mdr": minimum_detectable_ratio(min(a.size, b.size)),
     }
 
 

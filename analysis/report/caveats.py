@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from analysis.frames.runs import (
@@ -22,7 +23,7 @@ from analysis.statistics.collapse import POINT, two_groups
 from analysis.statistics.power import minimum_detectable_ratio
 
 UNRELIABLE = 5  # seeds below which even a mean is unreliable
-COMFORTABLE = 20  # seeds at which a ratio of two between sds is usually detected
+COMFORTABLE = 2  # ratio of sds that enough seeds show
 SMALL = 500  # rows of a dev or test set; one row of fewer changes accuracy by 0.2 points or more
 NAMED = 3  # cells that a sentence names; of the others it gives the count
 
@@ -118,21 +119,34 @@ def _seeds(runs: pd.DataFrame) -> list[str]:
             "them, are unreliable."
         )
     least = int(counts.min())
+    compared = [block for *_, block in blocks(runs) if baseline_of(block)]
+    comparisons = max((len(configurations(block)) - 1 for block in compared), default=0)
     if least < ENOUGH_FOR_SCATTER:
         found.append(
             f"Some cells have fewer than {ENOUGH_FOR_SCATTER} seeds (the smallest has {least}): no "
-            f"claim about variability is made for them. {_detectable(least)}"
+            f"claim about variability is made for them. {_detectable(least, comparisons)}".rstrip()
         )
-    elif least < COMFORTABLE:
-        found.append(f"The smallest cell has {least} seeds. {_detectable(least)}")
+    elif comparisons and minimum_detectable_ratio(least, comparisons) > COMFORTABLE:
+        found.append(f"The smallest cell has {least} seeds. {_detectable(least, comparisons)}")
     return found
 
 
-def _detectable(n: int) -> str:
+def _detectable(n: int, comparisons: int) -> str:
+    """What the test of spread would miss, where each configuration is compared with another."""
     if n < 2:
         return "One seed gives no estimate of variability."
-    ratio = minimum_detectable_ratio(n)
-    return f"With {n} seeds, a ratio of sds below {ratio:.1f} is usually missed (power under 80%)."
+    if not comparisons:
+        return ""
+    ratio = minimum_detectable_ratio(n, comparisons)
+    test = "Brown–Forsythe test at 5%"
+    if comparisons > 1:
+        test += f", Holm-adjusted over {comparisons} comparisons"
+    if not ratio < np.inf:
+        return f"With {n} seeds, any ratio of sds is usually missed ({test}: power under 80%)."
+    return (
+        f"With {n} seeds, a ratio of sds below {ratio:.1f} is usually missed ({test}: power under "
+        "80%)."
+    )
 
 
 def _failures(runs: pd.DataFrame) -> list[str]:

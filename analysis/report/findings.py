@@ -6,6 +6,7 @@ import pandas as pd
 from analysis.frames.runs import BASELINE
 from analysis.rendering.builder import RowTuple
 from analysis.rendering.formatting import (
+    has_width,
     interval_text,
     metric_text,
     p_text,
@@ -67,6 +68,8 @@ def _choice(row: RowTuple) -> list[str]:
             f"over {row.n} {_seeds(row.n)} is {score}, with sd "
             f"{score_text(row.test_sd, row.scale)}."
         )
+        if row.compared > 1:
+            result += f" The interval allows for the choice among {row.compared} configurations."
     if row.tried > 1:
         result += f" It was selected from {row.tried} configurations, using other seeds."
     if row.compared == 1:
@@ -104,7 +107,9 @@ def _most_stable(cells: list[RowTuple]) -> list[str]:
     if len(measured) < 2:
         return []
     least = min(measured, key=lambda cell: (round(cell.sd, 12), cell.configuration))
-    sd = score_text(least.sd, least.scale)
+    sd = score_with_interval(least.sd, least.sd_low, least.sd_high, scale=least.scale)
+    if has_width(least.sd_low, least.sd_high):
+        sd += f", allowing for the choice among {len(cells)}"
     return [f"{least.configuration} has the smallest sd over seeds ({sd}){_support(least)}."]
 
 

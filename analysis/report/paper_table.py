@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.chosen import GROUPS, chosen, unchosen
+from analysis.across_tasks.chosen import GROUPS, chosen, chosen_cells, unchosen
 from analysis.frames.runs import (
     BASELINE,
     CELL,
@@ -18,7 +18,6 @@ from analysis.frames.runs import (
     final,
     scores,
 )
-from analysis.per_task.cells import cells
 from analysis.per_task.two_studies import versus
 from analysis.rendering.builder import floor_notes
 from analysis.rendering.formatting import (
@@ -166,9 +165,10 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
         down, across = _with_configurations(down, across)
         places = [*down, *across]
     compared = "technique" in places or "configuration" in places
-    shown = chosen(runs, _groups_of(places))
-    found = cells(shown)
-    marked = _marks(shown, compared=compared) if cell in OF_MEANS else _Marks()
+    groups = _groups_of(places)
+    shown = chosen(runs, groups)
+    found = chosen_cells(runs, groups)
+    marked = _marks(shown, found, compared=compared) if cell in OF_MEANS else _Marks()
     marks = marked.texts
     bold, tested = _best(shown, compared=compared) if cell in OF_MEANS else (set(), False)
     texts: dict[tuple[str, ...], dict[tuple[str, ...], tuple[str, bool]]] = {}
@@ -254,9 +254,16 @@ def _groups(runs: pd.DataFrame, *, compared: bool) -> list[pd.DataFrame]:
     return [group for _, group in runs.groupby(["task", "model"] if compared else ["task"])]
 
 
-def _marks(runs: pd.DataFrame, *, compared: bool) -> _Marks:
-    """Marks of the cells that differ significantly from the baseline."""
+def _marks(runs: pd.DataFrame, found: pd.DataFrame, *, compared: bool) -> _Marks:
+    """Marks of the cells that differ significantly from the baseline.
+
+    Args:
+        runs: The runs that are shown.
+        found: Their cells, from `chosen_cells`.
+        compared: Whether anything but models is shown.
+    """
     marks: dict[tuple[str, ...], str] = {}
+    candidates = dict(zip(map(tuple, found[CELL].to_numpy()), found["candidates"], strict=True))
     pairs = tests = 0
     for group in _groups(runs, compared=True) if compared else []:
         test = _by_cell(group)
@@ -266,7 +273,8 @@ def _marks(runs: pd.DataFrame, *, compared: bool) -> _Marks:
             continue
         sign = 1.0 if group["higher_is_better"].iloc[0] else -1.0
         gaps = [versus(test[key], test[base], key=key) for key in others]
-        adjusted = holm(np.array([gap["p"] for gap in gaps]))
+        counts = np.array([candidates[key] for key in others])
+        adjusted = holm(np.minimum(counts * [gap["p"] for gap in gaps], 1))
         pairs, tests = pairs + len(gaps), tests + int(np.isfinite(adjusted).sum())
         for key, gap, p in zip(others, gaps, adjusted, strict=True):
             if p < ALPHA:
@@ -333,6 +341,11 @@ def _notes(
     elif not whole:
         what = "technique's configuration" if "technique" in places else "model's strategy"
         notes.append(f"Each {what} is the one recommended on dev, per task.")
+        if found["candidates"].max() > 1 and cell in OF_MEANS:
+            notes.append(
+                "Dev and test scores are of the same runs: intervals and p-values allow for all "
+                "configurations that it was chosen from (Bonferroni)."
+            )
     gone, failed = int(found["missing"].sum()), int((found["diverged"] + found["collapsed"]).sum())
     if not high:
         notes.append("There are no test scores, which is what this table prints.")

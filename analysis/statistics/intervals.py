@@ -36,11 +36,12 @@ def no_interval(reason: str) -> Interval:
     return Interval(np.nan, np.nan, "", reason)
 
 
-def mean_interval(scores: FloatArray) -> Interval:
+def mean_interval(scores: FloatArray, level: float = LEVEL) -> Interval:
     """Student's t interval of the mean.
 
     Args:
         scores: Shape (n,), no NaN.
+        level: Coverage.
 
     Returns:
         No interval below two scores; zero width, and `zero_variance`, if all scores are equal.
@@ -50,10 +51,12 @@ def mean_interval(scores: FloatArray) -> Interval:
     if scores.size < 2:
         return no_interval("n_too_small")
     error = sd(scores) / np.sqrt(scores.size)
-    return student_interval(mean(scores), error, df=scores.size - 1, method="t")
+    return student_interval(mean(scores), error, df=scores.size - 1, method="t", level=level)
 
 
-def student_interval(estimate: float, error: float, *, df: float, method: str) -> Interval:
+def student_interval(
+    estimate: float, error: float, *, df: float, method: str, level: float = LEVEL
+) -> Interval:
     """Student's t interval of a normally distributed estimate.
 
     scipy's `stats.t.interval` returns the same ends, at a hundred times the cost.
@@ -63,13 +66,14 @@ def student_interval(estimate: float, error: float, *, df: float, method: str) -
         error: Standard error of the estimate, in the same unit.
         df: Degrees of freedom of the standard error.
         method: Name for `Interval.method`.
+        level: Coverage.
 
     Returns:
         Zero width, and `zero_variance`, if the standard error is 0.
 
     Source: Student 1908.
     """
-    half = float(special.stdtrit(df, (1 + LEVEL) / 2) * error)
+    half = float(special.stdtrit(df, (1 + level) / 2) * error)
     return Interval(estimate - half, estimate + half, method, "zero_variance" if half == 0 else "")
 
 
@@ -110,11 +114,12 @@ def weighted_mean_interval(
     return student_interval(estimate, np.sqrt(variance), df=df, method="t")
 
 
-def sd_interval(scores: FloatArray) -> Interval:
+def sd_interval(scores: FloatArray, level: float = LEVEL) -> Interval:
     """Chi-square interval of the standard deviation; invalid if runs fail.
 
     Args:
         scores: Shape (n,), no NaN.
+        level: Coverage.
 
     Returns:
         No interval below two scores; zero width, and `zero_variance`, if all scores are equal.
@@ -126,7 +131,7 @@ def sd_interval(scores: FloatArray) -> Interval:
     df = scores.size - 1
     spread = sd(scores)
     high, low = special.chdtri(
-        df, [(1 + LEVEL) / 2, (1 - LEVEL) / 2]
+        df, [(1 + level) / 2, (1 - level) / 2]
     )  # chdtri takes the upper tail
     reason = "zero_variance" if spread == 0 else ""
     return Interval(
@@ -150,13 +155,16 @@ def percentile_interval(replicates: FloatArray) -> Interval:
     return Interval(float(low), float(high), "bootstrap", reason)
 
 
-def bca_interval(estimate: float, replicates: FloatArray, without: FloatArray) -> Interval:
+def bca_interval(
+    estimate: float, replicates: FloatArray, without: FloatArray, level: float = LEVEL
+) -> Interval:
     """Bias-corrected and accelerated (BCa) bootstrap interval.
 
     Args:
         estimate: The statistic of the scores.
         replicates: The statistic of each resample, shape (resamples,), no NaN.
         without: Jackknife values, the statistic without each score in turn, shape (n,).
+        level: Coverage.
 
     Returns:
         Zero width if all replicates are equal (`zero_variance`), or if so many scores are tied
@@ -174,7 +182,7 @@ def bca_interval(estimate: float, replicates: FloatArray, without: FloatArray) -
         return Interval(estimate, estimate, "BCa", "all_tied")
     acceleration = (pull**3).sum() / (6 * (pull**2).sum() ** 1.5)
     bias = special.ndtri(below)
-    moved = bias + special.ndtri(ENDS)
+    moved = bias + special.ndtri([(1 - level) / 2, (1 + level) / 2])
     levels = special.ndtr(bias + moved / (1 - acceleration * moved))
     low, high = np.quantile(replicates, levels)
     return Interval(float(low), float(high), "BCa", "")

@@ -10,7 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
-from analysis.statistics.common import DECIMALS, N_BOOT, FloatArray, Significance, constant
+from analysis.statistics.common import (
+    DECIMALS,
+    LEVEL,
+    N_BOOT,
+    FloatArray,
+    Significance,
+    constant,
+)
 from analysis.statistics.effects import wins
 from analysis.statistics.estimates import mean, sd
 from analysis.statistics.intervals import student_interval
@@ -25,7 +32,8 @@ class Difference(NamedTuple):
 
     Attributes:
         estimate: The difference; NaN only if a side has no scores.
-        low: Lower end of the 95% interval; NaN where `reason` says why.
+        low: Lower end of the interval, 95% if nothing else is asked for; NaN where `reason` says
+            why.
         high: Upper end.
         statistic: Student's t.
         df: Its degrees of freedom.
@@ -42,12 +50,13 @@ class Difference(NamedTuple):
     reason: str
 
 
-def welch(a: FloatArray, b: FloatArray) -> Difference:
+def welch(a: FloatArray, b: FloatArray, level: float = LEVEL) -> Difference:
     """Welch's unequal-variances t test of a difference of means, with its interval.
 
     Args:
         a: Scores, shape (n_a,), no NaN.
         b: Scores, shape (n_b,), no NaN.
+        level: Coverage of the interval.
 
     Returns:
         NaN p-value and interval below two scores on a side (`n_too_small`), or if both variances
@@ -62,7 +71,7 @@ def welch(a: FloatArray, b: FloatArray) -> Difference:
     if not errors.any():
         return _unknown(estimate, "zero_variance")
     df = errors.sum() ** 2 / (errors**2 / [a.size - 1, b.size - 1]).sum()
-    return _student(estimate, np.sqrt(errors.sum()), df)
+    return _student(estimate, np.sqrt(errors.sum()), df, level)
 
 
 def paired_t(a: FloatArray, b: FloatArray) -> Difference:
@@ -82,11 +91,11 @@ def paired_t(a: FloatArray, b: FloatArray) -> Difference:
         return _unknown(mean(gap), "n_too_small")
     if constant(gap):
         return _unknown(mean(gap), "zero_variance")
-    return _student(mean(gap), sd(gap) / np.sqrt(gap.size), gap.size - 1)
+    return _student(mean(gap), sd(gap) / np.sqrt(gap.size), gap.size - 1, LEVEL)
 
 
-def _student(estimate: float, error: float, df: float) -> Difference:
-    ends = student_interval(estimate, error, df=df, method="t")
+def _student(estimate: float, error: float, df: float, level: float) -> Difference:
+    ends = student_interval(estimate, error, df=df, method="t", level=level)
     t = float(estimate / error)
     p = float(2 * special.stdtr(df, -abs(t)))
     return Difference(estimate, ends.low, ends.high, t, float(df), p, "")
@@ -228,15 +237,16 @@ def paired_permutation(a: FloatArray, b: FloatArray) -> Significance:
     return Significance(mean(gap), ways.p(np.abs(gap @ ways.tried), abs(gap.sum())), "")
 
 
-def mean_difference(first: Scores, second: Scores) -> tuple[Difference, str]:
+def mean_difference(first: Scores, second: Scores, level: float = LEVEL) -> tuple[Difference, str]:
     """Difference of the means of two cells, by Welch's test or, if a run failed, by permutation.
 
     Args:
         first: A cell; its failed runs enter at their score, or the floor.
         second: Another cell, likewise.
+        level: Coverage of the interval.
 
     Returns:
-        The difference, its 95% interval and its p-value, and the test: `Welch` or `permutation`.
+        The difference, its interval and its p-value, and the test: `Welch` or `permutation`.
         The latter is the studentised permutation test after one failed and one successful run are
         added to each cell; the interval is Welch's of the same scores. Where none of the drawn
         relabellings is as extreme, p is Welch's, but not below 1 of all relabellings.
@@ -245,11 +255,11 @@ def mean_difference(first: Scores, second: Scores) -> tuple[Difference, str]:
         mixture with failures instead of a proportion. Without them a cell in which no run or every
         run happened to fail seems to be certain of its mean.
     """
-    gap = welch(first.all_floor, second.all_floor)
+    gap = welch(first.all_floor, second.all_floor, level)
     if gap.reason == "n_too_small" or not (first.failed.any() or second.failed.any()):
         return gap, "Welch"
     a, b = _with_added_runs(first, second)
-    wider, p = welch(a, b), permutation(a, b).p
+    wider, p = welch(a, b, level), permutation(a, b).p
     if p == FINEST:
         p = min(p, max(wider.p, 1 / comb(a.size + b.size, a.size)))
     return wider._replace(estimate=gap.estimate, p=p), "permutation"

@@ -1,9 +1,9 @@
-"""Multiple testing: adjusted p-values."""
+"""Multiple testing: adjusted p-values, and levels of simultaneous intervals."""
 
 import numpy as np
 from scipy import stats
 
-from analysis.statistics.common import FloatArray
+from analysis.statistics.common import LEVEL, FloatArray
 
 
 def holm(p: FloatArray) -> FloatArray:
@@ -43,3 +43,16 @@ def benjamini_hochberg(p: FloatArray) -> FloatArray:
     known = ~np.isnan(p)
     adjusted[known] = stats.false_discovery_control(p[known])
     return adjusted
+
+
+def simultaneous(count: int) -> float:
+    """Level of each of several intervals that all cover together with a probability of 95%.
+
+    The interval of one of them then covers however that one was chosen, even by the same runs.
+
+    Args:
+        count: Number of intervals; 0 counts as 1.
+
+    Source: Bonferroni; for what was chosen by the same data, Berk et al. 2013.
+    """
+    return 1 - (1 - LEVEL) / max(1, count)

@@ -5,7 +5,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from analysis.statistics.common import BoolArray, FloatArray, constant
+from analysis.statistics.common import LEVEL, BoolArray, FloatArray, constant
 from analysis.statistics.estimates import (
     best_weights,
     cv,
@@ -180,11 +180,12 @@ class Summary:
     clean: Statistics
 
 
-def summarise(scores: Scores) -> Summary:
+def summarise(scores: Scores, *, level: float = LEVEL) -> Summary:
     """Summarise one cell on one split.
 
     Args:
         scores: The runs of the cell.
+        level: Coverage of the intervals of mean and standard deviation; of all others it is 95%.
 
     Returns:
         Both views. Without failures, the mean has a t interval and the standard deviation a
@@ -197,10 +198,12 @@ def summarise(scores: Scores) -> Summary:
     failures = int(scores.failed.sum())
     rate = wilson_interval(failures, scores.finished)
     unknown = scores.all_floor.size < scores.finished
-    whole = _view(scores.all_floor, scores.floor, failures=failures > 0, unknown=unknown)
+    whole = _view(
+        scores.all_floor, scores.floor, failures=failures > 0, unknown=unknown, level=level
+    )
     clean = whole
     if failures:
-        clean = _view(scores.excluded, scores.floor, failures=False, unknown=False)
+        clean = _view(scores.excluded, scores.floor, failures=False, unknown=False, level=level)
     return Summary(
         missing=scores.values.size - scores.finished,
         diverged=int(scores.diverged.sum()),
@@ -213,19 +216,37 @@ def summarise(scores: Scores) -> Summary:
     )
 
 
-def _view(x: FloatArray, floor: float, *, failures: bool, unknown: bool) -> Statistics:
+def spread_interval(scores: Scores, level: float) -> Interval:
+    """Interval of the standard deviation of all finished runs, as `summarise` has it.
+
+    Args:
+        scores: The runs of the cell.
+        level: Coverage.
+    """
+    return _spread_interval(scores.all_floor, failures=bool(scores.failed.any()), level=level)
+
+
+def _spread_interval(x: FloatArray, *, failures: bool, level: float) -> Interval:
+    if not failures or (x.size > 1 and constant(x)):
+        return sd_interval(x, level)
+    if x.size < LEAST_FOR_SD:
+        return no_interval("n_too_small")
+    resampled = x[shared(x.size)]
+    return bca_interval(sd(x), resampled.std(axis=0, ddof=1), sd_left_out(x), level)
+
+
+def _view(
+    x: FloatArray, floor: float, *, failures: bool, unknown: bool, level: float
+) -> Statistics:
     """The view of sorted scores; `unknown` if runs without score and floor are left out."""
-    by_mean, by_sd = mean_interval(x), sd_interval(x)
+    by_mean = mean_interval(x, level)
+    by_sd = _spread_interval(x, failures=failures, level=level)
     bca = [no_interval("n_too_small")] * 5
     if x.size >= 10:
         resampled = x[shared(x.size)]  # (n, N_BOOT), ascending in each column
-        bca = _bca_intervals(x, resampled)
+        bca = _bca_intervals(x, resampled, level)
     if failures and x.size >= LEAST_FOR_MEAN:
         by_mean = bca[0]
-    if failures and not (x.size > 1 and constant(x)):
-        by_sd = no_interval("n_too_small")
-        if x.size >= LEAST_FOR_SD:
-            by_sd = bca_interval(sd(x), resampled.std(axis=0, ddof=1), sd_left_out(x))
     _, by_median, by_iqm, by_highest, by_lowest = bca
     minimum, q05, q25, q75, q95, maximum = map(float, quantiles(x, (0, 0.05, 0.25, 0.75, 0.95, 1)))
     variation = np.nan if floor == 0 else cv(x)
@@ -273,8 +294,9 @@ def _weights(n: int) -> FloatArray:
     return np.stack([mean_weights(n), median_weights(n), iqm_weights(n), best, best[::-1]])
 
 
-def _bca_intervals(x: FloatArray, resampled: FloatArray) -> list[Interval]:
+def _bca_intervals(x: FloatArray, resampled: FloatArray, level: float) -> list[Interval]:
     """BCa intervals of the statistics in `_weights`; `resampled` is `x[shared(n)]`."""
     weights, fewer = _weights(x.size), _weights(x.size - 1)
-    found = zip(weights @ x, weights @ resampled, fewer, strict=True)
-    return [bca_interval(float(own), all_, left_out(x, without)) for own, all_, without in found]
+    levels = (level, *(LEVEL,) * (len(weights) - 1))  # the mean is the first
+    found = zip(weights @ x, weights @ resampled, fewer, levels, strict=True)
+    return [bca_interval(float(own), all_, left_out(x, w), at) for own, all_, w, at in found]

@@ -33,7 +33,8 @@ def add_commands(commands: Commands) -> None:
         "--detect",
         type=positive,
         metavar="D",
-        help="difference of means to detect (two-sided 5%%, power 80%%)",
+        help="difference of means to detect (two-sided 5%% over all comparisons with the baseline, "
+        "power 80%%)",
     )
     parser.add_argument(
         "--sd",
@@ -52,7 +53,7 @@ def add_commands(commands: Commands) -> None:
 
 def plan(arguments: argparse.Namespace) -> int:
     """Estimate the runs, hours and memory of a study, and the seeds needed to detect an effect."""
-    from analysis.statistics.common import stream
+    from analysis.statistics.common import ALPHA, stream
     from analysis.statistics.power import (
         seeds_for_difference,
         seeds_for_ratio,
@@ -78,6 +79,9 @@ def plan(arguments: argparse.Namespace) -> int:
     cost = _Cost(study, spent, arguments.hourly)
     scattered = done.groupby(["cell", "stage"])["dev"].std().max()
     sd = arguments.sd or (None if pd.isna(scattered) else float(scattered))
+    # As reports adjust: each configuration of a task and model against the baseline.
+    comparisons = max(1, len(study.techniques) - 1)
+    alpha = ALPHA / comparisons
     seeds = ratio = None
     try:
         if arguments.detect is not None:
@@ -85,9 +89,9 @@ def plan(arguments: argparse.Namespace) -> int:
                 raise LookupError(
                     "--detect needs --sd, since no cell of this study has two finished runs yet"
                 )
-            seeds = seeds_for_difference(arguments.detect, sd)
+            seeds = seeds_for_difference(arguments.detect, sd, alpha=alpha)
         if arguments.ratio is not None:
-            ratio = seeds_for_robust_ratio(arguments.ratio, rng=stream("plan"))
+            ratio = seeds_for_robust_ratio(arguments.ratio, rng=stream("plan"), alpha=alpha)
     except ValueError as error:  # an effect of zero, or too small
         complain(error)
         return 2
@@ -105,16 +109,17 @@ def plan(arguments: argparse.Namespace) -> int:
         print(f"  {cell.name:<50} {took:>8} a run, {size} ({each.basis})")
     print(f"\n{duration(total)} on one worker, {duration(total / workers)} on {workers}")
     cost.show()
+    level = "5%" if comparisons == 1 else f"5% over {comparisons} comparisons"
     if seeds is not None:
         print(
             f"{seeds} seeds per cell to detect a difference of {arguments.detect:g} at sd {sd:.3g} "
-            "(two-sided 5%, power 80%)"
+            f"(two-sided {level}, power 80%)"
         )
     if ratio is not None:
         print(
             f"{ratio} seeds per cell to detect an sd {arguments.ratio:g} times another (Brown-"
-            f"Forsythe, 5%, power 80%); {seeds_for_ratio(arguments.ratio)} by an F test, which "
-            "is not robust to failed runs"
+            f"Forsythe, {level}, power 80%); {seeds_for_ratio(arguments.ratio, alpha=alpha)} by an "
+            "F test, which is not robust to failed runs"
         )
     if old := outdated(cells, set(done["cell"])):
         complain(outdated_text(old))

@@ -68,7 +68,33 @@ def test_seeds_for_a_difference(effect, one, of_eleven):
 )
 def test_seeds_for_a_ratio(ratio, seeds):
     assert seeds_for_ratio(ratio) == seeds == seeds_for_ratio(1 / ratio)
-    assert minimum_detectable_ratio(seeds) <= ratio < minimum_detectable_ratio(seeds - 1)
+
+
+@pytest.mark.parametrize(("n", "others"), [(20, 0), (20, 4), (15, 11), (50, 4)])
+def test_detectable_ratio_is_found_in_80_percent_by_the_test_that_is_made(n, others):
+    """Brown-Forsythe by scipy against a baseline, Holm by hand, beside equal configurations."""
+    ratio, draw, found = minimum_detectable_ratio(n, others + 1), rng(3), 0
+    for _ in range(400):
+        scores = draw.standard_normal((others + 2, n))
+        scores[1] *= ratio
+        p = stats.levene(scores[[1]], scores[[0]], center="median", axis=1).pvalue[0]
+        rest = scores[2:]
+        base = np.broadcast_to(scores[0], rest.shape)
+        if others:
+            rest_p = stats.levene(rest, base, center="median", axis=1).pvalue
+            ranked = np.sort([*rest_p, p])
+            steps = np.maximum.accumulate(ranked * np.arange(others + 1, 0, -1))
+            p = steps[np.flatnonzero(ranked == p)[0]]
+        found += p < 0.05
+    assert found / 400 == pytest.approx(0.81, abs=0.05)  # Holm's later steps add a little
+
+
+def test_few_seeds_find_no_ratio_of_spreads():
+    """With 3 runs the statistic of two cells cannot become significant; below, there is none."""
+    assert minimum_detectable_ratio(3) == np.inf
+    assert minimum_detectable_ratio(5, 11) == np.inf
+    assert np.isnan(minimum_detectable_ratio(2))
+    assert minimum_detectable_ratio(20, 4) > minimum_detectable_ratio(20) > 2.0  # an F test's
 
 
 def test_robust_ratio_needs_more_seeds_and_reaches_its_power():
@@ -141,4 +167,3 @@ def test_invalid_arguments_raise(asked):
 
 def test_large_effects_need_two_seeds():
     assert seeds_for_difference(100.0, 1.0) == 2
-    assert minimum_detectable_ratio(1) != minimum_detectable_ratio(1)

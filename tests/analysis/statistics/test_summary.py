@@ -28,7 +28,6 @@ from analysis.statistics.intervals import (
     sd_interval,
     wilson_interval,
 )
-from analysis.statistics.power import minimum_detectable_ratio
 from analysis.statistics.resampling import drawn, left_out, sd_left_out, shared
 from analysis.statistics.summary import Scores, summarise
 from tests.analysis.oracles import oracle
@@ -189,13 +188,6 @@ def test_bca_agrees_with_scipy_on_the_interquartile_mean():
     found = bca_interval(*replicates_of("iqm", x, resamples=20_000))
     width = np.ptp(theirs.confidence_interval)
     np.testing.assert_allclose(found[:2], theirs.confidence_interval, rtol=0, atol=0.06 * width)
-
-
-@oracle("n_per_group_F_sd_ratio", only=["n"])
-def test_detectable_ratio_oracle(inputs, check):
-    n = check.want("n")  # the smallest n that shows the ratio
-    assert minimum_detectable_ratio(n) <= inputs["sd_ratio"]
-    assert minimum_detectable_ratio(n - 1) > inputs["sd_ratio"]
 
 
 def test_failed_runs_by_hand():
