@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.frames.runs import BASELINE, CELL, baseline_of, blocks, checked, configurations, final
 from analysis.per_task.stability import ENOUGH_FOR_SCATTER
+from analysis.statistics.common import constant
 from analysis.statistics.power import minimum_detectable_ratio
 
 UNRELIABLE = 5  # seeds below which even a mean is unreliable
@@ -40,6 +41,7 @@ def caveats(runs: pd.DataFrame) -> list[str]:
         *_missing(runs),
         *_seeds(runs),
         *_failures(runs),
+        *_without_scatter(finished),
         *_unscored(runs),
         *_unknown(runs),
         *_uneven(runs),
@@ -101,6 +103,22 @@ def _failures(runs: pd.DataFrame) -> list[str]:
             "none; mean and sd of such a cell summarise a mixture of two distributions."
         )
     return found
+
+
+def _without_scatter(finished: pd.DataFrame) -> list[str]:
+    """Cells whose runs all have the same test score, or dev score where there is no other."""
+    found = []
+    for label, cell in finished.groupby(CELL):
+        x = cell["test"] if cell["test"].notna().any() else cell["dev"]
+        if x.notna().sum() > 1 and constant(x.dropna().to_numpy("float64")):
+            found.append(f"{_label(label)} ({len(cell)} runs)")
+    if not found:
+        return []
+    return [
+        f"All runs scored the same: {_some(found)}. Seeds change nothing there: either training is "
+        "deterministic or the seed does not reach it. Such a cell is one run repeated; its sd of 0 "
+        "is no stability, and a test against it takes its score for exact."
+    ]
 
 
 def _unscored(runs: pd.DataFrame) -> list[str]:

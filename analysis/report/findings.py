@@ -85,6 +85,11 @@ def _against_baseline(row: RowTuple) -> list[str]:
     if row.reason == "no_baseline":
         return [f"{BASELINE} was not run, so the gain over it is unknown."]
     gap = score_text(row.difference, row.scale, sign="+")
+    if row.reason == "zero_variance":
+        return [
+            f"Its difference from {BASELINE} is {gap}; no run of either differs from the others, "
+            "so there is no test."
+        ]
     if np.isnan(row.p_holm):
         return [f"Its difference from {BASELINE} is {gap}; there are too few runs for a test."]
     ends = interval_text(row.difference_low, row.difference_high, scale=row.scale)
@@ -96,6 +101,19 @@ def _against_baseline(row: RowTuple) -> list[str]:
 
 def _most_stable(cells: list[RowTuple]) -> list[str]:
     measured = [cell for cell in cells if np.isfinite(cell.sd) and cell.clean_n > 1]
+    equal = [cell for cell in measured if cell.sd == 0]
+    measured = [cell for cell in measured if cell.sd > 0]
+    if equal:
+        names = _listed([f"{cell.configuration} ({cell.n} runs)" for cell in equal])
+        start = [
+            f"All runs scored the same, sd 0: {names}. Seeds change nothing there, so it is not "
+            "compared in stability."
+        ]
+        return start + _smallest(measured)
+    return _smallest(measured)
+
+
+def _smallest(measured: list[RowTuple]) -> list[str]:
     if len(measured) < 2:
         return []
     least = min(measured, key=lambda cell: (round(cell.sd, 12), cell.configuration))
@@ -112,7 +130,7 @@ def _support(least: RowTuple) -> str:
             )
         case "baseline":
             return ", and is the baseline"
-        case "no baseline":
+        case "no baseline" | "baseline without scatter":
             return ""
         case "too few seeds":
             return f", but {least.n_both:.0f} seeds are too few for a claim about variability"
