@@ -66,8 +66,8 @@ def stability_table(frame: pd.DataFrame) -> Table:
         "p (sd): Brown–Forsythe test; p (failures): Fisher's exact test; both Holm-adjusted within "
         "a task and model.",
         f"A verdict requires {ENOUGH_FOR_SCATTER} seeds and p < 0.05 with and without failed runs; "
-        "'not shown' does not mean equal. No scatter: all runs scored the same, so that seeds "
-        "change nothing there and nothing is compared.",
+        "'not shown' does not mean equal. No scatter: all runs scored the same, and "
+        "nothing is compared.",
     ]
     if not frame.empty:
         detectable = frame[["n_both", "mdr"]].dropna().drop_duplicates().sort_values("n_both")

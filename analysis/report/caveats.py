@@ -115,9 +115,9 @@ def _without_scatter(finished: pd.DataFrame) -> list[str]:
     if not found:
         return []
     return [
-        f"All runs scored the same: {_some(found)}. Seeds change nothing there: either training is "
-        "deterministic or the seed does not reach it. Such a cell is one run repeated; its sd of 0 "
-        "is no stability, and a test against it takes its score for exact."
+        f"All runs scored the same: {_some(found)}. Seeds seem to change nothing there: training "
+        "is deterministic, the seed does not reach it, or a few runs agree by chance. An sd of 0 "
+        "is no evidence of stability, and a test against such a cell takes its score for exact."
     ]
 
 

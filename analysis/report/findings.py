@@ -106,8 +106,8 @@ def _most_stable(cells: list[RowTuple]) -> list[str]:
     if equal:
         names = _listed([f"{cell.configuration} ({cell.n} runs)" for cell in equal])
         start = [
-            f"All runs scored the same, sd 0: {names}. Seeds change nothing there, so it is not "
-            "compared in stability."
+            f"All runs scored the same, sd 0: {names}. Seeds seem to change nothing there, so no "
+            "stability is claimed."
         ]
         return start + _smallest(measured)
     return _smallest(measured)
