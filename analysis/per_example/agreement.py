@@ -4,6 +4,7 @@ All measures apply to classes and to tags, the classes of words. Sets of classes
 compared as a whole, without probabilities. For numeric values there is only the spread per example.
 """
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ from analysis.statistics.predictions import (
     squared_l2,
 )
 
+LEAST_WITH_COLLAPSED = 5  # runs; with fewer, intervals over collapsed runs cover 77 to 88%
 AMBIGUITY_OF = 5  # runs, the same for all cells so that they compare whatever their n
 
 _WITH_INTERVAL = (
@@ -81,7 +83,9 @@ def agreement(predictions: pd.DataFrame, runs: pd.DataFrame | None = None) -> pd
         differ), kappa (Fleiss), alpha (Krippendorff, also with missing answers), flip_rate (share
         of runs that differ from the majority answer), ambiguity (expected share of examples on
         which five runs do not all agree), jsd, generalised_jsd and squared_l2 (of probabilities,
-        where every run has them). Without intervals: jsd_error (standard error from sampling the
+        where every run has them). Where no run collapsed, intervals are for runs that do not; where
+        one did, or gives one answer to all examples, there is none below five runs. Without
+        intervals: jsd_error (standard error from sampling the
         pairs of runs), discrepancy (largest disagreement of two runs), all_right, all_wrong and
         mixed (shares of examples), one_right and both_wrong (the disagreement split by
         correctness), value_sd (for values: sd over runs, averaged over examples, in the label's
@@ -108,19 +112,20 @@ def agreement(predictions: pd.DataFrame, runs: pd.DataFrame | None = None) -> pd
     rows: list[Row] = []
     for cell in predicted(predictions, "test"):
         row: Row = dict(zip(CELL, cell.cell, strict=True)) | {"kind": cell.kind}
-        row |= _measured(cell)
+        collapsed: set[str] = set()
         if cells is not None:
             if cell.cell not in cells:
                 raise LookupError(f"the runs have no cell {'/'.join(cell.cell)}.")
             cell_runs = cells[cell.cell]
-            row |= {
-                "asked": len(cell_runs),
-                "missing": int((cell_runs["outcome"] == "missing").sum()),
-            }
-            row |= {"diverged": int((cell_runs["outcome"] == "diverged").sum())}
-            row |= {"collapsed": int(cell_runs["collapsed"].sum())}
-            good = set(cell.keys) - set(cell_runs.loc[cell_runs["collapsed"], "key"])
-            clean = row if len(good) == len(cell.keys) else _measured(cell.only(good))
+            collapsed = set(cell_runs.loc[cell_runs["collapsed"], "key"])
+        whole = _measured(cell, collapsed)
+        row |= whole
+        if cells is not None:
+            missing, diverged = (cell_runs["outcome"] == name for name in ("missing", "diverged"))
+            row |= {"asked": len(cell_runs), "missing": int(missing.sum())}
+            row |= {"diverged": int(diverged.sum()), "collapsed": len(collapsed)}
+            good = set(cell.keys) - collapsed
+            clean = whole if len(good) == len(cell.keys) else _measured(cell.only(good), set())
             row |= {f"clean_{name}": clean[name] for name in _measured_names()}
         rows.append(row)
     columns = [*CELL, "kind", *_measured_names()]
@@ -230,7 +235,23 @@ def _measured_names() -> list[str]:
     return ["n", "examples", "absent", *ends, *_WITHOUT, "reason"]
 
 
-def _measured(cell: Predicted) -> Row:
+def _measured(cell: Predicted, collapsed: Container[str]) -> Row:
+    row = _measures(cell)
+    if len(cell.keys) < LEAST_WITH_COLLAPSED and _any_collapsed(cell, collapsed):
+        row |= {f"{name}{end}": np.nan for name in _WITH_INTERVAL for end in ("_low", "_high")}
+    return row
+
+
+def _any_collapsed(cell: Predicted, known: Container[str]) -> bool:
+    """Whether a run is known to have collapsed, or gives one answer where others differ."""
+    if any(key in known for key in cell.keys):
+        return True
+    if cell.kind == "value" or not cell.answers.size or np.ptp(cell.answers) == 0:
+        return False
+    return bool((np.ptp(cell.answers, axis=1) == 0).any() and cell.answers.shape[1] > 1)
+
+
+def _measures(cell: Predicted) -> Row:
     runs, examples = len(cell.keys), len(cell.ids)
     row: Row = dict.fromkeys(_measured_names(), np.nan)
     row |= {"n": runs, "examples": examples, "reason": "" if runs > 1 else "n_too_small"}
@@ -379,7 +400,8 @@ def agreement_table(frame: pd.DataFrame) -> Table:
         "All correct, mixed, all wrong: examples answered correctly by all runs, by some, by none; "
         "'mixed' grows with n.",
         "95% intervals over seeds, for the same examples: jackknife; for disagreement and JSD "
-        "bootstrap over runs from 20 runs.",
+        "bootstrap over runs from 20 runs. Where no run collapsed they are for runs that do not; "
+        f"where one did, given from {LEAST_WITH_COLLAPSED} runs.",
         "Diverged runs have no predictions; collapsed runs are included"
         + (", except in the last column." if with_runs else "."),
     ]

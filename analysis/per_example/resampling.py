@@ -56,10 +56,11 @@ def seeds_and_examples_table(frame: pd.DataFrame) -> Table:
         "p": lambda r: p_text(r.p_holm),
     }
     notes = [
-        "Difference: mean test accuracy minus the baseline's, in points; higher is better. 95% "
-        "bootstrap intervals for new seeds on the same examples, for new examples with the same "
-        "runs, and for both. p: one-sided test of no gain, for both; Holm-adjusted over the "
-        "configurations of a task and model. n: runs of the configuration and of the baseline.",
+        "Difference: mean test accuracy minus the baseline's, in points; higher is better. 95% t "
+        "intervals with bootstrap standard errors, for new seeds on the same examples, for new "
+        "examples with the same runs, and for both; from two runs on each side. p: one-sided test "
+        "of no gain, for both; Holm-adjusted over the configurations of a task and model. n: runs "
+        "of the configuration and of the baseline.",
     ]
     return table_of(
         "seeds_and_examples",
@@ -84,7 +85,8 @@ def seeds_and_examples(predictions: pd.DataFrame, runs: pd.DataFrame) -> pd.Data
         configuration, baseline, n and n_baseline (runs), paired (by seed, if both sides have the
         same seeds), examples (with a label and an answer of every run of both), left_out,
         difference (accuracy minus the baseline's), 95% intervals (seeds_low, seeds_high,
-        examples_low, examples_high, both_low, both_high), p (one-sided, of a difference of at most
+        examples_low, examples_high, both_low, both_high; those of new seeds are NaN if a side has
+        one run), p (one-sided, of a difference of at most
         0, resampling both) and p_holm (over the configurations of a task and model).
 
     Raises:
@@ -106,9 +108,9 @@ def seeds_and_examples(predictions: pd.DataFrame, runs: pd.DataFrame) -> pd.Data
         >>> columns = ["configuration", "n", "examples", "difference", "both_low", "both_high"]
         >>> seeds_and_examples(predictions, runs)[columns].round(2)
                        configuration   n  examples  difference  both_low  both_high
-        0          bert_base_uncased  20         4       -0.06     -0.24       0.10
-        1  microsoft_deberta_v3_base  20         4       -0.08     -0.25       0.10
-        2               roberta_base  20         4       -0.03     -0.17       0.11
+        0          bert_base_uncased  20         4       -0.06     -0.25       0.13
+        1  microsoft_deberta_v3_base  20         4       -0.08     -0.26       0.11
+        2               roberta_base  20         4       -0.03     -0.18       0.13
     """
     known = final(checked(runs))
     streams = known[["key", "head", "order", "noise"]].itertuples(index=False)
@@ -145,10 +147,12 @@ def _versus(ours: Predicted, theirs: Predicted, seeds: dict[str, str]) -> Row:
     rng = stream(*ours.cell, "seeds_and_examples")
     resampled = multibootstrap(right[0], right[1], mean_of, paired=paired, rng=rng)
     row["difference"] = resampled.estimate
+    single = min(len(own), len(other)) < 2  # says nothing about other seeds
     for name in _SOURCES:
         part = getattr(resampled, name)
-        row |= {f"{name}_low": part.low, f"{name}_high": part.high}
-    return row | {"p": resampled.both.p}
+        low, high = (np.nan,) * 2 if single and name != "examples" else (part.low, part.high)
+        row |= {f"{name}_low": low, f"{name}_high": high}
+    return row | {"p": np.nan if single else resampled.both.p}
 
 
 def _right(side: Predicted, examples: pd.Index, seeds: list[str]) -> FloatArray:

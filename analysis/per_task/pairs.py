@@ -30,7 +30,7 @@ from analysis.rendering.formatting import (
 )
 from analysis.rendering.table import Table
 from analysis.statistics.common import ALPHA, DECIMALS, FloatArray, stream
-from analysis.statistics.dominance import order, violation_ratios
+from analysis.statistics.dominance import DOMINATES, FALSE_ALARMS, order, violation_ratios
 from analysis.statistics.effects import (
     Counts,
     cliffs_delta,
@@ -44,7 +44,7 @@ from analysis.statistics.intervals import LEAST_FOR_MEAN, LEAST_FOR_SD, percenti
 from analysis.statistics.location import mann_whitney, mean_difference, paired_t, welch, wilcoxon
 from analysis.statistics.multiplicity import benjamini_hochberg, holm
 from analysis.statistics.resampling import Positions, drawn
-from analysis.statistics.spread import brown_forsythe, sd_ratio, some_scatter
+from analysis.statistics.spread import sd_ratio, some_scatter, spread_test
 from analysis.statistics.summary import Scores
 
 RESAMPLES = 1_000  # per cell; the Monte Carlo error is about 5% of an interval's width
@@ -74,7 +74,7 @@ def pairs(runs: pd.DataFrame) -> pd.DataFrame:
         - hedges_g, cliffs_delta and its verbal magnitude, improvement (probability of
           improvement) with its interval, epsilon (violation ratio of almost stochastic order: 0 if
           the first dominates) with its upper bounds epsilon_bound for the first and epsilon_reverse
-          for the second, at 5% over the pairs of the block;
+          for the second, at 5% over the pairs of the block (where runs failed, from 20 runs);
         - ratio of sds with its interval (F; where runs failed bootstrap, from 20 runs), spread_p
           (Brown-Forsythe);
         - p (of the permutation test where a run failed, else Welch's: `method`; see
@@ -268,7 +268,8 @@ def _effects(a: _Side, b: _Side, *, comparisons: int) -> Row:
     if min(a.whole.size, b.whole.size) >= ENOUGH_TO_RESAMPLE:
         low, high, *_ = percentile_interval(resampled_improvement(a.counts, b.counts))
         ratios = violation_ratios(a.resampled, b.resampled)
-    dominance = order(a.whole, b.whole, ratios, comparisons=comparisons)
+    failed = bool(a.failed or b.failed)
+    dominance = order(a.whole, b.whole, ratios, failed=failed, comparisons=comparisons)
     return {
         "hedges_g": hedges_g(a.whole, b.whole),
         "cliffs_delta": delta,
@@ -294,7 +295,7 @@ def _spread(a: _Side, b: _Side) -> Row:
         "ratio_low": low,
         "ratio_high": high,
         "ratio_method": method,
-        "spread_p": brown_forsythe(a.whole, b.whole).p,
+        "spread_p": spread_test(a.whole, b.whole).p,
     }
 
 
@@ -307,7 +308,7 @@ def _clean(a: _Side, b: _Side) -> Row:
         "clean_difference_high": high,
         "clean_p": gap.p,
         "clean_ratio": sd_ratio(a.clean, b.clean).estimate,
-        "clean_spread_p": brown_forsythe(a.clean, b.clean).p,
+        "clean_spread_p": spread_test(a.clean, b.clean).p,
     }
 
 
@@ -367,10 +368,11 @@ def pairs_table(frame: pd.DataFrame) -> Table:
         "a task and model; p (BH): Benjamini–Hochberg over the pairs of all tasks and models. "
         "p (Mann–Whitney) and p (paired t) are not adjusted; r: correlation over seeds.",
         "Hedges' g and Cliff's delta are positive, and P(first better) above 0.5 (ties count "
-        "half), where the first is better. ASO: upper bound of the violation ratio of almost "
-        "stochastic order in each direction; below 0.5 that one dominates, below 0.2 with "
-        "confidence.",
-        "sd ratio: first over second; p (sd): Brown–Forsythe test, Holm-adjusted as p.",
+        "half), where the first is better. ASO: upper 95% bound of the violation ratio of almost "
+        f"stochastic order in each direction; that one dominates if it is below {DOMINATES}. "
+        f"{FALSE_ALARMS}",
+        "sd ratio: first over second; p (sd): Brown–Forsythe test, Holm-adjusted as p; neither "
+        "where all runs of a side scored the same.",
         "A verdict requires p < 0.05; 'not shown' does not mean equal. 'Without failed runs': the "
         f"verdict with all of them excluded. A failed run {ENTERS}.",
     ]

@@ -16,7 +16,7 @@ from analysis.frames.runs import (
     scores,
     task_facts,
 )
-from analysis.rendering.builder import RowTuple, n_note, table_of
+from analysis.rendering.builder import NAMED, RowTuple, n_note, table_of
 from analysis.rendering.formatting import count_text, metric_text, score_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import DECIMALS, FloatArray, IntArray, stream
@@ -195,6 +195,7 @@ def pareto_table(frame: pd.DataFrame) -> Table:
         "Front membership: share of bootstrap resamples of the runs in which it is on the front; "
         "time and memory stay as measured.",
         *_left_out(frame),
+        *_without_scatter(frame),
     ]
     details = ["Test mean", "Test sd", "Memory, GB"]
     return table_of(
@@ -210,6 +211,18 @@ def pareto_table(frame: pd.DataFrame) -> Table:
 def _failure_rate(row: RowTuple) -> str:
     rate = "–" if np.isnan(row.failure_rate) else f"{row.failure_rate:.0%}"
     return f"{rate} ({row.failure_high:.0%})"
+
+
+def _without_scatter(frame: pd.DataFrame) -> list[str]:
+    names = list(dict.fromkeys(frame.loc[frame["dev_sd"] == 0, "configuration"]))
+    if not names:
+        return []
+    some = ", ".join(names[:NAMED])
+    some += f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return [
+        f"All dev scores equal, so that no other has a smaller sd: {some}. "
+        "Seeds seem to change nothing there, which is no evidence of stability."
+    ]
 
 
 def _left_out(frame: pd.DataFrame) -> list[str]:

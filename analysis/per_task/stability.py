@@ -24,7 +24,7 @@ from analysis.statistics.estimates import sd
 from analysis.statistics.intervals import wilson_interval
 from analysis.statistics.multiplicity import simultaneous
 from analysis.statistics.power import minimum_detectable_ratio as detectable
-from analysis.statistics.spread import brown_forsythe, fisher, sd_ratio, sd_ratio_bootstrap
+from analysis.statistics.spread import fisher, sd_ratio, sd_ratio_bootstrap, spread_test
 from analysis.statistics.summary import Scores, spread_interval
 
 COMPARED = (  # columns of the comparison with the baseline
@@ -82,7 +82,8 @@ def stability_table(frame: pd.DataFrame) -> Table:
         "p (sd): Brown–Forsythe test; p (failures): Fisher's exact test; both Holm-adjusted within "
         "a task and model.",
         f"A verdict requires {ENOUGH_FOR_SCATTER} seeds and p < 0.05 with and without failed runs; "
-        "'not shown' does not mean equal.",
+        "'not shown' does not mean equal. No scatter: all runs scored the same, and "
+        "nothing is compared.",
         *floor_notes(frame),
     ]
     if not frame.empty:
@@ -123,9 +124,10 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
         interval, Fisher's failure_p and failure_p_holm against the baseline; n_both (the smaller n
         of the two cells), comparisons (number of those that p is adjusted for), mdr (minimum
         detectable ratio of sds for these two); and verdict:
-        `baseline`, `no baseline`, `too few seeds`, `not shown`, `less scatter` or `more scatter`.
-        The last two need 15 seeds in both cells and p_holm below 0.05 both with and without the
-        failed runs.
+        `baseline`, `no baseline`, `no scatter` (all runs of the cell scored the same; there is
+        neither ratio nor p), `baseline without scatter` (those of the baseline), `too few seeds`,
+        `not shown`, `less scatter` or `more scatter`. The last two need 15 seeds in both cells and
+        p_holm below 0.05 both with and without the failed runs.
 
     Raises:
         ValueError: If `runs` is malformed; see `frames.runs.checked`.
@@ -204,11 +206,11 @@ def _spread_against(
         "ratio_high": ratio.high,
         "method": ratio.method,
         "reason": ratio.reason,
-        "p": brown_forsythe(a, b).p,
+        "p": spread_test(a, b).p,
         "clean_ratio": clean.estimate,
         "clean_ratio_low": clean.low,
         "clean_ratio_high": clean.high,
-        "clean_p": brown_forsythe(cell.excluded, base.excluded).p,
+        "clean_p": spread_test(cell.excluded, base.excluded).p,
         "failure_p": fisher(*failures).p,
         "n_both": min(a.size, b.size),
     }
@@ -219,6 +221,8 @@ def _verdict(row: Row) -> str:
         return "baseline" if row["reason"] == "is_baseline" else "no baseline"
     if row["n_both"] < ENOUGH_FOR_SCATTER:
         return "too few seeds"
+    if row["reason"] == "zero_variance":
+        return "no scatter" if row["sd"] == 0 else "baseline without scatter"
     ratios = np.array([row["ratio"], row["clean_ratio"]])
     if row["p_holm"] < ALPHA and row["clean_p_holm"] < ALPHA:
         if (ratios < 1).all():

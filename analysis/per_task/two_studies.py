@@ -23,7 +23,7 @@ from analysis.statistics.common import stream
 from analysis.statistics.estimates import mean, sd
 from analysis.statistics.location import mean_difference, welch
 from analysis.statistics.multiplicity import holm
-from analysis.statistics.spread import brown_forsythe, sd_ratio, sd_ratio_bootstrap
+from analysis.statistics.spread import sd_ratio, sd_ratio_bootstrap, spread_test
 from analysis.statistics.summary import Scores
 
 
@@ -108,7 +108,7 @@ def versus(first: Scores | None, second: Scores | None, *, key: tuple[str, ...])
         "ratio": ratio.estimate,
         "ratio_low": ratio.low,
         "ratio_high": ratio.high,
-        "spread_p": brown_forsythe(a, b).p,
+        "spread_p": spread_test(a, b).p,
         "clean_difference": clean.estimate,
         "clean_p": clean.p,
         "reason": gap.reason or ratio.reason,

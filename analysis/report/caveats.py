@@ -20,6 +20,7 @@ from analysis.frames.runs import (
 from analysis.per_task.stability import ENOUGH_FOR_SCATTER
 from analysis.rendering.formatting import score_text
 from analysis.statistics.collapse import POINT, two_groups
+from analysis.statistics.common import constant
 from analysis.statistics.power import minimum_detectable_ratio
 
 UNRELIABLE = 5  # seeds below which even a mean is unreliable
@@ -55,6 +56,7 @@ def caveats(runs: pd.DataFrame) -> list[str]:
         *_directions(runs),
         *_seeds(runs),
         *_failures(runs),
+        *_without_scatter(finished),
         *_unscored(runs),
         *_unknown(runs),
         *_collapse(runs),
@@ -163,6 +165,22 @@ def _failures(runs: pd.DataFrame) -> list[str]:
             "none; mean and sd of such a cell summarise a mixture of two distributions."
         )
     return found
+
+
+def _without_scatter(finished: pd.DataFrame) -> list[str]:
+    """Cells whose runs all have the same test score, or dev score where there is no other."""
+    found = []
+    for label, cell in finished.groupby(CELL):
+        x = cell["test"] if cell["test"].notna().any() else cell["dev"]
+        if x.notna().sum() > 1 and constant(x.dropna().to_numpy("float64")):
+            found.append(f"{_label(label)} ({len(cell)} runs)")
+    if not found:
+        return []
+    return [
+        f"All runs scored the same: {_some(found)}. Seeds seem to change nothing there: training "
+        "is deterministic, the seed does not reach it, or a few runs agree by chance. An sd of 0 "
+        "is no evidence of stability, and a test against such a cell takes its score for exact."
+    ]
 
 
 def _unscored(runs: pd.DataFrame) -> list[str]:

@@ -93,6 +93,11 @@ def _against_baseline(row: RowTuple) -> list[str]:
     if row.reason == "no_baseline":
         return ["There is no baseline, so no gain is given."]
     gap = score_text(row.difference, row.scale, sign="+")
+    if row.reason == "zero_variance":
+        return [
+            f"Its difference from {BASELINE} is {gap}; no run of either differs from the others, "
+            "so there is no test."
+        ]
     if np.isnan(row.p_holm):
         return [f"Its difference from {BASELINE} is {gap}; there are too few runs for a test."]
     ends = interval_text(row.difference_low, row.difference_high, scale=row.scale)
@@ -104,12 +109,25 @@ def _against_baseline(row: RowTuple) -> list[str]:
 
 def _most_stable(cells: list[RowTuple]) -> list[str]:
     measured = [cell for cell in cells if np.isfinite(cell.sd) and cell.clean_n > 1]
+    equal = [cell for cell in measured if cell.sd == 0]
+    measured = [cell for cell in measured if cell.sd > 0]
+    if equal:
+        names = _listed([f"{cell.configuration} ({cell.n} runs)" for cell in equal])
+        start = [
+            f"All runs scored the same, sd 0: {names}. Seeds seem to change nothing there, so no "
+            "stability is claimed."
+        ]
+        return start + _smallest(measured, of=len(cells))
+    return _smallest(measured, of=len(cells))
+
+
+def _smallest(measured: list[RowTuple], *, of: int) -> list[str]:
     if len(measured) < 2:
         return []
     least = min(measured, key=lambda cell: (round(cell.sd, 12), cell.configuration))
     sd = score_with_interval(least.sd, least.sd_low, least.sd_high, scale=least.scale)
     if has_width(least.sd_low, least.sd_high):
-        sd += f", allowing for the choice among {len(cells)}"
+        sd += f", allowing for the choice among {of}"
     return [f"{least.configuration} has the smallest sd over seeds ({sd}){_support(least)}."]
 
 
@@ -122,7 +140,7 @@ def _support(least: RowTuple) -> str:
             )
         case "baseline":
             return ", and is the baseline"
-        case "no baseline":
+        case "no baseline" | "baseline without scatter":
             return ""
         case "too few seeds":
             return f", but {least.n_both:.0f} seeds are too few for a claim about variability"

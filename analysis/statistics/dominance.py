@@ -7,7 +7,18 @@ import numpy as np
 from scipy import special
 
 from analysis.statistics.common import ALPHA, DECIMALS, FloatArray
+from analysis.statistics.intervals import LEAST_FOR_SD
 from analysis.statistics.resampling import Positions, drawn
+
+# Dror et al. 2019 allow a threshold of up to 0.5; Ulmer et al. 2022 and deepsig advise 0.2.
+DOMINATES = 0.2
+
+LEAST = 5  # scores of a side for bounds
+
+FALSE_ALARMS = (
+    "Of two equal configurations a given one is below it in 2 to 6%, with 5 to 20 seeds each or 5 "
+    "against 20; where runs failed there is no bound below 20 seeds, since it would be in 22%."
+)
 
 
 class Order(NamedTuple):
@@ -15,8 +26,7 @@ class Order(NamedTuple):
 
     Attributes:
         epsilon: Violation ratio in [0, 1]: 0 if the first dominates, 1 if the second does.
-        bound: Upper confidence bound of epsilon; below 0.5 the first is almost stochastically
-            larger, and a bound of 0.2 keeps the false alarms near their nominal rate.
+        bound: Upper confidence bound of epsilon; below `DOMINATES` the first dominates.
         reverse: Upper confidence bound for the second cell over the first.
         reason: `n_too_small`; otherwise empty.
     """
@@ -83,6 +93,7 @@ def almost_stochastic_order(
     a: FloatArray,
     b: FloatArray,
     *,
+    failed: bool,
     comparisons: int,
     resamples: int,
     rng: np.random.Generator,
@@ -92,38 +103,47 @@ def almost_stochastic_order(
     Args:
         a: Scores, higher is better, shape (n_a,), no NaN.
         b: Scores, likewise, shape (n_b,).
+        failed: Whether a run of either failed.
         comparisons: Number of comparisons, for the Bonferroni correction of the bounds.
         resamples: Number of bootstrap resamples.
         rng: Generator of the resamples, drawn separately for the two cells.
 
     Returns:
-        NaN bounds and `n_too_small` below five scores on a side.
+        NaN bounds and `n_too_small` below five scores on a side, or 20 if a run failed.
 
     Source: Dror et al. 2019; Ulmer et al. 2022. Differs: the level is 1 - alpha / comparisons, and
         both directions come from the same resamples.
     """
-    if min(a.size, b.size) < 5:
-        return order(a, b, np.empty(0), comparisons=comparisons)
+    if min(a.size, b.size) < least(failed=failed):
+        return order(a, b, np.empty(0), failed=failed, comparisons=comparisons)
     x, y = (np.sort(np.round(each, DECIMALS)) for each in (a, b))
     resampled = [each[drawn(each.size, resamples=resamples, rng=rng)] for each in (x, y)]
-    return order(x, y, violation_ratios(*resampled), comparisons=comparisons)
+    return order(x, y, violation_ratios(*resampled), failed=failed, comparisons=comparisons)
 
 
-def order(a: FloatArray, b: FloatArray, replicates: FloatArray, *, comparisons: int) -> Order:
+def least(*, failed: bool) -> int:
+    """Scores that a side needs for bounds: more if a run failed, since few may miss failures."""
+    return LEAST_FOR_SD if failed else LEAST
+
+
+def order(
+    a: FloatArray, b: FloatArray, replicates: FloatArray, *, failed: bool, comparisons: int
+) -> Order:
     """Almost stochastic order from given bootstrap replicates.
 
     Args:
         a: Scores, higher is better, shape (n_a,), no NaN.
         b: Scores, likewise, shape (n_b,).
-        replicates: Violation ratio of each pair of resamples, shape (resamples,); not read below
-            five scores on a side.
+        replicates: Violation ratio of each pair of resamples, shape (resamples,); not read if a
+            side has too few scores.
+        failed: As for `almost_stochastic_order`.
         comparisons: As for `almost_stochastic_order`.
 
     Returns:
-        NaN bounds below five scores on a side, and a NaN ratio if a side has no scores.
+        NaN bounds as there, and a NaN ratio if a side has no scores.
     """
     epsilon = violation_ratio(a, b) if min(a.size, b.size) else np.nan
-    if min(a.size, b.size) < 5:
+    if min(a.size, b.size) < least(failed=failed):
         return Order(epsilon, np.nan, np.nan, "n_too_small")
     error = float(special.ndtri(1 - ALPHA / comparisons) * replicates.std())
     return Order(epsilon, min(1.0, epsilon + error), min(1.0, 1 - epsilon + error), "")

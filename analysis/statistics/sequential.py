@@ -12,11 +12,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import special
 
-from analysis.statistics.common import ALPHA, DECIMALS, BoolArray, FloatArray
+from analysis.statistics.common import ALPHA, DECIMALS, BoolArray, FloatArray, IntArray
 
 FUTILITY = 0.3  # conditional power below which a technique is frozen
 PRIOR_RUNS = 4.0  # weight, in runs, of the block's failure rate as prior for each technique
-WARY = 13  # least number of seeds for an exclusion if a run of the block has failed
 
 Status = Literal["active", "frozen", "out"]
 
@@ -60,11 +59,13 @@ class Look:
         status: `active` gets seeds up to the next look; `frozen` stays in the tie set without
             further seeds; `out` is worse than another.
         reason: Explanation of the status.
-        p: Smallest p-value of the tests that another technique is better; NaN without a test.
+        p: Smallest p-value of the tests that another technique is better whatever its failure
+            rate (`certainly_better`); NaN without a test.
         against: Index of that technique, or for survivors of the leader; -1 for none.
         conditional_power: Conditional power of a difference from the leader at the last look; NaN
             for the leader, excluded techniques, and at the last look.
-        boundary: Level below which p excludes a technique.
+        boundary: Level below which p excludes a technique: half of its `spending`; the other half
+            is for the limits of the failure rates.
         wary: Whether a run of the block has failed, so that estimates include the failure risk.
         leader: Index of the survivor with the highest estimate.
         recommended: Index of the survivor with the highest mean, failed runs at their score.
@@ -160,6 +161,56 @@ def better(found: Moments) -> FloatArray:
     return np.where(total > 10.0 ** (-2 * DECIMALS), special.stdtr(df, -t), np.nan)
 
 
+def certainly_better(
+    scores: FloatArray, failed: BoolArray, floor: float, *, level: float
+) -> FloatArray:
+    """One-sided p-values that the column is better than the row at the limits of failure rates.
+
+    Few runs without a failure do not show that a technique is safe: of one that fails in 15%, half
+    of all blocks of four runs have none. So the technique of the column is taken to fail as often
+    as the runs allow, and that of the row as seldom.
+
+    Args:
+        scores: Shape (n_techniques, n_seeds); NaN where there is no run.
+        failed: Which of these runs failed, same shape.
+        floor: Score of a failed run.
+        level: One-sided level of the limits for a row: its own, and that of all its rivals.
+
+    Returns:
+        Shape (n_techniques, n_techniques); NaN if both variances are 0 or a moment is unknown. The
+        error of tests of a row at level a each is at most (n_techniques - 1) a + 2 `level`.
+
+    Source: Clopper & Pearson 1934 for the limits; Welch 1947 for the runs that did not fail. The
+        upper limit of a technique without more failures than the row's other rivals is that of all
+        these rivals together, which assumes that they are alike; with two techniques it is its
+        own. A technique with fewer than two runs that did not fail excludes none, and as a row
+        is taken to be as good as the best of the others where it does not fail.
+    """
+    runs = (~np.isnan(scores)).sum(axis=1)
+    k = (failed & ~np.isnan(scores)).sum(axis=1)
+    sound, centre, variance = _moments(np.where(failed, np.nan, scores))
+    hidden = (runs > 0) & (sound < 2)  # how good it is without failing
+    own_best = np.where(hidden, np.max(centre[sound > 1], initial=floor), centre)
+    variance = np.where(hidden, 0.0, variance / np.maximum(sound, 1))
+    seldom = np.where(k > 0, special.betaincinv(np.maximum(k, 1), runs - k + 1, level), 0.0)
+    own = _upper(k, runs, level / (len(scores) - 1))
+    k_others, others = k.sum() - k, runs.sum() - runs  # of the row: all its rivals
+    together = _upper(k_others, others, level)
+    more = k * others[:, None] > k_others[:, None] * runs  # the column than the rivals
+    often = np.where(more, own, np.minimum(own, together[:, None]))  # (row, column)
+    means = floor + (1 - often) * (np.where(hidden, np.nan, centre) - floor)
+    np.fill_diagonal(means, floor + (1 - seldom) * (own_best - floor))
+    df = np.maximum(sound - 1, 1)
+    return np.array([better(Moments(row, variance, df))[i] for i, row in enumerate(means)])
+
+
+def _upper(k: IntArray, n: IntArray, level: float) -> FloatArray:
+    """One-sided upper Clopper-Pearson limit of a rate."""
+    return np.asarray(
+        np.where(k < n, special.betaincinv(k + 1, np.maximum(n - k, 1), 1 - level), 1.0)
+    )
+
+
 def look(
     scores: FloatArray,
     failed: BoolArray,
@@ -189,7 +240,9 @@ def look(
     Raises:
         ValueError: If there are fewer than two techniques, or no such look.
 
-    Source: group-sequential tests with the alpha spending of Lan & DeMets 1983; stochastic
+    Source: group-sequential tests with the alpha spending of Lan & DeMets 1983; a technique that
+        is behind, but not at the limits of the failure rates, is frozen while the leader gets more
+        seeds, which is what narrows the limits; stochastic
         curtailment after Lan, Simon & Halperin 1982, which freezes but never excludes.
     """
     count = len(scores)
@@ -197,28 +250,30 @@ def look(
         raise ValueError(f"no look {number} of {len(looks)} at {count} techniques.")
     share = looks[number] / looks[-1]
     wary = bool((failed & ~np.isnan(scores)).any())
-    boundary = float(spending(looks, count, alpha=alpha)[number])
+    levels = spending(looks, count, alpha=alpha) / 2
+    boundary, limits = float(levels[number]), (count - 1) * float(levels[number]) / 2
     found = two_part(scores, failed, floor) if wary else plain(scores)
-    p = better(found)
+    trend, p = better(found), certainly_better(scores, failed, floor, level=limits)
     gone = np.array([before is not None and before.status[i] == "out" for i in range(count)])
     p[gone, :] = p[:, gone] = np.nan
     np.fill_diagonal(p, np.nan)
     smallest = np.nanmin(np.where(np.isnan(p), np.inf, p), axis=1)
     rival = np.argmin(np.where(np.isnan(p), np.inf, p), axis=1)
-    excluded = gone.copy()
-    if not wary or looks[number] >= WARY:
-        excluded |= smallest < boundary
+    excluded = gone | (smallest < boundary)
     estimate = np.where(excluded | np.isnan(found.mean), -np.inf, np.round(found.mean, DECIMALS))
     order = np.argsort(-estimate, kind="stable")
     leader = int(order[0])
     power = np.full(count, np.nan)
     if share < 1:
-        z = -special.ndtri(p[:, leader])
+        np.fill_diagonal(trend, np.nan)
+        z = -special.ndtri(trend[:, leader])
         power = np.where(excluded, np.nan, conditional_power(z, share, count, alpha=alpha))
     ended = share == 1 or (before is not None and "active" not in before.status)
-    active = ~excluded & ~(power < futility) & (not ended)
+    # Behind whatever further runs of its own show: only the leader's can still exclude it.
+    behind = ~excluded & (trend[:, leader] < levels[: number + 1].sum())
+    active = ~excluded & ~behind & ~(power < futility) & (not ended)
     if not np.delete(active, leader).any():
-        active[leader] = False
+        active[leader] = behind.any() and not ended
     status: list[Status] = [
         "out" if excluded[i] else "active" if active[i] else "frozen" for i in range(count)
     ]
@@ -226,7 +281,13 @@ def look(
     return Look(
         status=tuple(status),
         reason=tuple(
-            _reason(status[i], gone=bool(gone[i]), leads=i == leader, ended=ended)
+            _reason(
+                status[i],
+                gone=bool(gone[i]),
+                leads=i == leader,
+                ended=ended,
+                behind=bool(behind[i]),
+            )
             for i in range(count)
         ),
         p=np.where(np.isinf(smallest), np.nan, smallest),
@@ -267,11 +328,13 @@ def successive_rejects(count: int, budget: int) -> list[int]:
     return [int(n) for n in phases]
 
 
-def _reason(status: Status, *, gone: bool, leads: bool, ended: bool) -> str:
+def _reason(status: Status, *, gone: bool, leads: bool, ended: bool, behind: bool) -> str:
     if status == "out":
         return "excluded earlier" if gone else "another is better"
     if ended:
         return "no further seeds"
+    if behind:
+        return "behind, unless the leader fails more often than its runs show"
     if leads:
         return "leads" if status == "active" else "leads; no other is active"
     return (

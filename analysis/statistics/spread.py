@@ -49,6 +49,24 @@ def brown_forsythe(*groups: FloatArray) -> Significance:
     return _distances(groups, [median(group) for group in groups])
 
 
+def spread_test(a: FloatArray, b: FloatArray) -> Significance:
+    """Brown-Forsythe test of two cells that both vary over seeds.
+
+    Args:
+        a: Scores, shape (n_a,), no NaN.
+        b: Scores, shape (n_b,), no NaN.
+
+    Returns:
+        As `brown_forsythe`, but NaN (`zero_variance`) also if all scores of one side are equal:
+        seeds change nothing there, so that there is no spread to compare.
+
+    Source: Brown & Forsythe 1974.
+    """
+    if min(a.size, b.size) and (constant(a) or constant(b)):
+        return Significance(np.nan, np.nan, "zero_variance")
+    return brown_forsythe(a, b)
+
+
 def levene(*groups: FloatArray) -> Significance:
     """Levene test of equal variances: absolute deviations from group means; for symmetric data.
 

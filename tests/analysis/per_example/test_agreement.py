@@ -130,6 +130,25 @@ def other_kinds(folder):
     return pd.concat(parts, ignore_index=True)
 
 
+@pytest.mark.parametrize("runs", [4, 5])
+def test_no_interval_over_fewer_than_five_runs_if_one_collapsed(runs, predictions, stored_runs):
+    """Whether the frame of runs says so, or the run gives one answer where others differ."""
+    own = predictions["configuration"] == "Standard"
+    few = predictions[own & (predictions["seed"] < runs)].copy()
+    marked = stored_runs[
+        (stored_runs["configuration"] == "Standard") & (stored_runs["seed"] < runs)
+    ]
+    marked = marked.assign(collapsed=marked["seed"] == 0)
+    constant = few.copy()
+    constant.loc[constant["seed"] == 0, ["logit_no", "logit_so", "logit_yes"]] = [0.0, 0.0, 9.0]
+    for found in (agreement(few, marked), agreement(constant)):
+        ends = found[["kappa_low", "disagreement_high", "alpha_low", "flip_rate_low", "jsd_high"]]
+        assert ends.isna().all(axis=None) == (runs == 4)
+        assert found["kappa"].notna().all()
+    assert agreement(few).iloc[0]["kappa_low"] < agreement(few).iloc[0]["kappa_high"]
+    assert agreement(few, marked).iloc[0]["clean_n"] == runs - 1
+
+
 def test_arrays_are_what_the_files_hold(predictions):
     shuffled = predictions.sample(frac=1, random_state=0)
     for one, other in zip(predicted(predictions, "test"), predicted(shuffled, "test"), strict=True):

@@ -7,7 +7,9 @@ import pytest
 from analysis import (
     answer,
     best_strategy,
+    caveats,
     cells,
+    pairs,
     stability,
     to_csv,
     to_html,
@@ -150,6 +152,32 @@ def test_a_verdict_on_spread_needs_fifteen_seeds():
     assert few["verdict"] == "too few seeds"
     turned = _two_cells(unstable, stable)
     assert at(stability(turned), configuration="A")["verdict"] == "more scatter"
+
+
+def test_runs_that_all_score_the_same_have_no_scatter_to_compare():
+    """15 identical runs beside 15 that vary: no ratio, no p-value, words of their own."""
+    rng = np.random.default_rng(0)
+    frame = _two_cells(np.full(15, 0.81), 0.8 + rng.normal(0, 0.02, 15))
+    row = at(stability(frame), configuration="A")
+    assert row["verdict"] == "no scatter"
+    assert np.isnan(row[["ratio", "p", "p_holm", "clean_p", "clean_p_holm"]].astype(float)).all()
+    pair = pairs(frame).iloc[0]
+    assert np.isnan(pair[["spread_p", "clean_spread_p", "spread_p_holm"]].astype(float)).all()
+    (sentences,) = answer(best_strategy(frame), stability(frame)).values()
+    (said,) = [sentence for sentence in sentences if "sd" in sentence and "same" in sentence]
+    assert said.startswith("All runs scored the same, sd 0: A (15 runs).")
+    assert not any("smallest sd" in sentence for sentence in sentences)
+    (warned,) = [sentence for sentence in caveats(frame) if "no evidence of stability" in sentence]
+    assert "/A (15 runs)." in warned
+    against_it = _two_cells(0.8 + rng.normal(0, 0.02, 15), np.full(15, 0.81))
+    assert at(stability(against_it), configuration="A")["verdict"] == "baseline without scatter"
+
+
+def test_two_configurations_without_scatter_have_no_test_for_want_of_scatter():
+    frame = _two_cells(np.full(15, 0.82), np.full(15, 0.81))
+    (said,) = answer(best_strategy(frame, "score"), stability(frame)).values()
+    assert any("no run of either differs from the others, so there is no test" in s for s in said)
+    assert not any("too few runs for a test" in sentence for sentence in said)
 
 
 def test_spread_due_to_failures_alone_is_not_claimed():

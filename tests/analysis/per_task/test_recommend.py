@@ -235,6 +235,15 @@ def test_failure_rates_differ_by_a_run_and_half_their_standard_error(sizes, fail
     assert pareto(frame).set_index("configuration").loc["Mixout(0.1)", "on_front"] == front
 
 
+def test_a_configuration_without_scatter_is_named_beside_the_front():
+    frame = two_cells((20, 20), (0.9, 0.8), (0.01, 0.0), (0, 0))
+    assert (
+        "no other has a smaller sd: Mixout(0.1). Seeds seem" in pareto_table(pareto(frame)).caption
+    )
+    varied = two_cells((20, 20), (0.9, 0.8), (0.01, 0.01), (0, 0))
+    assert "smaller sd" not in pareto_table(pareto(varied)).caption
+
+
 def test_a_cost_unknown_for_one_configuration_is_not_compared(clean):
     some = clean["peak_memory_bytes"].mask(clean["configuration"] == "Standard")
     found = pareto(clean.assign(peak_memory_bytes=some))

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn import metrics as sk
 
 from analysis import sources, sources_table, to_text
@@ -77,19 +78,20 @@ def test_factor_shares_oracle(inputs, check):
 
 @oracle("multibootstrap")
 def test_multibootstrap_oracle(inputs, check):
+    """The oracle's percentiles are those of the standard error without widening, to its noise."""
     gold = np.array(inputs["labels"], dtype=int)
     sides = [np.array(inputs[name], dtype=int) for name in ("pred_expt", "pred_base")]
     ours, theirs = ((side == gold).astype(float) for side in sides)
     settings = {"paired": bool(inputs["paired"]), "rng": RNG(0)}
     found = multibootstrap(ours, theirs, mean_of, **settings)
-    both = found.both
     check.within(EXACT, point_delta=found.estimate)
-    check(boot_mean_delta=both.mean, boot_sd_delta=both.sd, delta_lo=both.low)
-    check(delta_hi=both.high)
+    check(boot_mean_delta=found.both.mean, boot_sd_delta=found.both.sd)
+    check(delta_lo=found.estimate - 1.96 * found.both.sd)
+    check(delta_hi=found.estimate + 1.96 * found.both.sd)
     parts = [one_hot_confusion(side, gold, 2) for side in sides]
-    found = multibootstrap(*parts, accuracy, **settings)
-    check.within(EXACT, point_delta=found.estimate)
-    check(boot_sd_delta=found.both.sd, delta_lo=found.both.low, delta_hi=found.both.high)
+    same = multibootstrap(*parts, accuracy, **settings)
+    check.within(EXACT, point_delta=same.estimate)
+    assert tuple(same.both) == pytest.approx(tuple(found.both), abs=0.01)  # other draws
 
 
 def test_a_two_by_two_table_by_hand():
@@ -184,6 +186,46 @@ def test_variance_of_examples_and_seeds_adds_up():
     assert found.seeds.sd == pytest.approx(truth, rel=0.3)
     assert found.examples.sd == pytest.approx(truth, rel=0.15)
     assert found.both.low < found.estimate < found.both.high
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (2, 6)])
+def test_seeds_alone_give_the_t_interval_of_the_runs_scores(sizes):
+    """Widened, the bootstrap variance of a mean is s^2 / n: the paired t and Welch's interval."""
+    rng = RNG(sum(sizes))
+    ours, theirs = (
+        (rng.random((n, 50)) < p).astype(float) for n, p in zip(sizes, (0.8, 0.6), strict=True)
+    )
+    paired = sizes[0] == sizes[1]
+    found = multibootstrap(ours, theirs, mean_of, paired=paired, rng=rng, resamples=40_000).seeds
+    sides = ours.mean(axis=1), theirs.mean(axis=1)
+    if paired:
+        wanted = stats.ttest_rel(*sides, alternative="greater")
+        ends = stats.ttest_rel(*sides).confidence_interval()
+    else:
+        wanted = stats.ttest_ind(*sides, equal_var=False, alternative="greater")
+        ends = stats.ttest_ind(*sides, equal_var=False).confidence_interval()
+    assert found.p == pytest.approx(wanted.pvalue, rel=0.05)
+    assert (found.low, found.high) == pytest.approx(tuple(ends), abs=0.01)
+
+
+def test_intervals_over_seeds_and_examples_hold_at_three_seeds():
+    """Equal techniques whose runs differ in accuracy; 95% and, of the one-sided test, 5%."""
+    rng, covered, rejected = RNG(1), 0, 0
+    for _ in range(300):
+        skill = 0.8 + 0.03 * rng.normal(size=(2, 3, 1))
+        ours, theirs = (rng.random((2, 3, 80)) < skill).astype(float)
+        settings = {"paired": False, "rng": rng, "resamples": 200}
+        found = multibootstrap(ours, theirs, mean_of, **settings).both
+        covered += found.low <= 0 <= found.high
+        rejected += found.p < 0.05
+    assert covered / 300 > 0.95 - 2 * np.sqrt(0.95 * 0.05 / 300)
+    assert rejected / 300 < 0.05 + 2 * np.sqrt(0.95 * 0.05 / 300)
+
+
+def test_a_gain_without_any_scatter_has_no_p_value():
+    found = multibootstrap(np.ones((3, 20)), np.zeros((3, 20)), mean_of, paired=True, rng=RNG(0))
+    assert (found.estimate, found.both.low, found.both.high) == (1, 1, 1)
+    assert np.isnan(found.both.p)
 
 
 def test_a_side_compared_with_itself_has_no_difference():
