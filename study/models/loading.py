@@ -24,14 +24,14 @@ def configuration(model: Model) -> Any:
 
     Raises:
         LookupError: If the architecture has no depth map.
-        SpecError: If the configuration has an invalid value.
+        SpecError: If the configuration cannot be read, or has an invalid value.
     """
     import transformers  # takes seconds
     from huggingface_hub.errors import StrictDataclassError
 
     try:
         config = transformers.AutoConfig.from_pretrained(model.folder())
-    except StrictDataclassError as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise checkpoint_error(model, f"config.json cannot be used: {reason}") from error
     if config.model_type not in FAMILIES:

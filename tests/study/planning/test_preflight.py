@@ -395,6 +395,28 @@ def test_everything_at_once_by_a_dry_run(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "home").exists()
 
 
+def test_a_plan_tells_all_mistakes_too(tmp_path, monkeypatch, capsys):
+    """It ended with the first one, or with a traceback."""
+    for name in ("bad config", "empty"):
+        folder = tmp_path / name.replace(" ", "-")
+        tiny_model(folder)
+        CHECKPOINTS[name][0](folder)
+    tiny_task(tmp_path / "task", rows=8)
+    (tmp_path / "planned.py").write_text(
+        "from study import Recipe, Standard, Study, Task\nfrom study.models import Model\n"
+        f"folder = {str(tmp_path)!r}\n"
+        "STUDY = Study(name='planned', tasks=[Task(name='t', text_pair='text_pair',\n"
+        "    train='train.jsonl', dev='dev.jsonl', test='test.jsonl')], data=folder + '/task',\n"
+        "    models=[Model(name=name, checkpoint=folder + '/' + name)\n"
+        "            for name in ('bad-config', 'empty')], techniques=[Standard()], seeds=[0])\n"
+    )
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
+    assert run_command(["plan", str(tmp_path / "planned.py")]) == 2
+    error = capsys.readouterr().err
+    assert "models[0].checkpoint: config.json is not valid JSON" in error
+    assert "models[1].checkpoint: model.safetensors is empty" in error
+
+
 def test_what_was_encoded_for_the_check_is_read_by_the_run(tmp_path):
     model, encoded = tiny_model(tmp_path / "model"), tmp_path / "encoded"
     study = study_of(files(tmp_path / "task", FINE), model)
