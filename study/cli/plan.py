@@ -128,11 +128,18 @@ def plan(arguments: argparse.Namespace) -> int:
 
 
 def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.Namespace) -> int:
-    """A rough plan from published sizes, if data or checkpoints are missing here; exit code 1."""
+    """A rough plan from published sizes, if data or checkpoints are missing here; exit code 1.
+
+    Raises:
+        SpecError: With all mistakes, if there are no published sizes either.
+    """
     from study.planning.estimate import rough_estimate
 
     cells = study.cells()
-    expected = [rough_estimate(cell, gpus=study.gpus) for cell in cells]
+    try:
+        expected = [rough_estimate(cell, gpus=study.gpus) for cell in cells]
+    except (SpecError, LookupError) as error:
+        raise SpecError(f"study {study.name!r}", mistakes) from error
     runs = len(study.runs())
     spent = [
         (cell, each.seconds * len(study.seeds_of(cell.task)))

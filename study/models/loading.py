@@ -19,6 +19,26 @@ from study.tasks.kinds import Kind
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
+def configuration(model: Model) -> Any:
+    """The checkpoint's configuration, as transformers reads it.
+
+    Raises:
+        LookupError: If the architecture has no depth map.
+        SpecError: If the configuration cannot be read, or has an invalid value.
+    """
+    import transformers  # takes seconds
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(model.folder())
+    except (OSError, ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise checkpoint_error(model, f"config.json cannot be used: {reason}") from error
+    if config.model_type not in FAMILIES:
+        raise unknown_architecture(config.model_type)
+    return config
+
+
 @cache
 def meta_model(model: Model, kind: type[Kind]) -> Any:
     """The task model on torch's meta device, without weights, from the checkpoint's configuration.
@@ -33,9 +53,7 @@ def meta_model(model: Model, kind: type[Kind]) -> Any:
     """
     import transformers  # takes seconds
 
-    config = transformers.AutoConfig.from_pretrained(model.folder())
-    if config.model_type not in FAMILIES:
-        raise unknown_architecture(config.model_type)
+    config = configuration(model)
     padding, rows = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", 0)
     if padding is None and config.model_type == "roberta":
         text = (
@@ -178,7 +196,10 @@ def _new_parameters(model: Model, template: Any, report: Mapping[str, Any]) -> l
             "that wrapper again, without the prefix"
         )
     else:
-        text += "; it was probably saved from another architecture"
+        text += (
+            "; it was probably saved from another architecture, or config.json belongs to another "
+            "checkpoint"
+        )
     raise LookupError(text)
 
 
@@ -198,9 +219,7 @@ def padding_corrected(model: Model, kind: type[Kind]) -> bool:
     family = FAMILIES.get(stated.get("model_type", ""))
     if family is None or not family.causal or kind.auto != Kind.auto:
         return False
-    import transformers  # takes seconds
-
-    padding = transformers.AutoConfig.from_pretrained(model.folder()).pad_token_id
+    padding = configuration(model).pad_token_id
     return padding is not None and padding != processor(model, kind).pad_token_id
 
 
@@ -229,11 +248,11 @@ def processor(model: Model, kind: type[Kind]) -> Any:
         return _with_padding_and_separator(
             transformers.AutoTokenizer.from_pretrained(folder, use_fast=True, **words)
         )
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise checkpoint_error(
-            model, f"its tokenizer or processor cannot be read: {reason}"
-        ) from error
+    except Exception as error:  # of a damaged file: KeyError, or the tokenizers' plain Exception
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        what = "image processor" if image else "tokenizer"
+        text = f"its {what} cannot be read ({reason}); download the checkpoint again."
+        raise checkpoint_error(model, text) from error
 
 
 def _with_padding_and_separator(tokenizer: Any) -> Any:

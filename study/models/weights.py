@@ -93,6 +93,9 @@ def _configuration_problems(file: Path) -> Iterator[str]:
     except ValueError as error:
         yield f"config.json is not valid JSON ({error}); correct it, or {AGAIN}."
         return
+    if not isinstance(values, dict):
+        yield f"config.json is not a JSON object; {AGAIN}."
+        return
     if not values.get("model_type"):
         yield 'config.json does not name the architecture; add its "model_type", such as "bert".'
     if quantised := values.get("quantization_config"):

@@ -11,7 +11,7 @@ import numpy as np
 from study.core.recipe import Recipe
 from study.core.spec import Mistake, SpecError, digest
 from study.models.families import Depths, depths_of, longest_input
-from study.models.loading import check_weights, meta_model, processor
+from study.models.loading import check_weights, configuration, meta_model, processor
 from study.models.weights import check_files
 from study.planning.search import Search
 from study.planning.study import Configuration, Study
@@ -150,6 +150,7 @@ def _architectures(study: Study) -> tuple[list[_Architecture], list[Mistake]]:
             continue
         for kind in kinds:
             try:
+                configuration(model)  # first: the processor reads it too
                 processor(model, KINDS[kind])
                 meta = meta_model(model, KINDS[kind])
                 check_weights(model, KINDS[kind])

@@ -15,7 +15,12 @@ from study.models.model import Model
 from study.tasks import TaskData
 from study.tasks.kinds import Kind, Split
 from study.tasks.kinds.encoded import Encoded
-from study.training.row_checks import text_mistakes, token_mistakes
+from study.training.row_checks import (
+    pixel_mistakes,
+    processor_mistakes,
+    text_mistakes,
+    token_mistakes,
+)
 
 ENCODERS = ("tokenizers", "transformers", "pillow")
 # Of the cache; raise it with every change of `kinds` that changes encoded data, and with every new
@@ -73,12 +78,13 @@ def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path | N
         }
         return Prepared(splits, data.kind)
     processor = processor_of(model, type(data.kind))
-    if data.kind.name == "image":
-        prepared = prepare(data, processor, max_length)
+    config, image = meta_model(model, type(data.kind)).config, data.kind.name == "image"
+    before = processor_mistakes(processor) if image else text_mistakes(data, processor, max_length)
+    _refuse(model, before)
+    prepared = prepare(data, processor, max_length)
+    if image:
+        _refuse(model, pixel_mistakes(prepared.splits, config))
     else:
-        _refuse(model, text_mistakes(data, processor, max_length))
-        prepared = prepare(data, processor, max_length)
-        config = meta_model(model, type(data.kind)).config
         _refuse(model, token_mistakes(data, prepared.splits, processor, config))
     if file:
         with atomic(file) as partial, partial.open("wb") as stream:

@@ -42,6 +42,35 @@ def text_mistakes(data: TaskData, tokenizer: Any, max_length: int) -> list[Mista
     return mistakes
 
 
+def processor_mistakes(processor: Any) -> list[Mistake]:
+    """What prevents images from being encoded with the checkpoint's image processor."""
+    needed = ("image_mean", "image_std", "rescale_factor")
+    lacking = [name for name in needed if not getattr(processor, name, None)]
+    if not lacking:
+        return []
+    text = f"preprocessor_config.json lacks {', '.join(lacking)}; add the values of pretraining."
+    return [Mistake(CHECKPOINT, text)]
+
+
+def pixel_mistakes(splits: dict[str, Encoded], config: Any) -> list[Mistake]:
+    """What prevents a model from reading the encoded images.
+
+    Args:
+        splits: The encoded splits.
+        config: The checkpoint's configuration.
+    """
+    made = splits["train"].arrays["pixel_values"].shape[2:]
+    size = config.image_size
+    wanted = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    if made == wanted:
+        return []
+    text = (
+        f"its image processor makes images of {made[0]} x {made[1]} pixels, and the model reads "
+        f"{wanted[0]} x {wanted[1]}; correct the size in preprocessor_config.json."
+    )
+    return [Mistake(CHECKPOINT, text)]
+
+
 def token_mistakes(
     data: TaskData, splits: dict[str, Encoded], tokenizer: Any, config: Any
 ) -> list[Mistake]:

@@ -19,7 +19,7 @@ from study.models.weights import stored_shapes
 from study.planning.preflight import problems
 from study.testing import tiny_model, tiny_task
 from study.training.prepare import prepare_once
-from tests.families import family_model
+from tests.families import family_model, image_task
 
 WEIGHTS = "model.safetensors"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 440449768\n"
@@ -131,6 +131,26 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: configure(f, model_type=""),
         "config.json does not name the architecture",
     ),
+    "cut tokenizer": (
+        lambda f: (f / "tokenizer.json").write_text('{"model":'),
+        "its tokenizer cannot be read (JSONDecodeError",
+    ),
+    "other tokenizer": (
+        lambda f: (f / "tokenizer.json").write_text("{}"),
+        "its tokenizer cannot be read (KeyError: 'added_tokens'); download the checkpoint again.",
+    ),
+    "a list": (
+        lambda f: (f / "config.json").write_text("[]"),
+        "config.json is not a JSON object",
+    ),
+    "text for a number": (
+        lambda f: configure(f, hidden_size="16"),
+        "config.json cannot be used: Validation error for field 'hidden_size'",
+    ),
+    "more layers": (
+        lambda f: configure(f, num_hidden_layers=3),
+        "or config.json belongs to another checkpoint",
+    ),
     "padding id": (
         lambda f: configure(f, pad_token_id=45),
         "the padding id of config.json, 45, is outside of the 45 embeddings",
@@ -146,6 +166,40 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "train.jsonl, row 2",
     ),
 }
+
+
+def lack_a_mean(folder: Path) -> None:
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"image_mean": None}))
+
+
+def make_larger_images(folder: Path) -> None:
+    file = folder / "preprocessor_config.json"
+    size = {"size": {"height": 16, "width": 16}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | size))
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lack_a_mean, "preprocessor_config.json lacks image_mean; add the values of pretraining"),
+        (
+            make_larger_images,
+            "its image processor makes images of 16 x 16 pixels, and the model reads 8 x 8",
+        ),
+        (
+            lambda f: (f / "preprocessor_config.json").write_text("{"),
+            "its image processor cannot be read",
+        ),
+    ],
+    ids=["mean", "size", "cut"],
+)
+def test_an_image_model_that_fails_in_every_run(damage, expected, tmp_path):
+    model = family_model("vit", tmp_path / "model")
+    damage(tmp_path / "model")
+    (mistake,) = told(study_of(image_task(tmp_path / "task", rows=4), model))
+    assert mistake.startswith("models[0].checkpoint: ")
+    assert expected in mistake
 
 
 def files(folder: Path, rows: list[dict[str, Any]], **fields: Any) -> Task:
@@ -341,6 +395,28 @@ def test_everything_at_once_by_a_dry_run(tmp_path, monkeypatch, capsys):
         assert re.search(pattern, error), (name, error)
     assert f"train.jsonl, row 3, text {HALF}" in error
     assert not (tmp_path / "home").exists()
+
+
+def test_a_plan_tells_all_mistakes_too(tmp_path, monkeypatch, capsys):
+    """It ended with the first one, or with a traceback."""
+    for name in ("bad config", "empty"):
+        folder = tmp_path / name.replace(" ", "-")
+        tiny_model(folder)
+        CHECKPOINTS[name][0](folder)
+    tiny_task(tmp_path / "task", rows=8)
+    (tmp_path / "planned.py").write_text(
+        "from study import Recipe, Standard, Study, Task\nfrom study.models import Model\n"
+        f"folder = {str(tmp_path)!r}\n"
+        "STUDY = Study(name='planned', tasks=[Task(name='t', text_pair='text_pair',\n"
+        "    train='train.jsonl', dev='dev.jsonl', test='test.jsonl')], data=folder + '/task',\n"
+        "    models=[Model(name=name, checkpoint=folder + '/' + name)\n"
+        "            for name in ('bad-config', 'empty')], techniques=[Standard()], seeds=[0])\n"
+    )
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
+    assert run_command(["plan", str(tmp_path / "planned.py")]) == 2
+    error = capsys.readouterr().err
+    assert "models[0].checkpoint: config.json is not valid JSON" in error
+    assert "models[1].checkpoint: model.safetensors is empty" in error
 
 
 def test_what_was_encoded_for_the_check_is_read_by_the_run(tmp_path):
