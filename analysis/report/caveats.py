@@ -128,7 +128,7 @@ def _seeds(runs: pd.DataFrame) -> list[str]:
             f"Some cells have fewer than {ENOUGH_FOR_SCATTER} seeds (the smallest has {least}): no "
             f"claim about variability is made for them. {_detectable(least, comparisons)}".rstrip()
         )
-    elif comparisons and minimum_detectable_ratio(least, comparisons) > COMFORTABLE:
+    elif comparisons and not minimum_detectable_ratio(least, comparisons) <= COMFORTABLE:
         found.append(f"The smallest cell has {least} seeds. {_detectable(least, comparisons)}")
     return found
 
@@ -143,7 +143,7 @@ def _detectable(n: int, comparisons: int) -> str:
     test = "Brown–Forsythe test at 5%"
     if comparisons > 1:
         test += f", Holm-adjusted over {comparisons} comparisons"
-    if not ratio < np.inf:
+    if np.isnan(ratio):
         return f"With {n} seeds, any ratio of sds is usually missed ({test}: power under 80%)."
     return (
         f"With {n} seeds, a ratio of sds below {ratio:.1f} is usually missed ({test}: power under "

@@ -25,8 +25,8 @@ def minimum_detectable_ratio(n: int, comparisons: int = 1) -> float:
         comparisons: Number of comparisons that the p-value is adjusted for.
 
     Returns:
-        Larger over smaller standard deviation, above 1; infinite if no ratio is found so often, NaN
-        below three runs, where there is no test.
+        Larger over smaller standard deviation, above 1; NaN if no ratio is found so often, as with
+        few runs, and below three runs, where there is no test.
 
     Source: Brown & Forsythe 1974; power by simulation of pairs of cells with normal scores, 4,000
         up to 500 runs and fewer above. The first step of Holm 1979 tests at 5% over the number of
@@ -42,7 +42,7 @@ def minimum_detectable_ratio(n: int, comparisons: int = 1) -> float:
         return POWER - _brown_forsythe_power(drawn, ratio, alpha)
 
     if missing(MOST) > 0:
-        return np.inf
+        return np.nan
     return float(optimize.bisect(missing, 1, MOST, rtol=1e-3))
 
 

@@ -206,6 +206,19 @@ def test_every_technique_is_listed_with_its_source(capsys):
     assert all(row["source"] for row in json.loads(out))
 
 
+def test_plan_adjusts_for_the_comparisons_of_the_report(write, capsys):
+    """Against the baseline of 12 techniques; 0.5 sd at 5% over 11: 111 seeds, by statsmodels."""
+    file = write()
+    text = Path(file).read_text()
+    more = ", ".join(f"Mixout(p=0.{n})" for n in range(1, 10)) + ", Mixout(p=0.95)"
+    text = text.replace("import FreezeLower,", "import FreezeLower, Mixout,")
+    Path(file).write_text(text.replace("[Standard(),", f"[Standard(), {more},"))
+    code, out, err = typed(capsys, "plan", file, "--detect", "0.01", "--sd", "0.02")
+    assert code == 0, err
+    assert "111 seeds per cell" in out
+    assert "(two-sided 5% over 11 comparisons, power 80%)" in out
+
+
 def test_plan_counts_runs_and_seeds(write, capsys):
     file = write()
     code, out, _ = typed(capsys, "plan", file, "--detect", "0.01", "--sd", "0.02")
