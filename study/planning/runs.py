@@ -150,13 +150,13 @@ def own_code(spec: Mapping[str, Any]) -> list[str]:
 
 
 def outdated(cells: Iterable[Cell], known: Collection[str]) -> list[Cell]:
-    """The cells of which a store has runs that were made before a correction.
+    """The cells of which a store has only runs that were made before a correction.
 
     Args:
         cells: As the study asks for them.
-        known: Keys of the cells in the store.
+        known: Keys of the cells of which the store has runs.
     """
-    return [cell for cell in cells if cell.former_key in known]
+    return [cell for cell in cells if cell.former_key in known and cell.key not in known]
 
 
 def outdated_text(cells: Sequence[Cell]) -> str:
@@ -167,7 +167,7 @@ def outdated_text(cells: Sequence[Cell]) -> str:
     return (
         f"{len(names)} {were} made before a correction to the padding of decoders: {shown}. Where "
         "the checkpoint's configuration and its tokenizer disagree on the padding token, outputs "
-        f"were read at padding. Do not use these scores; `study run` makes {them} again under new "
+        f"were read at padding. Do not use these scores; `study run` runs {them} again under new "
         "keys, and the earlier runs stay in MLflow."
     )
 

@@ -97,3 +97,16 @@ def test_imported_runs_collapse_by_the_rule_of_own_runs(name, examples, floor):
     rows = np.full(scores.shape, float(examples))
     sign = metric.oriented(1.0)
     assert at_floor(scores, floor, rows, bounded=metric.bounded, sign=sign).tolist() == own
+
+
+def test_a_failed_run_whose_floor_is_unknown_is_left_out_of_the_summary():
+    """As in `analysis`; its NaN left the cell without any statistic."""
+    scores = [0.25, 0.75, float("nan")]
+    outcomes = ["completed", "completed", "diverged"]
+    records = [Record("c", o, False, s, s, 1.0) for o, s in zip(outcomes, scores, strict=True)]
+    values = summary(records, 3)
+    assert (values["n"], values["diverged"], values["missing"]) == (3, 1, 0)
+    assert values["test_mean"] == 0.5
+    assert values["test_sd"] == pytest.approx(0.125**0.5)
+    interval = mean_interval(np.array(scores[:2]))
+    assert (values["test_low"], values["test_high"]) == pytest.approx((interval.low, interval.high))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.frames.load import load_finished
+from analysis.frames.load import load_finished, load_runs
 from study.cli.parser import run_command
 from study.core.paths import default_home
 from study.core.spec import digest
@@ -68,11 +68,15 @@ def as_before(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write the store that a version before the correction left."""
     with monkeypatch.context() as earlier:
         earlier.setattr("study.planning.runs.padding_corrected", lambda model, kind: False)
-        study = the_study(file)
-        tracking = opened(default_home(), study, str(file))
-        for run in study.runs():
-            tracking.put(entry(run), PREDICTIONS.to_parquet())
-        assert tracking.close(30) == 0
+        write_runs(file)
+
+
+def write_runs(file: Path) -> None:
+    study = the_study(file)
+    tracking = opened(default_home(), study, str(file))
+    for run in study.runs():
+        tracking.put(entry(run), PREDICTIONS.to_parquet())
+    assert tracking.close(30) == 0
 
 
 def test_only_the_keys_of_affected_cells_change(file):
@@ -121,6 +125,17 @@ def test_what_an_older_store_holds_is_said(words, file, capsys, monkeypatch):
         assert NOTE in page.read_text("utf-8")
 
 
+def test_nothing_is_said_once_they_ran_again(file, capsys, monkeypatch):
+    as_before(file, monkeypatch)
+    write_runs(file)
+    for words in (["run", str(file), "--dry-run"], ["status", str(file)]):
+        assert run_command(words) == 0
+        said = capsys.readouterr().err
+        assert "correction" not in said
+    assert len(load_runs("decoders")) == 8
+    assert len(load_finished("decoders")) == 12  # the four earlier runs are kept
+
+
 def test_nothing_is_said_where_nothing_was_corrected(file, capsys, monkeypatch):
     file.write_text(file.read_text().replace("'zero', ", ""))
     as_before(file, monkeypatch)
@@ -131,6 +146,8 @@ def test_nothing_is_said_where_nothing_was_corrected(file, capsys, monkeypatch):
 
 def test_an_earlier_run_is_not_trained_again_under_another_key(file, capsys, monkeypatch, tmp_path):
     as_before(file, monkeypatch)
-    (old, *_) = load_finished("decoders")["key"]
+    former = {cell.former_key for cell in the_study(file).cells()}
+    done = load_finished("decoders")
+    old = done.loc[done["cell"].isin(former), "key"].iloc[0]
     assert run_command(["export", old, "--out", str(tmp_path / "out")]) == 2
     assert "1 cell was made before a correction to the padding" in capsys.readouterr().err
