@@ -176,7 +176,8 @@ def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataF
         Against the baseline on test: the difference (recommended minus baseline) with its
         Welch interval, p (Welch's, or of a permutation test where a run failed: `method`), p_holm
         (over all configurations against the baseline), improvement (probability of improvement) and
-        `reason` why any of these is NaN: `no_baseline`, `is_baseline`, or the test's own.
+        `reason` why any of these is NaN: `no_baseline`, `is_baseline`, `no_choice` (nothing is
+        recommended), or the test's own.
         `sensitivity` says what would change if failed runs were left out; empty if nothing.
 
     Raises:
@@ -245,8 +246,10 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
     }
     row["tried"] = int(parts[name]["tried"].max()) if name else 1
     summary = asdict(summarise(test.get(name, _NO_RUNS)).whole)
-    versus = _against_baseline(test, baseline_of(block), sign=sign)
-    versus_baseline = versus.get(row["recommended"], _NO_DIFFERENCE)
+    base = baseline_of(block)
+    versus = _against_baseline(test, base, sign=sign)
+    none = _NO_DIFFERENCE | {"reason": "no_choice" if base else "no_baseline"}
+    versus_baseline = versus.get(row["recommended"], none)
     return (
         row
         | {"n": summary["n"], "finished": dev.get(name, _NO_RUNS).finished}
