@@ -377,12 +377,13 @@ def strategy_table(frame: pd.DataFrame) -> Table:
         gain = "" if np.isnan(row.difference) else f" {versus_text(row)}"
         return f"{row.recommended}{gain}" + (f", {tied} tied" if tied else "")
 
+    alone = not frame.empty and (frame["reason"] == "no_baseline").all()
     gains = (
         f"; gain over {BASELINE}: difference of test means over seeds with its 95% Welch interval, "
         "not adjusted for multiple comparisons"
     )
     notes = [
-        f"Chosen on dev{'' if (frame['reason'] == 'no_baseline').all() else gains}.",
+        f"Chosen on dev{'' if alone else gains}.",
         "Tied: number of other configurations without a significant difference from the best on "
         "dev (Welch tests, Holm-adjusted, 5%).",
     ]

@@ -281,8 +281,8 @@ def _baseline(runs: pd.DataFrame) -> list[str]:
     found = []
     if without:
         found.append(
-            f"No baseline to compare with: {_some(without)}. It is the technique called "
-            f"{BASELINE}, or in a file of scores the one named with --baseline."
+            f"No baseline ({BASELINE}) to compare with: {_some(without)}. For a file of scores, "
+            "--baseline names it."
         )
     if alone:
         found.append(f"Only one configuration, so no comparison: {_some(alone)}.")
