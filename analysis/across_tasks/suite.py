@@ -268,6 +268,7 @@ def suite_table(frame: pd.DataFrame) -> Table:
     """
     labels = frame["label"].unique()
     same = len(labels) == 1
+    dev = frame["dev"] if "dev" in frame else pd.Series(dtype="float64")  # there are no runs
     columns: Columns = {"Model": lambda r: r.model}
     if "technique" in frame:
         columns["Technique"] = lambda r: r.technique
@@ -278,7 +279,7 @@ def suite_table(frame: pd.DataFrame) -> Table:
     columns |= {
         f"Test {labels[0]}" if same else "Test": lambda r: score_text(r.test, r.scale),
         "95% CI of test": lambda r: interval_text(r.test_low, r.test_high, scale=r.scale),
-        **({"Dev": lambda r: score_text(r.dev, r.scale)} if frame["dev"].notna().any() else {}),
+        **({"Dev": lambda r: score_text(r.dev, r.scale)} if dev.notna().any() else {}),
         "Tasks": lambda r: f"{r.tasks}",
         "Min n": lambda r: f"{r.n}",
         "Runs": lambda r: count_text(r.finished, r.asked),
@@ -291,7 +292,7 @@ def suite_table(frame: pd.DataFrame) -> Table:
         "types. Min n: number of seeds on the task with the fewest.",
         f"A failed run {ENTERS}.",
         _interval_note(frame),
-        by_dev_note(frame["dev"], "score"),
+        by_dev_note(dev, "score"),
     ]
     return table_of("suite", "Suite scores", frame, columns, notes=notes, details=[])
 

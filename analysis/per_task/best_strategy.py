@@ -214,7 +214,8 @@ def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataF
         Welch interval, again for all at once, p (Welch's, or of a permutation test where a run
         failed: `method`; see `statistics.location.mean_difference`), p_holm (over all
         configurations against the baseline), improvement (probability of improvement) and
-        `reason` why any of these is NaN: `no_baseline`, `is_baseline`, or the test's own.
+        `reason` why any of these is NaN: `no_baseline`, `is_baseline`, `no_choice` (nothing is
+        recommended), or the test's own.
         `sensitivity` says what would change if failed runs were left out; empty if nothing.
 
     Raises:
@@ -284,8 +285,10 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
     row["tried"] = int(parts[name]["tried"].max()) if name else 1
     level = simultaneous(len(on_test))
     summary = asdict(summarise(test.get(name, _NO_RUNS), level=level).whole)
-    versus = _against_baseline(test, baseline_of(block), sign=sign)
-    versus_baseline = versus.get(row["recommended"], _NO_DIFFERENCE)
+    base = baseline_of(block)
+    versus = _against_baseline(test, base, sign=sign)
+    none = _NO_DIFFERENCE | {"reason": "no_choice" if base else "no_baseline"}
+    versus_baseline = versus.get(row["recommended"], none)
     return (
         row
         | {"n": summary["n"], "finished": dev.get(name, _NO_RUNS).finished}
@@ -419,13 +422,14 @@ def strategy_table(frame: pd.DataFrame) -> Table:
         gain = "" if np.isnan(row.difference) else f" {versus_text(row)}"
         return f"{row.recommended}{gain}" + (f", {tied} tied" if tied else "")
 
+    alone = not frame.empty and (frame["reason"] == "no_baseline").all()
     gains = (
         f"; gain over {BASELINE}: difference of test means over seeds with its 95% Welch interval, "
         "which holds for all configurations of a task and model at once (Bonferroni), since the "
         "choice is of the same runs"
     )
     notes = [
-        f"Chosen on dev{'' if (frame['reason'] == 'no_baseline').all() else gains}.",
+        f"Chosen on dev{'' if alone else gains}.",
         f"Tied: number of other configurations that none is significantly better than on dev "
         f"({ALL_PAIRS}).",
     ]

@@ -99,9 +99,10 @@ def _units(runs: pd.DataFrame) -> list[str]:
         )
     if len(own):
         tasks = [f"{task} ({metric})" for task, metric in own["metric"].items()]
-        told = runs["direction_from"] != DEFINED
+        could = (runs["unit"] == "own") & (runs["direction_from"] != DEFINED)
+        could &= runs["higher_is_better"] & (runs[["dev", "test"]].max(axis=1) > 1)
         hint = ""
-        if (runs.loc[told & runs["task"].isin(own.index), "higher_is_better"]).any():
+        if could.any():
             hint = " Scores in per cent count as shares if --metric names one, such as accuracy."
         found.append(
             f"Scores are not shares: {_some(tasks)}; means over tasks, practical equivalence and "
@@ -312,8 +313,8 @@ def _baseline(runs: pd.DataFrame) -> list[str]:
     found = []
     if without:
         found.append(
-            f"No baseline to compare with: {_some(without)}. It is the technique called "
-            f"{BASELINE}, or in a file of scores the one named with --baseline."
+            f"No baseline ({BASELINE}) to compare with: {_some(without)}. For a file of scores, "
+            "--baseline names it."
         )
     if alone:
         found.append(f"Only one configuration, so no comparison: {_some(alone)}.")

@@ -391,6 +391,8 @@ def test_booleans_of_a_report_in_capitals(runs, tmp_path):
     path.write_text(path.read_text().replace("True", "TRUE").replace("False", "FALSE"))
     again = read_scores(path)
     assert again["higher_is_better"].tolist() == runs["higher_is_better"].tolist()
+    path.write_text(path.read_text().replace("TRUE", "yes"))
+    assert "row 1, higher_is_better: 'yes', this is not True or False." in mistakes_of(path)[0]
 
 
 def test_files_of_two_years_have_two_folders():

@@ -62,3 +62,10 @@ def test_an_unbounded_metric_may_have_any_values(tmp_path):
 def test_zero_fits_both_units(tmp_path):
     rows = "cola,m,A,0,0,0,mcc\ncola,m,A,1,58,60,mcc\n"
     assert set(runs_of(tmp_path, rows)["unit"]) == {"percent"}
+
+
+def test_runs_of_a_task_in_two_units_are_refused(tmp_path):
+    runs = runs_of(tmp_path, "walker,m,A,0,0.6,0.5,reward\n")
+    other = runs_of(tmp_path, "walker,m,B,0,250,300,reward\n")
+    with pytest.raises(ScoreFileError, match="task 'walker' has more than one unit: share, own"):
+        cells(pd.concat([runs, other], ignore_index=True))
