@@ -11,6 +11,7 @@ from analysis.frames.load import load_curves, load_predictions, load_runs
 from analysis.frames.runs import ScoreFileError
 from analysis.frames.score_files import ROLES, holds_scores, option, read_scores
 from analysis.frames.text_tables import without_ending
+from analysis.rendering.output import print_anywhere
 from analysis.report import paper_table
 from analysis.report.page import write_report
 from analysis.report.paper_table import CELLS, FORMATS
@@ -56,6 +57,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
 
 
 def _guarded(action: Callable[[], None]) -> int:
+    print_anywhere()
     try:
         action()
     except (ScoreFileError, LookupError) as error:

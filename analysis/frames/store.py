@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlparse
+from urllib.request import getproxies, proxy_bypass
 
 import pandas as pd
 import sqlalchemy as sa
@@ -265,9 +266,20 @@ def _answering(uri: str) -> Iterator[None]:
         if re.search("failed with (timeout )?exception", message):  # requests' text is very long
             message = (
                 f"no answer from MLflow at {uri}. Check that the server is running and "
-                "MLFLOW_TRACKING_URI is correct."
+                f"MLFLOW_TRACKING_URI is correct.{_proxy_hint(uri)}"
             )
         raise StoreUnreachableError(_without_credentials(message).splitlines()[0]) from error
+
+
+def _proxy_hint(uri: str) -> str:
+    parts, proxies = urlparse(uri), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.hostname or ""):
+        return ""
+    return (
+        f" Requests to it go through the proxy {proxy}, which the environment names; to reach it "
+        f"directly set NO_PROXY={parts.hostname}."
+    )
 
 
 def _mlflow() -> Any:

@@ -157,8 +157,17 @@ def near(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def print_anywhere() -> None:
+    """Let standard output replace signs that its encoding lacks, instead of raising."""
+    if (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8"):
+        from analysis.rendering import output  # slow to import, and hardly ever needed
+
+        output.print_anywhere()
+
+
 def exit_code(action: Callable[[], int]) -> int:
     """Run a command; expected errors become one message on standard error and an exit code."""
+    print_anywhere()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ALEMBIC_LOGGING_LEVEL", "WARNING")

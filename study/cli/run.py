@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from study.cli import finished
 from study.cli.arguments import Commands, add_json, count
-from study.cli.messages import Ending, complain, exit_code
+from study.cli.messages import Ending, complain, exit_code, print_anywhere
 from study.cli.progress import duration
 from study.core.paths import Home, default_home
 from study.core.spec import Invalid, did_you_mean
 from study.execution.queue import Progress
 from study.planning.runs import Run, outdated, outdated_text
 from study.planning.study import Study
-from study.planning.study_file import folder_of, load_study, started, valid_study
+from study.planning.study_file import check_names, folder_of, load_study, started, valid_study
 
 if TYPE_CHECKING:
     from study.planning.stages import Stages
@@ -115,6 +115,9 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     from study.tracking.store import TROUBLE
     from study.tracking.writer import TrackingWriter
 
+    if source:
+        check_names(source.resolve().parent)
+    print_anywhere()
     study, home = valid_study(given), default_home()
     # A dry run leaves no folder, but uses one that is there.
     check(study, home.encoded if home.root.is_dir() or not arguments.dry_run else None)

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -78,6 +79,8 @@ def leave() -> None:
 def _why_not(error: BaseException, address: str | None) -> str:
     """What is wrong with a cluster, and what to do, from Ray's error."""
     text, where = str(error).strip(), "this machine" if address in (None, "auto") else address
+    if address and address == os.environ.get("RAY_ADDRESS"):
+        where = f"{address} (RAY_ADDRESS)"
     if "ersion mismatch" in text:
         parts = [line.strip() for line in text.splitlines() if line.strip()]
         return (
@@ -100,12 +103,18 @@ def _why_not(error: BaseException, address: str | None) -> str:
             f"this machine is not part of the cluster at {where}. Run the driver on one that is: "
             "ray submit CLUSTER_FILE STUDY_FILE, or study run there."
         )
+    if "AF_UNIX" in text:  # its sockets are in the folder of temporary files
+        folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+        return (
+            f"Ray cannot start: the path of its folder of temporary files, {folder}, is too long "
+            "for a socket. Set RAY_TMPDIR to a short one, such as /tmp."
+        )
     brief = getattr(error, "strerror", None) or (text or type(error).__name__).splitlines()[0]
     return (
         f"no Ray cluster at {where}: {brief.rstrip('.')}. Check that it is running "
-        "(ray status) and that the address is HOST:PORT of its head. Without --address the cluster "
-        "that runs on this machine is used; if it crashed, `ray stop` clears what it left. "
-        "--address local starts one."
+        "(ray status) and that the address is HOST:PORT of its head. Without --address and "
+        "RAY_ADDRESS the cluster that runs on this machine is used; if it crashed, `ray stop` "
+        "clears what it left. --address local starts one."
     )
 
 

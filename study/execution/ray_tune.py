@@ -248,10 +248,10 @@ class ResultCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types h
         run = self._queue.runs[trial.config["key"]]
         file, hang_trace = self._shared.hang(run.key), ""
         with suppress(OSError):  # a disk that fails takes workers with it
-            hang_trace = file.read_text()
+            hang_trace = file.read_text(errors="replace")
             file.unlink()
         # Not `trial.get_error()`, which reads a copy that Tune makes later.
-        error = Path(trial.error_file).read_text() if trial.error_file else ""
+        error = Path(trial.error_file).read_text(errors="replace") if trial.error_file else ""
         self._lost(run, classify(error, hang_trace))
 
     def _wait_for_outbox(self) -> None:
@@ -285,7 +285,8 @@ class ResultCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types h
         folder = self._shared.folder / PROBLEMS
         with suppress(OSError):  # the disk may be full; the reason is kept without it
             folder.mkdir(exist_ok=True)
-            (folder / f"{run.cell.key}.txt").write_text(f"{run.name}\n\n{fault.trace}\n")
+            file = folder / f"{run.cell.key}.txt"
+            file.write_text(f"{run.name}\n\n{fault.trace}\n", "utf-8", "backslashreplace")
             self._progress.traces = folder
         if fault.cause == "refused":
             self._refused(run, fault.reason)

@@ -52,7 +52,7 @@ def save(
             model.save_pretrained(partial)  # type: ignore[operator]
             loaded.processor.save_pretrained(partial)
             (partial / "run.json").write_text(json.dumps(about, indent=1) + "\n")
-            (partial / "README.md").write_text(_card(run, outcome, key))
+            (partial / "README.md").write_text(_card(run, outcome, key), "utf-8")
             if folder.exists():
                 shutil.rmtree(folder)
     except Exception as error:

@@ -17,6 +17,7 @@ from study.tasks import Task
 from study.techniques import TECHNIQUES, Technique
 from study.techniques.base import short, technique_from
 
+NAME_BYTES = 250  # files and folders may have 255, MLflow's experiments on PostgreSQL 256
 LABEL_LENGTH = 200  # a run's name in MLflow has 250 characters, and the seed at its end
 
 
@@ -215,7 +216,7 @@ class Study(Spec):
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
         """Lists have entries and no repeats; fields that refer to each other are consistent."""
-        mistakes = []
+        mistakes = _name_mistakes(fields.get("name"))
         for field in ("tasks", "models", "techniques", "seeds"):
             mistakes += _list_mistakes(field, fields.get(field))
         mistakes += _override_mistakes(fields)
@@ -282,6 +283,13 @@ class Study(Spec):
     def _stated_seeds(self, task: Task) -> AnySeeds:
         own = self.per_task.get(task.name)
         return own.seeds if own and own.seeds is not None else self.seeds
+
+
+def _name_mistakes(name: Any) -> list[Mistake]:
+    """Whether the study's folder can have its name."""
+    if not isinstance(name, str) or len(name.encode()) <= NAME_BYTES:
+        return []
+    return [Mistake("name", f"has {len(name.encode())} bytes; use at most {NAME_BYTES}.")]
 
 
 def _list_mistakes(field: str, entries: Any) -> list[Mistake]:

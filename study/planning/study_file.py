@@ -1,15 +1,32 @@
 """Loading of study files, and the study that a command line argument names."""
 
 import importlib.util
+import pkgutil
 import sys
 import sysconfig
 import traceback
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 
 from study.core.paths import Home
 from study.core.spec import Invalid, SpecError
 from study.planning.study import Study
+
+OWN = {"analysis", "search_spaces", "study"}
+# What is imported only while a study runs.
+LATER = {
+    "datasets",
+    "matplotlib",
+    "mlflow",
+    "optuna",
+    "pandas",
+    "peft",
+    "ray",
+    "rich",
+    "sqlalchemy",
+}
 
 
 def load_study(path: Path) -> Study | Invalid:
@@ -21,6 +38,7 @@ def load_study(path: Path) -> Study | Invalid:
     """
     if not path.is_file():
         raise LookupError(f"no study file {str(path)!r}")
+    check_names(path.resolve().parent)
     sys.path.insert(0, str(path.resolve().parent))  # the file may import modules in its folder
     name = f"study_file_{path.stem}".replace("-", "_")
     spec = importlib.util.spec_from_file_location(name, path)
@@ -48,6 +66,39 @@ def load_study(path: Path) -> Study | Invalid:
     raise LookupError(f"{str(path)!r} defines no study; add `STUDY = Study(...)`")
 
 
+def check_names(folder: Path) -> None:
+    """Make sure that no module beside a study file hides one that studies import.
+
+    Workers have the study's folder first on their path, as Python has for a script.
+
+    Raises:
+        LookupError: If there is one, such as `analysis.py` or `ray.py`.
+    """
+    own = Path(str(resources.files("study"))).parent
+    if folder == own:  # this project itself
+        return
+    beside = {module.name for module in pkgutil.iter_modules([str(folder)])}
+    imported = {name for name in sys.modules if _is_installed(sys.modules.get(name))}
+    if hidden := sorted(beside & (OWN | LATER | imported)):
+        names = ", ".join(hidden)
+        raise LookupError(
+            f"{folder} has modules with the names of packages that studies import: {names}. "
+            "They would be imported instead; rename them."
+        )
+
+
+def _is_installed(module: ModuleType | None) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and any(Path(file).is_relative_to(place) for place in _installed())
+
+
+@cache
+def _installed() -> list[Path]:
+    """Folders of Python and of installed packages."""
+    places = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    return [Path(place).resolve() for place in places]
+
+
 def started() -> Path | None:
     """The file that was started, as `python FILE` does.
 
@@ -59,8 +110,8 @@ def started() -> Path | None:
     if file is None or not Path(file).is_file():  # the code came by standard input: `<stdin>`
         return None
     real = Path(file).resolve()
-    places = [sysconfig.get_path(name) for name in ("scripts", "stdlib", "purelib", "platlib")]
-    installed = any(real.is_relative_to(Path(place).resolve()) for place in places)
+    places = [Path(sysconfig.get_path("scripts")).resolve(), *_installed()]
+    installed = any(real.is_relative_to(place) for place in places)
     if installed and not real.is_relative_to(str(resources.files("study"))):  # has the designs
         return None
     return Path(file).absolute()

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -398,12 +399,13 @@ def _repeated_ids(task: Task, tables: dict[str, Rows]) -> list[Mistake]:
             locations[id_] = location
     if not mistakes:
         return []
-    sources = {rows.source for rows in tables.values()}
+    ids = [set(rows.ids) for rows in tables.values()]
     unique = all(len(set(rows.ids)) == len(rows.ids) for rows in tables.values())
-    restart = unique and len(sources) == len(tables)
-    cure = "The ids restart in every split; " if restart else "Give every row its own id, or "
-    text = f"{mistakes[0].text} {cure}set id=None on the task, which numbers the rows instead."
-    return [Mistake(mistakes[0].path, text), *mistakes[1 : 1 if restart else 10]]
+    if unique and not any(one.isdisjoint(other) for one, other in combinations(ids, 2)):
+        cure = "The ids restart in every split; set id=None on the task to number the rows instead."
+        return [Mistake(mistakes[0].path, f"{mistakes[0].text} {cure}")]
+    cure = "Remove one if both are the same example; else id=None on the task numbers the rows."
+    return [Mistake(mistakes[0].path, f"{mistakes[0].text} {cure}"), *mistakes[1:10]]
 
 
 def _subset(rows: Rows, limit: int, seed: int) -> Rows:

@@ -114,7 +114,8 @@ class CellRuns:
         """Create the parent runs of new cells; update the tags of those that exist."""
         while self._new:
             plan = self._new[0]
-            tags = {**cell_tags(plan), schema.IN_STUDY: "true"}
+            texts = {**cell_tags(plan), schema.IN_STUDY: "true"}
+            tags = {name: schema.storable(text) for name, text in texts.items()}
             at = plan.key
             new = at not in self._experiment.parents
             source = {schema.SOURCE: str(self._source)} if self._source else {}
@@ -169,7 +170,7 @@ class CellRuns:
         described = {schema.NOTE: note(values, problem)}
         if problem or self._tags[at].get(schema.PROBLEM):
             described[schema.PROBLEM] = problem or ""
-        tags = [RunTag(name, text) for name, text in described.items()]
+        tags = [RunTag(name, schema.storable(text)) for name, text in described.items()]
         run_id = self._experiment.parents[at]
         try:
             self._experiment.writing().log_batch(run_id, metrics=metrics, tags=tags)

@@ -123,7 +123,7 @@ class Experiment:
             self._undescribed.add(at)
         parent = self.parents[at]
         if params and at in self._undescribed:
-            batch = [Param(name, value) for name, value in params.items()]
+            batch = [Param(name, schema.storable(value)) for name, value in params.items()]
             self.writing().log_batch(parent, params=batch)
             self._undescribed.discard(at)
         children = self._children.get(at, {})
@@ -156,7 +156,7 @@ class Experiment:
             Metric(schema.metric_key(name), value, entry.ended, step)
             for name, value, step in entry.metrics
         ]
-        params = [Param(name, value) for name, value in entry.params.items()]
+        params = [Param(name, schema.storable(text)) for name, text in entry.params.items()]
         tag = RunTag(schema.PARENT, parent)  # an earlier attempt may have had another parent
         try:
             self.writing().log_batch(run_id, metrics=metrics, params=params, tags=[tag])
@@ -240,7 +240,7 @@ class Experiment:
         run = client.create_run(
             self.id,
             start_time=started,
-            tags={**tags, **identity},
+            tags={name: schema.storable(text) for name, text in {**tags, **identity}.items()},
             run_name=schema.run_name(name),
         )
         self._unsure.discard(only)

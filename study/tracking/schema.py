@@ -99,6 +99,11 @@ def metric_key(name: str) -> str:
     return f"{prefix}/{own if own.strip('.') else '_' * max(len(own), 1)}"
 
 
+def storable(text: str) -> str:
+    """A text that every database takes: PostgreSQL has no NUL, and none has half a character."""
+    return text.replace("\x00", r"\x00").encode("utf-8", "backslashreplace").decode()
+
+
 def run_name(name: str) -> str:
     """A run's display name; the middle of a long one is left out."""
     if len(name) <= NAME_LENGTH:

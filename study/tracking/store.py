@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlparse
+from urllib.request import getproxies, proxy_bypass
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
@@ -172,7 +173,7 @@ def _reach(uri: str) -> None:
         answer = get_once(uri, search, {"max_results": 1}, REACH_SECONDS)
     except MlflowException as error:
         cure = "Check that the server is running and MLFLOW_TRACKING_URI is correct."
-        raise StoreGoneError(f"{in_brief(error)}. {cure}") from error
+        raise StoreGoneError(f"{in_brief(error)}. {cure}{_proxy_hint(uri)}") from error
     text = answer.text.strip()
     if "Invalid Host header" in text:
         host = urlparse(uri).hostname
@@ -182,14 +183,29 @@ def _reach(uri: str) -> None:
     if answer.status_code in (401, 403):
         raise StoreGoneError(
             f"access denied ({answer.status_code}); set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            f"MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.{_proxy_hint(uri)}"
         )
     if answer.status_code >= 500:
         raise StoreGoneError(
-            f"server error {answer.status_code}; check that its database is running"
+            f"server error {answer.status_code}; check that its database is running."
+            f"{_proxy_hint(uri)}"
         )
     if answer.status_code != 200 or not text.startswith("{"):
-        raise StoreGoneError("the server at this address is not MLflow; check MLFLOW_TRACKING_URI")
+        text = "the server at this address is not MLflow; check MLFLOW_TRACKING_URI."
+        raise StoreGoneError(f"{text}{_proxy_hint(uri)}")
+
+
+def _proxy_hint(uri: str) -> str:
+    """A sentence on the proxy through which a server is reached; empty without one."""
+    parts, proxies = urlparse(uri), getproxies()
+    host = parts.hostname or ""
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(host):
+        return ""
+    return (
+        f" Requests to it go through the proxy {without_password(proxy)}, which the environment "
+        f"names; to reach it directly set NO_PROXY={host}."
+    )
 
 
 def in_brief(error: Exception) -> str:

@@ -18,6 +18,7 @@ from study.execution.queue import Progress, RunQueue
 from study.execution.session import Session
 from study.models import transport
 from study.testing import tiny_model, tiny_task
+from tests.study.tracking.conftest import free_port
 
 HEAD = {"Alive": True, "NodeID": "a", "Resources": {"CPU": 4.0}}
 SMALL = {"Alive": True, "NodeID": "b", "Resources": {"CPU": 8.0, "GPU": 1.0, "gpu_gb": 16.0}}
@@ -340,3 +341,19 @@ def test_the_users_modules_are_sent_and_nothing_else(tmp_path, monkeypatch):
     assert named == [str(elsewhere / "their_metrics.py"), *beside]
     for name in ("my_losses", "my_package", "their_metrics"):
         sys.modules.pop(name)
+
+
+def test_a_cluster_that_the_environment_names_is_named_with_it(monkeypatch):
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ClusterError, match=rf"no Ray cluster at {address} \(RAY_ADDRESS\)"):
+        cluster.join(address, own=[], local=False, verbose=False)
+
+
+def test_a_folder_that_is_too_long_for_rays_sockets_is_named(monkeypatch, tmp_path):
+    """As of the jobs of Slurm, whose TMPDIR is often long."""
+    long = tmp_path / "scratch-of-a-user-with-a-long-name" / "slurm-job-1355700" / "temporary"
+    long.mkdir(parents=True)
+    monkeypatch.setenv("RAY_TMPDIR", str(long))
+    with pytest.raises(ClusterError, match=rf"files, {long}, is too long .* RAY_TMPDIR to a short"):
+        cluster.join("local", own=[], local=True, verbose=False)

@@ -366,6 +366,12 @@ def test_labels_are_on_one_line_and_not_too_long_for_a_store():
     assert len({cell.technique.label for cell in made.cells()}) == 5
 
 
+def test_a_name_that_is_too_long_for_a_folder_is_reported():
+    """`\u00fc` has two bytes; at 256 the lock's folder could not be created."""
+    assert mistakes(study(name="a" + "\u00fc" * 125)) == ["name has 251 bytes; use at most 250."]
+    assert study(name="a" * 250).name == "a" * 250
+
+
 def test_seeds_that_are_too_long_for_a_tag_are_reported():
     """MLflow cuts a tag at 8000 characters; 7445 digits and 1999 commas are more."""
     from study.execution.runner import check

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from study.planning.study_file import check_names, load_study
 from tests.needs import ROOT
 
 ASK = (
@@ -53,3 +54,28 @@ def test_a_program_that_runs_others_code_is_no_study_file(answer, tmp_path):
     )
     words = ("-m", "pytest", "-qq", "--no-summary", "-p", "no:cacheprovider", "test_asks.py")
     assert ["None", str(tmp_path)] == answer(*words)
+
+
+@pytest.mark.parametrize("name", ["study", "analysis", "ray", "mlflow", "numpy", "json"])
+def test_a_study_file_that_hides_a_package_is_refused(tmp_path, name):
+    """Workers would import it instead, and end with an ImportError."""
+    file = tmp_path / f"{name}.py"
+    file.write_text("from study import Recipe, Standard, Study")
+    with pytest.raises(
+        LookupError, match=rf"packages that studies import: {name}\. .* rename them"
+    ):
+        load_study(file)
+    package = tmp_path / "below" / name
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    with pytest.raises(LookupError, match=name):
+        check_names(tmp_path / "below")
+
+
+def test_other_modules_may_lie_beside_a_study_file(tmp_path):
+    for name in ("my_metrics", "utils", "test", "evaluate"):
+        (tmp_path / f"{name}.py").touch()
+    (tmp_path / "ray").mkdir()  # no package, so Python prefers the installed one
+    check_names(tmp_path)
+    check_names(ROOT)  # the project itself
+    check_names(ROOT / "study" / "designs")

@@ -90,7 +90,7 @@ def test_ids_that_restart_in_every_split(read):
     (mistake,) = caught.value.mistakes
     assert mistake.text.startswith("repeats the id '0' of ")
     assert mistake.text.endswith(
-        " The ids restart in every split; set id=None on the task, which numbers the rows instead."
+        " The ids restart in every split; set id=None on the task to number the rows instead."
     )
     data = read(content, id=None)
     assert data.splits["dev"].ids == ["dev-1", "dev-2"]

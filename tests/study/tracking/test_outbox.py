@@ -12,7 +12,7 @@ from study.cli.parser import run_command
 from study.cli.run import run as run_all
 from study.tracking.experiment import Experiment
 from study.tracking.outbox import Outbox
-from study.tracking.schema import metric_key
+from study.tracking.schema import metric_key, storable
 from study.tracking.store import Store
 from tests.study.tracking.conftest import entry, opened, put_all
 from tests.study.tracking.test_server import everything
@@ -98,6 +98,13 @@ def test_names_that_mlflow_refuses_are_carried_under_others(home, study):
     assert len(run.info.run_name) == 250
     assert run.info.run_name.startswith("pairs/tiny/Template(")
     assert run.info.run_name.endswith("/s0")
+
+
+def test_texts_that_a_database_refuses_are_escaped():
+    """PostgreSQL refuses NUL, and no database takes half of a surrogate pair."""
+    assert storable("a\x00b") == r"a\x00b"
+    assert storable("nice \ud83d day") == r"nice \ud83d day"
+    assert storable("na\u00efve\n\U0001f600") == "na\u00efve\n\U0001f600"
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,25 @@ def test_nobody_answers(tmp_path, monkeypatch, capsys, study, address, cause):
     assert "secret" not in said
 
 
+def test_a_proxy_in_the_way_is_named(monkeypatch, tmp_path, capsys):
+    """An address of this machine went to the proxy of the environment, and nothing said so."""
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{free_port()}")
+    uri = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(StoreGoneError, match=r"through the proxy .* set NO_PROXY=127\.0\.0\.1\."):
+        Store(uri, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert run_command(["status", "any"]) == 2
+    said = capsys.readouterr().err
+    assert "set NO_PROXY=127.0.0.1." in said
+    assert "secret" not in said
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(StoreGoneError) as caught:
+        Store(uri, tmp_path)
+    assert "proxy" not in str(caught.value)
+
+
 @pytest.mark.parametrize("password", ["secret", "se@secret", "@secret@"])
 def test_no_password_is_shown(password):
     said = without_password(f"from http://me:{password}@host:5000/a@b to sqlite:///file, me@host")

@@ -80,7 +80,10 @@ def test_repeated_ids(tmp_path):
     same = [{"id": "1", **row()}]
     train = [{"id": "0", **row()}, {"id": "2", **row(label="no")}]
     task = write(tmp_path, train=train, dev=same, test=same)
-    assert mistakes_of(task) == ["test.jsonl, row 1 repeats the id '1' of dev.jsonl, row 1."]
+    assert mistakes_of(task) == [
+        "test.jsonl, row 1 repeats the id '1' of dev.jsonl, row 1. Remove one if both are the same "
+        "example; else id=None on the task numbers the rows."
+    ]
 
 
 def test_a_single_label_is_refused(tmp_path):
