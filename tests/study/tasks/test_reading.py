@@ -51,11 +51,12 @@ ROWS = "text,label\ngood,pos\nbad,neg\n"
     ("content", "ending"),
     [
         (ROWS, "CSV"),
-        (gzip.compress(ROWS.encode()), "Csv.GZ"),
+        (gzip.compress(ROWS.encode(), mtime=0), "Csv.GZ"),
         (ROWS.encode("utf-8-sig"), "csv"),
         (lines({"text": "good", "label": "pos"}, {"text": "bad", "label": "neg"}), "JSONL"),
         ('[{"text": "good", "label": "pos"},\n{"text": "bad", "label": "neg"}]', "json"),
     ],
+    ids=["CSV", "Csv.GZ", "byte order mark", "JSONL", "json"],
 )
 def test_endings_and_layouts_that_can_only_mean_one_thing(read, content, ending):
     train = read(content, ending).splits["train"]
