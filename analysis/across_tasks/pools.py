@@ -178,12 +178,13 @@ def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
             "test_rows": float(block["test_rows"].astype("float64").min())  # NA becomes NaN
         }
     *within, kind = by
+    named = run_ids(runs)
     for where, part in runs.groupby(list(within)) if within else [((), runs)]:
         cells, ids = {}, {}
         for label, cell in part.groupby(["task", kind]):
             task, name = map(str, label)
             cells[task, name] = _oriented(scores(cell, "test"), facts[task])
-            ids[task, name] = list(run_ids(cell))
+            ids[task, name] = list(named[cell.index])
         yield Pool(
             where=dict(zip(within, map(str, where), strict=True)),
             kind=kind,

@@ -19,14 +19,16 @@ def run_ids(runs: pd.DataFrame) -> "pd.Series[str]":
     separately; they are then wider than necessary.
 
     Args:
-        runs: `checked` runs.
+        runs: `checked` runs of all tasks.
     """
     named = runs["model"].astype("string")
     for name in ("configuration", *STREAMS):
         named = named + "\x1f" + runs[name].astype("string")
     named = named.fillna("")
-    one_task = runs["train_rows"].notna() | runs[STREAMS].isna().any(axis=1)
-    return named.mask(one_task, named + "\x1f" + runs["task"] + "\x1f" + runs["key"].fillna(""))
+    trained = runs.groupby("task")["train_rows"].transform("count") > 0
+    missing = runs["outcome"] == "missing"  # nothing is known of it, and it has no score
+    one_task = trained | missing | runs[STREAMS].isna().any(axis=1)
+    return named.mask(one_task, named + "\x1f" + runs["task"] + "\x1f" + runs.index.astype(str))
 
 
 def on_several_tasks(runs: pd.DataFrame) -> bool:

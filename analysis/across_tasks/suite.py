@@ -210,11 +210,12 @@ def _refuse(wrong: Mapping[str, str]) -> None:
 def _scored(part: pd.DataFrame, split: Split) -> Scored:
     """The scores of each task that has one, and the runs that they are of."""
     found: Scored = {}
+    ids = run_ids(part)
     for task, cell in part.groupby("task"):
         x = scores(cell, split).coded
         known = ~np.isnan(x)
         if known.any():
-            found[str(task)] = x[known], list(run_ids(cell)[known])
+            found[str(task)] = x[known], list(ids[cell.index][known])
     return found
 
 

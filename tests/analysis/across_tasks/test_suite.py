@@ -5,6 +5,7 @@ from scipy import stats
 
 from analysis import (
     BLURB,
+    aggregates,
     best_strategy,
     by_technique,
     chosen,
@@ -124,6 +125,17 @@ def test_a_run_scored_on_all_tasks_counts_once():
     assert "each run was scored on one task" in suite_table(separate).caption
     several = headline(with_seeds(tasks, trained=False))
     assert "taken as one run scored on all" in headline_table(several).caption
+
+
+def test_missing_runs_of_a_study_are_not_taken_for_shared_ones():
+    """Of a run that is missing nobody knows the rows that it would be trained on."""
+    tasks = {"a": [0.5, 0.6, 0.7], "b": [0.7, 0.8, 0.9], "c": [0.1] * 3, "d": [0.1] * 3}
+    runs = with_seeds(tasks, trained=True)
+    gone = (runs["seed"] == 2) | (runs["task"] > "b")
+    runs.loc[gone, ["dev", "test", "train_rows"]] = np.nan
+    runs.loc[gone, "outcome"] = "missing"
+    assert not only(suite_score(runs))["shared"]
+    assert not aggregates(runs)["shared"].any()
 
 
 def test_runs_without_seeds_are_not_shared():
