@@ -381,9 +381,9 @@ def test_an_entry_that_mlflow_refuses_blocks_no_other(home, study, outcomes, pre
     bad = entry(runs[0], outcomes[runs[0]], prepared)
     tracking.put(replace(bad, metrics=[("exact match %", 1.0, 0)]), b"")
     put(tracking, {runs[1]: outcomes[runs[1]]}, prepared)
-    assert tracking.close(20) == 0
+    assert tracking.close(20) == 1
     assert "MLflow refuses" in caplog.text
-    assert (home.study("door") / "refused" / runs[0].key / "reason.txt").exists()
+    assert tracking.waiting == [runs[0].key]  # not lost, and not trained again
     assert set(tracking.records) == {runs[1].key}
 
 
