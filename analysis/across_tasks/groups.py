@@ -288,7 +288,7 @@ def interaction_p(gaps: FloatArray, labels: npt.NDArray[Any], rng: np.random.Gen
         rng: Generator of the permutations.
 
     Returns:
-        NaN if each technique has the same gain in all blocks. At a level of 5%, up to 10% of equal
+        NaN if each technique has the same gain in all blocks. At a level of 5%, up to 13% of equal
         groups differ where one of three to five blocks varies three times as much as the others.
 
     Source: Brown & Forsythe 1974, the statistic F* of means with unequal variances (Welch's t² for
