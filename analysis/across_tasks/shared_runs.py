@@ -27,8 +27,9 @@ def run_ids(runs: pd.DataFrame) -> "pd.Series[str]":
     named = named.fillna("")
     trained = runs.groupby("task")["train_rows"].transform("count") > 0
     missing = runs["outcome"] == "missing"  # nothing is known of it, and it has no score
+    number = "\x1f" + runs.index.astype("string")
     one_task = trained | missing | runs[STREAMS].isna().any(axis=1)
-    return named.mask(one_task, named + "\x1f" + runs["task"] + "\x1f" + runs.index.astype(str))
+    return named.mask(one_task, named + "\x1f" + runs["task"].astype("string") + number)
 
 
 def on_several_tasks(runs: pd.DataFrame) -> bool:

@@ -96,7 +96,7 @@ def _is_installed(module: ModuleType | None) -> bool:
 def _installed() -> list[Path]:
     """Folders of Python and of installed packages."""
     places = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
-    return [Path(place).resolve() for place in places]
+    return [path for place in map(Path, places) for path in (place, place.resolve())]
 
 
 def started() -> Path | None:

@@ -171,7 +171,7 @@ def _rows(kind: str) -> TaskData:
         chosen = KINDS[kind](("O", "B-X"))
         values = [["O"] * len(text.split()) for text in texts]
     given = [chosen.parse_text(text) for text in texts]
-    split = Split([str(i) for i in range(4)], given, pairs, chosen.gold(values, given)[0])
+    split = Split([str(i) for i in range(4)], given, pairs, chosen.gold(values, given, pairs)[0])
     return TaskData(dict.fromkeys(SPLITS, split), chosen, "", "longest_first", {})
 
 

@@ -197,7 +197,7 @@ def make_larger_images(folder: Path) -> None:
 def test_an_image_model_that_fails_in_every_run(damage, expected, tmp_path):
     model = family_model("vit", tmp_path / "model")
     damage(tmp_path / "model")
-    (mistake,) = told(study_of(image_task(tmp_path / "task", rows=4), model))
+    (mistake,) = told(study_of(image_task(tmp_path / "task", rows=8), model))
     assert mistake.startswith("models[0].checkpoint: ")
     assert expected in mistake
 
