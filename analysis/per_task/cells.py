@@ -35,6 +35,7 @@ from analysis.rendering.formatting import (
     pair_text,
     percent_text,
     score_text,
+    sd_interval_text,
 )
 from analysis.rendering.table import Table
 from analysis.statistics.common import DECIMALS
@@ -127,7 +128,7 @@ def cells_table(frame: pd.DataFrame) -> Table:
         "Failed": _failed,
         "Test mean ± sd": lambda r: mean_sd_text(r.test_mean, r.test_sd, r.scale),
         "95% CI of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
-        "95% CI of sd": lambda r: interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
+        "95% CI of sd": lambda r: sd_interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
         "Median": lambda r: score_text(r.test_median, r.scale),
         "IQM": lambda r: score_text(r.test_iqm, r.scale),
         "Quartiles": lambda r: pair_text(r.test_q25, r.test_q75, r.scale),

@@ -17,7 +17,7 @@ from analysis.frames.runs import (
     task_facts,
 )
 from analysis.rendering.builder import NAMED, RowTuple, n_note, table_of
-from analysis.rendering.formatting import count_text, metric_text, score_text
+from analysis.rendering.formatting import count_text, metric_text, score_text, sd_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import DECIMALS, FloatArray, IntArray, stream
 from analysis.statistics.estimates import mean, sd
@@ -177,12 +177,12 @@ def pareto_table(frame: pd.DataFrame) -> Table:
         "Front membership": lambda r: "–" if np.isnan(r.membership) else f"{r.membership:.0%}",
         "n": lambda r: count_text(r.finished, r.asked),
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
-        "Dev sd": lambda r: score_text(r.dev_sd, r.scale),
+        "Dev sd": lambda r: sd_text(r.dev_sd, r.scale),
         "Failure rate (upper 95% limit)": _failure_rate,
         "Seconds": lambda r: score_text(r.seconds, 1),
         "Memory, GB": lambda r: score_text(r.memory / 1e9, 1),
         "Test mean": lambda r: score_text(r.test_mean, r.scale),
-        "Test sd": lambda r: score_text(r.test_sd, r.scale),
+        "Test sd": lambda r: sd_text(r.test_sd, r.scale),
     }
     notes = [
         n_note(frame),

@@ -8,7 +8,7 @@ from analysis.frames.runs import Row, blocks, checked, configurations, final
 from analysis.per_task.best_strategy import best_strategy
 from analysis.per_task.pareto import costs_of
 from analysis.rendering.builder import RowTuple
-from analysis.rendering.formatting import score_text
+from analysis.rendering.formatting import score_text, sd_text
 from analysis.statistics.tie_set import Preference
 
 Confidence = Literal["strong", "moderate", "weak"]
@@ -130,7 +130,7 @@ def _sentence(row: RowTuple) -> str:
     costs += [] if pd.isna(row.memory) else [f"{row.memory / 1e9:.2f} GB"]
     test = score_text(row.test_mean, row.scale)
     if pd.notna(row.test_sd):
-        test += f" ± {score_text(row.test_sd, row.scale)}"
+        test += f" ± {sd_text(row.test_sd, row.scale)}"
     seeds = "seed" if row.n == 1 else "seeds"
     text = f"{block}: {row.recommended}, {row.confidence} confidence"
     text += f" (test {row.metric} {test} over {row.n:.0f} {seeds}"

@@ -17,7 +17,7 @@ from analysis.frames.runs import (
 )
 from analysis.per_task.best_strategy import add_holm
 from analysis.rendering.builder import SHARED_COLUMNS, Columns, floor_notes, n_note, table_of
-from analysis.rendering.formatting import NBSP, number_with_interval, p_text, score_text
+from analysis.rendering.formatting import NBSP, number_with_interval, p_text, sd_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import ALPHA, stream
 from analysis.statistics.estimates import sd
@@ -49,7 +49,7 @@ def stability_table(frame: pd.DataFrame) -> Table:
         **SHARED_COLUMNS,
         "Configuration": lambda r: r.configuration,
         "n": lambda r: f"{r.n}",
-        "sd": lambda r: score_text(r.sd, r.scale),
+        "sd": lambda r: sd_text(r.sd, r.scale),
         "sd ratio [95% CI]": lambda r: number_with_interval(r.ratio, r.ratio_low, r.ratio_high),
         "p (sd)": lambda r: p_text(r.p_holm),
         "sd ratio, without failed runs": lambda r: number_with_interval(

@@ -22,7 +22,7 @@ from analysis.rendering.formatting import (
     NBSP,
     count_text,
     metric_text,
-    score_text,
+    sd_text,
 )
 from analysis.rendering.table import Table
 from analysis.statistics.common import FloatArray, IntArray, stream
@@ -159,7 +159,7 @@ def sources_table(frame: pd.DataFrame) -> Table:
         "n": lambda r: count_text(r.n, r.asked),
         "Failed": lambda r: f"{r.failed}",
         "Levels": lambda r: r.levels or "–",
-        "sd": lambda r: score_text(r.sd, r.scale if r.of == "score" else 1.0),
+        "sd": lambda r: sd_text(r.sd, r.scale if r.of == "score" else 1.0),
         **{name: _share(index) for index, name in enumerate(effects)},
         "Note": _why,
     }

@@ -14,6 +14,7 @@ from analysis.rendering.formatting import (
     metric_text,
     score_text,
     score_with_interval,
+    sd_text,
 )
 from analysis.rendering.table import Table
 
@@ -233,7 +234,7 @@ def grid_table(
 def mean_and_sd_text(row: RowTuple) -> str:
     """Test mean with its standard deviation in brackets, marked if a run failed."""
     shown = score_text(row.test_mean, row.scale)
-    sd = "" if np.isnan(row.test_sd) else f"{NBSP}({score_text(row.test_sd, row.scale)})"
+    sd = "" if np.isnan(row.test_sd) else f"{NBSP}({sd_text(row.test_sd, row.scale)})"
     return shown + sd + failed_mark(row)
 
 

@@ -17,7 +17,7 @@ NBSP = "\u00a0"  # no-break space, keeps an interval on one line
 
 
 def score_text(value: float, scale: float, *, sign: str = "") -> str:
-    """Format a score, difference or sd: points with one decimal, or four significant digits.
+    """Format a score or difference: points with one decimal, or four significant digits.
 
     Args:
         value: In the metric's own unit; NaN becomes a dash.
@@ -31,6 +31,24 @@ def score_text(value: float, scale: float, *, sign: str = "") -> str:
     if scale == 100 and 0 < abs(shown) < 0.05:
         digits = ".1g"  # a small spread must not print as 0.0
     return f"{shown:{sign}{digits}}".replace("-", "−")
+
+
+def sd_text(value: float, scale: float) -> str:
+    """Format a standard deviation: as `score_text`, below one point with two significant digits.
+
+    With one decimal, 0.05 and 0.14 points would look alike.
+    """
+    shown = value * scale
+    if scale != 100 or not 0 < shown < 1:
+        return score_text(value, scale)
+    return f"{shown:.2g}" if shown < 0.095 else f"{shown:.2f}"
+
+
+def sd_interval_text(low: float, high: float, *, scale: float) -> str:
+    """Format the interval of a standard deviation; a dash if there is none."""
+    if not has_width(low, high):
+        return "–"
+    return f"[{sd_text(low, scale)},{NBSP}{sd_text(high, scale)}]"
 
 
 def has_width(low: float, high: float) -> bool:
@@ -68,7 +86,7 @@ def mean_sd_text(mean: float, sd: float, scale: float) -> str:
     """A mean and its standard deviation, as `81.3 ± 0.5`; the mean alone if there is no sd."""
     if np.isnan(mean) or np.isnan(sd):
         return score_text(mean, scale)
-    return f"{score_text(mean, scale)}{NBSP}±{NBSP}{score_text(sd, scale)}"
+    return f"{score_text(mean, scale)}{NBSP}±{NBSP}{sd_text(sd, scale)}"
 
 
 def pair_text(low: float, high: float, scale: float) -> str:

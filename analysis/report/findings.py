@@ -12,6 +12,8 @@ from analysis.rendering.formatting import (
     p_text,
     score_text,
     score_with_interval,
+    sd_interval_text,
+    sd_text,
 )
 from analysis.statistics.common import ALPHA
 
@@ -66,7 +68,7 @@ def _choice(row: RowTuple) -> list[str]:
         result = (
             f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} "
             f"over {row.n} {_seeds(row.n)} is {score}, with sd "
-            f"{score_text(row.test_sd, row.scale)}."
+            f"{sd_text(row.test_sd, row.scale)}."
         )
         if row.compared > 1:
             result += f" The interval allows for the choice among {row.compared} configurations."
@@ -125,8 +127,9 @@ def _smallest(measured: list[RowTuple], *, of: int) -> list[str]:
     if len(measured) < 2:
         return []
     least = min(measured, key=lambda cell: (round(cell.sd, 12), cell.configuration))
-    sd = score_with_interval(least.sd, least.sd_low, least.sd_high, scale=least.scale)
+    sd = sd_text(least.sd, least.scale)
     if has_width(least.sd_low, least.sd_high):
+        sd += f" {sd_interval_text(least.sd_low, least.sd_high, scale=least.scale)}"
         sd += f", allowing for the choice among {of}"
     return [f"{least.configuration} has the smallest sd over seeds ({sd}){_support(least)}."]
 

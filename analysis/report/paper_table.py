@@ -29,6 +29,7 @@ from analysis.rendering.formatting import (
     mean_sd_text,
     metric_text,
     score_text,
+    sd_text,
 )
 from analysis.rendering.table import Table, to_csv, to_html, to_latex, to_markdown, to_text
 from analysis.statistics.common import ALPHA
@@ -73,7 +74,7 @@ CELLS: dict[
         "Interquartile mean of test scores over seeds.",
     ),
     "sd": (
-        lambda r: score_text(r["test_sd"], r["scale"]),
+        lambda r: sd_text(r["test_sd"], r["scale"]),
         "Standard deviation (n − 1) of test scores over seeds.",
     ),
     "n": (lambda r: f"{r['test_n']}", "Number of seeds with a test score."),

@@ -24,6 +24,7 @@ from analysis.across_tasks.suite import (
     suite_score,
     suite_table,
 )
+from analysis.across_tasks.table_columns import dropped_notes
 from analysis.frames.runs import BLOCK, CELL, blocks, checked, final
 from analysis.per_example.agreement import (
     agreement,
@@ -276,6 +277,15 @@ def _trade_offs(material: ReportData) -> Iterator[Table | Drawing]:
             )
 
 
+def _aggregated(frame: pd.DataFrame) -> Table:
+    """Aggregates, or one sentence where no task can be normalised."""
+    table = aggregates_table(frame)
+    if frame["tasks"].any():
+        return table
+    why = " ".join(dropped_notes(frame))
+    return replace(table, caption=f"No task's scores can be normalised. {why}", body=())
+
+
 def _over_tasks(material: ReportData) -> Iterator[Table | Drawing]:
     """Inference across tasks: ranks, aggregates, equivalence, performance profiles."""
     runs = material.runs
@@ -288,7 +298,7 @@ def _over_tasks(material: ReportData) -> Iterator[Table | Drawing]:
         return
     ranked, tests = ranks(runs, by=by), friedman(runs, by=by)
     yield ranks_table(ranked, tests)
-    yield aggregates_table(aggregates(runs, by=by))
+    yield _aggregated(aggregates(runs, by=by))
     if by[-1] != "model":
         equal = rope(runs, by=by)
         if (equal["reason"] != "no_baseline").any():

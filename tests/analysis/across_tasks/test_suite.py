@@ -217,7 +217,7 @@ def test_a_technique_enters_each_task_with_its_choice_on_dev():
     assert row["test"] == pytest.approx((0.605 + 0.705) / 2)
     assert len(suite_score(both)) == 2
     table = technique_table(by_technique(both))
-    assert table.body == (("Freeze", "60.5\u00a0(0.7)", "70.5\u00a0(0.7)"),)
+    assert table.body == (("Freeze", "60.5\u00a0(0.71)", "70.5\u00a0(0.71)"),)
     assert "recommended on dev" in table.caption
 
 
