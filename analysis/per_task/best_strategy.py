@@ -89,7 +89,7 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         "Recommended": lambda r: (r.recommended or "–") + (DAGGER if r.sensitivity else ""),
         "Tied with": _tied,
         **tried_columns(frame),
-        "Tie broken by": lambda r: r.decided_by,
+        "Tie broken by": lambda r: r.decided_by if r.tied else "–",
         "n": lambda r: count_text(r.finished, r.asked),
         "Failed": lambda r: f"{r.failed}",
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),

@@ -104,7 +104,8 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
         row |= {"n": own.all_floor.size, "finished": own.finished, "asked": len(cell)}
         row |= {"dev_mean": mean(own.all_floor), "dev_sd": sd(own.all_floor)}
         failed = int(own.failed.sum())
-        row |= {"failed": failed, "failure_rate": np.nan if i is None else -float(goals[0, i, 2])}
+        rate = np.nan if i is None else abs(float(goals[0, i, 2]))  # not -0.0
+        row |= {"failed": failed, "failure_rate": rate}
         row["failure_high"] = wilson_interval(failed, own.finished).high
         row |= costs[label]
         row["on_front"] = np.nan if i is None else float(front[0, i])

@@ -90,7 +90,9 @@ def mean_sd_text(mean: float, sd: float, scale: float) -> str:
 
 
 def pair_text(low: float, high: float, scale: float) -> str:
-    """The two ends of an interval, without brackets."""
+    """The two ends of a range; a dash if neither is known."""
+    if not (np.isfinite(low) or np.isfinite(high)):
+        return "–"
     return f"{score_text(low, scale)},{NBSP}{score_text(high, scale)}"
 
 

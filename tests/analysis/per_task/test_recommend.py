@@ -235,6 +235,13 @@ def test_failure_rates_differ_by_a_run_and_half_their_standard_error(sizes, fail
     assert pareto(frame).set_index("configuration").loc["Mixout(0.1)", "on_front"] == front
 
 
+def test_no_failure_is_a_rate_of_zero():
+    """It was printed as -0%."""
+    table = pareto_table(pareto(two_cells((20, 20), (0.9, 0.8), (0.01, 0.01), (0, 2))))
+    column = table.header.index("Failure rate (upper 95% limit)")
+    assert [row[column] for row in table.body] == ["0% (16%)", "10% (30%)"]
+
+
 def test_a_configuration_without_scatter_is_named_beside_the_front():
     frame = two_cells((20, 20), (0.9, 0.8), (0.01, 0.0), (0, 0))
     assert (
