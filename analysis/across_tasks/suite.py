@@ -71,8 +71,9 @@ def suite_score(
         as `test_low` and so on, both over the tasks with a test score; tasks and types (their
         numbers), absent (tasks of the suite without a score, joined by "; "), n (fewest seeds of a
         task), finished, asked and failed (runs), shared (whether a run was scored on several
-        tasks) and scale. A failed run enters as it does in `cells`. Intervals are for new seeds on
-        the same tasks, each at the configuration chosen here; NaN where a task has a single seed.
+        tasks), metrics (of its tasks, joined by "; ") and scale. A failed run enters as it does in
+        `cells`. Intervals are for new seeds on the same tasks, each at the configuration chosen
+        here; NaN where a task has a single seed.
 
     Raises:
         ValueError: If `runs` or `by` is malformed, or a metric is not a share.
@@ -110,6 +111,7 @@ def suite_score(
         row |= {"n": min(x.all_floor.size for x in tests)}
         row["finished"] = sum(x.finished for x in tests)
         row |= {"asked": len(part), "failed": sum(int(x.failed.sum()) for x in tests)}
+        row["metrics"] = "; ".join(sorted(part["metric"].unique()))
         rows.append(row | {"shared": shared, "scale": 100.0})
     if not rows:
         return pd.DataFrame(columns=[*by, "label", "test", "test_low", "test_high", "absent"])
@@ -293,6 +295,7 @@ def suite_table(frame: pd.DataFrame) -> Table:
         "types. Min n: number of seeds on the task with the fewest.",
         f"A failed run {ENTERS}.",
         _interval_note(frame),
+        *_metrics_note(frame),
         by_dev_note(dev, "score"),
     ]
     return table_of("suite", "Suite scores", frame, columns, notes=notes, details=[])
@@ -300,6 +303,16 @@ def suite_table(frame: pd.DataFrame) -> Table:
 
 def _interval_note(frame: pd.DataFrame) -> str:
     return SHARED if "shared" in frame and (frame["shared"] == True).any() else SEPARATE  # noqa: E712  (NaN for single tasks)
+
+
+def _metrics_note(frame: pd.DataFrame) -> list[str]:
+    """A sentence where a mean over tasks mixes metrics, such as accuracy with a correlation."""
+    if "metrics" not in frame:
+        return []
+    mixed = sorted({text for text in frame["metrics"].dropna() if ";" in text})
+    return [
+        f"Means over tasks mix metrics as they stand: {text.replace('; ', ', ')}." for text in mixed
+    ]
 
 
 def headline_table(frame: pd.DataFrame) -> Table:
@@ -324,7 +337,7 @@ def headline_table(frame: pd.DataFrame) -> Table:
 
     notes = ["Each task at the configuration recommended on dev. Means of test scores over seeds."]
     notes += (
-        [_interval_note(frame)]
+        [_interval_note(frame), *_metrics_note(frame)]
         if (frame["part"] == "suite").any()
         else ["No mean over tasks, since not all metrics are shares."]
     )

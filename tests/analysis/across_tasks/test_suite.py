@@ -104,6 +104,15 @@ def test_without_types_the_score_is_the_plain_mean_of_glue():
     assert only(suite_score(runs_of(scores), typed))["test"] == pytest.approx((0.7 + 0.85) / 2)
 
 
+def test_a_mean_of_different_metrics_says_so():
+    runs = runs_of({"mrpc": [0.9], "stsb": [0.8]}, types={})
+    alike, mixed = runs, runs.assign(metric=["accuracy", "pearson"])
+    said = "Means over tasks mix metrics as they stand: accuracy, pearson."
+    for frame, shown in ((suite_score, suite_table), (headline, headline_table)):
+        assert said in shown(frame(mixed)).caption
+        assert "mix metrics" not in shown(frame(alike)).caption
+
+
 def with_seeds(scores, *, trained):
     """Runs of one model; rows with the same seed are one run unless each task has its training."""
     runs = runs_of(scores, types={})
