@@ -218,8 +218,13 @@ def _firsts(runs: pd.DataFrame, column: str) -> Iterator[tuple[str, Any]]:
 
 
 def _facts(name: str, title: str, caption: str, rows: list[dict[str, str]]) -> Table:
-    header = tuple(rows[0]) if rows else ()
-    body = tuple(tuple(row.values()) for row in rows)
+    """A table without the columns that are unknown in every row, which the caption names."""
+    columns = list(rows[0]) if rows else []
+    header = tuple(column for column in columns if any(row[column] != "–" for row in rows))
+    unknown = [column for column in columns if column not in header]
+    if unknown:
+        caption += f" Unknown throughout: {', '.join(unknown)}."
+    body = tuple(tuple(row[column] for column in header) for row in rows)
     return Table(name, title, caption, header, body, (), pd.DataFrame(rows))
 
 

@@ -75,6 +75,16 @@ def test_the_report_is_the_same_each_time(page, runs, curves, tmp_path):
     assert write_report(shuffled, curves, tmp_path).read_text() == page.read_text()
 
 
+def test_columns_unknown_in_every_row_are_named_instead(runs, tmp_path):
+    bare = runs.assign(train_rows=np.nan, objective="")
+    text = html.unescape(write_report(bare, NOTHING, tmp_path).read_text())
+    assert "Scores in the unit of the metric. Unknown throughout: Training rows." in text
+    assert "Pretraining, as far as known. Unknown throughout: Objective" in text
+    assert not re.search(r"<th[^>]*>(Training rows|Objective)", text)
+    whole = html.unescape(write_report(runs, NOTHING, tmp_path).read_text())
+    assert re.search(r"<th[^>]*>Training rows", whole)
+
+
 def test_tables_lie_beside_the_report(page, runs):
     names = {path.name for path in (page.parent / "tables").iterdir()}
     assert names == {
