@@ -2,7 +2,6 @@
 
 import math
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,6 @@ from study.cli.messages import complain
 from study.core.paths import OUTBOX, Home, without_password
 from study.core.spec import SpecError
 from study.planning.study import Study
-from study.planning.study_file import load_study, valid_study
 
 
 def seen(done: Any) -> dict[str, tuple[str, float]]:
@@ -61,17 +59,18 @@ def finished(study: Study, home: Home) -> Any:
     return pd.concat([done, new], ignore_index=True) if len(done) else new
 
 
-def correction_note(argument: str | None, home: Home) -> str:
+def correction_note(study: Study | None, home: Home) -> str:
     """What a user must know of cells in the store that were made before a correction.
 
     Args:
-        argument: As on the command line; only a study file says which cells those are.
+        study: That of a study file, which says which cells those are; None if only its name is
+            known.
         home: Has the store.
 
     Returns:
         Empty if there are no such cells, or the data or checkpoints are not on this machine.
     """
-    if argument is None or not argument.endswith(".py"):
+    if study is None:
         return ""
     # Slow to load, and seldom needed.
     from study.models.loading import padding_corrected
@@ -79,7 +78,6 @@ def correction_note(argument: str | None, home: Home) -> str:
     from study.planning.stages import Stages
     from study.tasks.kinds import KINDS
 
-    study = valid_study(load_study(Path(argument)))
     with suppress(SpecError):
         if not any(
             model.is_here() and padding_corrected(model, KINDS[task.kind])

@@ -13,7 +13,7 @@ from study.cli import finished
 from study.cli.arguments import Commands, add_json, add_study, size
 from study.cli.messages import complain, near, program
 from study.core.paths import Home, default_home, without_password
-from study.planning.study_file import resolve_study_name
+from study.planning.study_file import resolve_study_name, study_in
 
 
 def add_commands(commands: Commands) -> None:
@@ -61,10 +61,11 @@ def report(arguments: argparse.Namespace) -> int:
     from analysis.frames.score_files import holds_scores
 
     home = default_home()
-    name = resolve_study_name(arguments.study, home)
+    study = study_in(arguments.study)  # runs the file, once
+    name = study.name if study else resolve_study_name(arguments.study, home)
     stored = not holds_scores(name)
     folder = home.study(name) / "report" if stored else cli.default_folder(name)
-    note = finished.correction_note(arguments.study, home)
+    note = finished.correction_note(study, home)
     try:
         path = cli.report(name, arguments, folder=folder, notes=[note] if note else [])
     except ScoreFileError as error:

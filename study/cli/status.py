@@ -8,7 +8,7 @@ from study.cli.arguments import Commands, add_json, add_study
 from study.cli.messages import complain, program, tell_next
 from study.core.paths import default_home
 from study.core.spec import did_you_mean
-from study.planning.study_file import resolve_study_name
+from study.planning.study_file import resolve_study_name, study_in
 
 
 def add_commands(commands: Commands) -> None:
@@ -25,10 +25,11 @@ def status(arguments: argparse.Namespace) -> int:
     from analysis.per_task.search import progress
 
     home = default_home()
-    name = resolve_study_name(arguments.study, home)
+    study = study_in(arguments.study)  # runs the file, once
+    name = study.name if study else resolve_study_name(arguments.study, home)
     runs = load_runs(name, home.uri)
     table = cells(runs)
-    if note := finished.correction_note(arguments.study, home):
+    if note := finished.correction_note(study, home):
         complain(note)
     if arguments.json:
         print(table.to_json(orient="records"))

@@ -137,6 +137,18 @@ def valid_study(study: Study | Invalid) -> Study:
     return study
 
 
+def study_in(argument: str | None) -> Study | None:
+    """The study of a command line argument that is a study file; None if it is none.
+
+    Raises:
+        LookupError: As `load_study` does.
+        SpecError: If the study has mistakes.
+    """
+    if argument is None or not argument.endswith(".py"):
+        return None
+    return valid_study(load_study(Path(argument)))
+
+
 def resolve_study_name(argument: str | None, home: Home) -> str:
     """The name of the study that a command line argument refers to.
 
@@ -147,8 +159,8 @@ def resolve_study_name(argument: str | None, home: Home) -> str:
     Raises:
         LookupError: If `argument` is None and there is not exactly one study.
     """
-    if argument is not None and argument.endswith(".py"):
-        return valid_study(load_study(Path(argument))).name
+    if study := study_in(argument):
+        return study.name
     if argument is not None:
         return argument
     names = home.names()

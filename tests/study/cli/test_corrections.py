@@ -125,6 +125,14 @@ def test_what_an_older_store_holds_is_said(words, file, capsys, monkeypatch):
         assert NOTE in page.read_text("utf-8")
 
 
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_the_study_file_runs_once(command, file, capsys, monkeypatch):
+    as_before(file, monkeypatch)
+    file.write_text(file.read_text() + "\nprint('the file ran')\n")
+    assert run_command([command, str(file)]) == 0
+    assert capsys.readouterr().out.count("the file ran") == 1
+
+
 def test_nothing_is_said_once_they_ran_again(file, capsys, monkeypatch):
     as_before(file, monkeypatch)
     write_runs(file)
