@@ -10,7 +10,8 @@ quickstart: $(STAMP)
 	$(BIN)/study report quickstart
 
 # More than a small machine has cores: many tests start processes and wait for them.
-PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+# Compiled modules are kept, wherever that is switched off: tests start some 200 processes.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 test: $(STAMP)
 	$(PYTEST)

@@ -1,10 +1,14 @@
 """What most tests need: a tiny model, a tiny task, and a run of them."""
 
+import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
+from study.core.paths import Home
 from study.core.recipe import Recipe
 from study.core.seeding import Seed
 from study.models.families import depths_of
@@ -21,10 +25,16 @@ from study.training.fit import Setting
 from study.training.prepare import Prepared, prepare
 from study.training.train import Outcome, train
 from tests.needs import pytest_terminal_summary  # noqa: F401  (a hook)
+from tests.once import empty_store  # noqa: F401  (a fixture)
 
 PAIRS = Classification(("no", "yes"))
 CPU = torch.device("cpu")
 RECIPE = Recipe(lr=1e-2, epochs=2, batch_size=8)
+
+
+def pytest_configure() -> None:
+    """Let Ray keep the priority of its workers; lowered, they starve beside other tests."""
+    os.environ["RAY_worker_niceness"] = "0"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,6 +47,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Home:  # noqa: F811
+    """A home with an empty store of its own."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = Home(tmp_path / "home")
+    home.root.mkdir()
+    shutil.copy(empty_store, home.root / "mlflow.db")
+    return home
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from analysis.statistics.summary import Scores
 BASELINE = "Standard"  # the technique that all others are compared with
 BLOCK = ["task", "model"]
 CELL = ["task", "model", "configuration"]
+FACTS = ["metric", "higher_is_better", "unit", "task_type", "dev_floor", "test_floor"]  # of a task
 OUTCOMES = ("completed", "diverged", "missing")
 DEFINED = "as the study defines it"  # where the direction of a metric comes from
 BY_NAME, TOLD, ASSUMED = "by its name", "as told", "assumed, no metric is named"  # in score files
@@ -84,18 +85,21 @@ def checked(runs: pd.DataFrame) -> pd.DataFrame:
     twice = keys[keys.duplicated()].unique()
     if len(twice):
         mistakes.append(f"key {', '.join(map(str, twice))} occurs more than once.")
-    for label, cell in runs.groupby(CELL, dropna=False)["cell"]:
-        if cell.nunique() > 1:
-            mistakes.append(
-                f"{'/'.join(map(str, label))} names {cell.nunique()} different cells "
-                f"({', '.join(map(str, sorted(cell.dropna().unique())))}); analyse them separately."
-            )
-    for column in ("metric", "higher_is_better", "unit", "task_type", "dev_floor", "test_floor"):
-        for task, values in runs.groupby("task")[column]:
-            if values.nunique() > 1:
-                found = ", ".join(map(str, values.dropna().unique()))
-                mistakes.append(f"task {task!r} has more than one {column}: {found}.")
-        runs[column] = runs.groupby("task")[column].transform("first")
+    cells = runs.groupby(CELL, dropna=False)["cell"].agg(["nunique", "unique"])
+    for label, count, found in cells[cells["nunique"] > 1].itertuples():
+        names = ", ".join(sorted(str(cell) for cell in found if not pd.isna(cell)))
+        mistakes.append(
+            f"{'/'.join(map(str, label))} names {count} different cells ({names}); "
+            "analyse them separately."
+        )
+    tasks = runs.groupby("task")[FACTS]
+    several = tasks.nunique() > 1
+    for column in FACTS:
+        for task in several.index[several[column]]:
+            values = runs.loc[runs["task"] == task, column].dropna().unique()
+            found = ", ".join(map(str, values))
+            mistakes.append(f"task {task!r} has more than one {column}: {found}.")
+    runs[FACTS] = tasks.transform("first")
     if mistakes:
         raise ScoreFileError(mistakes)
     runs["metric"] = runs["metric"].fillna("score")

@@ -20,13 +20,14 @@ def with_units(runs: pd.DataFrame) -> pd.DataFrame:
         runs: Runs with the columns of `load_runs`; `unit` may be absent.
     """
     known = runs["unit"].replace("", None) if "unit" in runs else pd.Series(None, runs.index)
-    found = {}
-    for task, part in runs.groupby("task"):
-        scores = part[NUMBERS].astype("float64")
-        beyond = scores.abs().max().max() > 1 or scores.max().max() < 0
-        higher = part["higher_is_better"].dropna()
-        found[task] = "own" if beyond or not higher.astype(bool).all() else "share"
-    return runs.assign(unit=known.fillna(runs["task"].map(found)).fillna("share"))
+    scores = runs[NUMBERS].astype("float64")
+    low, high = scores.min(axis=1), scores.max(axis=1)
+    higher = runs["higher_is_better"].fillna(True).astype(bool)
+    by_task = pd.DataFrame({"low": low, "high": high, "higher": higher}).groupby(runs["task"])
+    low, high = by_task["low"].min(), by_task["high"].max()
+    own = (high > 1) | (low < -1) | (high < 0) | ~by_task["higher"].all()
+    unit = runs["task"].map(own.map({True: "own", False: "share"}))
+    return runs.assign(unit=known.fillna(unit).fillna("share"))
 
 
 def entries(runs: pd.DataFrame) -> pd.DataFrame:

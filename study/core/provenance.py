@@ -16,7 +16,10 @@ from pathlib import Path
 import torch
 
 # Packages whose version can change a run's result.
-PACKAGES = ("finetuning-stability", "torch", "transformers", "peft", "numpy")
+PACKAGES = (
+    *("finetuning-stability", "torch", "transformers", "peft", "numpy"),
+    *("scipy", "scikit-learn", "seqeval"),  # the metrics
+)
 
 
 def environment(device: torch.device, own: Iterable[object]) -> dict[str, str]:

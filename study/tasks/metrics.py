@@ -14,10 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
-from seqeval import metrics as seqeval
-from seqeval.scheme import IOB2
-from sklearn import metrics as sk
 
 from study.core.spec import did_you_mean
 from study.tasks.kinds import KINDS
@@ -55,25 +51,39 @@ class Metric:
         return score if self.higher_is_better else -score
 
 
-def _correlation(statistic: Callable[..., object]) -> Callable[[Array, Array], float]:
+def _correlation(statistic: str) -> Callable[[Array, Array], float]:
+    """A correlation of scipy; undefined where either side is constant."""
+
     def score(gold: Array, predicted: Array) -> float:
+        from scipy import stats  # takes a second, as scikit-learn and seqeval do
+
         if np.ptp(gold) == 0 or np.ptp(predicted) == 0:
             return float("nan")
-        return float(statistic(gold, predicted).statistic)  # type: ignore[attr-defined]
+        return float(getattr(stats, statistic)(gold, predicted).statistic)
 
     return score
+
+
+def _sklearn(function: str, **options: object) -> Callable[[Any, Any], float]:
+    """A metric of scikit-learn."""
+
+    def score(gold: Any, predicted: Any) -> float:
+        from sklearn import metrics
+
+        return float(getattr(metrics, function)(gold, predicted, **options))
+
+    return score
+
+
+def _f1(average: str, **options: object) -> Callable[[Any, Any], float]:
+    return _sklearn("f1_score", average=average, zero_division=0.0, **options)
 
 
 def _matthews(gold: Array, predicted: Array) -> float:
     # scikit-learn returns 0 for constant predictions, where the coefficient is undefined (0/0).
-    return float("nan") if np.ptp(predicted) == 0 else float(sk.matthews_corrcoef(gold, predicted))
-
-
-def _f1(average: str) -> Callable[[Array, Array], float]:
-    def score(gold: Array, predicted: Array) -> float:
-        return float(sk.f1_score(gold, predicted, average=average, zero_division=0.0))
-
-    return score
+    if np.ptp(predicted) == 0:
+        return float("nan")
+    return _sklearn("matthews_corrcoef")(gold, predicted)
 
 
 def _positive_f1(gold: Array, predicted: Array) -> float:
@@ -81,7 +91,7 @@ def _positive_f1(gold: Array, predicted: Array) -> float:
     positive = np.setdiff1d(np.union1d(gold, predicted), [0])
     if not len(positive):
         return 0.0
-    return float(sk.f1_score(gold, predicted, labels=positive, average="micro", zero_division=0.0))
+    return _f1("micro", labels=positive)(gold, predicted)
 
 
 def _entity_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
@@ -89,12 +99,17 @@ def _entity_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
 
     Source: seqeval's default, which follows the CoNLL-2000 script, as in BLURB.
     """
-    return float(seqeval.f1_score(gold, predicted, zero_division=0))
+    from seqeval import metrics
+
+    return float(metrics.f1_score(gold, predicted, zero_division=0))
 
 
 def _strict_entity_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
     """Micro F1 of entities; one that does not begin with B- is ignored (seqeval, strict IOB2)."""
-    return float(seqeval.f1_score(gold, predicted, mode="strict", scheme=IOB2, zero_division=0))
+    from seqeval import metrics
+    from seqeval.scheme import IOB2
+
+    return float(metrics.f1_score(gold, predicted, mode="strict", scheme=IOB2, zero_division=0))
 
 
 def _word_macro_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
@@ -103,7 +118,7 @@ def _word_macro_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
     classes = sorted({*true, *given} - {""})
     if not classes:
         return 0.0
-    return float(sk.f1_score(true, given, labels=classes, average="macro", zero_division=0.0))
+    return _f1("macro", labels=classes)(true, given)
 
 
 def _squad(compare: Callable[[str, str], float]) -> Callable[[Any, Any], float]:
@@ -144,17 +159,17 @@ def _overlap(gold: str, given: str) -> float:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", sk.accuracy_score),
+        Metric("accuracy", _sklearn("accuracy_score")),
         Metric("f1", _f1("binary")),
         Metric("macro_f1", _f1("macro"), kinds=(*CLASSES, "multilabel")),
         Metric("micro_f1", _f1("micro"), kinds=("multilabel",)),
         Metric("micro_f1_excl_negative", _positive_f1),
         Metric("matthews_corrcoef", _matthews),
-        Metric("pearson", _correlation(stats.pearsonr), kinds=("regression",)),
-        Metric("spearman", _correlation(stats.spearmanr), kinds=("regression",)),
+        Metric("pearson", _correlation("pearsonr"), kinds=("regression",)),
+        Metric("spearman", _correlation("spearmanr"), kinds=("regression",)),
         Metric(
             "mse",
-            sk.mean_squared_error,
+            _sklearn("mean_squared_error"),
             higher_is_better=False,
             bounded=False,
             kinds=("regression",),

@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BeforeValidator, Field, SerializeAsAny
-from sklearn.model_selection import GroupKFold, StratifiedKFold
-from sklearn.model_selection import KFold as PlainKFold
 
 from study.core.spec import Mistake, Spec, SpecError
 from study.tasks.reading import Rows
@@ -66,6 +64,8 @@ class KFold(Division):
 
     def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
         """Stratified by class, if there are classes."""
+        from sklearn import model_selection  # slow to import
+
         count = len(rows.ids)
         _check_folds(self.folds, count, f"{count} rows of {rows.source}")
         classes = [str(label) for label in labels] if labels is not None else [""] * count
@@ -75,7 +75,9 @@ class KFold(Division):
             classes.count(rarest),
             f"{classes.count(rarest)} rows labelled {rarest!r}",
         )
-        splitter = PlainKFold if labels is None else StratifiedKFold
+        splitter = (
+            model_selection.KFold if labels is None else model_selection.StratifiedKFold
+        )
         folds = splitter(self.folds, shuffle=True, random_state=self.seed)
         return _parts([test for _, test in folds.split(classes, classes)], self.fold)
 
@@ -117,6 +119,8 @@ class ByGroup(Division):
 
     def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
         """Folds of about equal size; no group is in two of them."""
+        from sklearn.model_selection import GroupKFold  # slow to import
+
         groups = [str(value) for value in rows.columns[self.column]]
         distinct = len(set(groups))
         _check_folds(self.folds, distinct, f"{distinct} groups in {self.column!r} of {rows.source}")

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from study.tracking.entry import Record
 from study.tracking.schema import COLLAPSED, DIVERGED, HIGH, LOW, MEAN, MISSING, SD, SECONDS, N
@@ -26,6 +25,8 @@ def summary(records: list[Record], expected: int) -> dict[str, float]:
         per split the mean, the sd (n - 1) and the 95% t interval of the mean; NaN where n is too
         small.
     """
+    from scipy import stats  # slow to import
+
     values: dict[str, Any] = {
         N: len(records),
         MISSING: expected - len(records),

@@ -41,12 +41,6 @@ def study(task, model):
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch) -> Home:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Home(tmp_path / "home")
-
-
-@pytest.fixture
 def outcomes(study, prepared, loaded: Loaded):
     return {
         run: train(run.setting(prepared.kind), prepared.splits, loaded, CPU)[0]

@@ -18,7 +18,7 @@ from study.tracking.outbox import Outbox
 from study.training.result import packed
 from study.training.train import train
 from tests.conftest import CPU
-from tests.contracts.test_door import home, opened, study  # noqa: F401
+from tests.contracts.test_door import opened, study  # noqa: F401
 
 RATES = Space({"rate": CategoricalDistribution((0.1, 0.5, 0.9))}, {})
 

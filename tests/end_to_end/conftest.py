@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from study.testing import tiny_model, tiny_task
+from tests.once import once
 
 FILE = """\
 from study import BiasedAdam, LayerwiseDecay, Model, Recipe, Standard, Study, Task, main
@@ -43,19 +43,19 @@ if __name__ == "__main__":
     main(STUDY)
 """
 TECHNIQUES = ["Standard()", "BiasedAdam()", "LayerwiseDecay(rate=0.5)"]
-RUNS = 12
-# Ray lowers the priority of its workers; beside other tests they would not get on.
-ALIKE = {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+RUNS = 9
+ALIKE = {"OMP_NUM_THREADS": "1"}
 
 
 @dataclass
 class Bench:
-    """A folder with a tiny model, a tiny task and a study file."""
+    """A folder with a tiny model, a tiny task and a study file; new homes get the empty store."""
 
     folder: Path
+    store: Path
 
     def write(
-        self, techniques: list[str] = TECHNIQUES, seeds: str = "range(4)", epochs: int = 25
+        self, techniques: list[str] = TECHNIQUES, seeds: str = "range(3)", epochs: int = 25
     ) -> Path:
         listed = f"[{', '.join(techniques)}]"
         text = FILE.format(here=str(self.folder), techniques=listed, seeds=seeds, epochs=epochs)
@@ -67,6 +67,9 @@ class Bench:
         self, home: Path, *words: str, background: bool = False, uri: str | None = None
     ) -> "Driver":
         """Start a driver; in the background, as shells do it, with SIGINT ignored."""
+        if not home.exists():
+            home.mkdir(parents=True)
+            shutil.copy(self.store, home / "mlflow.db")
         environment = {**os.environ, **ALIKE, "STUDY_HOME": str(home)}
         environment.pop("MLFLOW_TRACKING_URI", None)
         if uri is not None:
@@ -168,32 +171,11 @@ def scores(home: Path) -> dict[str, tuple[float, float]]:
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def bench(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Bench:
     folder = tmp_path_factory.mktemp("kills")
     tiny_model(folder / "model")
     tiny_task(folder / "task", rows=64)
-    return Bench(folder)
-
-
-def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder filled by `make`, once for all workers of pytest-xdist.
-
-    Args:
-        factory: Has the folder of this worker, which lies in that of all.
-        name: Of the folder.
-        make: Fills the empty folder it is given; where it fails, the next worker tries again.
-    """
-    common = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        common = common.parent
-    folder, made = common / name, common / f"{name}.made"
-    with FileLock(common / f"{name}.lock"):
-        if not made.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            made.touch()
-    return folder
+    return Bench(folder, empty_store)
 
 
 @pytest.fixture(scope="session")

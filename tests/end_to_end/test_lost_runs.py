@@ -30,7 +30,7 @@ def trapped(bench, monkeypatch, tmp_path):
 
 
 def test_crash_hang_and_out_of_memory(bench, trapped, tmp_path):
-    quiet = bench.start(tmp_path / "quiet")
+    quiet = bench.start(tmp_path / "quiet", "--workers", "1")
     assert quiet.finish() == 0, quiet.said()
     trapped.write_text(trapped.read_text().replace("seeds=", "hang_minutes=0.5,\n    seeds="))
     traps = ("crash", "hang", "memory")
@@ -53,7 +53,7 @@ def test_a_budget_ends_a_study_that_resumes(bench, trapped, tmp_path):
     whole = trapped.read_text().replace("range(3)", "range(150)")
     budget = f"budget=Budget(hours={45 / 3600}),\n    seeds="
     trapped.write_text(whole.replace("seeds=", budget))
-    driver = bench.start(tmp_path / "home")
+    driver = bench.start(tmp_path / "home", "--workers", "1")
     assert driver.finish() == 1, driver.said()
     assert re.search(
         r"no further runs were started: its budget of 0.0\d+ hours is spent", driver.said()

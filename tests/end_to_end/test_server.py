@@ -75,7 +75,7 @@ def test_a_killed_driver_is_taken_over_from_another_machine(bench, undisturbed, 
     first.wait_for(lambda: done(server.uri) >= 2)
     first.kill()
     assert done(server.uri) < RUNS
-    second = bench.start(tmp_path / "second", uri=server.uri)
+    second = bench.start(tmp_path / "second", "--workers", "1", uri=server.uri)
     second.wait_for(lambda: "this driver takes over" in second.said())
     assert second.finish() == 0, second.said()
     once_each(server.uri, undisturbed)
@@ -92,7 +92,7 @@ def test_a_driver_that_slept_stops_after_a_takeover(bench, undisturbed, server, 
     first = bench.start(tmp_path / "first", uri=server.uri)
     first.wait_for(lambda: done(server.uri) >= 2)
     first.process.send_signal(signal.SIGSTOP)
-    second = bench.start(tmp_path / "second", uri=server.uri)
+    second = bench.start(tmp_path / "second", "--workers", "1", uri=server.uri)
     second.wait_for(lambda: done(server.uri) >= 5)  # a minute of it for the lease to expire
     first.process.send_signal(signal.SIGCONT)
     assert first.finish(120) == 1, first.said()

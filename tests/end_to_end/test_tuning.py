@@ -6,7 +6,8 @@ import pytest
 
 from analysis import best_strategy, load_runs, trials
 from analysis.per_task.search import progress, protocol
-from tests.end_to_end.conftest import once, tracked
+from tests.end_to_end.conftest import tracked
+from tests.once import once
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,7 @@ STUDY = Study(
                 text_pair="text_pair")],
     data=HERE + "/task",
     models=[Model(name="tiny", checkpoint=HERE + "/model")],
-    recipe=Recipe(lr=3e-3, epochs=10, batch_size=8),
+    recipe=Recipe(lr=3e-3, epochs=5, batch_size=8),
     techniques=[
         Standard(),
         Search(Standard, Space({{}}, {{"lr": LR}})),

@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
@@ -225,6 +224,8 @@ class Multilabel(Kind):
 
     def loss_to_beat(self, data: Encoded) -> float:
         """Mean entropy of the classes less 0.01, in nats."""
+        from scipy import stats  # slow to import
+
         shares = data.gold.mean(axis=0)
         return float(np.mean(stats.entropy(np.stack([shares, 1 - shares]), axis=0))) - 0.01
 
@@ -241,6 +242,8 @@ class Multilabel(Kind):
 
 def entropy(ids: Any, classes: int) -> float:
     """Entropy of the class frequencies, in nats."""
+    from scipy import stats  # slow to import
+
     shares = np.bincount(np.asarray(ids, np.int64), minlength=classes) / len(ids)
     return float(stats.entropy(shares))
 

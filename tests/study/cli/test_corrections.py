@@ -49,9 +49,8 @@ def stating(folder: Path, padding: int | None) -> Model:
 
 
 @pytest.fixture
-def file(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def file(tmp_path, monkeypatch, home) -> Path:
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
     tiny_task(tmp_path / "task", rows=8)
     stating(tmp_path / "zero", 0)
     stating(tmp_path / "agreeing", 1)

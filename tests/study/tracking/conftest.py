@@ -181,13 +181,6 @@ def home_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> 
     return lambda name: Home(tmp_path / name)
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A home with a store of its own."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Home(tmp_path / "home")
-
-
 def entry(run: Run, dev: float = 0.5) -> Entry:
     """A finished run, without the training."""
     scores = [("dev", dev, 0), ("test", dev, 0), ("dev_floor", 0.5, 0), ("test_floor", 0.5, 0)]
