@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,7 +15,7 @@ from study.core.paths import default_home
 from study.core.spec import Mistake, SpecError
 from study.planning.runs import Cell, outdated, outdated_text
 from study.planning.study import Study
-from study.planning.study_file import load_study, valid_study
+from study.planning.study_file import find_study_file, load_study, valid_study
 
 if TYPE_CHECKING:
     from study.planning.stages import Stages
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add `study plan`."""
     parser = commands.add("plan", plan)
-    parser.add_argument("file", help="study file")
+    parser.add_argument("file", help="study file, or the name of a bundled design")
     parser.add_argument(
         "--workers", type=count, help="concurrent runs; default: all cores of this machine"
     )
@@ -63,7 +62,7 @@ def plan(arguments: argparse.Namespace) -> int:
     from study.planning.preflight import problems
     from study.planning.stages import Stages
 
-    study, home = valid_study(load_study(Path(arguments.file))), default_home()
+    study, home = valid_study(load_study(find_study_file(arguments.file))), default_home()
     if mistakes := problems(study, home.encoded if home.root.is_dir() else None):
         return _plan_elsewhere(study, mistakes, arguments)
     done = finished.finished(study, home)

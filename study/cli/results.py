@@ -58,12 +58,11 @@ def report(arguments: argparse.Namespace) -> int:
     """
     from analysis import cli
     from analysis.frames.runs import ScoreFileError
-    from analysis.frames.score_files import holds_scores
 
     home = default_home()
     study = study_in(arguments.study)  # runs the file, once
     name = study.name if study else resolve_study_name(arguments.study, home)
-    stored = not holds_scores(name)
+    stored = not cli.holds_scores(name)
     folder = home.study(name) / "report" if stored else cli.default_folder(name)
     note = finished.correction_note(study, home)
     try:

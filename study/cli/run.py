@@ -18,7 +18,14 @@ from study.core.spec import Invalid, did_you_mean
 from study.execution.queue import Progress
 from study.planning.runs import Run, outdated, outdated_text
 from study.planning.study import Study
-from study.planning.study_file import check_names, folder_of, load_study, started, valid_study
+from study.planning.study_file import (
+    check_names,
+    find_study_file,
+    folder_of,
+    load_study,
+    started,
+    valid_study,
+)
 
 if TYPE_CHECKING:
     from study.planning.stages import Stages
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add `study run`."""
     parser = commands.add("run", run_file)
-    parser.add_argument("file", help="study file")
+    parser.add_argument("file", help="study file, or the name of a bundled design: quickstart")
     add_arguments(parser)
 
 
@@ -94,7 +101,7 @@ def run_file(arguments: argparse.Namespace) -> int:
     Each finished run is in MLflow exactly once, under a key made of everything that determines its
     result. Adding a seed or a technique to the file therefore runs only what is new.
     """
-    path = Path(arguments.file)
+    path = find_study_file(arguments.file)
     return run_study(load_study(path), path.resolve(), arguments)
 
 
