@@ -59,12 +59,14 @@ def plan(arguments: argparse.Namespace) -> int:
         seeds_for_robust_ratio,
     )
     from study.planning.estimate import estimate_runs, max_concurrent, total_seconds
-    from study.planning.preflight import problems
+    from study.planning.preflight import notes, problems
     from study.planning.stages import Stages
 
     study, home = valid_study(load_study(find_study_file(arguments.file))), default_home()
     if mistakes := problems(study, home.encoded if home.root.is_dir() else None):
         return _plan_elsewhere(study, mistakes, arguments)
+    for note in notes(study):
+        complain(f"note: {note}")
     done = finished.finished(study, home)
     stages = Stages(study, finished.scores(done))
     runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()

@@ -118,6 +118,7 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     """
     from study.cli.progress import shown
     from study.execution.runner import Options, check, execute
+    from study.planning.preflight import notes
     from study.planning.stages import Stages
     from study.tracking.store import TROUBLE
     from study.tracking.writer import TrackingWriter
@@ -128,6 +129,8 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     study, home = valid_study(given), default_home()
     # A dry run leaves no folder, but uses one that is there.
     check(study, home.encoded if home.root.is_dir() or not arguments.dry_run else None)
+    for note in notes(study):
+        complain(f"note: {note}")
     only: list[str] = arguments.only
     if arguments.dry_run:
         done = finished.finished(study, home)

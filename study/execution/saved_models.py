@@ -14,6 +14,7 @@ from study.core.paths import Home
 from study.core.spec import Mistake, SpecError
 from study.models.loading import Loaded
 from study.planning.runs import Run
+from study.tasks.kinds import Kind, Regression
 from study.tasks.metrics import metric_named
 from study.techniques.base import not_exportable
 from study.training.prepare import prepare
@@ -34,7 +35,9 @@ def save(
         loaded: The checkpoint it started from.
         run: Which run trained it.
         outcome: Its outcome.
-        folder: Gets safetensors, configuration, tokenizer, `run.json` and a card.
+        folder: Gets safetensors, configuration, tokenizer, `run.json` and a card. Where the task
+            standardises its labels, `run.json` has `label_mean` and `label_sd`, and a value in the
+            label's unit is output * sd + mean.
         key: The run's; computing it would require the task's rows.
 
     Raises:
@@ -45,14 +48,15 @@ def save(
     if labels := loaded.kind.labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: number for number, name in enumerate(labels)}
-    about = {"key": key, "dev": outcome.dev, **run.spec()}
+    unit = _unit(loaded.kind)
+    about = {"key": key, "dev": outcome.dev, **run.spec(), **unit}
     try:
         with atomic(folder) as partial:
             partial.mkdir()
             model.save_pretrained(partial)  # type: ignore[operator]
             loaded.processor.save_pretrained(partial)
             (partial / "run.json").write_text(json.dumps(about, indent=1) + "\n")
-            (partial / "README.md").write_text(_card(run, outcome, key), "utf-8")
+            (partial / "README.md").write_text(_card(run, outcome, key, unit), "utf-8")
             if folder.exists():
                 shutil.rmtree(folder)
     except Exception as error:
@@ -102,8 +106,22 @@ class ModelStore:
             shutil.rmtree(self._folder / other[1], ignore_errors=True)
 
 
-def _card(run: Run, outcome: Outcome, key: str) -> str:
+def _unit(kind: Kind) -> dict[str, float]:
+    """What converts the outputs of a model with standardised labels; empty for other models."""
+    if not isinstance(kind, Regression) or not kind.standardised:
+        return {}
+    return {"label_mean": kind.mean, "label_sd": kind.sd}
+
+
+_STANDARDISED = """
+The model's output is standardised; a value in the label's unit is
+output * {label_sd} + {label_mean}.
+"""
+
+
+def _card(run: Run, outcome: Outcome, key: str, unit: dict[str, float]) -> str:
     metric = metric_named(run.cell.task.metric).name
+    output = _STANDARDISED.format(**unit) if unit else ""
     return f"""# {run.name}
 
 One run of a stability study; its key is `{key}`. It is one seed of several: the study's report
@@ -116,7 +134,7 @@ says how much the scores vary between seeds.
 | technique | {run.cell.label} |
 | dev {metric} | {outcome.dev:.4f} |
 | test {metric} | {outcome.test:.4f} |
-
+{output}
 `run.json` has everything that decides the result.
 """
 

@@ -25,6 +25,10 @@ from study.techniques.base import not_exportable, parts_of
 from study.training.prepare import cache_file, prepare_once
 from study.training.row_checks import CHECKPOINT
 
+# Of labels that a new head can be trained on as they are: those of STS-B, 0 to 5, have a root mean
+# square of 3.1 and a standard deviation of 1.5.
+UNIT_SCALE, MINIMUM_SD = 10.0, 0.1
+
 
 class _Architecture(NamedTuple):
     """A model of the study without weights, with the head of one kind of task."""
@@ -59,6 +63,28 @@ def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
     cache = None if mistakes else encoded
     mistakes += _encoding_mistakes(study, readable, architectures, cache)
     return list(dict.fromkeys(mistakes)) or _duplicate_mistakes(study)
+
+
+def notes(study: Study) -> list[str]:
+    """What a user should know of a study that can run; call it after `problems`, which reads all.
+
+    Labels far from unit scale: a new head answers about 0, and the steps of fine-tuning are too
+    small to reach labels of more than `UNIT_SCALE` (root mean square), or to tell those apart that
+    vary less than `MINIMUM_SD` (standard deviation).
+    """
+    found = []
+    for task in study.located_tasks():
+        if task.kind != "regression" or task.standardise:
+            continue
+        gold = task.load().splits["train"].gold
+        size, sd = float(np.sqrt(np.mean(gold**2))), float(np.std(gold))
+        if size > UNIT_SCALE or sd < MINIMUM_SD:
+            found.append(
+                f"task {task.name!r}: its labels are far from unit scale ({gold.min():g} to "
+                f"{gold.max():g}, mean {gold.mean():.3g}, sd {sd:.3g}), and runs may train to a "
+                "constant; write Task(..., standardise=True)."
+            )
+    return found
 
 
 def _readable_tasks(study: Study) -> tuple[list[Task], list[Mistake]]:

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from study.core.spec import Mistake, Spec, SpecError, did_you_mean
 from study.tasks import metrics
-from study.tasks.kinds import KINDS, Kind, Split
+from study.tasks.kinds import KINDS, Kind, Regression, Split
 from study.tasks.kinds.base import RowMistake, plain_label
 from study.tasks.kinds.tagging import stray_inside
 from study.tasks.reading import Rows, read_rows, resolve
@@ -67,6 +67,9 @@ class Task(Spec):
         text: Column with the (first) text, words, or image.
         text_pair: Column with the second text; None for single texts.
         label: Column with the label.
+        standardise: For regression: train on labels less their mean, divided by their standard
+            deviation, both of the training rows in use. Scores, floors and predictions stay in the
+            label's unit. Set it for labels far from unit scale, such as 0 to 100.
         id: Column with a unique id. Without it, rows are numbered; None numbers them even if there
             is such a column.
         truncate: Truncation of pairs that are too long: of the longer text (`longest_first`), or
@@ -102,6 +105,7 @@ class Task(Spec):
     text: str = "text"
     text_pair: str | None = None
     label: str = "label"
+    standardise: bool = False
     id: str | None = "id"
     truncate: Literal["longest_first", "only_second"] = "longest_first"
     labels: tuple[str, ...] | None = None
@@ -151,6 +155,10 @@ class Task(Spec):
                 for field, value in pairs.items()
                 if fields.get(field) == value
             ]
+        kind = fields.get("kind", "classification")
+        if fields.get("standardise") and kind != "regression":
+            text = f"is for regression; a {kind} task has no values to standardise."
+            mistakes.append(Mistake("standardise", text))
         return mistakes + cls._metric_mistakes(fields)
 
     @classmethod
@@ -225,6 +233,8 @@ class Task(Spec):
         }
         if self.truncate != "longest_first":  # keys leave out defaults
             identity["truncate"] = self.truncate
+        if self.standardise:
+            identity["standardise"] = True
         return identity
 
 
@@ -256,8 +266,12 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
         splits[split], row_mistakes = _split(rows, task, kind)
         mistakes += row_mistakes
     mistakes += _repeated_ids(task, tables)
+    if task.standardise and not mistakes:
+        mistakes += _constant_labels(splits["train"], tables["train"].source, task.label)
     if mistakes:
         raise SpecError(f"the data of task {task.name!r}", mistakes)
+    if task.standardise and isinstance(kind, Regression):
+        kind = kind.standardise(splits["train"].gold)
     origins = {split: replace(rows, columns={}) for split, rows in tables.items()}
     return TaskData(splits, kind, _fingerprint(splits, kind.labels), task.truncate, origins)
 
@@ -272,6 +286,17 @@ def _label_mistakes(task: Task, kind: Kind, source: str) -> list[Mistake]:
         text = f"'f1' needs two classes, but there are {len(kind.labels)}; use macro_f1."
         mistakes.append(Mistake("metric", text))
     return mistakes
+
+
+def _constant_labels(train: Split, source: str, column: str) -> list[Mistake]:
+    """Whether there is no standard deviation to divide by."""
+    if np.ptp(train.gold):
+        return []
+    text = (
+        f"all {len(train.gold)} rows have the label {train.gold[0]:g}, so there is no standard "
+        "deviation to standardise by, and nothing to learn; add rows with other labels."
+    )
+    return [Mistake(f"{source}, {column}", text)]
 
 
 def _variants(kind: Kind, rows: Rows, column: str) -> list[Mistake]:

@@ -97,7 +97,7 @@ def cache_file(data: TaskData, model: Model, max_length: int, folder: Path) -> P
     name = digest(
         {
             "format": FORMAT,
-            "kind": data.kind.name,
+            "kind": repr(data.kind),  # with what targets are standardised by
             "data": data.fingerprint,
             "model": model.identity(),
             "max_length": max_length,

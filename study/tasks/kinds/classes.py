@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
@@ -72,11 +73,31 @@ class Classification(Kind):
         return {"id": data.ids, "label": [self.labels[label] for label in data.gold], **logits}
 
 
+@dataclass(frozen=True)
 class Regression(Kind):
-    """One value: squared error; gold is values, shape (n,)."""
+    """One value: squared error; gold is values, shape (n,).
 
+    The model is trained on (label - mean) / sd. Gold, answers and everything that is scored or
+    stored are in the label's own unit.
+
+    Attributes:
+        mean: Of the training labels if the task standardises them, else 0.
+        sd: Likewise, else 1.
+    """
+
+    mean: float = 0.0
+    sd: float = 1.0
     name = "regression"
     problem = "regression"
+
+    @property
+    def standardised(self) -> bool:
+        """Whether the model's output is in another unit than the labels."""
+        return (self.mean, self.sd) != (0.0, 1.0)
+
+    def standardise(self, gold: Any) -> Self:
+        """The same kind with the mean and the population sd of these labels, shape (n,)."""
+        return replace(self, mean=float(np.mean(gold)), sd=float(np.std(gold)))
 
     def gold(
         self, values: Sequence[Any], texts: Sequence[Any], pairs: Sequence[Any] | None
@@ -98,7 +119,7 @@ class Regression(Kind):
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
     ) -> Encoded:
         """One row per example."""
-        targets = split.gold.astype(np.float32)
+        targets = ((split.gold - self.mean) / self.sd).astype(np.float32)
         return _encode(split, processor, targets, max_length=max_length, truncate=truncate)
 
     def divergence(self, p: Any, q: Any, batch: Mapping[str, Tensor]) -> Tensor:
@@ -111,20 +132,20 @@ class Regression(Kind):
         return functional.mse_loss(q.logits.float(), p.logits.float())
 
     def answers(self, outputs: Outputs, data: Encoded) -> Any:
-        """Values."""
-        return np.asarray(outputs[:, 0], np.float64)
+        """Values, in the label's unit."""
+        return outputs[:, 0].astype(np.float64) * self.sd + self.mean
 
     def constants(self, data: Encoded) -> list[Any]:
         """The mean for all examples."""
         return [np.full(len(data.ids), np.mean(data.gold))]
 
     def loss_to_beat(self, data: Encoded) -> float:
-        """99% of the label variance: a relative margin, since the unit is arbitrary."""
-        return 0.99 * float(np.var(data.gold))
+        """99% of the variance of the targets: a relative margin, since the unit is arbitrary."""
+        return 0.99 * float(np.var(data.gold)) / self.sd**2
 
     def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:
-        """`value`."""
-        return {"id": data.ids, "label": data.gold, "value": outputs[:, 0]}
+        """`value`, in the label's unit."""
+        return {"id": data.ids, "label": data.gold, "value": self.answers(outputs, data)}
 
 
 class Multilabel(Kind):
