@@ -38,6 +38,8 @@ RUN_NUMBERS = [
     "steps_per_second",
     "peak_memory_bytes",
     "trained_fraction",
+    "cut_rows",
+    "cut_tokens",
 ]
 COLUMNS = [
     "study",
@@ -63,6 +65,8 @@ COLUMNS = [
     "steps_per_second",
     "peak_memory_bytes",
     "trained_fraction",
+    "cut_rows",
+    "cut_tokens",
     "versions",
     "commit",
     "dirty",

@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.frames.runs import (
     ASSUMED,
     BASELINE,
+    BLOCK,
     CELL,
     DEFINED,
     baseline_of,
@@ -26,6 +27,7 @@ from analysis.statistics.power import minimum_detectable_ratio
 UNRELIABLE = 5  # seeds below which even a mean is unreliable
 COMFORTABLE = 2  # ratio of sds that enough seeds show
 SMALL = 500  # rows of a dev or test set; one row of fewer changes accuracy by 0.2 points or more
+CUT = 0.01  # share of rows that lose tokens, from which a task is named
 NAMED = 3  # cells that a sentence names; of the others it gives the count
 
 
@@ -56,6 +58,7 @@ def caveats(runs: pd.DataFrame) -> list[str]:
         *_directions(runs),
         *_seeds(runs),
         *_failures(runs),
+        *_cut(finished),
         *_without_scatter(finished),
         *_unscored(runs),
         *_unknown(runs),
@@ -166,6 +169,18 @@ def _failures(runs: pd.DataFrame) -> list[str]:
             "none; mean and sd of such a cell summarise a mixture of two distributions."
         )
     return found
+
+
+def _cut(finished: pd.DataFrame) -> list[str]:
+    """Tasks whose texts lost tokens to the maximum length, in `CUT` of their rows or more."""
+    worst = finished[finished["cut_rows"] >= CUT].groupby(BLOCK)[["cut_rows", "cut_tokens"]].max()
+    found = [
+        f"{task}/{model} ({rows:.0%} of the rows, {tokens:.0%} of all tokens)"
+        for (task, model), rows, tokens in worst.itertuples()
+    ]
+    if not found:
+        return []
+    return [f"Texts were cut at the maximum length: {_some(found)}."]
 
 
 def _without_scatter(finished: pd.DataFrame) -> list[str]:

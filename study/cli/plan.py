@@ -63,9 +63,10 @@ def plan(arguments: argparse.Namespace) -> int:
     from study.planning.stages import Stages
 
     study, home = valid_study(load_study(find_study_file(arguments.file))), default_home()
-    if mistakes := problems(study, home.encoded if home.root.is_dir() else None):
+    encoded = home.encoded if home.root.is_dir() else None
+    if mistakes := problems(study, encoded):
         return _plan_elsewhere(study, mistakes, arguments)
-    for note in notes(study):
+    for note in notes(study, encoded):
         complain(f"note: {note}")
     done = finished.finished(study, home)
     stages = Stages(study, finished.scores(done))

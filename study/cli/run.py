@@ -128,8 +128,9 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     print_anywhere()
     study, home = valid_study(given), default_home()
     # A dry run leaves no folder, but uses one that is there.
-    check(study, home.encoded if home.root.is_dir() or not arguments.dry_run else None)
-    for note in notes(study):
+    encoded = home.encoded if home.root.is_dir() or not arguments.dry_run else None
+    check(study, encoded)
+    for note in notes(study, encoded):
         complain(f"note: {note}")
     only: list[str] = arguments.only
     if arguments.dry_run:

@@ -9,7 +9,7 @@ from PIL import Image as Pictures
 
 from study.tasks.kinds.base import Split
 from study.tasks.kinds.classes import Classification
-from study.tasks.kinds.encoded import Encoded
+from study.tasks.kinds.encoded import Encoded, Ints
 
 
 class Image(Classification):
@@ -33,6 +33,10 @@ class Image(Classification):
         except (ValueError, TypeError, KeyError, OSError, SyntaxError) as error:
             raise ValueError("is not an image file given as bytes or base64 text.") from error
         return raw
+
+    def full_lengths(self, split: Split, processor: Any) -> Ints | None:
+        """None: images have no tokens."""
+        return None
 
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
