@@ -13,7 +13,15 @@ COLLAPSE_RULE = "collapsed"  # the tag; the frame's column `collapsed` says whet
 DEV_FLOOR = "dev_floor"
 RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"
 
-FINISHED = ["key", "cell", "stage", "dev", "dev_floor", "seconds"]  # columns of `load_finished`
+FINISHED = [
+    "key",
+    "name",
+    "cell",
+    "stage",
+    "dev",
+    "dev_floor",
+    "seconds",
+]  # columns of `load_finished`
 IDENTITY = ["key", "task", "model", "configuration", "stage", "seed"]  # of rows below a run
 STREAMS = ["head", "order", "noise"]
 FACTS = [

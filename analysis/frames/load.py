@@ -100,7 +100,7 @@ def load_finished(study: str, uri: str | None = None) -> pd.DataFrame:
     tags = long.tags[long.tags["run"].isin(ended)]
     tags = tags.pivot(index="run", columns="name", values="value")
     numbers = long.metrics.pivot(index="run", columns="name", values="value")
-    tags = tags.reindex(columns=[KIND, KEY, CELL, STAGE])
+    tags = tags.reindex(columns=[KIND, KEY, NAME, CELL, STAGE]).rename(columns={NAME: "name"})
     found = tags[tags[KIND] == RUN_KIND].join(
         numbers.reindex(columns=["dev", DEV_FLOOR, "seconds"])
     )

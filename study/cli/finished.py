@@ -2,7 +2,7 @@
 
 import math
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -12,9 +12,24 @@ from study.core.spec import SpecError
 from study.planning.study import Study
 
 
-def seen(done: Any) -> dict[str, tuple[str, float]]:
-    """Cell key and seconds of each finished run, by run key."""
-    return dict(zip(done["key"], zip(done["cell"], done["seconds"], strict=True), strict=True))
+class Seen(NamedTuple):
+    """What the announcement of a study needs of a finished run.
+
+    Attributes:
+        cell: Its cell's key.
+        seconds: Its duration.
+        name: `TASK/MODEL/CONFIGURATION/SEED`.
+    """
+
+    cell: str
+    seconds: float
+    name: str
+
+
+def seen(done: Any) -> dict[str, Seen]:
+    """The finished runs, by key."""
+    rows = done[["key", *Seen._fields]].itertuples(index=False)
+    return {key: Seen(*others) for key, *others in rows}
 
 
 def scores(done: Any) -> dict[str, float]:
@@ -45,6 +60,7 @@ def finished(study: Study, home: Home) -> Any:
     rows = [
         {
             "key": entry.key,
+            "name": entry.name,
             "cell": entry.cell,
             "stage": entry.tags.get("stage", "final"),
             **dict.fromkeys(("dev", "dev_floor", "seconds"), math.nan),

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -29,6 +30,8 @@ from study.planning.study_file import (
 
 if TYPE_CHECKING:
     from study.planning.stages import Stages
+
+NAMED = 5  # cells that a message names; of the others it gives the number
 
 
 def add_commands(commands: Commands) -> None:
@@ -153,7 +156,10 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
         held.callback(tracking.release)
         stages = tracking.stages
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
-        seen = {key: (record.cell, record.seconds) for key, record in tracking.finished.items()}
+        seen = {
+            key: finished.Seen(record.cell, record.seconds, record.name)
+            for key, record in tracking.finished.items()
+        }
         missing = _announced(study, stages, runs, seen, arguments, later=later)
         if not missing:
             waiting = tracking.close(0.0)
@@ -238,7 +244,7 @@ def _announced(
     study: Study,
     stages: "Stages",
     runs: list[Run],
-    seen: Mapping[str, tuple[str, float]],
+    seen: Mapping[str, finished.Seen],
     arguments: argparse.Namespace,
     *,
     later: int,
@@ -249,7 +255,7 @@ def _announced(
         study: The whole study.
         stages: Its stages, with the runs that are known so far.
         runs: The requested runs.
-        seen: Cell key and seconds of each finished run, by run key.
+        seen: The finished runs, by key.
         arguments: The parsed options; on a cluster the number of workers is not known yet.
         later: Maximum number of runs that searches will add.
 
@@ -264,13 +270,11 @@ def _announced(
         tuning = sum(stages.stage(run.key) == "tune" for run in missing)
         counts[1] += f" ({tuning} tune, {len(missing) - tuning} final)"
         counts.append(f"at most {later} more after selection")
-    if retired := len(seen.keys() - {run.key for run in stages.runs()}):
-        counts.append(f"{retired} no longer in the file (kept in MLflow)")
     text = f"study {study.name}: {', '.join(counts)}"
     if missing:
         seconds: dict[str, list[float]] = {}
-        for cell, spent in seen.values():
-            seconds.setdefault(cell, []).append(spent)
+        for each in seen.values():
+            seconds.setdefault(each.cell, []).append(each.seconds)
         expected = estimate_runs(stages.cells, seconds, gpus=study.gpus)
         elsewhere = (arguments.address or os.environ.get("RAY_ADDRESS", "local")) != "local"
         together = 1 if elsewhere else max_concurrent(missing, study.gpus, arguments.workers)
@@ -281,6 +285,18 @@ def _announced(
         on = "one worker" if together == 1 else f"{together} workers"
         text += f"; {word} {duration(work / together)} on {on}"
     print(text, file=sys.stderr)
-    if old := outdated(stages.cells, {cell for cell, _ in seen.values()}):
+    kept = {run.key for run in stages.runs()}
+    if retired := [each.name for key, each in seen.items() if key not in kept]:
+        print(_retired_text(retired), file=sys.stderr)
+    if old := outdated(stages.cells, {each.cell for each in seen.values()}):
         complain(outdated_text(old))
     return missing
+
+
+def _retired_text(names: list[str]) -> str:
+    """What is set aside since the file changed: names of runs, counted by cell."""
+    cells = Counter(name.rpartition("/")[0] for name in names)
+    named = [f"{cell} ({count})" for cell, count in sorted(cells.items())]
+    more = f" and {len(named) - NAMED} more cells" if len(named) > NAMED else ""
+    runs = "1 run is" if len(names) == 1 else f"{len(names)} runs are"
+    return f"{runs} no longer in the file, and kept in MLflow: {', '.join(named[:NAMED])}{more}"
