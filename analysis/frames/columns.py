@@ -13,15 +13,8 @@ COLLAPSE_RULE = "collapsed"  # the tag; the frame's column `collapsed` says whet
 DEV_FLOOR = "dev_floor"
 RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"
 
-FINISHED = [
-    "key",
-    "name",
-    "cell",
-    "stage",
-    "dev",
-    "dev_floor",
-    "seconds",
-]  # columns of `load_finished`
+# Columns of `load_finished`.
+FINISHED = ["key", "name", "cell", "stage", "dev", "dev_floor", "seconds"]
 IDENTITY = ["key", "task", "model", "configuration", "stage", "seed"]  # of rows below a run
 STREAMS = ["head", "order", "noise"]
 FACTS = [

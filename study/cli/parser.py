@@ -24,6 +24,10 @@ COMMANDS = {
     "run": Command(
         "run", "run the missing runs of a study; after Ctrl-C the same command resumes it"
     ),
+    "init": Command(
+        "init",
+        "write a commented study file for a table, with kind, columns and metric guessed and said",
+    ),
     "status": Command(
         "status", "show the cells of a study: mean, sd, confidence interval, n, collapsed, missing"
     ),
@@ -65,6 +69,7 @@ COMMANDS = {
     ),
 }
 EPILOG = """first steps:
+  study init mine.csv           write a study file for a table of your own
   study run quickstart          run a study; repeat the command to resume
   study status                  its cells: mean, sd, interval, missing runs
   study report quickstart       write report.html and the tables

@@ -266,3 +266,12 @@ def _class_name(value: Any, names: Sequence[str]) -> Any:
     if isinstance(value, list):
         return [_class_name(item, names) for item in value]
     return names[value] if value >= 0 else value
+
+
+def read_records(source: str | Path) -> list[dict[str, Any]]:
+    """All rows of a file or hub data set with all their columns, as `read_rows` finds them.
+
+    Raises:
+        SpecError: If it cannot be read.
+    """
+    return _records(source)[0]

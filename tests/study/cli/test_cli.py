@@ -430,7 +430,7 @@ def test_invalid_arguments_exit_with_two(capsys):
 
 
 NEEDED = {  # arguments without which a command is refused
-    **dict.fromkeys(["run", "plan", "show"], ["x"]),
+    **dict.fromkeys(["run", "plan", "show", "init"], ["x"]),
     "list": ["tasks"],
     **dict.fromkeys(["import-blurb", "export", "convert"], ["x", "--out", "y"]),
     "sync": ["--to", "x"],
