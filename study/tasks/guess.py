@@ -67,8 +67,8 @@ def guess(records: Records) -> Guess:
         )
     reasons = [f"text: {text!r}{f' and {pair!r}' if pair else ''}, by name or as the longest."]
     kind, reason = _kind(label, values[label])
-    fields = {"text": text, "text_pair": pair, "label": label, **kind}
-    return Guess(fields | _id(values), [*reasons, reason])
+    named: dict[str, Any] = {"text": text, "text_pair": pair, "label": label}
+    return Guess(named | kind | _id(values), [*reasons, reason])
 
 
 def _named(what: str, columns: Sequence[str]) -> str:
