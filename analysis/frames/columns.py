@@ -14,7 +14,8 @@ DEV_FLOOR = "dev_floor"
 RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"
 
 # Columns of `load_finished`.
-FINISHED = ["key", "name", "cell", "stage", "dev", "dev_floor", "seconds"]
+FINISHED_NUMBERS = ["dev", "dev_floor", "seconds", "peak_memory_bytes"]
+FINISHED = ["key", "name", "cell", "stage", *FINISHED_NUMBERS]
 IDENTITY = ["key", "task", "model", "configuration", "stage", "seed"]  # of rows below a run
 STREAMS = ["head", "order", "noise"]
 FACTS = [

@@ -45,7 +45,7 @@ def finished(study: Study, home: Home) -> Any:
     Raises:
         StoreUnreachableError: If the store is a server that does not answer.
     """
-    from analysis.frames.columns import FINISHED
+    from analysis.frames.columns import FINISHED, FINISHED_NUMBERS
     from analysis.frames.load import load_finished
     from analysis.frames.store import StoreUnreachableError
     from study.tracking.outbox import waiting
@@ -63,7 +63,7 @@ def finished(study: Study, home: Home) -> Any:
             "name": entry.name,
             "cell": entry.cell,
             "stage": entry.tags.get("stage", "final"),
-            **dict.fromkeys(("dev", "dev_floor", "seconds"), math.nan),
+            **dict.fromkeys(FINISHED_NUMBERS, math.nan),
             **{name: value for name, value, epoch in entry.metrics if epoch == 0},
         }
         for entry in waiting(home.study(study.name) / OUTBOX)

@@ -72,7 +72,8 @@ def plan(arguments: argparse.Namespace) -> int:
     stages = Stages(study, finished.scores(done))
     runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()
     seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
-    expected = estimate_runs(cells, seen, gpus=study.gpus)
+    peaks = done.groupby("cell")["peak_memory_bytes"].max().to_dict()
+    expected = estimate_runs(cells, seen, gpus=study.gpus, peaks=peaks)
     # Not limited by the cores here, since --workers may describe a cluster.
     workers = min(arguments.workers or max_concurrent(runs, study.gpus, None), len(runs))
     known = total_seconds(runs, expected)
@@ -107,8 +108,9 @@ def plan(arguments: argparse.Namespace) -> int:
     _show_sizes(study, stages)
     for cell in cells:
         each = expected[cell.key]
-        took, size = duration(each.seconds), f"{each.memory / 1e9:.1f} GB"
-        print(f"  {cell.name:<50} {took:>8} a run, {size} ({each.basis})")
+        took, size = f"{duration(each.seconds)} a run ({each.basis})", f"{each.memory / 1e9:.1f} GB"
+        size = f"{size} at peak (measured)" if each.peak else f"more than {size} (rough)"
+        print(f"  {cell.name:<50} {took:>24}, {size}")
     print(f"\n{duration(total)} on one worker, {duration(total / workers)} on {workers}")
     cost.show()
     level = "5%" if comparisons == 1 else f"5% over {comparisons} comparisons"

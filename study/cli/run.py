@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from study.cli import finished
 from study.cli.arguments import Commands, add_json, count
-from study.cli.messages import Ending, complain, exit_code, print_anywhere
-from study.cli.progress import duration
+from study.cli.messages import Ending, Took, complain, exit_code, print_anywhere
+from study.cli.progress import span_text
 from study.core.paths import Home, default_home
 from study.core.spec import Invalid, did_you_mean
 from study.execution.queue import Progress
@@ -140,7 +141,7 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
         done = finished.finished(study, home)
         stages, seen = Stages(study, finished.scores(done)), finished.seen(done)
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
-        missing = _announced(study, stages, runs, seen, arguments, later=later)
+        missing, _ = _announced(study, stages, runs, seen, arguments, later=later)
         ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
         return ending.nothing_started(missing, later)
     with ExitStack() as held:
@@ -160,7 +161,8 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
             key: finished.Seen(record.cell, record.seconds, record.name)
             for key, record in tracking.finished.items()
         }
-        missing = _announced(study, stages, runs, seen, arguments, later=later)
+        missing, estimate = _announced(study, stages, runs, seen, arguments, later=later)
+        began = time.monotonic()
         if not missing:
             waiting = tracking.close(0.0)
             return Ending(study.name, len(runs), as_json=arguments.json).nothing_to_run(waiting)
@@ -186,9 +188,12 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
         held_up = {*(tracking.waiting or [])} & {run.key for run in runs}
         lost = [run for run in runs if run.key not in tracking.finished.keys() | held_up]
+    took = Took(time.monotonic() - began, estimate)
     ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
     tables = partial(_tables, study.name, home)
-    return ending.ended(progress, lost=len(lost) + later, waiting=len(held_up), tables=tables)
+    return ending.ended(
+        progress, lost=len(lost) + later, waiting=len(held_up), took=took, tables=tables
+    )
 
 
 def _tables(name: str, home: Home) -> None:
@@ -248,7 +253,7 @@ def _announced(
     arguments: argparse.Namespace,
     *,
     later: int,
-) -> list[Run]:
+) -> tuple[list[Run], str]:
     """Print what will run and the estimated time.
 
     Args:
@@ -260,9 +265,9 @@ def _announced(
         later: Maximum number of runs that searches will add.
 
     Returns:
-        The requested runs that are missing.
+        The requested runs that are missing, and the estimated time as text; empty without them.
     """
-    from study.planning.estimate import estimate_runs, max_concurrent, total_seconds
+    from study.planning.estimate import START_SECONDS, estimate_runs, max_concurrent, total_seconds
 
     missing = [run for run in runs if run.key not in seen]
     counts = [f"{len(runs) - len(missing)} done", f"{len(missing)} new"]
@@ -270,7 +275,7 @@ def _announced(
         tuning = sum(stages.stage(run.key) == "tune" for run in missing)
         counts[1] += f" ({tuning} tune, {len(missing) - tuning} final)"
         counts.append(f"at most {later} more after selection")
-    text = f"study {study.name}: {', '.join(counts)}"
+    text, estimate = f"study {study.name}: {', '.join(counts)}", ""
     if missing:
         seconds: dict[str, list[float]] = {}
         for each in seen.values():
@@ -278,19 +283,18 @@ def _announced(
         expected = estimate_runs(stages.cells, seconds, gpus=study.gpus)
         elsewhere = (arguments.address or os.environ.get("RAY_ADDRESS", "local")) != "local"
         together = 1 if elsewhere else max_concurrent(missing, study.gpus, arguments.workers)
-        word = "about"
-        if any(expected[run.cell.key].basis == "rough" for run in missing):
-            word = "roughly"
         work = total_seconds(missing, expected) + (stages.seconds_to_come(expected) if later else 0)
         on = "one worker" if together == 1 else f"{together} workers"
-        text += f"; {word} {duration(work / together)} on {on}"
+        rough = any(expected[run.cell.key].basis == "rough" for run in missing)
+        estimate = span_text(START_SECONDS + work / together, rough=rough)
+        text += f"; {estimate} on {on}"
     print(text, file=sys.stderr)
     kept = {run.key for run in stages.runs()}
     if retired := [each.name for key, each in seen.items() if key not in kept]:
         print(_retired_text(retired), file=sys.stderr)
     if old := outdated(stages.cells, {each.cell for each in seen.values()}):
         complain(outdated_text(old))
-    return missing
+    return missing, estimate
 
 
 def _retired_text(names: list[str]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from analysis.cli import holds_scores
 from study import designs
 from study.cli import run as run_module
-from study.cli.messages import Ending
+from study.cli.messages import Ending, Took
 from study.cli.parser import COMMANDS, parser, run_command
 from study.core.paths import Home
 from study.execution.queue import Progress
@@ -290,14 +290,17 @@ def test_run_in_a_script_rejects_other_numbers_of_workers(workers):
     ("workers", "seconds", "work"),
     [
         (0, [], ""),
-        (1, [3.0], ", 3 s of work on one worker"),
-        (2, [3.0], ", 3 s of work on 2 workers"),
+        (1, [3.0], " in 5 s (estimated: about 4 s), 3 s of work on one worker"),
+        (2, [3.0], " in 5 s (estimated: about 4 s), 3 s of work on 2 workers"),
     ],
 )
 def test_the_last_line_reports_work_only_if_there_was_any(workers, seconds, work, capsys):
     """It reported 1 s of work on 0 workers, and work on 1 workers."""
     progress = Progress(total=1, finished=1, workers=workers, seconds=seconds)
-    Ending("mine", 1, as_json=False).ended(progress, lost=0, waiting=0, tables=lambda: None)
+    took = Took(5.0, "about 4 s")
+    Ending("mine", 1, as_json=False).ended(
+        progress, lost=0, waiting=0, took=took, tables=lambda: None
+    )
     assert capsys.readouterr().out.splitlines()[1] == f"finished: 1 of 1 runs done{work}"
 
 
