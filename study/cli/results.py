@@ -162,7 +162,8 @@ def ui(arguments: argparse.Namespace) -> int:
         except OSError as error:
             complain(f"port {arguments.port}: {error.strerror}; choose another with --port")
             return 1
-    print(f"cells: {page}#/experiments/{experiment}/runs?viewStateShareKey=cells")
+    view = "viewStateShareKey=cells&workflowType=machine_learning"  # not that of language models
+    print(f"cells: {page}#/experiments/{experiment}/runs?{view}")
     print("stop with Ctrl-C", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", "--port", str(arguments.port)]
     server += ["--default-artifact-root", home.artifacts.as_uri(), "--host", "127.0.0.1"]
@@ -171,6 +172,7 @@ def ui(arguments: argparse.Namespace) -> int:
     settings = {
         # Not as an argument: an address may contain a password, and every user sees command lines.
         "MLFLOW_BACKEND_STORE_URI": address(file, "rw") if file else home.uri,
+        "MLFLOW_DISABLE_TELEMETRY": os.environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves eight processes that no study needs
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)
