@@ -18,7 +18,14 @@ from study.core.spec import Invalid, did_you_mean
 from study.execution.queue import Progress
 from study.planning.runs import Run, outdated, outdated_text
 from study.planning.study import Study
-from study.planning.study_file import check_names, folder_of, load_study, started, valid_study
+from study.planning.study_file import (
+    beside,
+    check_names,
+    folder_of,
+    load_study,
+    started,
+    valid_study,
+)
 
 if TYPE_CHECKING:
     from study.planning.stages import Stages
@@ -119,7 +126,7 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     if source:
         check_names(source.resolve().parent)
     print_anywhere()
-    study, home = valid_study(given), default_home()
+    study, home = valid_study(beside(given, source)), default_home()
     # A dry run leaves no folder, but uses one that is there.
     check(study, home.encoded if home.root.is_dir() or not arguments.dry_run else None)
     for note in notes(study):
