@@ -21,6 +21,7 @@ from study.execution.queue import Progress
 from study.planning.runs import Run, outdated, outdated_text
 from study.planning.study import Study
 from study.planning.study_file import (
+    beside,
     check_names,
     find_study_file,
     folder_of,
@@ -130,7 +131,7 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     if source:
         check_names(source.resolve().parent)
     print_anywhere()
-    study, home = valid_study(given), default_home()
+    study, home = valid_study(beside(given, source)), default_home()
     # A dry run leaves no folder, but uses one that is there.
     encoded = home.encoded if home.root.is_dir() or not arguments.dry_run else None
     check(study, encoded)

@@ -74,7 +74,7 @@ def notes(study: Study, encoded: Path | None = None) -> list[str]:
         study: The study.
         encoded: As for `problems`.
     """
-    return _labels_far_from_unit_scale(study) + _cut_texts(study, encoded)
+    return _data_notes(study) + _cut_texts(study, encoded)
 
 
 def _cut_texts(study: Study, encoded: Path | None) -> list[str]:
@@ -105,26 +105,56 @@ def _range(shares: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _labels_far_from_unit_scale(study: Study) -> list[str]:
-    """Regression labels on which runs may train to a constant.
-
-    Labels far from unit scale: a new head answers about 0, and the steps of fine-tuning are too
-    small to reach labels of more than `UNIT_SCALE` (root mean square), or to tell those apart that
-    vary less than `MINIMUM_SD` (standard deviation).
-    """
+def _data_notes(study: Study) -> list[str]:
+    """Labels far from unit scale, and classes that a split lacks."""
     found = []
     for task in study.located_tasks():
-        if task.kind != "regression" or task.standardise:
-            continue
-        gold = task.load().splits["train"].gold
-        size, sd = float(np.sqrt(np.mean(gold**2))), float(np.std(gold))
-        if size > UNIT_SCALE or sd < MINIMUM_SD:
-            found.append(
-                f"task {task.name!r}: its labels are far from unit scale ({gold.min():g} to "
-                f"{gold.max():g}, mean {gold.mean():.3g}, sd {sd:.3g}), and runs may train to a "
-                "constant; write Task(..., standardise=True)."
-            )
+        data, told = task.load(), []
+        if task.kind == "regression" and not task.standardise:
+            told += _scale_notes(data)
+        if task.labels is None:
+            told += _class_notes(data)
+        found += [f"task {task.name!r}: {note}" for note in told]
     return found
+
+
+def _scale_notes(data: TaskData) -> list[str]:
+    """Whether labels are far from unit scale.
+
+    A new head answers about 0, and the steps of fine-tuning are too small to reach labels of more
+    than `UNIT_SCALE` (root mean square), or to tell those apart that vary less than `MINIMUM_SD`
+    (standard deviation).
+    """
+    gold = data.splits["train"].gold
+    size, sd = float(np.sqrt(np.mean(gold**2))), float(np.std(gold))
+    if size <= UNIT_SCALE and sd >= MINIMUM_SD:
+        return []
+    return [
+        f"its labels are far from unit scale ({gold.min():g} to {gold.max():g}, mean "
+        f"{gold.mean():.3g}, sd {sd:.3g}), and runs may train to a constant; write "
+        "Task(..., standardise=True)."
+    ]
+
+
+def _class_notes(data: TaskData) -> list[str]:
+    """Classes of dev and test that no run can learn."""
+    labels = np.array(data.kind.labels)
+    used = {split: _classes(rows.gold, labels) for split, rows in data.splits.items()}
+    return [
+        f"no row of train has the label {', '.join(map(repr, new))}, which {split} has; no run can "
+        "learn it."
+        for split in ("dev", "test")
+        if (new := sorted(used[split] - used["train"]))
+    ]
+
+
+def _classes(gold: Any, labels: Any) -> set[str]:
+    """The classes that occur among gold answers; none for values and spans."""
+    if not len(labels):
+        return set()
+    if not isinstance(gold, np.ndarray):
+        return {tag for tags in gold for tag in tags}
+    return set(labels[gold.any(axis=0) if gold.ndim == 2 else np.unique(gold)].tolist())
 
 
 def _readable_tasks(study: Study) -> tuple[list[Task], list[Mistake]]:

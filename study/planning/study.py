@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, SerializeAsAny, Tag
@@ -166,7 +167,9 @@ class Study(Spec):
         keep: Which trained models to save in the study's folder: `none`, the `best` on dev of each
             cell, or `all`. Finished runs are not trained again for it; `study export` recreates
             their models.
-        data: Base folder of the tasks' relative paths; takes precedence over `STUDY_DATA`.
+        data: Base folder of the tasks' relative paths; takes precedence over `STUDY_DATA`. Without
+            one, they begin beside the study file, or else in the working directory.
+        folder: Folder of the study file; set where the file is read.
         gpus: GPUs per run, a fraction or a whole number; 0 runs on CPUs. For scheduling only: GPU
             memory is not limited.
         needs: Additional Ray resources per run, by name, such as `{"gpu_gb": 10}` on clusters whose
@@ -207,6 +210,7 @@ class Study(Spec):
     tune: Tune | None = None
     keep: Literal["none", "best", "all"] = "none"
     data: str | None = None
+    folder: str | None = None
     gpus: float = Field(default=0.0, ge=0.0)
     needs: dict[str, Annotated[float, Field(gt=0)]] = {}
     budget: Annotated[Budget | None, BeforeValidator(_as_budget)] = None
@@ -235,8 +239,20 @@ class Study(Spec):
         return [entry for entry in self.techniques if isinstance(entry, Search)]
 
     def located_tasks(self) -> list[Task]:
-        """The tasks, with the study's data folder as the base of their paths."""
-        return [task.replace(folder=self.data) if self.data else task for task in self.tasks]
+        """The tasks, with the folder where their relative paths begin.
+
+        It is the study's data folder, itself beside the study file or in the working directory; or
+        without one the folder of the study file.
+        """
+        if self.data is None:
+            own = [task.folder or self.folder for task in self.tasks]
+            return [
+                task.replace(folder=folder) if folder and task.is_relative else task
+                for task, folder in zip(self.tasks, own, strict=True)
+            ]
+        beside = Path(self.folder or "", self.data)
+        folder = str(beside) if beside.is_dir() else self.data
+        return [task.replace(folder=folder) for task in self.tasks]
 
     def task_model_pairs(self) -> list[tuple[Task, Model]]:
         """Every task with every model, in the order of the file."""

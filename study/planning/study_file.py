@@ -83,12 +83,19 @@ def load_study(path: Path) -> Study | Invalid:
     studies = [v for v in vars(module).values() if isinstance(v, Study)]
     invalid = [v for v in vars(module).values() if isinstance(v, Invalid)]
     if isinstance(stated := getattr(module, "STUDY", None), Study | Invalid):
-        return stated
+        return beside(stated, path)
     if len(studies) == 1:
-        return studies[0]
+        return beside(studies[0], path)
     if invalid:
         return invalid[-1]
     raise LookupError(f"{str(path)!r} defines no study; add `STUDY = Study(...)`")
+
+
+def beside(study: Study | Invalid, source: Path | None) -> Study | Invalid:
+    """The study with the folder of its file, where relative paths begin; unchanged without one."""
+    if source is None or not isinstance(study, Study):
+        return study
+    return study.replace(folder=str(source.resolve().parent))
 
 
 def check_names(folder: Path) -> None:

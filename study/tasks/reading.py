@@ -1,10 +1,9 @@
-"""Reading of rows from JSONL, CSV and Parquet files and from the Hugging Face hub."""
+"""Reading of rows from files and from the Hugging Face hub."""
 
 import gzip
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from io import BufferedIOBase
 from pathlib import Path
@@ -14,47 +13,23 @@ import numpy as np
 
 from study.core import hub
 from study.core.spec import Mistake, SpecError, did_you_mean
+from study.tasks.column_files import read_sentences
+from study.tasks.rows import Rows
+from study.tasks.text_tables import read_text_table
 
-
-@dataclass(frozen=True)
-class Rows:
-    """The requested columns of a table, and the source of each row.
-
-    Attributes:
-        source: File or hub name, for messages.
-        ids: One id per row; made from row numbers where the data has none.
-        columns: Values per column name.
-        numbers: Row (JSONL: line) number of each row in the source, counted from 1.
-    """
-
-    source: str
-    ids: list[str]
-    columns: dict[str, list[Any]]
-    numbers: list[int]
-
-    def location(self, index: int) -> str:
-        """The source and number of a row, for messages."""
-        return f"{self.source}, row {self.numbers[index]}"
-
-    def take(self, chosen: list[int]) -> "Rows":
-        """A table of the rows at these indices."""
-        return Rows(
-            self.source,
-            [self.ids[i] for i in chosen],
-            {name: [values[i] for i in chosen] for name, values in self.columns.items()},
-            [self.numbers[i] for i in chosen],
-        )
+DEFAULT_ID = "id"  # rows may lack a column of this name
+SHOWN = 20  # columns that a message lists of a wide table
 
 
 def resolve(source: str, folders: list[str]) -> str | Path:
-    """Find the file that a task names; hub names are returned unchanged.
+    """Find the file or folder that a task names; hub names are returned unchanged.
 
     Args:
         source: As in `Task.train`.
         folders: Folders to search for relative paths before the working directory.
 
     Raises:
-        SpecError: If there is no such file.
+        SpecError: If there is none.
     """
     if source.startswith("hf:"):
         return source
@@ -62,7 +37,7 @@ def resolve(source: str, folders: list[str]) -> str | Path:
         return Path(str(resources.files("study") / "bundled" / source.removeprefix("bundled:")))
     tried = dict.fromkeys(Path(folder).resolve() for folder in (*folders, "."))
     for folder in tried:
-        if (path := Path(folder, source)).is_file():
+        if (path := Path(folder, source)).exists():
             return path
     searched = ", ".join(map(str, tried))
     hint = "" if folders else " Set its folder in the study's `data` or in STUDY_DATA."
@@ -71,35 +46,34 @@ def resolve(source: str, folders: list[str]) -> str | Path:
 
 def read_rows(
     source: str | Path,
-    columns: list[str],
+    columns: Mapping[str, str],
     *,
     id_column: str | None,
     split: str,
     optional: Sequence[str] = (),
 ) -> Rows:
-    """Read JSONL, CSV, Parquet or a hub data set.
+    """Read JSONL, JSON, CSV, TSV, TXT, Parquet, a column file, or a hub data set.
 
     Args:
         source: A file, or a name on the hub.
-        columns: Required columns; all but the optional ones need a value in every row.
-        id_column: Column with ids; rows without an id get one made of `split` and row number.
+        columns: Required columns, and for each the task's field that names it; those of the text
+            and the label come first. All but the optional ones need a value in every row.
+        id_column: Column with ids, which must exist unless it has the default name, `id`; rows
+            without an id get one made of `split` and row number.
         split: Prefix of such ids, such as `train`.
         optional: Columns that may have empty values.
 
     Raises:
         SpecError: With missing columns, or the first ten broken lines or empty values.
     """
-    records, numbers = _records(source)
+    records, numbers = _records(source, list(columns))
     name = str(source)
     if not records:
         raise SpecError("data", [Mistake(name, "has no rows.")])
-    known = sorted(set().union(*records))
-    missing = [column for column in columns if column not in known]
-    if missing:
-        mistakes = [
-            Mistake(f"{name}, column {c!r}", f"no such column. {did_you_mean(c, known)}")
-            for c in missing
-        ]
+    named = dict(columns)
+    if id_column is not None and id_column != DEFAULT_ID:
+        named[id_column] = "id"
+    if mistakes := _missing_columns(name, named, dict.fromkeys(c for r in records for c in r)):
         raise SpecError("data", mistakes)
     empty = []
     for record, number in zip(records, numbers, strict=True):
@@ -118,11 +92,31 @@ def read_rows(
     return Rows(name, ids, {c: [record[c] for record in records] for c in columns}, numbers)
 
 
+def _missing_columns(source: str, named: Mapping[str, str], known: Iterable[str]) -> list[Mistake]:
+    """Required columns that a table lacks, with those that it has.
+
+    Args:
+        source: Name of the table.
+        named: Required columns, and for each the task's field that names it.
+        known: The table's columns, in its order.
+    """
+    known = list(known)
+    listed = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" * (len(known) > SHOWN))
+    mistakes = []
+    for column, field in named.items():
+        if column not in known:
+            near = did_you_mean(column, known)
+            near = near + " " if near.startswith("Did") else ""
+            text = f"no such column. {near}It has {listed}; name one of them in `{field}`."
+            mistakes.append(Mistake(f"{source}, column {column!r}", text))
+    return mistakes
+
+
 def _is_empty(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
-def _records(source: str | Path) -> tuple[list[dict[str, Any]], list[int]]:
+def _records(source: str | Path, columns: list[str]) -> tuple[list[dict[str, Any]], list[int]]:
     if isinstance(source, str):
         hub_rows = _hub_rows(source)
         return hub_rows, list(range(1, len(hub_rows) + 1))
@@ -131,14 +125,17 @@ def _records(source: str | Path) -> tuple[list[dict[str, Any]], list[int]]:
         return records, list(range(1, len(records) + 1))
     if suffix in ("jsonl", "json"):
         return _json_lines(source)
-    import pandas as pd  # slow to import, and not needed for the bundled data
-
-    if suffix == "csv":
-        frame = _csv(source)
+    if suffix in ("conll", "bio"):
+        with _open(source) as lines:
+            return read_sentences(lines, str(source), text=columns[0], label=columns[1])
+    if suffix in ("csv", "tsv", "txt"):
+        frame = read_text_table(source, columns)
     elif suffix == "parquet":
+        import pandas as pd  # slow to import, and not needed for the bundled data
+
         frame = pd.read_parquet(source)
     else:
-        text = f"unsupported file type {suffix!r}; use JSONL, CSV or Parquet."
+        text = f"unsupported file type {suffix!r}; use JSONL, CSV, TSV, Parquet or CoNLL."
         raise SpecError("data", [Mistake(str(source), text)])
     # pandas returns lists in Parquet as arrays.
     records = [
@@ -146,33 +143,6 @@ def _records(source: str | Path) -> tuple[list[dict[str, Any]], list[int]]:
         for row in frame.to_dict("records")
     ]
     return records, list(range(1, len(records) + 1))
-
-
-def _csv(path: Path) -> Any:
-    """A CSV file as a frame of texts.
-
-    Raises:
-        SpecError: If it is no table with one name per column.
-    """
-    import pandas as pd
-
-    try:
-        # The header is read as a row: given more fields in the rows than names, pandas would take
-        # the first column for an index and move all others by one.
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, header=None)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        text = f"is not a table in UTF-8 CSV: {str(error).strip().rpartition('C error: ')[2]}."
-        if isinstance(error, pd.errors.ParserError):
-            text += " Each row needs as many fields as the first; a comma at its end is one more."
-        raise SpecError("data", [Mistake(str(path), text)]) from error
-    names = rows.iloc[0].tolist()
-    if repeated := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
-        text = f"names more than one column {', '.join(map(repr, repeated))}; rename one of them."
-        raise SpecError("data", [Mistake(str(path), text)])
-    named = rows.iloc[1:].set_axis(names, axis="columns")
-    return named.loc[:, [name != "" for name in names]]
 
 
 def _open(path: Path) -> BufferedIOBase:

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from study.core.spec import Mistake, Spec, SpecError
-from study.tasks.reading import Rows
+from study.tasks.rows import Rows
 
 Parts = dict[str, list[int]]  # row indices of `train`, `dev` and `test`
 
@@ -69,12 +70,7 @@ class KFold(Division):
         count = len(rows.ids)
         _check_folds(self.folds, count, f"{count} rows of {rows.source}")
         classes = [str(label) for label in labels] if labels is not None else [""] * count
-        rarest = min(set(classes), key=classes.count)
-        _check_folds(
-            self.folds,
-            classes.count(rarest),
-            f"{classes.count(rarest)} rows labelled {rarest!r}",
-        )
+        _check_classes(self.folds, classes)
         splitter = model_selection.KFold if labels is None else model_selection.StratifiedKFold
         folds = splitter(self.folds, shuffle=True, random_state=self.seed)
         return _parts([test for _, test in folds.split(classes, classes)], self.fold)
@@ -90,6 +86,8 @@ class ByGroup(Division):
         folds: Number of folds.
         fold: The fold that is test, counted from 0.
         seed: Seed of the folds, the same for every run.
+        stratify: Whether to also spread the classes evenly over the folds, as far as whole groups
+            allow.
 
     Example:
         >>> from study import ByGroup, Task
@@ -97,13 +95,14 @@ class ByGroup(Division):
         >>> len(task.folds())
         5
 
-    Source: scikit-learn's GroupKFold.
+    Source: scikit-learn's GroupKFold, and StratifiedGroupKFold where stratified.
     """
 
     column: str
     folds: int = Field(ge=3)
     fold: int = Field(default=0, ge=0)
     seed: int = 0
+    stratify: bool = False
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
@@ -117,13 +116,25 @@ class ByGroup(Division):
 
     def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
         """Folds of about equal size; no group is in two of them."""
-        from sklearn.model_selection import GroupKFold  # slow to import
+        from sklearn import model_selection  # slow to import
 
         groups = [str(value) for value in rows.columns[self.column]]
         distinct = len(set(groups))
         _check_folds(self.folds, distinct, f"{distinct} groups in {self.column!r} of {rows.source}")
-        folds = GroupKFold(self.folds, shuffle=True, random_state=self.seed)
-        return _parts([test for _, test in folds.split(groups, groups=groups)], self.fold)
+        splitter = model_selection.GroupKFold
+        if self.stratify:
+            if labels is None:
+                text = "needs one class per row, which other kinds of task lack; remove it."
+                raise SpecError("data", [Mistake("split.stratify", text)])
+            splitter = model_selection.StratifiedGroupKFold
+            _check_classes(self.folds, labels)
+        folds = splitter(self.folds, shuffle=True, random_state=self.seed)
+        classes = None if labels is None else [str(label) for label in labels]
+        parts = [test for _, test in folds.split(groups, classes, groups)]
+        if not all(map(len, parts)):
+            text = f"leaves one of {self.folds} folds without rows; use fewer folds."
+            raise SpecError("data", [Mistake("split.stratify", text)])
+        return _parts(parts, self.fold)
 
 
 class ByTime(Division):
@@ -136,6 +147,8 @@ class ByTime(Division):
             in UTC, so that the parts do not depend on the machine's time zone.
         dev: Share of the rows in dev.
         test: Share of the rows in test.
+        format: How dates are written where not in ISO 8601, in the codes of Python's `strptime`,
+            such as `%d.%m.%Y`.
 
     Example:
         >>> from study import ByTime, Task
@@ -147,6 +160,7 @@ class ByTime(Division):
     column: str
     dev: float = Field(default=0.15, gt=0.0, lt=1.0)
     test: float = Field(default=0.15, gt=0.0, lt=1.0)
+    format: str | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -155,7 +169,7 @@ class ByTime(Division):
 
     def divide(self, rows: Rows, labels: Sequence[Any] | None) -> Parts:
         """Divided at two points in time."""
-        times = _times(rows, self.column)
+        times = _times(rows, self.column, self.format)
         ordered = np.sort(times)
         count = len(ordered)
         test_start = ordered[count - max(1, round(self.test * count))]
@@ -188,8 +202,13 @@ def _parts(tests: list[Any], fold: int) -> Parts:
     }
 
 
-def _times(rows: Rows, column: str) -> Any:
+def _times(rows: Rows, column: str, written: str | None) -> Any:
     """The times of the rows, numbers as they are and dates in seconds.
+
+    Args:
+        rows: The rows.
+        column: Column with the times.
+        written: The format of dates; None accepts numbers and ISO dates.
 
     Raises:
         SpecError: If a value is neither, or if there are both.
@@ -199,9 +218,14 @@ def _times(rows: Rows, column: str) -> Any:
     for row, value in enumerate(rows.columns[column]):
         location = f"{rows.location(row)}, {column}"
         try:
-            form, time = _time(value)
+            form, time = _time(value) if written is None else ("date", _date(value, written))
         except ValueError:
-            text = f"{value!r} is neither a finite number nor an ISO date such as 2024-01-31."
+            text = f"{value!r} is not a date in the format {written!r}."
+            if written is None:
+                text = (
+                    f"{value!r} is neither a finite number nor an ISO date such as 2024-01-31; for "
+                    'dates in another form write ByTime(..., format="%d.%m.%Y").'
+                )
             mistakes.append(Mistake(location, text))
             continue
         first.setdefault(form, f"{value!r} in {rows.location(row)}")
@@ -223,11 +247,24 @@ def _time(value: Any) -> tuple[str, float]:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        date = datetime.fromisoformat(str(value).strip())
-        return "date", (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+        return "date", _timestamp(datetime.fromisoformat(str(value).strip()))
     if not math.isfinite(number):  # NaN is in no order with other times
         raise ValueError(value)
     return "number", number
+
+
+def _date(value: Any, written: str) -> float:
+    """The time of a date in this format.
+
+    Raises:
+        ValueError: If it is in another one.
+    """
+    return _timestamp(datetime.strptime(str(value).strip(), written))
+
+
+def _timestamp(date: datetime) -> float:
+    """Seconds since 1970; a date without an offset is in UTC."""
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
 def _fold_in_range(fields: Mapping[str, Any]) -> list[Mistake]:
@@ -235,6 +272,12 @@ def _fold_in_range(fields: Mapping[str, Any]) -> list[Mistake]:
     if isinstance(fold, int) and isinstance(folds, int) and fold >= folds >= 3:
         return [Mistake("fold", f"{fold} is not in [0, {folds - 1}].")]
     return []
+
+
+def _check_classes(folds: int, labels: Sequence[Any]) -> None:
+    counts = Counter(map(str, labels))
+    rarest = min(counts, key=lambda label: counts[label])
+    _check_folds(folds, counts[rarest], f"{counts[rarest]} rows labelled {rarest!r}")
 
 
 def _check_folds(folds: int, available: int, what: str) -> None:

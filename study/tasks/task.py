@@ -5,18 +5,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from itertools import combinations
+from itertools import chain
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from study.core.spec import Mistake, Spec, SpecError, did_you_mean
-from study.tasks import metrics
+from study.tasks import checks, metrics
 from study.tasks.kinds import KINDS, Kind, Regression, Split
-from study.tasks.kinds.base import RowMistake, plain_label
-from study.tasks.kinds.tagging import stray_inside
-from study.tasks.reading import Rows, read_rows, resolve
+from study.tasks.pictures import read_folder, with_files
+from study.tasks.reading import read_rows, resolve
+from study.tasks.rows import Rows
 from study.tasks.splits import AnyDivision, ByGroup, KFold
 
 SPLITS = ("train", "dev", "test")
@@ -55,12 +56,13 @@ class Task(Spec):
             (squared error), `multilabel` (labels are a list, one text with `|` between them, or
             with `labels` a 0 or 1 per class), `tagging` (lists of words and of tags), `span` (the
             question in `text`, the context in `text_pair`, a list of answers with `text` and
-            `start`, or as in SQuAD), `image` (an image file as bytes or base64 text). Lists may be
-            written as text, in JSON or as Python prints them.
+            `start`, or as in SQuAD), `image` (an image file: its name, bytes or base64 text). Lists
+            may be written as text, in JSON or as Python prints them.
         metric: A name in `METRICS`, or `"module:name"` for a custom metric.
-        train: Source of the training rows: a path to JSONL, CSV or Parquet (text may be `.gz`),
-            relative to the study's data folder, to `STUDY_DATA` or to the working directory; or
-            `hf:DATASET:SPLIT` or `hf:DATASET/CONFIG:SPLIT` on the Hugging Face hub.
+        train: Source of the training rows: a path to JSONL, CSV, TSV, Parquet or, for tagging,
+            CoNLL (text may be `.gz`), or to a folder with one folder of images per class; relative
+            to the study's data folder or else its file, to `STUDY_DATA` or to the working
+            directory. Or `hf:DATASET:SPLIT` or `hf:DATASET/CONFIG:SPLIT` on the Hugging Face hub.
         dev: Source of the dev rows, on which configurations and epochs are selected.
         test: Source of the test rows, which are reported and never used for selection.
         split: How to divide the rows of `train` if `dev` and `test` are not given.
@@ -70,12 +72,12 @@ class Task(Spec):
         standardise: For regression: train on labels less their mean, divided by their standard
             deviation, both of the training rows in use. Scores, floors and predictions stay in the
             label's unit. Set it for labels far from unit scale, such as 0 to 100.
-        id: Column with a unique id. Without it, rows are numbered; None numbers them even if there
-            is such a column.
+        id: Column with a unique id. Without a column `id`, rows are numbered; None numbers them
+            even if there is such a column.
         truncate: Truncation of pairs that are too long: of the longer text (`longest_first`), or
             only of the second (`only_second`), which keeps a question complete.
         labels: Class names, with the negative class first for `f1` and `micro_f1_excl_negative`;
-            None takes those in `train`, sorted.
+            None takes those in the data, sorted.
         train_rows: Size of the training subset; None trains on all rows. See `subset`.
         dev_rows: Size of the dev subset; None uses all rows.
         test_rows: Size of the test subset; None uses all rows.
@@ -83,7 +85,7 @@ class Task(Spec):
         published: Published numbers of rows in train, dev and test, and of words per row, for
             `study plan` without the data.
         task_type: Group in a suite's score, such as `NER`.
-        folder: Base folder of relative paths; set by the study.
+        folder: Base folder of relative paths, before the working directory; set by the study.
         source: Origin of the data, licence, and how to get it; shown if the files are missing.
 
     Example:
@@ -117,6 +119,14 @@ class Task(Spec):
     task_type: str = ""
     folder: str | None = None
     source: str = ""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _as_text(cls, labels: Any) -> Any:
+        """Numbers as they are compared with labels in the data, which are numbers or texts."""
+        if not isinstance(labels, list | tuple):
+            return labels
+        return [str(label) if isinstance(label, int | float) else label for label in labels]
 
     @field_validator("metric")
     @classmethod
@@ -215,6 +225,13 @@ class Task(Spec):
             for fold in range(self.split.folds)
         ]
 
+    @property
+    def is_relative(self) -> bool:
+        """Whether a source is a relative path."""
+        sources = filter(None, (self.train, self.dev, self.test))
+        elsewhere = ("hf:", "bundled:")
+        return any(not s.startswith(elsewhere) and not Path(s).is_absolute() for s in sources)
+
     def load(self) -> TaskData:
         """Read and validate all rows; cached per process.
 
@@ -247,11 +264,12 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
             mistakes.append(Mistake(f"task {task.name}", task.source))
         raise SpecError(f"the data of task {task.name!r}", mistakes)
 
-    values = tables["train"].columns[task.label]
+    values = chain.from_iterable(rows.columns[task.label] for rows in tables.values())
     kind = KINDS[task.kind](task.labels or KINDS[task.kind].class_names(values))
-    mistakes += _label_mistakes(task, kind, tables["train"].source)
+    labels = f"{tables['train'].source}, {task.label}"
+    mistakes += checks.count_mistakes(kind, task.metric, labels)
     if task.labels is None:
-        mistakes += _variants(kind, tables["train"], task.label)
+        mistakes += checks.spelling_mistakes(kind, tables, task.label)
     limits = {"train": task.train_rows, "dev": task.dev_rows, "test": task.test_rows}
     for split, limit in limits.items():
         available = len(tables[split].ids)
@@ -265,9 +283,9 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     for split, rows in tables.items():
         splits[split], row_mistakes = _split(rows, task, kind)
         mistakes += row_mistakes
-    mistakes += _repeated_ids(task, tables)
+    mistakes += checks.repeated_ids(list(tables.values()))
     if task.standardise and not mistakes:
-        mistakes += _constant_labels(splits["train"], tables["train"].source, task.label)
+        mistakes += checks.constant_labels(splits["train"], labels)
     if mistakes:
         raise SpecError(f"the data of task {task.name!r}", mistakes)
     if task.standardise and isinstance(kind, Regression):
@@ -276,58 +294,10 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     return TaskData(splits, kind, _fingerprint(splits, kind.labels), task.truncate, origins)
 
 
-def _label_mistakes(task: Task, kind: Kind, source: str) -> list[Mistake]:
-    """Whether there are enough classes for the kind, and not too many for the metric."""
-    mistakes = []
-    if task.kind in ("classification", "image") and len(kind.labels) < 2:
-        text = f"has only one label, {kind.labels[0]!r}; classification needs at least two."
-        mistakes.append(Mistake(f"{source}, {task.label}", text))
-    if task.metric == "f1" and len(kind.labels) > 2:
-        text = f"'f1' needs two classes, but there are {len(kind.labels)}; use macro_f1."
-        mistakes.append(Mistake("metric", text))
-    return mistakes
-
-
-def _constant_labels(train: Split, source: str, column: str) -> list[Mistake]:
-    """Whether there is no standard deviation to divide by."""
-    if np.ptp(train.gold):
-        return []
-    text = (
-        f"all {len(train.gold)} rows have the label {train.gold[0]:g}, so there is no standard "
-        "deviation to standardise by, and nothing to learn; add rows with other labels."
-    )
-    return [Mistake(f"{source}, {column}", text)]
-
-
-def _variants(kind: Kind, rows: Rows, column: str) -> list[Mistake]:
-    """Labels that differ only in spelling, such as `pos` and `Pos ` with a space at its end."""
-    locations: dict[str, str] = {}
-    for row, value in enumerate(rows.columns[column]):
-        for label in kind.class_names([value]):
-            locations.setdefault(label, rows.location(row))
-    spellings: dict[str, str] = {}
-    mistakes = []
-    for label in kind.labels:
-        first = spellings.setdefault(plain_label(label), label)
-        if label != first:
-            text = (
-                f"{label!r} differs from {first!r} of {locations.get(first, rows.source)} only in "
-                "spaces, case or the form of a number; write them alike, or name all labels of the "
-                "task in `labels`."
-            )
-            mistakes.append(Mistake(f"{locations.get(label, rows.source)}, {column}", text))
-    return mistakes[:10]
-
-
 def _tables(task: Task, folders: list[str]) -> tuple[dict[str, Rows], list[Mistake]]:
-    columns = [task.text, *([task.text_pair] if task.text_pair else []), task.label]
-    # An example may have no class, and a question no answer.
-    optional = [task.label] if task.kind in ("multilabel", "span") else []
     if task.split is not None:
-        columns += task.split.columns
         try:
-            source = resolve(task.train, folders)
-            rows = read_rows(source, columns, id_column=task.id, split="row", optional=optional)
+            rows = _read(task, task.train, "row", folders)
             stratified = task.kind in ("classification", "image")
             parts = task.split.divide(rows, rows.columns[task.label] if stratified else None)
         except SpecError as error:
@@ -336,13 +306,32 @@ def _tables(task: Task, folders: list[str]) -> tuple[dict[str, Rows], list[Mista
     tables, mistakes = {}, []
     for split in SPLITS:
         try:
-            source = resolve(getattr(task, split), folders)
-            tables[split] = read_rows(
-                source, columns, id_column=task.id, split=split, optional=optional
-            )
+            tables[split] = _read(task, getattr(task, split), split, folders)
         except SpecError as error:
             mistakes += error.mistakes
     return tables, mistakes
+
+
+def _read(task: Task, name: str, split: str, folders: list[str]) -> Rows:
+    """The rows of one source of a task; `split` is the prefix of ids that are made."""
+    source = resolve(name, folders)
+    if isinstance(source, Path) and source.is_dir():
+        if task.kind != "image":
+            text = "is a folder, which only a task of kind 'image' reads; name a file."
+            raise SpecError("data", [Mistake(str(source), text)])
+        return read_folder(source, text=task.text, label=task.label, id_column=task.id)
+    columns = {task.text: "text", task.label: "label"}
+    if task.text_pair:
+        columns.setdefault(task.text_pair, "text_pair")
+    if task.split is not None:
+        for column in task.split.columns:
+            columns.setdefault(column, "split")
+    # An example may have no class, and a question no answer.
+    optional = [task.label] if task.kind in ("multilabel", "span") else []
+    rows = read_rows(source, columns, id_column=task.id, split=split, optional=optional)
+    if task.kind == "image" and isinstance(source, Path):
+        return with_files(rows, task.text, source.parent)
+    return rows
 
 
 def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
@@ -362,75 +351,24 @@ def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
     ]
     used = [task.text, *([task.text_pair] if task.text_pair else []), task.label]
     problems += [
-        (row, name, _BROKEN)
+        (row, name, checks.BROKEN)
         for name in used
         for row, value in enumerate(rows.columns[name])
-        if _broken(value)
+        if checks.is_broken(value)
     ]
-    problems += [(row, str(task.id), _BROKEN) for row, id_ in enumerate(rows.ids) if _broken(id_)]
+    problems += [
+        (row, str(task.id), checks.BROKEN)
+        for row, id_ in enumerate(rows.ids)
+        if checks.is_broken(id_)
+    ]
     gold, label_mistakes = kind.gold(rows.columns[task.label], texts, pair)
     if task.metric == "entity_f1_strict" and not label_mistakes:
-        label_mistakes = _not_counted(gold)
+        label_mistakes = checks.not_counted(gold)
     problems += [(row, task.label, text) for row, text in label_mistakes]
     mistakes = [Mistake(f"{rows.location(row)}, {name}", text) for row, name, text in problems[:10]]
     if len(problems) > 10:
         mistakes.append(Mistake(rows.source, f"and {len(problems) - 10} more mistakes like these."))
     return Split(rows.ids, texts, pair, gold), mistakes
-
-
-_BROKEN = (
-    "has half of a surrogate pair (from U+D800 to U+DFFF), which is no character and which no "
-    "tokenizer takes; restore the character, often an emoji that was cut in two, or remove it."
-)
-
-
-def _broken(value: Any) -> bool:
-    """Whether a text, or one in a list or object, cannot be encoded in UTF-8."""
-    if isinstance(value, dict):
-        return any(map(_broken, [*value, *value.values()]))
-    if isinstance(value, list | tuple):
-        return any(map(_broken, value))
-    if not isinstance(value, str) or value.isascii():
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _not_counted(gold: list[list[str]]) -> list[RowMistake]:
-    """Entities that the strict metric leaves out, so that a perfect prediction would score low."""
-    found = ((row, stray) for row, tags in enumerate(gold) if (stray := stray_inside(tags)))
-    return [
-        (
-            row,
-            f"{stray!r} begins an entity, and 'entity_f1_strict' counts only those that begin with "
-            f"B-; write {'B' + stray[1:]!r}, or use 'entity_f1', which reads IOB1 and IOB2.",
-        )
-        for row, stray in found
-    ]
-
-
-def _repeated_ids(task: Task, tables: dict[str, Rows]) -> list[Mistake]:
-    locations: dict[str, str] = {}
-    mistakes = []
-    for rows in tables.values():
-        for number, id_ in enumerate(rows.ids):
-            location = rows.location(number)
-            if id_ in locations:
-                text = f"repeats the id {id_!r} of {locations[id_]}."
-                mistakes.append(Mistake(location, text))
-            locations[id_] = location
-    if not mistakes:
-        return []
-    ids = [set(rows.ids) for rows in tables.values()]
-    unique = all(len(set(rows.ids)) == len(rows.ids) for rows in tables.values())
-    if unique and not any(one.isdisjoint(other) for one, other in combinations(ids, 2)):
-        cure = "The ids restart in every split; set id=None on the task to number the rows instead."
-        return [Mistake(mistakes[0].path, f"{mistakes[0].text} {cure}")]
-    cure = "Remove one if both are the same example; else id=None on the task numbers the rows."
-    return [Mistake(mistakes[0].path, f"{mistakes[0].text} {cure}"), *mistakes[1:10]]
 
 
 def _subset(rows: Rows, limit: int, seed: int) -> Rows:

@@ -22,6 +22,7 @@ from study.tasks.kinds.base import (
 from study.tasks.kinds.encoded import Encoded
 
 ZERO_OR_ONE = {"0", "1", "0.0", "1.0", "False", "True"}
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
 # A list as numpy prints it, a list of bare words, or an array's `repr`.
 LIST_LIKE = re.compile(r"\[[^|]*[\s,'\"][^|]*\]|[({][^|]*['\"][^|]*[)}]|array\(.*\)", re.DOTALL)
 
@@ -109,7 +110,8 @@ class Regression(Kind):
             try:
                 numbers[row] = float(value)
             except (TypeError, ValueError):
-                mistakes.append((row, f"{value!r} is not a number."))
+                cure = " Write a decimal point." if DECIMAL_COMMA.fullmatch(str(value)) else ""
+                mistakes.append((row, f"{value!r} is not a number.{cure}"))
             else:
                 if not np.isfinite(numbers[row]):
                     mistakes.append((row, f"{value!r} is not finite."))

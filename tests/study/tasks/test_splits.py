@@ -66,6 +66,41 @@ def test_no_group_is_in_two_parts(table):
     assert sum(map(len, parts)) == len(set().union(*parts)) == 7
 
 
+def test_stratified_groups(tmp_path):
+    """Eight patients of four rows, two of them with the rare class: one per fold of 4 if spread."""
+    lines = [f"t{n},{'rare' if n // 4 in (2, 5) and n % 4 < 3 else 'common'},p{n // 4}"
+             for n in range(32)]  # fmt: skip
+    (tmp_path / "mine.csv").write_text("\n".join(["text,label,patient", *lines]))
+    split = ByGroup(column="patient", folds=3, stratify=True)
+    task = Task(name="mine", train="mine.csv", folder=str(tmp_path), split=split)
+    folds = [fold.load() for fold in task.folds()]
+    rare = [data.kind.labels.index("rare") for data in folds]
+    counts = [d.splits["test"].gold.tolist().count(r) for d, r in zip(folds, rare, strict=True)]
+    assert sorted(counts) == [0, 3, 3]
+    for data in folds:
+        parts = [{(int(text[1:])) // 4 for text in rows.text} for rows in data.splits.values()]
+        assert sum(map(len, parts)) == len(set().union(*parts)) == 8
+    plain = ByGroup(column="patient", folds=3)
+    assert "stratify" not in plain.canonical()
+    assert {**plain.canonical(), "stratify": True} == split.canonical()
+
+
+@pytest.mark.parametrize(
+    ("fields", "folds", "text"),
+    [
+        ({"kind": "regression", "metric": "mse", "label": "n"}, 3, "stratify: needs one class per"),
+        ({}, 5, "folds: 5 is more than the 4 rows labelled 'no'"),
+    ],
+)
+def test_groups_that_cannot_be_stratified(tmp_path, fields, folds, text):
+    lines = [f"t{n},{'no' if n < 4 else 'yes'},{n},p{n}" for n in range(12)]
+    (tmp_path / "mine.csv").write_text("\n".join(["text,label,n,patient", *lines]))
+    split = ByGroup(column="patient", folds=folds, stratify=True)
+    task = Task(name="mine", train="mine.csv", folder=str(tmp_path), split=split, **fields)
+    with pytest.raises(SpecError, match=f"split.{text}"):
+        task.load()
+
+
 def test_the_newest_rows_are_test_and_rows_of_equal_time_stay_together(table):
     task = table.replace(split=ByTime(column="day", dev=0.2, test=0.2))
     days = {
@@ -129,8 +164,28 @@ def test_unreadable_times_are_errors(timed, year):
     with pytest.raises(SpecError) as caught:
         timed(2001, 2002, year, 2004, 2005).load()
     assert [str(mistake).partition(", row ")[2] for mistake in caught.value.mistakes] == [
-        f"3, when: {year!r} is neither a finite number nor an ISO date such as 2024-01-31."
+        f"3, when: {year!r} is neither a finite number nor an ISO date such as 2024-01-31; for "
+        'dates in another form write ByTime(..., format="%d.%m.%Y").'
     ]
+
+
+def test_dates_in_a_format_of_ones_own(timed):
+    """As numbers, 01.02.2024 and 2.1.2024 would be in another order, or none."""
+    dates = ["01.02.2024", "2.1.2024", "28.12.2023", "01.01.2024", "03.03.2024"]
+    task = timed(*dates)
+    own = task.replace(split=ByTime(column="when", dev=0.4, test=0.4, format="%d.%m.%Y"))
+    texts = {name: split.text for name, split in own.load().splits.items()}
+    assert texts == {"train": ["t3"], "dev": ["t2", "t4"], "test": ["t1", "t5"]}
+    with pytest.raises(SpecError, match=r"'01.02.2024' is neither .* ByTime\(\.\.\., format="):
+        task.load()
+    other = task.replace(split=ByTime(column="when", format="%Y%m%d"))
+    with pytest.raises(SpecError, match=r"'2.1.2024' is not a date in the format '%Y%m%d'\."):
+        other.load()
+    hours = timed("01.02.2024 10:00 +0200", "01.02.2024 09:00 +0000", "01.02.2024 10:30 +0200")
+    hours = hours.replace(
+        name="hours", split=ByTime(column="when", dev=0.3, test=0.3, format="%d.%m.%Y %H:%M %z")
+    )
+    assert hours.load().splits["test"].text == ["t2"]  # at 9 in UTC, the others at 8 and 8.5
 
 
 def test_numbers_beside_dates_are_an_error(timed):

@@ -43,13 +43,17 @@ def test_broken_json_names_file_and_row(tmp_path):
 
 def test_missing_column_suggests_the_one_meant(tmp_path):
     task = write(tmp_path, train=[{"txt": "a", "label": "yes"}], dev=GOOD, test=GOOD)
-    assert mistakes_of(task) == ["train.jsonl, column 'text': no such column. Did you mean 'txt'?"]
+    assert mistakes_of(task) == [
+        "train.jsonl, column 'text': no such column. Did you mean 'txt'? It has txt, label; name "
+        "one of them in `text`."
+    ]
 
 
 def test_unknown_label_names_row_and_column(tmp_path):
     task = write(tmp_path, train=GOOD, dev=[row(label="yess")], test=GOOD)
     assert mistakes_of(task) == [
-        "dev.jsonl, row 1, label: 'yess' is not a label. Did you mean 'yes'?"
+        "dev.jsonl, row 1, label: 'yess' is not a label of train. Did you mean 'yes'? If not, name "
+        "all labels of the task in `labels`."
     ]
 
 
@@ -81,7 +85,7 @@ def test_repeated_ids(tmp_path):
     train = [{"id": "0", **row()}, {"id": "2", **row(label="no")}]
     task = write(tmp_path, train=train, dev=same, test=same)
     assert mistakes_of(task) == [
-        "test.jsonl, row 1 repeats the id '1' of dev.jsonl, row 1. Remove one if both are the same "
+        "test.jsonl, row 1 repeats the id '1' of dev.jsonl, row 1. Remove rows that are the same "
         "example; else id=None on the task numbers the rows."
     ]
 
