@@ -29,9 +29,9 @@ def recommend(
         max_memory: Limit on the peak memory of every run of a configuration, in bytes; None for
             no limit.
         max_seconds: Limit on its mean seconds per run; None for no limit.
-        prefer: How ties on dev are broken: `stable` by fewer failures, smaller sd, then lower
-            cost; `fast` by fewer failures, lower cost, then smaller sd; `score` by the best dev
-            mean alone.
+        prefer: How ties on dev are broken: `stable` by fewer failures, smaller sd (where all have
+            15 seeds and the tests of spread show it), higher dev mean, then lower cost; `fast` by
+            fewer failures, lower cost, then as `stable`; `score` by the best dev mean alone.
 
     Returns:
         One row per task and model, with the columns of `best_strategy` over the configurations
