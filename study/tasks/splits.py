@@ -75,9 +75,7 @@ class KFold(Division):
             classes.count(rarest),
             f"{classes.count(rarest)} rows labelled {rarest!r}",
         )
-        splitter = (
-            model_selection.KFold if labels is None else model_selection.StratifiedKFold
-        )
+        splitter = model_selection.KFold if labels is None else model_selection.StratifiedKFold
         folds = splitter(self.folds, shuffle=True, random_state=self.seed)
         return _parts([test for _, test in folds.split(classes, classes)], self.fold)
 
