@@ -24,14 +24,19 @@ from analysis.statistics.estimates import sd
 from analysis.statistics.intervals import wilson_interval
 from analysis.statistics.multiplicity import simultaneous
 from analysis.statistics.power import minimum_detectable_ratio as detectable
-from analysis.statistics.spread import fisher, sd_ratio, sd_ratio_bootstrap, spread_test
+from analysis.statistics.spread import (
+    ENOUGH_FOR_SPREAD,
+    fisher,
+    sd_ratio,
+    sd_ratio_bootstrap,
+    spread_test,
+)
 from analysis.statistics.summary import Scores, spread_interval
 
 COMPARED = (  # columns of the comparison with the baseline
     *("sd ratio [95% CI]", "p (sd)", "sd ratio, without failed runs"),
     *("p (sd), without failed runs", "p (failures)", "Verdict"),
 )
-ENOUGH_FOR_SCATTER = 15  # with fewer seeds no claim about spread is made
 
 
 def stability_table(frame: pd.DataFrame) -> Table:
@@ -81,13 +86,13 @@ def stability_table(frame: pd.DataFrame) -> Table:
         "and none below); Wilson for the failure rate.",
         "p (sd): Brown–Forsythe test; p (failures): Fisher's exact test; both Holm-adjusted within "
         "a task and model.",
-        f"A verdict requires {ENOUGH_FOR_SCATTER} seeds and p < 0.05 with and without failed runs; "
+        f"A verdict requires {ENOUGH_FOR_SPREAD} seeds and p < 0.05 with and without failed runs; "
         "'not shown' does not mean equal. No scatter: all runs scored the same, and "
         "nothing is compared.",
         *floor_notes(frame),
     ]
     if not frame.empty:
-        shown = frame[frame["n_both"] >= ENOUGH_FOR_SCATTER]
+        shown = frame[frame["n_both"] >= ENOUGH_FOR_SPREAD]
         sizes = shown[["n_both", "comparisons", "mdr"]].dropna().drop_duplicates()
         ratios = [
             f"{row.mdr:.1f} with {row.n_both:.0f} seeds, {row.comparisons:.0f} compared"
@@ -219,7 +224,7 @@ def _spread_against(
 def _verdict(row: Row) -> str:
     if row["reason"] in ("is_baseline", "no_baseline"):
         return "baseline" if row["reason"] == "is_baseline" else "no baseline"
-    if row["n_both"] < ENOUGH_FOR_SCATTER:
+    if row["n_both"] < ENOUGH_FOR_SPREAD:
         return "too few seeds"
     if row["reason"] == "zero_variance":
         return "no scatter" if row["sd"] == 0 else "baseline without scatter"

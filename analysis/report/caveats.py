@@ -18,11 +18,11 @@ from analysis.frames.runs import (
     final,
     task_facts,
 )
-from analysis.per_task.stability import ENOUGH_FOR_SCATTER
 from analysis.rendering.formatting import score_text
 from analysis.statistics.collapse import POINT, two_groups
 from analysis.statistics.common import constant
 from analysis.statistics.power import minimum_detectable_ratio
+from analysis.statistics.spread import ENOUGH_FOR_SPREAD
 
 UNRELIABLE = 5  # seeds below which even a mean is unreliable
 COMFORTABLE = 2  # ratio of sds that enough seeds show
@@ -127,9 +127,9 @@ def _seeds(runs: pd.DataFrame) -> list[str]:
     least = int(counts.min())
     compared = [block for *_, block in blocks(runs) if baseline_of(block)]
     comparisons = max((len(configurations(block)) - 1 for block in compared), default=0)
-    if least < ENOUGH_FOR_SCATTER:
+    if least < ENOUGH_FOR_SPREAD:
         found.append(
-            f"Some cells have fewer than {ENOUGH_FOR_SCATTER} seeds (the smallest has {least}): no "
+            f"Some cells have fewer than {ENOUGH_FOR_SPREAD} seeds (the smallest has {least}): no "
             f"claim about variability is made for them. {_detectable(least, comparisons)}".rstrip()
         )
     elif comparisons and not minimum_detectable_ratio(least, comparisons) <= COMFORTABLE:

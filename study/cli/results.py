@@ -121,7 +121,7 @@ def recommend(arguments: argparse.Namespace) -> int:
         for row, text in zip(rows, advice(found), strict=True):
             print(text)
             if row.unfitting:
-                print(f"  over the limit: {row.unfitting.replace('; ', ', ')}")
+                print(f"  over the limit: {row.unfitting}")
             print("".join(f"  {line}\n" for line in row.paste.splitlines()))
         if len(found) > 1:
             print("\n".join(sentences(by_group(runs))))
