@@ -383,7 +383,10 @@ def groups_table(frame: pd.DataFrame) -> Table:
         f"Recommended: a technique that is best or tied, has a significant mean gain over "
         f"{BASELINE} on test (in points, higher is better; 95% bootstrap interval over tasks and "
         "seeds; p Holm-adjusted over groups and techniques, 5%), and is nowhere significantly "
-        "worse by more than half a point. Confidence: strong if this also holds without failed "
+        "worse by more than half a point.",
+    ]
+    method = [
+        "Confidence: strong if this also holds without failed "
         "runs, the technique ranks first in 95% of resamples of the seeds, none of its runs failed "
         f"and all have {FEWEST} seeds; moderate from 80%, otherwise weak.",
         "Average rank (on dev, 1 is best), gain and worst difference are of the recommended "
@@ -393,5 +396,11 @@ def groups_table(frame: pd.DataFrame) -> Table:
     ]
     details = ["Leader", "Average rank", "Worst difference", "p (interaction)"]
     return table_of(
-        "groups", "Recommended technique by group", frame, columns, notes=notes, details=details
+        "groups",
+        "Recommended technique by group",
+        frame,
+        columns,
+        notes=notes,
+        details=details,
+        method=method,
     )
