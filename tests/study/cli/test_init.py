@@ -50,6 +50,20 @@ def test_a_file_is_not_overwritten(tmp_path, capsys, monkeypatch):
     assert "no file 'absent.csv'" in capsys.readouterr().err
 
 
+def test_other_formats(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("semicolons.csv").write_text("satz;klasse\n" + "ein Satz, mit Komma;a\nnoch einer;b\n" * 9)
+    Path("words.conll").write_text("Aspirin B-Drug\nhelps O\n\n" * 30)
+    assert run_command(["init", "semicolons.csv"]) == run_command(["init", "words.conll"]) == 0
+    out = capsys.readouterr().out
+    assert "text: 'satz'" in out
+    assert "label: 'klasse' has 2 classes" in out
+    assert "'tokens' and 'tags' hold one list per row" in out
+    for name in ("semicolons_study.py", "words_study.py"):
+        (task,) = load_study(Path(name)).located_tasks()
+        assert set(task.load().splits) == {"train", "dev", "test"}
+
+
 def rows(**columns):
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
