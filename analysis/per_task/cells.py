@@ -16,6 +16,7 @@ from analysis.frames.runs import (
     scores,
     task_facts,
 )
+from analysis.per_task.failures import failed_text
 from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
@@ -38,6 +39,7 @@ from analysis.rendering.formatting import (
     sd_interval_text,
 )
 from analysis.rendering.table import Table
+from analysis.statistics.collapse import COLLAPSED
 from analysis.statistics.common import DECIMALS
 from analysis.statistics.summary import summarise
 
@@ -149,6 +151,7 @@ def cells_table(frame: pd.DataFrame) -> Table:
         n_note(frame),
         "± is the standard deviation over seeds (n − 1).",
         f"A failed run {ENTERS}{_left_out(frame)}. 'Without failed runs' excludes all of them.",
+        *([f"Collapsed: {COLLAPSED}."] if not frame.empty and frame["collapsed"].any() else []),
         *floor_notes(frame),
         "95% confidence intervals: t for the mean, chi-square for the sd; where runs failed, the "
         "sd has a BCa bootstrap interval from 20 seeds and none below; none where all scores are "
@@ -188,9 +191,4 @@ def _left_out(frame: pd.DataFrame) -> str:
 
 
 def _failed(row: RowTuple) -> str:
-    parts = [
-        f"{count} {word}"
-        for count, word in ((row.diverged, "diverged"), (row.collapsed, "collapsed"))
-        if count
-    ]
-    return ", ".join(parts) or "0"
+    return failed_text(row.diverged, row.collapsed) or "0"
