@@ -40,7 +40,7 @@ ROLES = {
     "test": "test score",
     "dev": "dev score, used for selection",
     "metric": "the metric's name; default: the name of the test column",
-    "floor": "score of the constant predictor; runs no better than it are marked as collapsed",
+    "floor": "score of a constant answer; runs not clearly better than it are marked as collapsed",
     "dev_rows": "number of dev examples, from which the margin above the floor follows",
     "test_rows": "number of test examples",
     "status": "whether the run finished",

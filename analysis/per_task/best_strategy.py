@@ -18,6 +18,7 @@ from analysis.frames.runs import (
     scores,
     task_facts,
 )
+from analysis.per_task.failures import failed_text
 from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
@@ -284,12 +285,17 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
     chosen = choice(block, prefer)
     without = tie_set(clean, failures=dict.fromkeys(dev, 0), seconds=seconds, prefer=prefer)
     name = chosen.recommended  # empty if nothing has a score
-    all_failed = bool(name) and failures[name] == dev[name].finished
+    hopeless = {
+        label: failed_text(own.diverged.sum(), own.collapsed.sum())
+        for label, own in dev.items()
+        if own.finished and own.failed.sum() == own.finished
+    }
+    all_failed = name in hopeless
     family = str(block["family"].fillna("").iloc[0])
     row: Row = {"task": task, "model": model, "family": family} | facts
     row |= {
         "recommended": "" if all_failed else name,
-        "decided_by": _why(chosen, all_failed=all_failed),
+        "decided_by": _why(chosen, hopeless),
         "best_dev": chosen.best,
         "tied": "; ".join(other for other in chosen.members if other != name),
         "untested": "; ".join(chosen.untested),
@@ -319,11 +325,18 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
     )
 
 
-def _why(chosen: TieSet, *, all_failed: bool) -> str:
-    """How the choice was made, or why there is none."""
+def _why(chosen: TieSet, hopeless: Mapping[str, str]) -> str:
+    """How the choice was made, or why there is none.
+
+    Args:
+        chosen: The choice.
+        hopeless: By configuration of which all runs failed, how many of them in which way.
+    """
     if not chosen.best:
         return "no run has a dev score"
-    return f"all runs of {chosen.recommended} failed" if all_failed else chosen.decided_by
+    if chosen.recommended not in hopeless:
+        return chosen.decided_by
+    return f"all runs of {', '.join(f'{name} ({how})' for name, how in hopeless.items())} failed"
 
 
 def _rank_uncertainty(

@@ -16,6 +16,7 @@ from analysis.frames.runs import (
     scores,
     task_facts,
 )
+from analysis.per_task.failures import failed_text
 from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
@@ -38,6 +39,7 @@ from analysis.rendering.formatting import (
     sd_interval_text,
 )
 from analysis.rendering.table import Table
+from analysis.statistics.collapse import COLLAPSED
 from analysis.statistics.common import DECIMALS
 from analysis.statistics.summary import summarise
 
@@ -148,6 +150,7 @@ def cells_table(frame: pd.DataFrame) -> Table:
     notes = [
         n_note(frame),
         "± is the standard deviation over seeds (n − 1).",
+        *([f"Collapsed: {COLLAPSED}."] if not frame.empty and frame["collapsed"].any() else []),
         *floor_notes(frame),
         *_splits_notes(frame),
         *tried_notes(frame),
@@ -196,9 +199,4 @@ def _left_out(frame: pd.DataFrame) -> str:
 
 
 def _failed(row: RowTuple) -> str:
-    parts = [
-        f"{count} {word}"
-        for count, word in ((row.diverged, "diverged"), (row.collapsed, "collapsed"))
-        if count
-    ]
-    return ", ".join(parts) or "0"
+    return failed_text(row.diverged, row.collapsed) or "0"

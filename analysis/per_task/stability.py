@@ -139,16 +139,16 @@ def stability(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per cell, on test scores: n, sd with its interval (sd_low to sd_high, for all
         configurations of the task and model at once, as whatever has the smallest was chosen for
-        it), ratio (sd over the baseline's) with its interval
-        and method, Brown-Forsythe p and p_holm over the configurations of the task and model; the
-        same as `clean_*` without failed runs; failed, finished, the failure rate with its Wilson
-        interval, Fisher's failure_p and failure_p_holm against the baseline; n_both (the smaller n
-        of the two cells), comparisons (number of those that p is adjusted for), mdr (minimum
-        detectable ratio of sds for these two); and verdict:
-        `baseline`, `no baseline`, `no scatter` (all runs of the cell scored the same; there is
-        neither ratio nor p), `baseline without scatter` (those of the baseline), `too few seeds`,
-        `not shown`, `less scatter` or `more scatter`. The last two need 15 seeds in both cells and
-        p_holm below 0.05 both with and without the failed runs.
+        it), ratio (sd over the baseline's) with its interval and method, Brown-Forsythe p and
+        p_holm over the configurations of the task and model; the same as `clean_*` without failed
+        runs; diverged, collapsed, failed (the sum of these two), finished, the failure rate with
+        its Wilson interval, Fisher's failure_p and failure_p_holm against the baseline; n_both (the
+        smaller n of the two cells), comparisons (number of those that p is adjusted for), mdr
+        (minimum detectable ratio of sds for these two); and verdict: `baseline`, `no baseline`, `no
+        scatter` (all runs of the cell scored the same; there is neither ratio nor p), `baseline
+        without scatter` (those of the baseline), `too few seeds`, `not shown`, `less scatter` or
+        `more scatter`. The last two need 15 seeds in both cells and p_holm below 0.05 both with and
+        without the failed runs.
 
     Raises:
         ValueError: If `runs` is malformed; see `frames.runs.checked`.
@@ -198,6 +198,8 @@ def _spread(cell: Scores, count: int) -> Row:
         "sd_high": ends.high,
         "clean_n": cell.excluded.size,
         "clean_sd": sd(cell.excluded),
+        "diverged": int(cell.diverged.sum()),
+        "collapsed": int(cell.collapsed.sum()),
         "failed": failed,
         "finished": finished,
         "failure_rate": failed / finished if finished else np.nan,

@@ -18,8 +18,9 @@ from analysis.frames.runs import (
     final,
     task_facts,
 )
+from analysis.per_task.failures import why_collapsed
 from analysis.rendering.formatting import score_text
-from analysis.statistics.collapse import POINT, two_groups
+from analysis.statistics.collapse import COLLAPSED, POINT, two_groups
 from analysis.statistics.common import constant
 from analysis.statistics.power import minimum_detectable_ratio
 from analysis.statistics.spread import ENOUGH_FOR_SPREAD
@@ -158,11 +159,15 @@ def _detectable(n: int, comparisons: int) -> str:
 def _failures(runs: pd.DataFrame) -> list[str]:
     diverged = runs["outcome"] == "diverged"
     found = []
-    for failed, verb in ((diverged, "diverged"), (runs["collapsed"], "collapsed")):
-        if failed.any():
-            counts = runs[failed].groupby(CELL).size()
-            cells = [f"{_label(cell)} ({n})" for cell, n in counts.items()]
-            found.append(f"{_runs(int(counts.sum()))} {verb}: {_some(cells)}.")
+    if diverged.any():
+        counts = runs[diverged].groupby(CELL).size()
+        cells = [f"{_label(cell)} ({n})" for cell, n in counts.items()]
+        found.append(f"{_runs(int(counts.sum()))} diverged: {_some(cells)}.")
+    if runs["collapsed"].any():
+        cells = [_best_collapsed(cell, own) for cell, own in runs[runs["collapsed"]].groupby(CELL)]
+        found.append(
+            f"{_runs(int(runs['collapsed'].sum()))} collapsed, {COLLAPSED}: {_some(cells)}."
+        )
     if found:
         found.append(
             "Failed runs count with their score, or with that of a constant predictor if they have "
@@ -181,6 +186,14 @@ def _cut(finished: pd.DataFrame) -> list[str]:
     if not found:
         return []
     return [f"Texts were cut at the maximum length: {_some(found)}."]
+
+
+def _best_collapsed(label: tuple[str, ...], cell: pd.DataFrame) -> str:
+    """The number of collapsed runs of a cell, and why the best of them is one."""
+    facts = task_facts(cell)
+    by_score = cell.sort_values("dev", ascending=not facts["higher_is_better"])
+    why = why_collapsed(by_score.iloc[0].to_dict(), facts["scale"])
+    return f"{_label(label)} ({f'{len(cell)}, the best' if len(cell) > 1 else '1'}: {why})"
 
 
 def _without_scatter(finished: pd.DataFrame) -> list[str]:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames.runs import BASELINE
+from analysis.per_task.failures import failed_text
 from analysis.rendering.builder import RowTuple
 from analysis.rendering.formatting import (
     has_width,
@@ -158,7 +159,12 @@ def _failed(cells: list[RowTuple]) -> list[str]:
     if not failed:
         verb = "failed" if known else "diverged"
         return [f"None of the {finished} finished runs {verb}{unknown}."] if finished else []
-    counts = _listed([f"{c.configuration} ({c.failed} of {c.finished} runs)" for c in failed])
+    counts = _listed(
+        [
+            f"{c.configuration} ({failed_text(c.diverged, c.collapsed)} of {c.finished} runs)"
+            for c in failed
+        ]
+    )
     return [f"{'Failed' if known else 'Diverged'}: {counts}{unknown}."]
 
 

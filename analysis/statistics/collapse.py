@@ -4,6 +4,7 @@ import numpy as np
 
 from analysis.statistics.common import DECIMALS, BoolArray, FloatArray
 
+COLLAPSED = "not clearly better than a constant answer"  # what it means, wherever it is said
 POINT = 0.01  # of a share, or of the floor or median of an unbounded metric
 ENOUGH_FOR_GROUPS = 15  # scores
 GAP, GAP_OF_ONE = 3.0, 5.0  # widths of a gap in pooled standard deviations
@@ -29,6 +30,25 @@ def margin(floor: float, examples: FloatArray, *, bounded: bool) -> FloatArray:
         return np.full(examples.shape, POINT * abs(floor))
     variance = max(floor * (1 - floor), 0.0)
     return np.asarray(np.fmax(POINT, 2 * np.sqrt(variance / examples)))
+
+
+def chance_margin(floor: float, examples: FloatArray, *, bounded: bool) -> FloatArray:
+    """How far above the floor a score must be to rule out chance.
+
+    Args:
+        floor: Score of the constant predictor.
+        examples: Number of scored examples, shape (n_runs,); NaN if unknown.
+        bounded: Whether scores are in [0, 1] or [-1, 1].
+
+    Returns:
+        Four standard errors of an uninformed predictor, shape (n_runs,): binomial at the floor; of
+        a correlation where the floor's are 0; for unbounded metrics with the floor itself as the
+        standard deviation. NaN where the number of examples is unknown.
+
+    Source: as in `study.tasks.collapse`, whose rule `no_fit` applies only below it.
+    """
+    scale = np.sqrt(max(floor * (1 - floor), 0.0)) or 1.0
+    return np.asarray(4 * (scale if bounded else abs(floor)) / np.sqrt(examples))
 
 
 def at_floor(

@@ -43,7 +43,7 @@ class Scores:
     Attributes:
         values: Score per run, shape (n_runs,); NaN where the run diverged or is missing.
         diverged: Whether the loss became non-finite, shape (n_runs,).
-        collapsed: Whether the run ended no better than the constant predictor, shape (n_runs,).
+        collapsed: Whether the run is not clearly better than a constant answer, shape (n_runs,).
         floor: Score of the constant predictor on this split; NaN if unknown.
     """
 
@@ -162,7 +162,7 @@ class Summary:
     Attributes:
         missing: Number of requested runs that have neither a score nor failed.
         diverged: Number of runs whose loss became non-finite.
-        collapsed: Number of completed runs no better than the constant predictor.
+        collapsed: Number of completed runs not clearly better than a constant answer.
         failure_rate: Share of the finished runs that failed; NaN if there are none.
         failure_low: Lower end of its Wilson interval.
         failure_high: Upper end.

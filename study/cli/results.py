@@ -120,8 +120,8 @@ def recommend(arguments: argparse.Namespace) -> int:
         rows: list[Any] = list(found.itertuples())
         for row, text in zip(rows, advice(found), strict=True):
             print(text)
-            if row.unfitting:
-                print(f"  over the limit: {row.unfitting}")
+            for excluded in filter(None, row.unfitting.split("; ")):
+                print(f"  over the limit: {excluded}")
             print("".join(f"  {line}\n" for line in row.paste.splitlines()))
         if len(found) > 1:
             print("\n".join(sentences(by_group(runs))))
@@ -133,6 +133,8 @@ def show(arguments: argparse.Namespace) -> int:
     from analysis.frames.load import find_run
 
     found = find_run(arguments.key, default_home().uri)
+    if text := _collapsed(found):
+        found["collapsed"] = text
     if arguments.json:
         print(json.dumps(found))
         return 0
@@ -141,6 +143,22 @@ def show(arguments: argparse.Namespace) -> int:
         print(f"{name:<20} {text}")
     print(f"\nnext: {program()} export {found['key']} --out FOLDER    the trained model")
     return 0
+
+
+def _collapsed(found: dict[str, Any]) -> str:
+    """Why a run counts as collapsed; empty if it does not."""
+    from analysis.frames.columns import COLLAPSE_RULE
+    from analysis.per_task.failures import why_collapsed
+    from analysis.statistics.collapse import COLLAPSED
+
+    tags, metrics = found["tags"], found["metrics"]
+    if not tags.get(COLLAPSE_RULE):
+        return ""
+    run = {"collapse_rule": tags[COLLAPSE_RULE], "metric": tags["metric"]}
+    run["higher_is_better"] = tags["higher_is_better"] == "true"
+    run |= {name: float(metrics.get(name, "nan")) for name in ("dev", "dev_floor")}
+    run["dev_rows"] = float(tags.get("dev_rows", "nan"))
+    return f"{COLLAPSED}: {why_collapsed(run, 1)}"
 
 
 def ui(arguments: argparse.Namespace) -> int:

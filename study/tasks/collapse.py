@@ -9,6 +9,8 @@ from study.tasks.kinds import Kind, Split
 from study.tasks.kinds.encoded import Encoded
 from study.tasks.metrics import Metric
 
+COLLAPSED = "not clearly better than a constant answer"  # what it means, wherever it is said
+
 
 def floor(metric: Metric, kind: Kind, data: Encoded) -> float:
     """The best score of a constant prediction.
@@ -146,7 +148,7 @@ def collapse_rules(
     train_loss: float,
     loss_to_beat: float,
 ) -> list[str]:
-    """The rules by which a completed run is no better than a constant predictor.
+    """The rules by which a completed run is not clearly better than a constant answer.
 
     Args:
         metric: The task's metric.

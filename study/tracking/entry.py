@@ -19,7 +19,7 @@ class Record:
     Attributes:
         cell: The cell's key.
         outcome: `completed` or `diverged`.
-        collapsed: Whether the run is no better than the constant predictor.
+        collapsed: Whether the run is not clearly better than a constant answer.
         dev: The deciding metric; the constant predictor's score where the run diverged.
         test: The same on test.
         seconds: Wall-clock time of the worker.

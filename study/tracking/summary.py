@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from study.tasks.collapse import COLLAPSED as MEANING
 from study.tracking.entry import Record
 from study.tracking.schema import COLLAPSED, DIVERGED, HIGH, LOW, MEAN, MISSING, SD, SECONDS, N
 
@@ -62,4 +63,6 @@ def note(values: Mapping[str, float], problem: str | None) -> str:
             f". Test {values['test_mean']:.4f} ± {values['test_sd']:.4f} (sd over seeds), "
             f"95% interval of the mean {values['test_low']:.4f} to {values['test_high']:.4f}"
         )
+    if values[COLLAPSED]:
+        text += f". Collapsed: {MEANING}"
     return f"{text}.\n\nMissing: {problem}" if problem else f"{text}."

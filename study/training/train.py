@@ -29,7 +29,7 @@ class Outcome:
 
     Attributes:
         outcome: `diverged` where a loss, an output or a score was not finite; scores are then NaN.
-        collapsed: Rules by which the run is no better than the constant predictor.
+        collapsed: Rules by which the run is not clearly better than a constant answer.
         dev: Deciding metric on dev, of the selected weights.
         test: The same on test, which is read once, after every choice.
         dev_floor: The constant predictor's score on dev; NaN where it is not finite.

@@ -100,7 +100,7 @@ def troubled_study():
 
     nothing = {"dev": np.nan, "test": np.nan}
     change("terms", "Standard", 3, outcome="diverged", **nothing)
-    change("rte", "ReinitTop(2)", 2, dev=0.53, test=0.523, collapsed=True, collapse_rule="floor")
+    change("rte", "ReinitTop(2)", 2, dev=0.53, test=0.523, collapsed=True, collapse_rule="at_floor")
     for seed in (5, 6):
         change("rte", "Mixout(0.1)", seed, outcome="missing", seconds=np.nan, **nothing)
     return frame

@@ -165,6 +165,27 @@ def test_what_is_recommended_can_be_pasted(home, study, outcomes, prepared, caps
     assert [row["recommended"] for row in json.loads(capsys.readouterr().out)] == [""]
 
 
+def test_a_collapsed_run_is_shown_with_the_bar_that_it_missed(
+    home, study, outcomes, prepared, capsys, monkeypatch
+):
+    """The larger of one point and two standard errors above the floor of 0.5."""
+    from study.cli.parser import run_command
+
+    tracking = opened(home, study)
+    low = {run: replace(o, dev=0.5, collapsed=["at_floor"]) for run, o in outcomes.items()}
+    put(tracking, low, prepared)
+    tracking.close(20)
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
+    run = next(iter(outcomes))
+    assert run_command(["show", run.key]) == 0
+    bar = 0.5 + max(0.01, 2 * (0.25 / len(run.cell.task.load().splits["dev"].ids)) ** 0.5)
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("collapsed ")]
+    assert line.split(maxsplit=1)[1] == (
+        "not clearly better than a constant answer: "
+        f"dev accuracy 0.5 against a bar of {bar:.4g} (at_floor)"
+    )
+
+
 def test_recommend_ends_with_one_if_all_runs_failed(
     home, study, outcomes, prepared, capsys, monkeypatch
 ):

@@ -13,7 +13,8 @@ from analysis.statistics.intervals import mean_interval
 from study.core.paths import default_home, without_password
 from study.tasks.task import SPLITS
 from study.tracking.entry import Record
-from study.tracking.summary import summary
+from study.tracking.summary import note, summary
+from tests.structure import ROOT
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,45 @@ def test_imported_runs_collapse_by_the_rule_of_own_runs(name, examples, floor):
     rows = np.full(scores.shape, float(examples))
     sign = metric.oriented(1.0)
     assert at_floor(scores, floor, rows, bounded=metric.bounded, sign=sign).tolist() == own
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("name", ["accuracy", "spearman", "mse"])
+def test_the_bar_that_is_printed_is_the_bar_of_the_rule(name, floor):
+    from analysis.statistics import collapse as printed
+    from study.tasks import collapse as rule
+    from study.tasks.metrics import METRICS
+
+    for function in ("margin", "chance_margin"):
+        shown = getattr(printed, function)(floor, np.array([48.0]), bounded=METRICS[name].bounded)
+        assert shown == pytest.approx(getattr(rule, function)(METRICS[name], floor, 48))
+
+
+def test_the_names_of_own_metrics_say_whether_they_are_bounded():
+    from analysis.frames.metric_names import meaning
+    from study.tasks.metrics import METRICS
+
+    assert all(meaning(name).bounded == metric.bounded for name, metric in METRICS.items())
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["docs/design.md", "docs/analysis.md", "docs/scores.md", "analysis/report/report.html.j2"],
+)
+def test_collapsed_means_the_same_everywhere(file):
+    from analysis.statistics.collapse import COLLAPSED
+    from study.tasks import collapse
+
+    assert collapse.COLLAPSED == COLLAPSED
+    assert COLLAPSED in " ".join((ROOT / file).read_text().split())
+
+
+def test_mlflow_says_what_collapsed_means_where_a_run_did():
+    from analysis.statistics.collapse import COLLAPSED
+
+    records = [Record("cell", "completed", flag, 0.6, 0.6, 1.0) for flag in (True, False)]
+    assert note(summary(records, 2), None).endswith(f". Collapsed: {COLLAPSED}.")
+    assert "Collapsed:" not in note(summary(records[1:], 1), None)
 
 
 def test_a_failed_run_whose_floor_is_unknown_is_left_out_of_the_summary():
