@@ -1,16 +1,21 @@
 """The notebooks run from top to bottom on studies of the names they read."""
 
+import json
+import re
 import subprocess
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 
 from analysis import load_runs
 from analysis.frames.load import find_run
-from study import BiasedAdam, Recipe, Seeds, Standard, Study
+from study import BiasedAdam, Recipe, Seeds, Standard, Study, Task
 from study.core.paths import Home
+from study.models.loading import Loaded
+from study.training.prepare import prepare
 from study.training.train import train
 from tests.conftest import CPU
 from tests.needs import ROOT, files
@@ -41,35 +46,76 @@ print("modules", own_modules([], folder_of(started())))
 """
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch, task, model, prepared, loaded) -> Home:
+def write_runs(home: Home, study: Study) -> None:
+    """Train the runs of a study of one task and model, and put them into its store."""
     from study.tracking.entry import entry_of
     from study.tracking.writer import TrackingWriter
     from study.training.result import packed
 
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
-    home = Home(tmp_path / "home")
+    data, model = study.tasks[0].load(), study.models[0]
+    loaded = Loaded(model, data.kind)
+    prepared = prepare(data, loaded.processor, study.recipe.max_length)
+    tracking = TrackingWriter(home, study, Path(f"{study.name}.py"))
+    for run in study.runs():
+        outcome, _ = train(run.setting(prepared.kind), prepared.splits, loaded, CPU)
+        result = packed(outcome, prepared, started=0.0, ended=1.0)
+        tracking.put(entry_of(run, result, faults=()), result.predictions)
+    assert tracking.close(30) == 0
+
+
+@pytest.fixture
+def studies(home, monkeypatch, task, model) -> None:
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
     shared = {"tasks": [task], "models": [model]}
-    shared["recipe"] = Recipe(lr=1e-2, epochs=2, batch_size=8)
+    shared["recipe"] = Recipe(lr=1e-2, epochs=2, batch_size=8, max_length=32)
     crossed = Seeds(head=range(3), order=range(3), noise=[0])
-    for study in (
-        Study(name="quickstart", techniques=[Standard(), BiasedAdam()], seeds=range(5), **shared),
-        Study(name="variance-sources", techniques=[Standard()], seeds=crossed, **shared),
-    ):
-        tracking = TrackingWriter(home, study, Path(f"{study.name}.py"))
-        for run in study.runs():
-            outcome, _ = train(run.setting(prepared.kind), prepared.splits, loaded, CPU)
-            result = packed(outcome, prepared, started=0.0, ended=1.0)
-            tracking.put(entry_of(run, result, faults=()), result.predictions)
-        assert tracking.close(30) == 0
-    return home
+    two = [Standard(), BiasedAdam()]
+    write_runs(home, Study(name="quickstart", techniques=two, seeds=range(5), **shared))
+    write_runs(
+        home, Study(name="variance-sources", techniques=[Standard()], seeds=crossed, **shared)
+    )
 
 
 @pytest.mark.parametrize("path", files("notebooks/*.ipynb"), ids=lambda path: path.stem)
-def test_notebook_runs(path, home):
+def test_notebook_runs(path, studies):
+    execute(path)
+
+
+def execute(path: Path, study: str = "") -> None:
+    """Run a notebook, on another study than the one it names."""
     notebook = nbformat.read(path, as_version=4)
+    if study:
+        for cell in notebook.cells:
+            cell.source = re.sub(
+                '^STUDY = "[a-z-]+"', f'STUDY = "{study}"', cell.source, flags=re.M
+            )
     nbclient.NotebookClient(notebook, timeout=300).execute()
+
+
+def test_a_study_of_ones_own_is_looked_at(home, monkeypatch, tmp_path, model):
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
+    row = {"tokens": ["w1", "w2", "w3"], "tags": ["B-X", "O", "O"]}
+    for split in ("train", "dev", "test"):
+        rows = [json.dumps(row | {"id": f"{split}{i}"}) for i in range(16)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(rows))
+    files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "dev", "test")}
+    columns = {"text": "tokens", "label": "tags", "labels": ("O", "B-X", "I-X")}
+    task = Task(name="tags", kind="tagging", metric="entity_f1", **columns, **files)
+    recipe = Recipe(lr=1e-2, epochs=1, batch_size=8, max_length=32)
+    study = Study(
+        name="mine",
+        tasks=[task],
+        models=[model],
+        techniques=[Standard()],
+        recipe=recipe,
+        seeds=range(2),
+    )
+    write_runs(home, study)
+    execute(ROOT / "notebooks" / "first_look.ipynb", "mine")
+    with pytest.raises(
+        CellExecutionError, match="mine has no crossed seeds, so variance cannot be"
+    ):
+        execute(ROOT / "notebooks" / "variance_sources.ipynb", "mine")
 
 
 @pytest.mark.parametrize("path", files("notebooks/*.ipynb"), ids=lambda path: path.stem)
@@ -79,7 +125,7 @@ def test_notebook_is_committed_with_its_output(path):
     assert not any(o.output_type == "error" for cell in cells for o in cell.outputs)
 
 
-def test_the_page_on_reading_a_study_runs(home, tmp_path, monkeypatch, capsys):
+def test_the_page_on_reading_a_study_runs(studies, tmp_path, monkeypatch, capsys):
     """Its block, as it is shown."""
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "analysis.md").read_text()
