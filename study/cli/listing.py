@@ -26,6 +26,8 @@ def listing(arguments: argparse.Namespace) -> int:
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         print(f"{row['name']:<{width}}  {row['purpose']}")
+        if row.get("import"):
+            print(f"{'':<{width}}  {row['import']}")
         if row.get("source"):
             print(f"{'':<{width}}  Source: {row['source']}")
     return 0
@@ -37,14 +39,18 @@ def _rows(what: str) -> list[dict[str, str]]:
 
         return [_from_docstring(name, cls.__doc__ or "") for name, cls in TECHNIQUES.items()]
     if what == "tasks":
-        from study.tasks import TASKS
+        from study.tasks import TASKS, catalogue
 
+        constants = {
+            value.name: c for c, value in vars(catalogue).items() if isinstance(value, Task)
+        }
         return [
             {
                 "name": name,
                 "purpose": ", ".join(
                     filter(None, (t.kind, t.metric, t.task_type, _availability(t)))
                 ),
+                "import": f"from study.tasks import {constants[name]}",
                 "source": t.source.partition(" Not bundled")[0],
             }
             for name, t in TASKS.items()
@@ -66,7 +72,11 @@ def _rows(what: str) -> list[dict[str, str]]:
 
 
 def _availability(task: Task) -> str:
-    return "bundled" if task.train.startswith("bundled:") else "bring your data (docs/tasks.md)"
+    if task.train.startswith("bundled:"):
+        return "bundled"
+    if task.train.startswith("hf:"):
+        return "from the Hugging Face hub"
+    return "bring your data (docs/tasks.md)"
 
 
 def _ranges(distributions: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """Catalogue of tasks: BLURB, GLUE, SQuAD, CIFAR, and the bundled term pairs.
 
-Only `TERMS` is bundled; the others may not be redistributed, or only by some. Their rows are read
-from the study's `data` folder or `STUDY_DATA`: one folder per task with `train`, `dev` and `test`
-as `.jsonl.gz`. `study import-blurb` creates these folders from BLURB's data.
+Only `TERMS` is bundled; the others may not be redistributed, or only by some. Some of GLUE are read
+from the Hugging Face hub. The rows of all others are read from the study's `data` folder or
+`STUDY_DATA`: one folder per task with `train`, `dev` and `test` as `.jsonl.gz`, which
+`study import-blurb` creates from BLURB's data.
 """
 
 from typing import Any
@@ -203,8 +204,88 @@ STSB = _task(
     text_pair="text_pair",
     source="Similarity (Cer et al. 2017); GLUE's dev is test here, dev is cut from train.",
 )
+
+
+def _pairs(
+    name: str, columns: tuple[str, str], labels: tuple[str, ...], published: Size, **fields: Any
+) -> Task:
+    """A task of GLUE on the hub: the last tenth of train is dev, and GLUE's dev is test."""
+    source = fields.pop("source")
+    config, validation = fields.pop("config", name), fields.pop("validation", "validation")
+    return Task(
+        name=f"glue_{name}",
+        train=f"hf:nyu-mll/glue/{config}:train[:90%]",
+        dev=f"hf:nyu-mll/glue/{config}:train[90%:]",
+        test=f"hf:nyu-mll/glue/{config}:{validation}",
+        text=columns[0],
+        text_pair=columns[1],
+        labels=labels,
+        published=published,
+        source=f"{source}; GLUE's dev is test here, dev is the last tenth of train.",
+        **fields,
+    )
+
+
+# Published sizes are counted in rows; words per row are estimates.
+_ENTAILMENT = ("entailment", "not_entailment")
+_NLI = ("entailment", "neutral", "contradiction")
+
+RTE = _pairs(
+    "rte",
+    ("sentence1", "sentence2"),
+    _ENTAILMENT,
+    (2241, 249, 277, 53),
+    source="Textual entailment (Dagan et al. 2005 and later challenges)",
+)
+MRPC = _pairs(
+    "mrpc",
+    ("sentence1", "sentence2"),
+    ("not_equivalent", "equivalent"),
+    (3301, 367, 408, 44),
+    metric="f1",
+    source="Paraphrases in the news (Dolan & Brockett 2005)",
+)
+QNLI = _pairs(
+    "qnli",
+    ("question", "sentence"),
+    _ENTAILMENT,
+    (94_269, 10_474, 5463, 37),
+    source="Does a sentence answer a question (Wang et al. 2019, from SQuAD)",
+)
+QQP = _pairs(
+    "qqp",
+    ("question1", "question2"),
+    ("not_duplicate", "duplicate"),
+    (327_461, 36_385, 40_430, 22),
+    metric="f1",
+    source="Duplicate questions (Quora Question Pairs)",
+)
+MNLI = _pairs(
+    "mnli",
+    ("premise", "hypothesis"),
+    _NLI,
+    (353_432, 39_270, 9815, 30),
+    validation="validation_matched",
+    source="Inference, test in the genres of train (Williams et al. 2018)",
+)
+MNLI_MISMATCHED = _pairs(
+    "mnli_mismatched",
+    ("premise", "hypothesis"),
+    _NLI,
+    (353_432, 39_270, 9832, 30),
+    config="mnli",
+    validation="validation_mismatched",
+    source="Inference, test in other genres than train (Williams et al. 2018)",
+)
+WNLI = _pairs(
+    "wnli",
+    ("sentence1", "sentence2"),
+    ("not_entailment", "entailment"),
+    (572, 63, 71, 28),
+    source="Pronouns (Levesque et al. 2012), adversarial: few models beat a constant answer",
+)
 # Without task types, since GLUE's score is the unweighted mean over its tasks.
-GLUE: tuple[Task, ...] = (COLA, SST2, STSB)
+GLUE: tuple[Task, ...] = (COLA, SST2, MRPC, STSB, QQP, MNLI, QNLI, RTE, WNLI)
 
 SQUAD2 = _task(
     "squad2",
@@ -236,4 +317,6 @@ CIFAR10_SMALL = _task(
     source="Ten classes of small pictures (Krizhevsky 2009), 2,000 for training.",
 )
 
-TASKS: dict[str, Task] = {task.name: task for task in (TERMS, *BLURB, *GLUE, SQUAD2, CIFAR10_SMALL)}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (TERMS, *BLURB, *GLUE, MNLI_MISMATCHED, SQUAD2, CIFAR10_SMALL)
+}

@@ -202,7 +202,7 @@ def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def _hub_rows(source: str) -> list[dict[str, Any]]:
-    name, _, split = source.removeprefix("hf:").rpartition(":")
+    name, _, split = source.removeprefix("hf:").partition(":")  # `train[:90%]` has one too
     owner_and_name, config = name.rsplit("/", 1) if name.count("/") == 2 else (name, None)
     try:
         import datasets

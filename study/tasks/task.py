@@ -62,7 +62,8 @@ class Task(Spec):
         train: Source of the training rows: a path to JSONL, CSV, TSV, Parquet or, for tagging,
             CoNLL (text may be `.gz`), or to a folder with one folder of images per class; relative
             to the study's data folder or else its file, to `STUDY_DATA` or to the working
-            directory. Or `hf:DATASET:SPLIT` or `hf:DATASET/CONFIG:SPLIT` on the Hugging Face hub.
+            directory. Or `hf:DATASET:SPLIT` or `hf:DATASET/CONFIG:SPLIT` on the Hugging Face hub,
+            where a split may be a part such as `train[:90%]`.
         dev: Source of the dev rows, on which configurations and epochs are selected.
         test: Source of the test rows, which are reported and never used for selection.
         split: How to divide the rows of `train` if `dev` and `test` are not given.

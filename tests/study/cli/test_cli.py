@@ -205,6 +205,21 @@ def test_lists_have_a_purpose_for_every_name(what, capsys):
     assert all({"name", "purpose"} <= set(row) for row in json.loads(out))
 
 
+def test_tasks_are_listed_with_the_line_that_imports_them(capsys):
+    _, out, _ = typed(capsys, "list", "tasks", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert len(rows) == 26
+    for name, row in rows.items():
+        scope: dict[str, object] = {}
+        exec(row["import"], scope)
+        (constant,) = set(scope) - {"__builtins__"}
+        assert vars(scope[constant])["name"] == name
+    assert rows["glue_rte"]["import"] == "from study.tasks import RTE"
+    assert rows["glue_rte"]["purpose"] == "classification, accuracy, from the Hugging Face hub"
+    _, out, _ = typed(capsys, "list", "tasks")
+    assert "from study.tasks import RTE\n" in out
+
+
 def test_every_technique_is_listed_with_its_source(capsys):
     _, out, _ = typed(capsys, "list", "techniques", "--json")
     assert all(row["source"] for row in json.loads(out))

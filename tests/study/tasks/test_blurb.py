@@ -116,7 +116,8 @@ def test_a_folder_without_blurb_data_is_an_error(tmp_path):
 
 
 NO_ROWS = {"bioasq", "ncbi_disease", "terms"}  # in the shared folder
-REAL = [task for task in TASKS.values() if task.name not in NO_ROWS]
+HERE = [task for task in TASKS.values() if not task.train.startswith("hf:")]
+REAL = [task for task in HERE if task.name not in NO_ROWS]
 
 
 @pytest.mark.parametrize("task", REAL, ids=lambda task: task.name)
