@@ -18,7 +18,7 @@ from analysis.across_tasks.suite import (
     suite_score,
     suite_table,
 )
-from analysis.frames.load import load_curves, load_predictions, load_runs
+from analysis.frames.load import load_curves, load_predictions, load_runs, load_settings
 from analysis.frames.score_files import example_runs, read_scores
 from analysis.per_example.agreement import (
     agreement,
@@ -80,6 +80,7 @@ __all__ = [
     "load_curves",
     "load_predictions",
     "load_runs",
+    "load_settings",
     "pairs",
     "pairs_table",
     "pareto",

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.frames.load import load_curves, load_predictions, load_runs, studies
+from analysis.frames.load import (
+    load_curves,
+    load_predictions,
+    load_runs,
+    load_settings,
+    studies,
+)
 from analysis.frames.runs import ScoreFileError
 from analysis.frames.score_files import ROLES, option, read_scores
 from analysis.frames.text_tables import TABLES, without_ending
@@ -133,12 +139,16 @@ def report(
     """
     others = runs_of(arguments.against, arguments) if arguments.against else None
     runs, stored = runs_of(name, arguments), not holds_scores(name)
+    settings = None
+    if others is not None and stored and not holds_scores(arguments.against):
+        settings = (load_settings(runs), load_settings(others))
     return write_report(
         runs,
         load_curves(name) if stored else pd.DataFrame(),
         arguments.out or folder,
         predictions=_predictions(name) if stored else None,
         others=others,
+        settings=settings,
         notes=notes,
     )
 

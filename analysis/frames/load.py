@@ -209,6 +209,36 @@ def find_run(key: str, uri: str | None = None, study: str | None = None) -> dict
     }
 
 
+def load_settings(runs: pd.DataFrame, uri: str | None = None) -> pd.DataFrame:
+    """Load what the cells of a study were set to, one row per cell and setting.
+
+    Args:
+        runs: Rows of `load_runs`; one file is read per cell.
+        uri: As for `load_runs`.
+
+    Returns:
+        `task, model, configuration, name, value`; the name is that of a field of the recipe, task,
+        model or technique, such as `recipe.lr`, the value its JSON. Fields at their default are
+        left out, as are cells without a result and those whose file was deleted.
+
+    Raises:
+        StoreUnreachableError: If the store cannot be read, or its server does not answer.
+        LookupError: If there is no such study or no such store.
+    """
+    labels = ["task", "model", "configuration"]
+    finished = runs[(runs["key"] != "") & (runs["stage"] == "final")].drop_duplicates(labels)
+    rows = []
+    for study, key, *label in finished[["study", "key", *labels]].itertuples(index=False):
+        try:
+            spec = find_run(key, uri, study)["spec"]
+        except OSError:
+            continue
+        for part in ("recipe", "task", "model", "technique"):
+            for name, value in spec[part].items():
+                rows.append((*label, f"{part}.{name}", json.dumps(value)))
+    return pd.DataFrame(rows, columns=[*labels, "name", "value"])
+
+
 def experiment_id(study: str, uri: str | None = None) -> str:
     """MLflow's experiment ID of a study.
 

@@ -20,7 +20,7 @@ def failed_text(diverged: float, collapsed: float) -> str:
     return ", ".join(f"{count:.0f} {word}" for count, word in kinds if count)
 
 
-def why_collapsed(run: Mapping[str, Any], scale: float) -> str:
+def why_collapsed(run: Mapping[Any, Any], scale: float) -> str:
     """The rules by which a run counts as collapsed, each with the bar that the run missed.
 
     Args:
@@ -36,7 +36,7 @@ def why_collapsed(run: Mapping[str, Any], scale: float) -> str:
     return ", ".join(_rule(rule, run, scale) for rule in run["collapse_rule"].split(","))
 
 
-def _rule(rule: str, run: Mapping[str, Any], scale: float) -> str:
+def _rule(rule: str, run: Mapping[Any, Any], scale: float) -> str:
     if rule == "constant":
         return "one answer for all dev examples (constant)"
     bar = _bar(rule, run)
@@ -46,7 +46,7 @@ def _rule(rule: str, run: Mapping[str, Any], scale: float) -> str:
     return f"dev {run['metric']} {dev} against a bar of {bar_text} ({rule})"
 
 
-def _bar(rule: str, run: Mapping[str, Any]) -> float:
+def _bar(rule: str, run: Mapping[Any, Any]) -> float:
     """The dev score that the run had to exceed; NaN if unknown."""
     named = meaning(run["metric"])
     examples = pd.Series([run["dev_rows"]]).to_numpy("float64", na_value=np.nan)

@@ -1,10 +1,12 @@
 """Comparison of two studies, or of a study and published runs, cell by cell."""
 
 import re
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import pandas as pd
 
+from analysis.frames.columns import FACTS, RUN_COUNTS
 from analysis.frames.runs import CELL, Row, ScoreFileError, checked, final, scores, task_facts
 from analysis.rendering.builder import SHARED_COLUMNS, starred_notes, table_of
 from analysis.rendering.formatting import (
@@ -26,22 +28,30 @@ from analysis.statistics.spread import sd_ratio, sd_ratio_bootstrap, spread_test
 from analysis.statistics.summary import Scores
 
 
-def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+def against(
+    runs: pd.DataFrame,
+    others: pd.DataFrame,
+    settings: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+) -> pd.DataFrame:
     """Compare each cell of one study with the same cell of another, on test.
 
     Args:
         runs: One row per run, as `load_runs` or `read_scores` give them.
         others: Likewise; the runs to compare with.
+        settings: Of each of the two, as `load_settings` gives them; None if unknown.
 
     Returns:
         One row per task, model and configuration of the final stage in either: where (`both`,
         `first` or `second`), settings (`same` or `other`, by the keys of the two cells; empty where
-        one has none, as imported scores), metric, higher_is_better, scale; of each side n,
-        missing, failed, mean and sd (`other_n` and so on for the second); and for cells in both the
-        difference (first minus second) with its Welch interval, p (Welch's, or of a permutation
-        test where a run failed: `method`), p_holm (over the cells in both), ratio (of sds, first
-        over second) with its interval, spread_p (Brown-Forsythe) and spread_p_holm,
-        `clean_difference` and `clean_p` without failed runs, and `reason` why any of these is NaN.
+        one has none, as imported scores), differs (what differs between cells in both, of the
+        numbers of rows, facts of the model, device, versions and `settings`: such as `recipe.lr
+        0.0001, 0.0002`, the first study's value first, joined by "; "), metric, higher_is_better,
+        scale; of each side n, missing, failed, mean and sd (`other_n` and so on for the second);
+        and for cells in both the difference (first minus second) with its Welch interval, p
+        (Welch's, or of a permutation test where a run failed: `method`), p_holm (over the cells in
+        both), ratio (of sds, first over second) with its interval, spread_p (Brown-Forsythe) and
+        spread_p_holm, `clean_difference` and `clean_p` without failed runs, and `reason` why any of
+        these is NaN.
 
     Raises:
         ScoreFileError: If either frame is malformed, or if the two score a task by different
@@ -67,6 +77,13 @@ def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
         row: Row = dict(zip(CELL, label, strict=True)) | facts[0].get(task, facts[1].get(task, {}))
         row["where"] = "both" if first and second else "first" if first else "second"
         row["settings"] = _settings(*(c[label]["cell"].iloc[0] for c in cells if label in c))
+        row["differs"] = ""
+        if first and second:
+            found = _differing(*(_known(c[label]) for c in cells), absent="")
+            stored = [_of_cell(side, label) for side in settings or ()]
+            if stored and all(stored):
+                found += _differing(*stored, absent="default")
+            row["differs"] = "; ".join(found)
         row |= _side(first, "") | _side(second, "other_")
         row |= versus(first, second, key=("against", *map(str, label)))
         rows.append(row)
@@ -159,6 +176,7 @@ def against_table(frame: pd.DataFrame, name: str, other: str) -> Table:
         "p: Welch's test; p (sd): Brown–Forsythe test; both Holm-adjusted over the rows.",
         *starred_notes(both),
         *_only(frame, name, other),
+        *_differences(both, name, other),
     ]
     method = [f"A failed run {ENTERS}."]
     if (both["settings"] == "other").any():
@@ -184,9 +202,55 @@ def _only(frame: pd.DataFrame, name: str, other: str) -> list[str]:
     for where, study in (("first", name), ("second", other)):
         labels = ["/".join(label) for label in frame.loc[frame["where"] == where, CELL].to_numpy()]
         if labels:
-            more = f" and {len(labels) - 6} more" if len(labels) > 6 else ""
-            sentences.append(f"Only in {study}: {', '.join(labels[:6])}{more}.")
+            sentences.append(f"Only in {study}: {_first(labels)}.")
     return sentences
+
+
+def _differences(both: pd.DataFrame, name: str, other: str) -> list[str]:
+    """A sentence on what differs between the cells in both, and in which of them."""
+    cells: dict[str, list[str]] = {}
+    for *label, differs in both[[*CELL, "differs"]].itertuples(index=False):
+        for text in filter(None, str(differs).split("; ")):
+            cells.setdefault(text, []).append("/".join(map(str, label)))
+    named = [
+        text if len(labels) == len(both) else f"{text} (in {_first(labels)})"
+        for text, labels in cells.items()
+    ]
+    if named:
+        return [f"What differs, {name} first, then {other}: {'; '.join(named)}."]
+    if len(both) and (both["settings"] == "same").all():
+        return [f"Settings, device and versions of {name} and {other} are the same."]
+    return []
+
+
+def _known(cell: pd.DataFrame) -> dict[str, str]:
+    """What the runs of a cell say about data, model, device and versions; several values joined."""
+    ran = cell[cell["outcome"] != "missing"]
+    known = {
+        name.replace("_", " "): sorted(set(ran[name].dropna().astype(str)) - {""})
+        for name in (*RUN_COUNTS, *FACTS, "device")
+    }
+    versions = [part for text in set(ran["versions"].dropna()) for part in text.split(", ") if part]
+    for package, _, version in sorted({part.rpartition(" ") for part in versions}):
+        known.setdefault(package, []).append(version)
+    return {name: " and ".join(values) for name, values in known.items() if values}
+
+
+def _of_cell(settings: pd.DataFrame, label: tuple[Hashable, ...]) -> dict[str, str]:
+    own = (settings[CELL] == list(label)).all(axis=1)
+    return dict(settings.loc[own, ["name", "value"]].to_numpy().tolist())
+
+
+def _differing(first: Mapping[str, str], second: Mapping[str, str], *, absent: str) -> list[str]:
+    """The names with two values; `absent` stands for a missing one, which is unknown if empty."""
+    names = dict.fromkeys([*first, *second])
+    pairs = {name: (first.get(name, absent), second.get(name, absent)) for name in names}
+    return [f"{name} {a}, {b}" for name, (a, b) in pairs.items() if a != b and a and b]
+
+
+def _first(labels: list[str]) -> str:
+    more = f" and {len(labels) - 6} more" if len(labels) > 6 else ""
+    return f"{', '.join(labels[:6])}{more}"
 
 
 def _settings(*keys: str) -> str:

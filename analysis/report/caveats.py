@@ -188,7 +188,7 @@ def _cut(finished: pd.DataFrame) -> list[str]:
     return [f"Texts were cut at the maximum length: {_some(found)}."]
 
 
-def _best_collapsed(label: tuple[str, ...], cell: pd.DataFrame) -> str:
+def _best_collapsed(label: object, cell: pd.DataFrame) -> str:
     """The number of collapsed runs of a cell, and why the best of them is one."""
     facts = task_facts(cell)
     by_score = cell.sort_values("dev", ascending=not facts["higher_is_better"])

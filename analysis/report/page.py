@@ -30,6 +30,7 @@ def write_report(
     *,
     predictions: pd.DataFrame | None = None,
     others: pd.DataFrame | None = None,
+    settings: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
     """Write report.html, the tables as Markdown, CSV and LaTeX, and the runs as CSV and Parquet.
@@ -40,6 +41,7 @@ def write_report(
         folder: Output folder, created if absent. Files of an earlier report are replaced.
         predictions: As returned by `load_predictions`; saved as predictions.parquet.
         others: Runs of another study, or published scores, to compare with.
+        settings: What the cells of both studies were set to, as `load_settings` gives them.
         notes: Sentences about the runs that precede the caveats.
 
     Returns:
@@ -61,7 +63,7 @@ def write_report(
         'report.html'
     """
     stored = pd.DataFrame() if predictions is None else predictions
-    material = ReportData(runs, curves, stored, others)
+    material = ReportData(runs, curves, stored, others, settings)
     parts = [part for section in SECTIONS for part in section(material)]
     tables = [part for part in parts if isinstance(part, Table)]
     filed = [part for section in FILED for part in section(material) if isinstance(part, Table)]

@@ -80,6 +80,7 @@ class ReportData:
         curves: One row per run and epoch; may be empty.
         predictions: One row per run and example; may be empty.
         others: Runs of another study to compare with, or None.
+        settings: Of both studies, see `per_task.two_studies.against`, or None.
     """
 
     def __init__(
@@ -88,10 +89,12 @@ class ReportData:
         curves: pd.DataFrame,
         predictions: pd.DataFrame,
         others: pd.DataFrame | None,
+        settings: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     ) -> None:
         self.everything = checked(runs)
         self.runs = final(self.everything)
         self.curves, self.predictions, self.others = curves, predictions, others
+        self.settings = settings
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -210,7 +213,7 @@ def _compared(material: ReportData) -> Iterator[Table]:
         names = title(material.runs), title(final(checked(material.others)))
         if names[0] == names[1]:
             names = f"{names[0]} (first)", f"{names[1]} (second)"
-        yield against_table(against(material.runs, material.others), *names)
+        yield against_table(against(material.runs, material.others, material.settings), *names)
 
 
 def _plots(material: ReportData) -> Iterator[Drawing]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import load_curves, load_predictions, load_runs
+from analysis import load_curves, load_predictions, load_runs, load_settings
 from analysis.frames.columns import seeds_of
 from analysis.frames.load import find_run, studies
 from study import LayerwiseDecay, Recipe, Restarts, Seeds, Standard, Study
@@ -183,6 +183,28 @@ def test_a_collapsed_run_is_shown_with_the_bar_that_it_missed(
     assert line.split(maxsplit=1)[1] == (
         "not clearly better than a constant answer: "
         f"dev accuracy 0.5 against a bar of {bar:.4g} (at_floor)"
+    )
+
+
+def test_settings_that_differ_from_another_study_are_named(
+    home, study, outcomes, prepared, monkeypatch, tmp_path
+):
+    from study.cli.parser import run_command
+
+    slower = study.replace(name="slower", recipe=study.recipe.replace(lr=1e-3, weight_decay=0.1))
+    ends = zip(slower.runs()[:5], outcomes.values(), strict=True)
+    for each, runs in ((study, outcomes), (slower, dict(ends))):
+        tracking = opened(home, each)
+        put(tracking, runs, prepared)
+        tracking.close(20)
+    settings = load_settings(load_runs("door", home.uri), home.uri)
+    own = settings[settings["configuration"] == "LayerwiseDecay(0.5)"].set_index("name")["value"]
+    assert (own["recipe.lr"], own["technique.rate"]) == ("0.003", "0.5")
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
+    assert run_command(["report", "door", "--against", "slower", "--out", str(tmp_path)]) == 0
+    assert (
+        "What differs, door first, then slower: recipe.lr 0.003, 0.001; recipe.weight_decay "
+        "default, 0.1." in (tmp_path / "tables" / "against.md").read_text()
     )
 
 

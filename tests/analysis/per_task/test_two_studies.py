@@ -108,3 +108,39 @@ def test_the_same_label_with_other_settings_is_marked(clean):
     assert "keys differ" not in to_text(against_table(same, "a", "b"))
     assert "keys differ" in to_text(against_table(other, "a", "b"))
     assert against(clean, clean)["settings"].unique().tolist() == [""]  # of elsewhere
+
+
+def settings_of(**values):
+    rows = [("rte", "minilm", "Standard", name, value) for name, value in values.items()]
+    return pd.DataFrame(rows, columns=["task", "model", "configuration", "name", "value"])
+
+
+def test_what_differs_between_the_studies_is_named(clean):
+    one = clean[
+        (clean["task"] == "rte") & (clean["configuration"].isin(["Standard", "Mixout(0.1)"]))
+    ]
+    one = one.assign(versions="python 3.11, torch 2.13.0+cpu", cell="0" * 12)
+    two = one.assign(versions="python 3.11, torch 2.14.0", train_rows=1000, cell="1" * 12)
+    settings = (
+        settings_of(**{"recipe.lr": "0.0001", "recipe.epochs": "3"}),
+        settings_of(**{"recipe.lr": "0.0001", "recipe.clip_norm": "null"}),
+    )
+    found = against(one, two, settings)
+    standard, mixout = (
+        row_of(found, "rte", name)["differs"] for name in ("Standard", "Mixout(0.1)")
+    )
+    both = "train rows 2000, 1000; torch 2.13.0+cpu, 2.14.0"
+    own = "recipe.epochs 3, default; recipe.clip_norm default, null"
+    assert (standard, mixout) == (f"{both}; {own}", both)
+    text = " ".join(to_text(against_table(found, "a", "b")).split())
+    assert f"What differs, a first, then b: {both}; recipe.epochs" in text
+    assert "recipe.epochs 3, default (in rte/minilm/Standard)" in text
+
+
+def test_facts_that_only_one_study_has_are_no_difference(clean):
+    unknown = clean.assign(versions="", device="", train_rows=pd.NA, domain="")
+    assert set(against(clean, unknown)["differs"]) == {""}
+    same = clean.assign(cell="0" * 12)
+    same = same[(same["task"] == "rte") & (same["configuration"] == "Standard")]
+    text = " ".join(to_text(against_table(against(same, same), "a", "b")).split())
+    assert "Settings, device and versions of a and b are the same." in text
