@@ -8,8 +8,8 @@ import pandas as pd
 from analysis.across_tasks.pools import BY, Pool, View, pools, sorted_rows
 from analysis.across_tasks.shared_runs import TOGETHER
 from analysis.across_tasks.table_columns import (
-    FAILED_NOTE,
-    RUNS_NOTE,
+    FAILED_NOTES,
+    RUNS_NOTES,
     count_columns,
     dropped_notes,
     name_columns,
@@ -206,8 +206,8 @@ def aggregates_table(frame: pd.DataFrame) -> Table:
         "Intervals are slightly too narrow below ten seeds. 'New tasks' resamples the tasks as "
         "well; given from five tasks, too narrow below twenty.",
         *_shared_note(frame),
-        FAILED_NOTE,
-        RUNS_NOTE,
+        *FAILED_NOTES,
+        *RUNS_NOTES,
     ]
     details = ["95% CI of IQM, new tasks", "IQM without failed runs"]
     details += ["Mean without failed runs", "Runs"]

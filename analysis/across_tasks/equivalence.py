@@ -7,8 +7,8 @@ import pandas as pd
 
 from analysis.across_tasks.pools import BY, VIEWS, Pool, View, pools, sorted_rows
 from analysis.across_tasks.table_columns import (
-    FAILED_NOTE,
-    RUNS_NOTE,
+    FAILED_NOTES,
+    RUNS_NOTES,
     count_columns,
     dropped_notes,
     name_columns,
@@ -156,8 +156,8 @@ def rope_table(frame: pd.DataFrame) -> Table:
     method = [
         "The region of practical equivalence is half a point either way unless set per task. There "
         "is no correction for multiple comparisons.",
-        FAILED_NOTE,
-        RUNS_NOTE,
+        *FAILED_NOTES,
+        *RUNS_NOTES,
     ]
     coarse = [] if frame.empty else sorted(set("; ".join(frame["coarse"]).split("; ")) - {""})
     if coarse:

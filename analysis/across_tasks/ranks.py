@@ -13,10 +13,10 @@ import pandas as pd
 
 from analysis.across_tasks.pools import BY, Pool, average_ranks, best_ranked, pools, sorted_rows
 from analysis.across_tasks.table_columns import (
-    FAILED_NOTE,
-    RUNS_NOTE,
+    FAILED_NOTES,
+    RUNS_NOTES,
     count_columns,
-    left_out_text,
+    dropped_notes,
     name_columns,
 )
 from analysis.frames.runs import BASELINE, Row
@@ -187,10 +187,9 @@ def ranks_table(frame: pd.DataFrame, tests: pd.DataFrame) -> Table:
             columns |= {f"p vs {BASELINE}": lambda r: p_text(r.p_baseline)}
     columns |= {"Rank without failed runs": lambda r: number_text(r.clean_rank), **count_columns()}
     notes = [
-        "Ranks of mean test scores within each task (1 is best), averaged over tasks with equal "
-        "weight, with a 95% t interval over tasks.",
-        "Average ranks in the same group differ by less than the critical difference (Nemenyi, "
-        "5%); this does not show that they are equal.",
+        "Ranks of mean test scores within each task (1 is best), averaged, with a 95% t interval "
+        "over tasks.",
+        "Group: average ranks that differ by less than the critical difference (Nemenyi, 5%).",
     ]
     if reached:
         notes.append("p: Wilcoxon's signed-rank test over tasks, Holm-adjusted over all pairs.")
@@ -204,7 +203,12 @@ def ranks_table(frame: pd.DataFrame, tests: pd.DataFrame) -> Table:
         columns,
         notes=notes,
         details=details,
-        method=[FAILED_NOTE, RUNS_NOTE],
+        method=[
+            "Tasks have equal weight. Being in the same group does not show that two are equal.",
+            *FAILED_NOTES,
+            *RUNS_NOTES,
+            *dropped_notes(tests),
+        ],
     )
 
 
@@ -230,4 +234,4 @@ def _tested(row: RowTuple) -> str:
             f"; Wilcoxon's test, adjusted for so many pairs, cannot reach 5% below "
             f"{row.least_tasks} tasks"
         )
-    return f"{_of(row)}{text}{left_out_text(row.dropped_tasks, '; left out')}."
+    return f"{_of(row)}{text}."

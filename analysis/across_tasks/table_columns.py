@@ -8,8 +8,8 @@ import pandas as pd
 from analysis.rendering.builder import NAMED, Columns, RowTuple
 from analysis.rendering.formatting import DAGGER, ENTERS, count_text
 
-FAILED_NOTE = f"A failed run {ENTERS}. 'Without failed runs' excludes all of them."
-RUNS_NOTE = "Min n: number of seeds on the task with the fewest. Runs: total over all tasks."
+FAILED_NOTES = (f"A failed run {ENTERS}.", "'Without failed runs' excludes all of them.")
+RUNS_NOTES = ("Min n: number of seeds on the task with the fewest.", "Runs: total over all tasks.")
 
 
 def name_columns(frame: pd.DataFrame, doubtful: Collection[tuple[str, str]] = ()) -> Columns:

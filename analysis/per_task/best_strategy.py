@@ -66,8 +66,7 @@ ROPE = 0.005  # half a point of a share: means that differ by less are practical
 
 _COMPARED = (f"vs {BASELINE}", "p")  # columns of the comparison with the baseline
 _VERSUS = (
-    f"vs {BASELINE}: difference of test means with its 95% Welch interval and the p-value of "
-    "Welch's test, Holm-adjusted."
+    f"vs {BASELINE}: difference of test means, 95% Welch interval and Welch's test, Holm-adjusted."
 )
 _VERSUS_P = f"The p-value is adjusted over all configurations against {BASELINE}, not across rows."
 _NO_RUNS = Scores(np.empty(0), np.empty(0, bool), np.empty(0, bool), np.nan)
@@ -111,7 +110,8 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         columns = {name: text for name, text in columns.items() if name not in _COMPARED}
     notes = [
         n_note(frame),
-        "Chosen on dev, reported on test. ± is the standard deviation over seeds (n − 1).",
+        "Chosen on dev, reported on test.",
+        "± is the standard deviation over seeds (n − 1).",
         f"Tied with: none is significantly better than these on dev ({ALL_PAIRS}).",
         *([] if alone else [_VERSUS, *starred_notes(frame)]),
         *floor_notes(frame),

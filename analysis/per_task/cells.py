@@ -156,7 +156,8 @@ def cells_table(frame: pd.DataFrame) -> Table:
         *tried_notes(frame),
     ]
     method = [
-        f"A failed run {ENTERS}{_left_out(frame)}. 'Without failed runs' excludes all of them.",
+        f"A failed run {ENTERS}{_left_out(frame)}.",
+        "'Without failed runs' excludes all of them.",
         "95% confidence intervals: t for the mean, chi-square for the sd; where runs failed, the "
         "sd has a BCa bootstrap interval from 20 seeds and none below; none where all scores are "
         "equal. IQM: interquartile mean.",

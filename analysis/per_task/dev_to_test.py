@@ -14,7 +14,7 @@ from analysis.frames.runs import (
     task_facts,
 )
 from analysis.rendering.builder import Columns, table_of
-from analysis.rendering.formatting import ALL_PAIRS, score_text
+from analysis.rendering.formatting import ALL_PAIRS, number_text
 from analysis.rendering.table import Table
 from analysis.statistics.common import DECIMALS, FloatArray, stream
 from analysis.statistics.dev_to_test import transfer as transferred
@@ -116,7 +116,7 @@ def transfer_table(frame: pd.DataFrame) -> Table:
         >>> names = runs["model"].replace("bert_base_cased", "Standard")
         >>> runs = runs.assign(configuration=names, model="any", dev=runs["test"])
         >>> transfer_table(transfer(runs)).body[0]
-        ('1', '1', '77%', '25%', '77%', '0.3078', '0.4326')
+        ('1', '1', '77%', '25%', '77%', '0.31', '0.43')
     """
     columns: Columns = {
         "Seeds": lambda r: r.label,
@@ -124,8 +124,8 @@ def transfer_table(frame: pd.DataFrame) -> Table:
         "Best on dev is best on test": lambda r: f"{r.agreement:.0%}",
         "By chance": lambda r: f"{r.chance:.0%}",
         "Tied with best on test": lambda r: f"{r.level:.0%}",
-        "Regret on test": lambda r: score_text(r.regret_sd, 1),
-        "Optimism on dev": lambda r: score_text(r.optimism_sd, 1),
+        "Regret on test": lambda r: number_text(r.regret_sd),
+        "Optimism on dev": lambda r: number_text(r.optimism_sd),
     }
     notes = [
         "The best on dev is selected by its mean over that many seeds; by chance: at random.",

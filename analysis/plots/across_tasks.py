@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, style, wrapped
+from analysis.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, WIDTH, style, wrapped
 
 LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (RED, ":"))  # distinguishable in greyscale
 STEP = 0.3  # inches between two label lines
@@ -33,19 +33,19 @@ def plot_ranks(found: pd.DataFrame, difference: float) -> Figure:
     half = -(-len(known) // 2)
     lowest = STEP * (half + 0.6) + 0.16 * (len(bars) + 1)
     with style():
-        figure = Figure(figsize=(7.6, lowest + 0.95), layout="constrained")
+        figure = Figure(figsize=(WIDTH, lowest + 0.95), layout="constrained")
         axes = figure.add_subplot()
         axes.set_xlim(1 - 0.82 * (k - 1), k + 0.82 * (k - 1))  # room for the names on both sides
         axes.set_ylim(-lowest, 0.75)
         axes.axis("off")
         axes.plot([1, k], [0, 0], color=BLACK, linewidth=1)
-        for tick in range(1, k + 1, -(-k // 13)):
+        for tick in range(1, k + 1, -(-k // 7)):  # more labels would overlap
             axes.plot([tick, tick], [0, 0.06], color=BLACK, linewidth=1)
-            axes.text(tick, 0.1, f"{tick}", ha="center", va="bottom", fontsize=8)
+            axes.text(tick, 0.1, f"{tick}", ha="center", va="bottom")
         if np.isfinite(difference) and difference <= k - 1:
             axes.plot([1, 1 + difference], [0.42] * 2, color=BLACK, linewidth=2.5)
             label = f"critical difference {difference:.2f}"
-            axes.text(1, 0.48, label, ha="left", va="bottom", fontsize=8)
+            axes.text(1, 0.48, label, ha="left", va="bottom")
         for level, (low, high) in enumerate(bars):
             y = -0.16 * (level + 1)
             pad = 0.008 * (k - 1)
@@ -62,7 +62,7 @@ def plot_ranks(found: pd.DataFrame, difference: float) -> Figure:
             axes.plot([x], [0], marker="D" if row["is_baseline"] else "o", color=colour, ms=4.5)
             name = f"{wrapped(row[kind], 30)}  {x:.2f}" if left else f"{x:.2f}  {row[kind]}"
             name = name if left else wrapped(name, 36)
-            axes.text(side, y, f" {name} ", ha="right" if left else "left", va="center", fontsize=8)
+            axes.text(side, y, f" {name} ", ha="right" if left else "left", va="center")
     return figure
 
 
@@ -85,31 +85,39 @@ def plot_profiles(found: pd.DataFrame) -> Figure:
     looks = {str(name): (BLACK, "-") for name in order.loc[order["is_baseline"], kind]}
     looks |= dict(zip(others, LINES, strict=False))
     with style():
-        figure = Figure(figsize=(7.6, 3.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for name in others[len(LINES) :]:
             own = found[found[kind] == name]
-            axes.plot(own["threshold"], own["runs"], color="#B8B8B8", linewidth=0.7)
+            axes.plot(100 * own["threshold"], 100 * own["runs"], color="#B8B8B8", linewidth=0.7)
         for name in filter(looks.__contains__, order[kind]):
             own = found[found[kind] == name]
             colour, dashes = looks[name]
-            label = f"{wrapped(name, 30)} ({own['area'].iloc[0]:.2f})"
+            label = f"{wrapped(name, 30)} ({100 * own['area'].iloc[0]:.1f})"
             axes.fill_between(
-                own["threshold"], own["runs_low"], own["runs_high"], color=colour, alpha=0.15, lw=0
+                100 * own["threshold"],
+                100 * own["runs_low"],
+                100 * own["runs_high"],
+                color=colour,
+                alpha=0.15,
+                lw=0,
             )
             axes.plot(
-                own["threshold"], own["runs"], dashes, color=colour, linewidth=1.6, label=label
+                100 * own["threshold"],
+                100 * own["runs"],
+                dashes,
+                color=colour,
+                linewidth=1.6,
+                label=label,
             )
         rest = len(others) - len(LINES)
         if rest > 0:
             axes.plot([], [], color="#B8B8B8", linewidth=0.7, label=f"{rest} others")
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1.02)
-        axes.set_xlabel("normalised test score τ (0: constant predictor, 1: perfect)")
-        axes.set_ylabel("share of runs above τ")
-        axes.legend(
-            loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, title=f"{kind} (area)"
-        )
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 102)
+        axes.set_xlabel("normalised test score τ (0: constant predictor, 100: perfect)")
+        axes.set_ylabel("runs above τ, %")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title=f"{kind} (area)")
     return figure
 
 

@@ -1,6 +1,6 @@
 """Figures of one task and model: scores by seed, mean and sd, learning curves."""
 
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -16,6 +16,7 @@ from analysis.plots.style import (
     ORANGE,
     PALE,
     RED,
+    WIDTH,
     figure_height,
     label_rows,
     lines,
@@ -25,6 +26,8 @@ from analysis.plots.style import (
 )
 from analysis.rendering.formatting import has_width
 from analysis.statistics.summary import Scores
+
+CURVES = {"dev": "dev/", "train": "train/loss"}  # how the names of curves start
 
 _SEED: dict[str, Any] = {"marker": "o", "s": 16, "color": BLUE, "linewidth": 0}
 _COLLAPSED: dict[str, Any] = {"marker": "x", "s": 34, "color": RED, "linewidth": 1.6}
@@ -39,8 +42,8 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         cells: Rows of `cells` for the same task and model, in the order to plot.
 
     Returns:
-        A figure. Box: quartiles and median of all runs; x: collapsed; dagger: diverged, at the
-        score of a constant predictor.
+        A figure. Box: quartiles and median of all runs; below it the mean with its 95% interval;
+        x: collapsed; dagger: diverged, at the score of a constant predictor.
     """
     scale = float(cells["scale"].iloc[0])
     parts = configurations(block)
@@ -49,8 +52,10 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         figure, axes = lines(labels)
         baseline = baseline_of(cells)
         drawn = {label: scores(parts[label], "test") for label in labels}
-        for place, label in enumerate(labels):
-            _strip(axes, place, drawn[label], scale=scale, baseline=label == baseline)
+        for place, row in enumerate(cells.to_dict("records")):
+            own = row["configuration"] == baseline
+            _strip(axes, place, drawn[labels[place]], scale=scale, baseline=own)
+            _whisker(axes, place + 0.4, row, field="test_mean", scale=scale, is_baseline=own)
         floor = next(iter(drawn.values())).floor
         if np.isfinite(floor) and any(own.failed.any() for own in drawn.values()):
             axes.axvline(floor * scale, color=GREY, linestyle=":", linewidth=1)
@@ -61,7 +66,6 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
                 xytext=(3, 3),
                 textcoords="offset points",
                 color=GREY,
-                fontsize=8,
             )
         axes.set_xlabel(f"test {metric_label(cells)}")
         _legend(axes, drawn)
@@ -80,7 +84,7 @@ def plot_mean_and_sd(cells: pd.DataFrame) -> Figure:
     labels = list(cells["configuration"])
     scale = float(cells["scale"].iloc[0])
     with style():
-        figure = Figure(figsize=(7.6, figure_height(labels)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, figure_height(labels)), layout="constrained")
         panels: Any = figure.subplots(1, 2, sharey=True)
         baseline = baseline_of(cells)
         for axes, field in zip(panels, ("mean", "sd"), strict=True):
@@ -91,36 +95,45 @@ def plot_mean_and_sd(cells: pd.DataFrame) -> Figure:
         panels[0].set_xlabel(f"mean test {cells['metric'].iloc[0]}")
         panels[1].set_xlabel("sd over seeds")
         panels[1].set_xlim(left=0)
+        for axes in panels:
+            axes.locator_params(axis="x", nbins=3)  # more labels would overlap
     return figure
 
 
-def plot_curves(curves: pd.DataFrame, cells: pd.DataFrame) -> Figure:
-    """Dev score by epoch, one panel per configuration: mean over seeds, band from worst to best.
+def plot_curves(
+    curves: pd.DataFrame, cells: pd.DataFrame, *, of: Literal["dev", "train"] = "dev"
+) -> Figure:
+    """Dev score or training loss by epoch, a panel per configuration: mean and range over seeds.
 
     Args:
         curves: Rows of `load_curves` for one task and model.
         cells: Rows of `cells` for the same task and model, in the order to plot.
+        of: What to draw: the dev score or the training loss.
 
     Returns:
         A figure. The mean of the baseline is dashed in every panel. A dagger marks the last epoch
         of a run that stopped early; mean and band exclude the run from then on.
 
     Raises:
-        ValueError: If there is no dev curve.
+        ValueError: If there is no such curve.
     """
-    dev = curves[curves["name"].str.startswith("dev/")]
-    if dev.empty:
-        raise ValueError("the curves hold no dev scores.")
-    scale = float(cells["scale"].iloc[0])
-    by_epoch = dev.groupby(["configuration", "epoch"])["value"].agg(["mean", "min", "max"]) * scale
-    last = dev.loc[dev.groupby("key")["epoch"].idxmax()]
+    shown = curves[curves["name"].str.startswith(CURVES[of])]
+    if shown.empty:
+        raise ValueError(f"no curve has a name that starts with {CURVES[of]!r}.")
+    scale = float(cells["scale"].iloc[0]) if of == "dev" else 1.0
+    by_epoch = (
+        shown.groupby(["configuration", "epoch"])["value"].agg(["mean", "min", "max"]) * scale
+    )
+    last = shown.loc[shown.groupby("key")["epoch"].idxmax()]
     stopped = last[last["epoch"] < last["epoch"].max()]
     labels = [c for c in cells["configuration"] if c in by_epoch.index.get_level_values(0)]
     baseline = baseline_of(cells)
-    columns = min(len(labels), 4)
+    columns = min(len(labels), 3)
     rows = -(-len(labels) // columns)
     with style():
-        figure = Figure(figsize=(max(1.9 * columns, 3.8), 1.75 * rows + 0.5), layout="constrained")
+        figure = Figure(
+            figsize=(max(WIDTH / 3 * columns, 3.4), 1.5 * rows + 0.4), layout="constrained"
+        )
         grid: Any = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, label in zip(grid.flat, labels, strict=False):
             own = by_epoch.loc[label]
@@ -132,12 +145,13 @@ def plot_curves(curves: pd.DataFrame, cells: pd.DataFrame) -> Figure:
                 axes.plot(base.index, base["mean"], color=BLACK, linewidth=1, linestyle="--")
             ended = stopped[stopped["configuration"] == label]
             _marks(axes, ended["epoch"], ended["value"] * scale, _DIVERGED)
-            axes.set_title(wrapped(label, 28), fontsize=7.5)
+            axes.set_title(wrapped(label, 22))
             axes.xaxis.get_major_locator().set_params(integer=True)
         for axes in list(grid.flat)[len(labels) :]:
             axes.set_visible(False)
-        figure.supxlabel("epoch", fontsize=9)
-        figure.supylabel(f"dev {cells['metric'].iloc[0]}", fontsize=9)
+        label = f"dev {cells['metric'].iloc[0]}" if of == "dev" else "training loss"
+        figure.supxlabel("epoch", fontsize="medium")
+        figure.supylabel(label, fontsize="medium")
     return figure
 
 
@@ -187,7 +201,7 @@ def _legend(axes: Axes, drawn: dict[str, Scores]) -> None:
 
 def _whisker(
     axes: Axes,
-    place: int,
+    place: float,
     row: dict[Any, Any],
     *,
     field: str,

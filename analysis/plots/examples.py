@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from analysis.plots.style import BLACK, BLUE, PALE, RED, style
+from analysis.plots.style import BLACK, BLUE, PALE, RED, WIDTH, style
 
 _BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", BLUE, "#00253B"])
 NAMED = 30  # maximum number of seeds with tick labels
@@ -26,24 +26,24 @@ def plot_disagreement(distances: pd.DataFrame) -> Figure:
     order = np.argsort(np.nan_to_num(values).sum(axis=1), kind="stable")
     values, names = values[np.ix_(order, order)], [str(distances.index[i]) for i in order]
     np.fill_diagonal(values, np.nan)
-    size = min(2.6 + 0.16 * len(names), 7.6)
+    size = min(1.0 + 0.22 * len(names), WIDTH - 1)  # inches; a square for each pair
     with style():
-        figure = Figure(figsize=(size + 0.9, size), layout="constrained")
+        figure = Figure(figsize=(size + 1.0, size), layout="constrained")
         axes = figure.add_subplot()
         known = values[~np.isnan(values)]
         top = max(float(known.max()), 1e-9) if known.size else 1.0
         image = axes.imshow(values, cmap=_BLUES, vmin=0, vmax=top)
         axes.grid(visible=False)
         if len(names) <= NAMED:
-            axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-            axes.set_yticks(range(len(names)), names, fontsize=7)
+            axes.set_xticks(range(len(names)), names, rotation=90)
+            axes.set_yticks(range(len(names)), names)
         else:
             axes.set_xticks([])
             axes.set_yticks([])
         axes.set_xlabel("seed")
         axes.set_ylabel("seed")
         bar = figure.colorbar(image, ax=axes, shrink=0.8)
-        bar.set_label("examples on which two seeds differ, %")
+        bar.set_label("differing examples, %")
         bar.outline.set_visible(False)
     return figure
 
@@ -61,7 +61,7 @@ def plot_flips(found: pd.DataFrame) -> Figure:
     right = np.sort(found["right"].dropna().to_numpy("float64"))[::-1]
     examples = max(right.size, 1)
     with style():
-        figure = Figure(figsize=(7.6, 2.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
         axes: Any = figure.add_subplot()
         edges = np.arange(right.size + 1) / examples * 100
         axes.stairs(right * 100, edges, fill=True, color=BLUE, alpha=0.85, label="correct")
@@ -93,7 +93,6 @@ def plot_flips(found: pd.DataFrame) -> Figure:
                     ((start + end) / 2 / examples * 100, 101),
                     ha="center",
                     va="bottom",
-                    fontsize=8,
                     annotation_clip=False,
                 )
         axes.set_xlim(0, 100)

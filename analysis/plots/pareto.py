@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.frames.runs import baseline_of
-from analysis.plots.style import BLUE, ORANGE, metric_label, style, wrapped
+from analysis.plots.style import BLUE, ORANGE, WIDTH, metric_label, style, wrapped
 
 
 def plot_plane(front: pd.DataFrame) -> Figure:
@@ -26,8 +26,8 @@ def plot_plane(front: pd.DataFrame) -> Figure:
     baseline = baseline_of(front)
     with style():
         height = max(3.4, 0.6 + 0.2 * len(shown))
-        figure = Figure(figsize=(7.6, height), layout="constrained")
-        panels: Any = figure.subplots(1, 2, width_ratios=(1.5, 1))
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        panels: Any = figure.subplots(1, 2, width_ratios=(1.1, 1))
         axes, key = panels
         for number, row in enumerate(shown.to_dict("records"), start=1):
             own = row["configuration"] == baseline
@@ -40,7 +40,6 @@ def plot_plane(front: pd.DataFrame) -> Figure:
                 (x, y),
                 (4, 4),
                 textcoords="offset points",
-                fontsize=7.5,
                 color="#333333",
             )
             place = 1 - (number - 0.5) / len(shown)
@@ -48,12 +47,13 @@ def plot_plane(front: pd.DataFrame) -> Figure:
             failed = f", {row['failed']} failed" if row["failed"] else ""
             label = wrapped(row["configuration"], 34).replace("\n", " ")
             text = f"{number}  {label} ({row['membership']:.0%}{failed})"
-            key.text(0.1, place, text, va="center", fontsize=7.5)
+            key.text(0.1, place, text, va="center")
         key.set(xlim=(0, 1), ylim=(0, 1))
         key.axis("off")
         axes.set_xlabel(f"mean dev {metric_label(front)}")
         axes.set_ylabel("sd over seeds")
         axes.margins(0.12)
+        axes.locator_params(axis="x", nbins=3)  # more labels would overlap
         axes.set_ylim(bottom=0)
         if not front["higher_is_better"].iloc[0]:
             axes.invert_xaxis()

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.style import BLACK, BLUE, GREEN, ORANGE, RED, metric_label, style
+from analysis.plots.style import BLACK, BLUE, GREEN, ORANGE, RED, WIDTH, metric_label, style
 
 
 def plot_best_of_k(best: pd.DataFrame, cells: pd.DataFrame) -> Figure:
@@ -21,7 +21,7 @@ def plot_best_of_k(best: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     scale = float(cells["scale"].iloc[0])
     looks = [(c, s) for s in ("-", "--", ":") for c in (BLUE, ORANGE, RED, GREEN, BLACK)]
     with style():
-        figure = Figure(figsize=(7.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         axes = figure.add_subplot()
         for number, (technique, part) in enumerate(best.sort_values("k").groupby("technique")):
             colour, line = looks[number % len(looks)]
@@ -31,5 +31,5 @@ def plot_best_of_k(best: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("configurations tried")
         axes.set_ylabel(f"best dev {metric_label(cells)}")
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

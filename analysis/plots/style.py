@@ -18,10 +18,15 @@ from analysis.rendering.formatting import metric_text
 BLUE, ORANGE, RED, GREEN, BLACK = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#000000"
 PALE, GREY = "#DCE6EE", "#767676"
 
+WIDTH = 5.8  # inches of every figure, so that all texts on a page have one size
+
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # keep text as text: searchable, and scaled with the page
     "text.parse_math": False,  # a name may have dollar signs
-    "font.size": 9,
+    "font.size": 8.5,
+    "axes.titlesize": "medium",
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-3, 7),  # beyond: a power of ten, once at the end of the axis
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
@@ -65,7 +70,7 @@ def figure_height(labels: list[str]) -> float:
 
 def lines(labels: list[str]) -> tuple[Figure, Axes]:
     """A figure with one labelled row per label, the first on top."""
-    figure = Figure(figsize=(7.6, figure_height(labels) + 0.35), layout="constrained")
+    figure = Figure(figsize=(WIDTH, figure_height(labels) + 0.35), layout="constrained")
     axes = figure.add_subplot()
     label_rows(axes, labels)
     return figure, axes
@@ -73,7 +78,7 @@ def lines(labels: list[str]) -> tuple[Figure, Axes]:
 
 def label_rows(axes: Axes, labels: list[str]) -> None:
     """Label the rows of a figure, the first on top."""
-    axes.set_yticks(range(len(labels)), [wrapped(label, 30) for label in labels], fontsize=8)
+    axes.set_yticks(range(len(labels)), [wrapped(label, 30) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)

@@ -27,21 +27,34 @@ def score_text(value: float, scale: float, *, sign: str = "") -> str:
     if not np.isfinite(value):
         return "–"
     shown = value * scale
-    digits = ".1f" if scale == 100 else ".4g"
-    if scale == 100 and 0 < abs(shown) < 0.05:
-        digits = ".1g"  # a small spread must not print as 0.0
-    return f"{shown:{sign}{digits}}".replace("-", "−")
+    if scale != 100:
+        return _significant(shown, 4, sign)
+    if 0 < abs(shown) < 0.05 and round(shown, DECIMALS):
+        return _significant(shown, 1, sign)  # a small spread must not print as 0.0
+    return f"{shown:{sign}.1f}".replace("-", "−")
+
+
+def _significant(value: float, digits: int, sign: str = "") -> str:
+    """Significant digits without an exponent; rounding errors of sums print as 0."""
+    if abs(value) >= 10**digits or not round(value, DECIMALS):
+        return f"{value:{sign}.0f}".replace("-", "−")
+    text = np.format_float_positional(
+        value, digits, unique=False, fractional=False, trim="-", sign=sign == "+"
+    )
+    return text.replace("-", "−")
 
 
 def sd_text(value: float, scale: float) -> str:
     """Format a standard deviation: as `score_text`, below one point with two significant digits.
 
-    With one decimal, 0.05 and 0.14 points would look alike.
+    With one decimal, 0.05 and 0.14 points would look alike. In another unit: three digits.
     """
     shown = value * scale
-    if scale != 100 or not 0 < shown < 1:
+    if scale != 100 and np.isfinite(shown):
+        return _significant(shown, 3)
+    if not 0 < shown < 1 or not round(shown, DECIMALS):
         return score_text(value, scale)
-    return f"{shown:.2g}" if shown < 0.095 else f"{shown:.2f}"
+    return _significant(shown, 2) if shown < 0.095 else f"{shown:.2f}"
 
 
 def sd_interval_text(low: float, high: float, *, scale: float) -> str:

@@ -251,6 +251,8 @@ def to_latex(table: Table) -> str:
 def to_html(table: Table) -> str:
     """Render a table as HTML with its caption; all text is escaped.
 
+    Columns in `details` have the class `detail`.
+
     Example:
         >>> import pandas as pd
         >>> body = (("a & b", "66.1"),)
@@ -260,10 +262,19 @@ def to_html(table: Table) -> str:
     """
     if not table.body:
         return f"<p>{html.escape(table.caption)}</p>"
-    head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in table.header)
+    kinds = ["detail" if header in table.details else "" for header in table.header]
+    head = "".join(
+        f'<th scope="col"{_class(kind)}>{html.escape(text)}</th>'
+        for kind, text in zip(kinds, table.header, strict=True)
+    )
     rows = _with_bold(table, html.escape, "<strong>{}</strong>")
     body = "".join(
-        "<tr>" + "".join(f"<td{_prose(text)}>{text}</td>" for text in row) + "</tr>\n"
+        "<tr>"
+        + "".join(
+            f"<td{_class(kind, _prose(text))}>{text}</td>"
+            for kind, text in zip(kinds, row, strict=True)
+        )
+        + "</tr>\n"
         for row in rows
     )
     return (
@@ -288,7 +299,12 @@ def _numeric(column: tuple[str, ...]) -> bool:
 
 
 def _prose(text: str) -> str:
-    return ' class="prose"' if len(text) > 30 else ""
+    return "prose" if len(text) > 30 else ""
+
+
+def _class(*names: str) -> str:
+    names = tuple(filter(None, names))
+    return f' class="{" ".join(names)}"' if names else ""
 
 
 def to_csv(table: Table) -> str:

@@ -1,9 +1,9 @@
-"""Sections of the report: functions from the runs to tables and figures."""
+"""Sections of the report: functions from the runs to panels of a table and its figures."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -25,7 +25,7 @@ from analysis.across_tasks.suite import (
     suite_table,
 )
 from analysis.across_tasks.table_columns import dropped_notes
-from analysis.frames.runs import BLOCK, CELL, blocks, checked, final
+from analysis.frames.runs import CELL, checked, final
 from analysis.per_example.agreement import (
     agreement,
     agreement_table,
@@ -46,29 +46,30 @@ from analysis.per_task.two_studies import against, against_table
 from analysis.per_task.variance import sources, sources_table
 from analysis.rendering.builder import NAMED
 from analysis.rendering.table import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # slow to load
-
-
-PLOTTED = 12  # combinations of task and model with plots on the page
+from analysis.report import drawings
+from analysis.report.drawings import PLOTTED, Drawing
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure for the page.
+class Panel:
+    """A part of the page: a table with the figures that belong to it; either may be missing.
 
     Attributes:
-        name: Prefix of the SVG ids, unique on the page.
-        heading: Heading of the group, such as `rte, minilm`.
-        caption: What the figure shows, in a sentence or two.
-        figure: The figure.
+        name: Anchor, unique on the page.
+        title: Heading.
+        table: The table, or None.
+        drawings: The figures.
     """
 
     name: str
-    heading: str
-    caption: str
-    figure: "Figure"
+    title: str
+    table: Table | None
+    drawings: tuple[Drawing, ...]
+
+
+def panel(table: Table, drawn: Iterable[Drawing] = ()) -> Panel:
+    """A panel with the name and the title of its table."""
+    return Panel(table.name, table.title, table, tuple(drawn))
 
 
 class ReportData:
@@ -133,7 +134,7 @@ class ReportData:
         return bool(len(self.best)) and bool(self.best["best_dev"].any())
 
 
-Section = Callable[[ReportData], Iterable[Table | Drawing]]
+Section = Callable[[ReportData], Iterable[Panel]]
 
 
 def title(runs: pd.DataFrame) -> str:
@@ -141,7 +142,7 @@ def title(runs: pd.DataFrame) -> str:
     return ", ".join(sorted(runs["study"].dropna().unique()))
 
 
-def _recommended(material: ReportData) -> Iterator[Table]:
+def _recommended(material: ReportData) -> Iterator[Panel]:
     """Recommended configurations, if there are dev scores."""
     table = best_strategy_table(material.best)
     if len(material.best) and not material.chosen_on_dev:
@@ -149,7 +150,7 @@ def _recommended(material: ReportData) -> Iterator[Table]:
             "No recommendation: no run has a dev score, and test scores are not used to select."
         )
         table = replace(table, notes=(caption,), method=(), body=())
-    yield table
+    yield panel(table)
 
 
 def _headline(runs: pd.DataFrame) -> Table:
@@ -165,118 +166,79 @@ def _headline(runs: pd.DataFrame) -> Table:
     return replace(table, notes=(*(table.notes if table.body else ()), why))
 
 
-def _wide(material: ReportData) -> Iterator[Table]:
+def _wide(material: ReportData) -> Iterator[Panel]:
     """Tables over several tasks, models or types of pretraining."""
     if not material.tested:
         return
     runs, best = material.runs, material.best
     tasks, models = runs["task"].nunique(), runs["model"].nunique()
     if tasks > 1 and models > 1:
-        yield _headline(runs)
+        yield panel(_headline(runs))
         if material.chosen_on_dev:
-            yield strategy_table(best)
+            yield panel(strategy_table(best))
     if tasks > 1 and not unfit(runs):
         compared = "technique" if material.searched else "configuration"
-        yield suite_table(suite_score(runs, by=("model", compared)))
+        yield panel(suite_table(suite_score(runs, by=("model", compared))))
     if tasks > 1:
         shown = chosen_or_all(runs, ("model", "technique"))[CELL].drop_duplicates()
-        yield technique_table(material.cells.merge(shown))  # as `by_technique`, without its recount
+        # As `by_technique`, without its recount.
+        yield panel(technique_table(material.cells.merge(shown)))
     settings = pretraining(runs)
     if len(settings[SETTINGS].drop_duplicates()) > 1:
-        yield pretraining_table(settings)
+        yield panel(pretraining_table(settings))
 
 
-def _searched(material: ReportData) -> Iterator[Table | Drawing]:
+def _searched(material: ReportData) -> Iterator[Panel]:
     """Results of hyperparameter searches, if there were any."""
     rows: list[Any] = list(material.cells.itertuples())
-    yield from search_tables(material.everything, {(r.task, r.model): r.scale for r in rows})
-    found = best_of_k(material.everything).dropna(subset="dev")
-    for number, ((task, model), part) in enumerate(found.groupby(BLOCK)):
-        if part["k"].max() < 2 or number == PLOTTED:
-            break
-        from analysis.plots.search import plot_best_of_k
-
-        block = material.cells[
-            (material.cells["task"] == task) & (material.cells["model"] == model)
-        ]
-        yield Drawing(
-            f"search{number}",
-            f"{task}, {model}",
-            "Expected dev score of the best of k configurations tried, up to half of the trials.",
-            plot_best_of_k(part, block),
+    scales = {(r.task, r.model): r.scale for r in rows}
+    for table in search_tables(material.everything, scales):
+        yield panel(
+            table,
+            drawings.best_of_k_curves(best_of_k(material.everything), material.cells)
+            if table.name == "best_of_k"
+            else (),
         )
 
 
-def _compared(material: ReportData) -> Iterator[Table]:
+def _compared(material: ReportData) -> Iterator[Panel]:
     """Comparison with the other study."""
     if material.others is not None:
         names = title(material.runs), title(final(checked(material.others)))
         if names[0] == names[1]:
             names = f"{names[0]} (first)", f"{names[1]} (second)"
-        yield against_table(against(material.runs, material.others, material.settings), *names)
+        table = against_table(against(material.runs, material.others, material.settings), *names)
+        yield panel(table)
 
 
-def _plots(material: ReportData) -> Iterator[Drawing]:
-    """Figures per task and model with scores, for the first `PLOTTED`."""
-    from analysis.plots import (  # matplotlib is slow to load, and only pages need it
-        cells,
-    )
-
-    found, curves = material.cells, material.curves
-    for number, (task, model, block) in enumerate(blocks(material.runs)):
-        if number == PLOTTED:
-            return
-        own = found[(found["task"] == task) & (found["model"] == model)]
-        if own["test_mean"].isna().all():
-            continue
-        heading = f"{task}, {model}"
-        yield Drawing(
-            f"scores{number}",
-            heading,
-            "Test scores by seed. Box: quartiles and median; whiskers: minimum and maximum.",
-            cells.plot_scores(block, own),
-        )
-        yield Drawing(
-            f"spread{number}",
-            heading,
-            "Mean and standard deviation over seeds with 95% confidence intervals; a hollow "
-            "marker has none. Failed runs are included.",
-            cells.plot_mean_and_sd(own),
-        )
-        if curves.empty:
-            continue
-        dev = curves[curves["key"].isin(block["key"]) & curves["name"].str.startswith("dev/")]
-        if not dev.empty:
-            yield Drawing(
-                f"curves{number}",
-                heading,
-                "Dev score by epoch: mean over seeds; band: minimum to maximum; dashed: mean of "
-                "the baseline; dagger: a run that stopped early.",
-                cells.plot_curves(dev, own),
-            )
+def _scores(material: ReportData) -> Iterator[Panel]:
+    """The scores of all seeds, drawn for the first `PLOTTED` tasks and models."""
+    yield panel(cells_table(material.cells), drawings.seeds(material.runs, material.cells))
 
 
-def _trade_offs(material: ReportData) -> Iterator[Table | Drawing]:
+def _stable(material: ReportData) -> Iterator[Panel]:
+    """Spread over seeds and failure rates."""
+    if not material.tested:
+        return
+    yield panel(stability_table(material.scatter), drawings.spreads(material.runs, material.cells))
+
+
+def _learning(material: ReportData) -> Iterator[Panel]:
+    """Dev score and training loss by epoch, if curves were stored."""
+    figures = tuple(drawings.curves(material.runs, material.cells, material.curves))
+    if figures:
+        yield Panel("curves", "Learning curves", None, figures)
+
+
+def _trade_offs(material: ReportData) -> Iterator[Panel]:
     """Pareto fronts of mean, sd, failures, time and memory; how selection on dev holds on test."""
     if not material.chosen_on_dev or material.runs["configuration"].nunique() < 2:
         return
-    yield pareto_table(material.front)
+    yield panel(pareto_table(material.front), drawings.planes(material.front))
     if material.tested:
-        yield transfer_table(transfer(material.runs))
+        yield panel(transfer_table(transfer(material.runs)))
         if len(material.best) > 1:
-            yield groups_table(by_group(material.runs))
-    from analysis.plots.pareto import plot_plane
-
-    for number, ((task, model), part) in enumerate(material.front.groupby(BLOCK)):
-        if number < PLOTTED and part["dev_sd"].notna().any():
-            yield Drawing(
-                f"front{number}",
-                f"{task}, {model}",
-                "Mean and sd on dev, numbered as in the legend. Filled: on the Pareto front of "
-                "mean, sd, failures, time and memory; in parentheses: the share of bootstrap "
-                "resamples in which it is on the front.",
-                plot_plane(part),
-            )
+            yield panel(groups_table(by_group(material.runs)))
 
 
 def _aggregated(frame: pd.DataFrame) -> Table:
@@ -288,114 +250,86 @@ def _aggregated(frame: pd.DataFrame) -> Table:
     return replace(table, notes=notes, method=(), body=())
 
 
-def _over_tasks(material: ReportData) -> Iterator[Table | Drawing]:
-    """Inference across tasks: ranks, aggregates, equivalence, performance profiles."""
+def _by(material: ReportData) -> tuple[str, ...]:
+    """What is compared over tasks, last, and within what; empty if there are no two of anything."""
     runs = material.runs
     if runs["task"].nunique() < 2 or not material.tested:
+        return ()
+    kind = "technique" if material.searched else "configuration"
+    if runs[kind].nunique() > 1:
+        return ("model", kind)
+    return ("model",) if runs["model"].nunique() > 1 else ()
+
+
+def _ranked(material: ReportData) -> Iterator[Panel]:
+    """Average ranks over tasks."""
+    by = _by(material)
+    if not by:
         return
-    by: tuple[str, ...] = ("model", "technique" if material.searched else "configuration")
-    if runs[by[1]].nunique() < 2:
-        by = ("model",)  # compare the models instead
-    if runs[by[-1]].nunique() < 2:
+    found, tests = ranks(material.runs, by=by), friedman(material.runs, by=by)
+    yield panel(ranks_table(found, tests), drawings.rank_diagrams(found, tests))
+
+
+def _over_tasks(material: ReportData) -> Iterator[Panel]:
+    """Normalised scores, performance profiles and practical equivalence over tasks."""
+    by = _by(material)
+    if not by:
         return
-    ranked, tests = ranks(runs, by=by), friedman(runs, by=by)
-    yield ranks_table(ranked, tests)
-    yield _aggregated(aggregates(runs, by=by))
+    yield panel(
+        _aggregated(aggregates(material.runs, by=by)),
+        drawings.profile_curves(profiles(material.runs, by=by)),
+    )
     if by[-1] != "model":
-        equal = rope(runs, by=by)
+        equal = rope(material.runs, by=by)
         if (equal["reason"] != "no_baseline").any():
-            yield rope_table(equal)
-    from analysis.plots.across_tasks import plot_profiles, plot_ranks
-
-    curves = profiles(runs, by=by)
-    within = list(by[:-1])
-    for number, row in enumerate(tests.to_dict("records")[:PLOTTED]):
-        heading = f"all tasks, {row['model']}" if within else "all tasks"
-        pools = [f[f["model"] == row["model"]] if within else f for f in (ranked, curves)]
-        if len(pools[0]) > 1:
-            yield Drawing(
-                f"ranks{number}",
-                heading,
-                "Critical-difference diagram: average ranks over tasks; bars connect groups that "
-                "do not differ significantly (Nemenyi test).",
-                plot_ranks(pools[0], row["critical_difference"]),
-            )
-        if len(pools[1]):
-            yield Drawing(
-                f"profiles{number}",
-                heading,
-                "Performance profile: share of runs above each normalised score, with 95% bands; "
-                "in parentheses: the area under the profile.",
-                plot_profiles(pools[1]),
-            )
+            yield panel(rope_table(equal))
 
 
-def _crossed(material: ReportData) -> Iterator[Table | Drawing]:
+def _crossed(material: ReportData) -> Iterator[Panel]:
     """Variance components by seed stream, if seeds are crossed."""
     found = sources(material.runs)
     if (found["source"] == "").all():
         return
-    yield sources_table(found)
-    from analysis.plots.variance import plot_sources
-
-    for number, ((task, model), part) in enumerate(found.groupby(BLOCK)):
-        if number < PLOTTED and part["share"].notna().any():
-            yield Drawing(
-                f"sources{number}",
-                f"{task}, {model}",
-                "Shares of the variance over seeds by stream; lines: 95% confidence intervals.",
-                plot_sources(part),
-            )
+    yield panel(sources_table(found), drawings.shares(found))
 
 
-def _predictions(material: ReportData) -> Iterator[Table | Drawing]:
+def _predictions(material: ReportData) -> Iterator[Panel]:
     """Agreement of seeds on single examples, if predictions were stored."""
     predictions = material.predictions
     if predictions.empty:
         return
     flipped = flips(predictions)
-    yield agreement_table(agreement(predictions, material.runs))
-    yield seeds_and_examples_table(seeds_and_examples(predictions, material.runs))
-    yield ensembles_table(ensembles(predictions))
-    yield flips_table(flipped)
-    from analysis.plots.examples import plot_disagreement, plot_flips
-
-    distances = disagreements(predictions)
-    rows: list[Any] = list(material.best.itertuples())
-    for number, row in enumerate(rows[:PLOTTED]):
-        cell = row.task, row.model, row.recommended
-        own = flipped[(flipped[CELL] == list(cell)).all(axis=1)]
-        heading = f"{row.task}, {row.model}"
-        if cell in distances and len(distances[cell]) > 1:
-            yield Drawing(
-                f"disagreement{number}",
-                heading,
-                f"{row.recommended}: share of test examples on which each pair of seeds differs.",
-                plot_disagreement(distances[cell]),
-            )
-        if len(own) and own["right"].notna().any():
-            yield Drawing(
-                f"flips{number}",
-                heading,
-                f"{row.recommended}: share of runs that are correct on each test example.",
-                plot_flips(own),
-            )
+    yield panel(
+        agreement_table(agreement(predictions, material.runs)),
+        drawings.disagreement_maps(disagreements(predictions), material.best),
+    )
+    yield panel(seeds_and_examples_table(seeds_and_examples(predictions, material.runs)))
+    yield panel(ensembles_table(ensembles(predictions)))
+    yield panel(flips_table(flipped), drawings.flip_charts(flipped, material.best))
 
 
-# The page's sections in order. Tables are also written as files; figures are grouped by heading.
+def opened(material: ReportData) -> tuple[Section, ...]:
+    """The sections that answer: scores, or over many tasks first the ranks."""
+    many = len(material.best) > PLOTTED
+    return (_compared, *([_ranked] if many else []), _scores, _learning)
+
+
+# The page's sections in order; all but those that `opened` names are collapsed. Tables are also
+# written as files.
 SECTIONS: tuple[Section, ...] = (
-    _recommended,
     _compared,
+    _scores,
+    _learning,
+    _recommended,
+    _stable,
     _wide,
+    _ranked,
     _over_tasks,
-    lambda m: [cells_table(m.cells)],
-    lambda m: [stability_table(m.scatter)] if m.tested else [],
     _trade_offs,
     _crossed,
     _predictions,
-    _plots,
     _searched,
 )
 
 # Tables that are only written as files, being too long for the page.
-FILED: tuple[Section, ...] = (lambda m: [pairs_table(pairs(m.runs))] if m.tested else [],)
+FILED: tuple[Section, ...] = (lambda m: [panel(pairs_table(pairs(m.runs)))] if m.tested else [],)

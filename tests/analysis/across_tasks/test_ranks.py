@@ -168,7 +168,7 @@ def test_a_task_without_every_configuration_is_dropped_and_named():
         assert (test["tasks"], test["dropped"]) == (7, 1)
         assert test["dropped_tasks"] == "t3 (FreezeLower(4) has no score)"
         caption = ranks_table(ranks(runs), friedman(runs)).caption
-        assert "left out: t3 (FreezeLower(4) has no score)" in caption
+        assert "Left out: t3 (FreezeLower(4) has no score)" in caption
         found = rope(runs)
         assert dict(zip(found["configuration"], found["tasks"], strict=True)) == {
             "LayerwiseDecay(0.9)": 8,  # of pairs only what both have is needed

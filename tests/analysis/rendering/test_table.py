@@ -11,7 +11,9 @@ from analysis.rendering.formatting import (
     number_text,
     number_with_interval,
     percent_text,
+    score_text,
     score_with_interval,
+    sd_text,
 )
 
 
@@ -121,6 +123,16 @@ def test_lines_break_between_words_then_before_brackets_never_inside_intervals()
         (score_with_interval(0.025, -0.01, 0.06, scale=100, sign="+"), "+2.5 [−1.0, 6.0]"),
         (score_with_interval(0.025, np.nan, np.nan, scale=100), "2.5"),
         (score_with_interval(np.nan, 0.1, 0.2, scale=100), "–"),
+        (score_text(6e-17, 100), "0.0"),  # a rounding error of a sum
+        (score_text(0.0003, 100), "0.03"),
+        (score_text(0.0000006, 100), "0.00006"),
+        (score_text(-7.979e-05, 1), "−0.00007979"),
+        (score_text(0.25, 1, sign="+"), "+0.25"),
+        (score_text(123456.7, 1), "123457"),
+        (score_text(6e-15, 1), "0"),
+        (sd_text(7.979e-05, 1), "0.0000798"),
+        (sd_text(0.00042, 100), "0.042"),
+        (sd_text(1e-18, 100), "0.0"),
     ],
 )
 def test_number_formats(text, wanted):

@@ -2,31 +2,51 @@ import html
 import re
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import answer, best_strategy, caveats, cells, read_scores, stability, write_report
+from analysis import (
+    answer,
+    best_strategy,
+    caveats,
+    cells,
+    pareto,
+    read_scores,
+    stability,
+    write_report,
+)
 from analysis.frames.runs import blocks, checked
 from analysis.plots.cells import plot_curves, plot_mean_and_sd, plot_scores
-from analysis.plots.style import to_svg
-from analysis.report.sections import PLOTTED, SECTIONS, Drawing, ReportData
+from analysis.plots.examples import plot_disagreement
+from analysis.plots.pareto import plot_plane
+from analysis.plots.style import WIDTH, to_svg
+from analysis.report.drawings import PLOTTED
+from analysis.report.provenance import LISTED, provenance
+from analysis.report.sections import SECTIONS, ReportData
 
 NOTHING = pd.DataFrame()
 NARROW = ["best_strategy", "cells", "stability", "pareto", "transfer"]  # of one task and model
+FACTS = ["tasks", "models", "machines", "runs"]
 OVER_TASKS = ["ranks", "aggregates", "rope"]
 
 
 def asked_for(runs, curves=NOTHING):
     """The kinds of drawings of which the sections yield one or more, with the names of all."""
     material = ReportData(runs, curves, NOTHING, None)
-    parts = [part for section in SECTIONS for part in section(material)]
+    panels = [panel for section in SECTIONS for panel in section(material)]
     found: dict[str, set[str]] = {}
-    for part in parts:
-        if isinstance(part, Drawing):
-            found.setdefault(part.name.rstrip("0123456789"), set()).add(part.name)
+    for drawing in [drawing for panel in panels for drawing in panel.drawings]:
+        found.setdefault(drawing.name.rstrip("0123456789"), set()).add(drawing.name)
     return found
+
+
+def parts(page):
+    """The parts of a page by their names, each as HTML, in order."""
+    found = re.findall(r'<section id="(\w+)"(.*?)</section>', page, flags=re.DOTALL)
+    return dict(found)
 
 
 def drawn(page):
@@ -54,13 +74,90 @@ def test_the_report_answers_and_warns(page, runs, curves):
         for sentence in sentences:
             assert sentence in text
     names = asked_for(runs, curves)
-    assert names.keys() == {"scores", "spread", "curves", "front", "ranks", "profiles"}
+    drawings = {"scores", "spread", "curves", "losses", "front", "ranks", "profiles"}
+    assert names.keys() == drawings
     places = [str(number) for number, _ in enumerate(blocks(checked(runs)))]
-    for kind in ("scores", "spread", "curves", "front"):
+    for kind in drawings - {"ranks", "profiles"}:
         assert names[kind] == {kind + place for place in places}
     assert drawn(page) == set().union(*names.values())
     assert "torch 2.13.0" in page
     assert "22,713,216" in page
+
+
+def test_the_page_answers_first_and_folds_the_rest(page):
+    text = page.read_text()
+    names = list(parts(text))
+    assert names[:4] == ["caveats", "cells", "curves", "best_strategy"]
+    assert names[-5:] == ["tasks", "models", "machines", "runs", "glossary"]
+    order = [text.index(mark) for mark in ('class="asked"', 'class="findings"', 'id="caveats"')]
+    assert order == sorted(order)
+    assert "<details open" not in text
+    for name, part in parts(text).items():
+        shown = re.sub(r"<details.*</details>", "", part, flags=re.DOTALL)
+        folded = name not in ("caveats", "cells", "curves")
+        assert ("<table>" in shown) == (name == "cells")
+        assert ("<svg" in shown) == (name in ("cells", "curves"))
+        assert folded == ("<details><summary><h3>" in part)
+    assert "rte (accuracy; 2,000 training, 600 dev, 600 test rows)" in text
+    assert "minilm (BERT; 22.7 million parameters)" in text
+
+
+def test_over_many_tasks_the_page_opens_with_ranks(clean, tmp_path):
+    tasks = [
+        clean[clean["task"] == "rte"].assign(task=f"t{i:02}", key=clean["key"] + str(i))
+        for i in range(PLOTTED + 1)
+    ]
+    text = write_report(pd.concat(tasks), NOTHING, tmp_path).read_text()
+    assert list(parts(text))[:3] == ["caveats", "ranks", "cells"]
+    assert f"<summary>{PLOTTED} figures" in parts(text)["cells"]
+
+
+def test_a_sentence_of_several_captions_is_printed_once(page):
+    text = html.unescape(page.read_text())
+    for sentence in (
+        "± is the standard deviation over seeds (n − 1).",
+        "'Without failed runs' excludes all of them.",
+        "Min n: number of seeds on the task with the fewest.",
+        "whiskers: minimum and maximum",
+        "hollow marker has none",
+    ):
+        assert len(re.findall(rf">[^<>]*{re.escape(sentence)}[^<>]*<", text)) == 1, sentence
+    assert "How this was computed" in parts(text)["cells"]
+
+
+def test_no_number_on_the_page_has_an_exponent(clean, tmp_path):
+    """Scores that differ by rounding errors once had an sd of 6e-15, small errors one of 8e-05."""
+    odd = clean["task"] == "rte"
+    clean.loc[odd, ["dev", "test"]] = 0.7 + np.arange(odd.sum())[:, None] * 1e-17 * [1, 1]
+    clean.loc[~odd, ["dev", "test"]] *= 1e-4
+    rows = clean.assign(unit=np.where(odd, "share", "own"))
+    text = write_report(rows, NOTHING, tmp_path).read_text()
+    words = re.sub(
+        r"<style.*?</style>|<script.*?</script>|<svg.*?</svg>", "", text, flags=re.DOTALL
+    )
+    words = re.sub(r"<[^>]*>", " ", words)
+    assert not re.findall(r"\b\d\S*[eE][-−+]\d+", words)
+
+
+def test_all_runs_are_listed_unless_they_are_too_many(page, clean, tmp_path):
+    listed = parts(page.read_text())["runs"]
+    assert listed.count("<tr>") == 1 + 70
+    for outcome, count in (("missing", 2), ("diverged", 1), ("collapsed", 1)):
+        assert listed.count(f"<td>{outcome}</td>") == count
+    first = clean.iloc[0]
+    row = next(row for row in listed.split("<tr>") if f"<td>{first['key']}</td>" in row)
+    assert f"<td>{100 * first['dev']:.1f}</td><td>{100 * first['test']:.1f}</td>" in row
+    *_, table = provenance(pd.concat([checked(clean)] * (LISTED // len(clean) + 1)))
+    assert table.body == ()
+    assert "runs.csv" in table.caption
+
+
+def test_tables_can_be_filtered_by_task_and_configuration(page, clean, tmp_path):
+    form = re.search(r'<form id="filters" hidden>.*?</form>', page.read_text(), flags=re.DOTALL)[0]
+    assert re.findall(r'data-column="(\w+)"', form) == ["Task", "Configuration"]
+    assert re.findall(r"<option>(.*?)</option>", form)[:2] == ["rte", "terms"]
+    one = clean[clean["configuration"].eq("Standard") & clean["task"].eq("rte")]
+    assert 'id="filters"' not in write_report(one, NOTHING, tmp_path).read_text()
 
 
 def test_ids_on_the_page_are_unique(page):
@@ -78,7 +175,7 @@ def test_the_report_is_the_same_each_time(page, runs, curves, tmp_path):
 def test_columns_unknown_in_every_row_are_named_instead(runs, tmp_path):
     bare = runs.assign(train_rows=np.nan, objective="")
     text = html.unescape(write_report(bare, NOTHING, tmp_path).read_text())
-    assert "Scores in the unit of the metric. Unknown throughout: Training rows." in text
+    assert "other scores in their own unit. Unknown throughout: Training rows." in text
     assert "Pretraining, as far as known. Unknown throughout: Objective" in text
     assert not re.search(r"<th[^>]*>(Training rows|Objective)", text)
     whole = html.unescape(write_report(runs, NOTHING, tmp_path).read_text())
@@ -118,8 +215,7 @@ def test_predictions_are_analysed_and_saved_beside_the_report(clean, tmp_path):
     side = np.random.default_rng(0).normal(np.where(predictions["label"] == "yes", 1, -1))
     predictions = predictions.assign(logit_no=-side, logit_yes=side)
     page = write_report(rte, NOTHING, tmp_path, predictions=predictions).read_text()
-    sections = re.findall(r'<section id="(\w+)">', page)
-    assert {"agreement", "seeds_and_examples", "ensembles", "flips"} <= set(sections)
+    assert {"agreement", "seeds_and_examples", "ensembles", "flips"} <= set(parts(page))
     assert "test examples on which each pair of seeds differs" in page
     assert "data:image/png" in page  # the heat map, which the page's own policy must let through
     assert "img-src data:" in page
@@ -130,7 +226,7 @@ def test_crossed_seeds_show_variance_components(clean, tmp_path):
     cell = clean[(clean["task"] == "rte") & (clean["configuration"] == "Standard")].head(6)
     crossed = cell.assign(head=[0, 0, 1, 1, 2, 2], order=[0, 1] * 3, noise=0, seed=pd.NA)
     page = write_report(crossed, NOTHING, tmp_path).read_text()
-    assert '<section id="sources">' in page
+    assert "sources" in parts(page)
     assert "Shares of the variance over seeds by stream" in page
 
 
@@ -165,17 +261,15 @@ def test_without_dev_scores_nothing_is_recommended(clean, tmp_path):
 
 def test_tables_over_tasks_and_models_appear_if_there_are_several(clean, tmp_path):
     def found(runs):
-        path = write_report(runs, NOTHING, tmp_path)
-        return re.findall(
-            r'<section id="(\w+)">\n<h2>.*</h2>\n<div class="wide">', path.read_text()
-        )
+        found = parts(write_report(runs, NOTHING, tmp_path).read_text())
+        return {name for name, text in found.items() if "<table>" in text}
 
     one = clean[clean["task"] == "rte"]
-    assert found(one) == NARROW
+    assert found(one) == {*NARROW, *FACTS}
     other = {"model": "electra", "objective": "replaced tokens"}
     two = pd.concat([clean, clean.assign(**other, key="x" + clean["key"])])
     several = ["headline", "strategies", "suite", "by_technique", "pretraining", *OVER_TASKS]
-    assert found(two) == [NARROW[0], *several, *NARROW[1:], "groups"]
+    assert found(two) == {*NARROW, *FACTS, *several, "groups"}
     errors = two["dev"].where(two["task"] != "rte", 2 - two["dev"])  # of the one task
     falls = two.assign(dev=errors, higher_is_better=two["task"] != "rte")
     assert "suite" not in found(falls)
@@ -314,6 +408,59 @@ def test_plots_of_few_and_many_configurations(n, clean):
         text = to_svg(draw(), "one")
         assert n > 2 or text == to_svg(draw(), "one")
         assert all(label in text for label in labels)
+
+
+def overlaps(figure):
+    """Labels of neighbouring ticks of an axis that overlap when drawn."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    found = []
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            labels = [t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
+            labels = [label for label in labels if label.get_text() and label.get_visible()]
+            boxes = [label.get_window_extent(canvas.get_renderer()) for label in labels]
+            found += [
+                (one.get_text(), other.get_text())
+                for (one, a), (other, b) in pairwise(zip(labels, boxes, strict=True))
+                if a.overlaps(b)
+            ]
+    return found
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-4, 1e5])
+def test_ticks_do_not_overlap(scale, clean, curves):
+    clean[["dev", "test"]] = 0.123456 * scale + clean[["dev", "test"]] * scale / 100
+    block = checked(clean.assign(unit="own"))
+    block = block[block["task"] == "rte"]
+    found = cells(block)
+    for figure in (
+        plot_scores(block, found),
+        plot_mean_and_sd(found),
+        plot_plane(pareto(block)),
+        plot_curves(curves[curves["task"] == "rte"], found, of="train"),
+    ):
+        assert not overlaps(figure)
+
+
+def test_heat_maps_grow_with_what_they_hold():
+    def height(n):
+        distances = pd.DataFrame(np.full((n, n), 0.2), range(n), range(n))
+        return plot_disagreement(distances).get_size_inches()[1]
+
+    assert height(3) < 2 < height(10) < height(40) <= WIDTH
+
+
+def test_training_loss_is_drawn_beside_the_dev_score(runs, curves):
+    block = checked(runs[runs["task"] == "rte"])
+    figure = plot_curves(curves[curves["task"] == "rte"], cells(block), of="train")
+    y = figure.axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(y, [0.7, 0.35, 0.7 / 3])
+    with pytest.raises(ValueError, match="train/loss"):
+        plot_curves(curves[curves["name"] == "dev/accuracy"], cells(block), of="train")
 
 
 def test_failed_runs_are_marked(runs):
