@@ -206,14 +206,6 @@ def ui(arguments: argparse.Namespace) -> int:
 def _to_paste(key: str, study: str, home: Home) -> str:
     """The lines of a study file that reproduce a run's configuration; empty without a key."""
     from analysis.frames.load import find_run
-    from study.planning.runs import own_code, run_from
+    from study.planning.runs import as_written
 
-    if not key:
-        return ""
-    spec = find_run(key, home.uri, study)["spec"]
-    if own := own_code(spec):
-        return f"# uses your own {', '.join(own)}: copy it from the study file"
-    cell = run_from(spec).cell
-    fields = ", ".join(f"{field}={value!r}" for field, value in cell.recipe.canonical().items())
-    parts = " + ".join(map(repr, getattr(cell.technique, "parts", [cell.technique])))
-    return f"recipe=Recipe({fields}),\ntechniques=[{parts}],"
+    return as_written(find_run(key, home.uri, study)["spec"]) if key else ""

@@ -128,22 +128,44 @@ def run_from(spec: Mapping[str, Any]) -> Run:
     return Run(cell, Seed(*spec["seed"]))
 
 
+def technique_parts(technique: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parts of a technique in a run's spec, each with its name and the fields that are set."""
+    name_or_parts = technique["technique"]
+    if isinstance(name_or_parts, list):
+        return [part for each in name_or_parts for part in technique_parts(each)]
+    return [{**technique, "technique": str(name_or_parts)}]
+
+
+def as_written(spec: Mapping[str, Any]) -> str:
+    """The recipe and the technique of a run as a study file writes them, ready to paste.
+
+    Args:
+        spec: As from `Run.spec`; may come from an untrusted store, so nothing is imported here.
+
+    Returns:
+        Two lines, preceded by a comment for each technique of the user's own, which says where it
+        is from.
+    """
+    fields = Recipe(**spec["recipe"]).canonical()  # in the order of the class
+    recipe = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+    own, calls = [], []
+    for part in technique_parts(spec["technique"]):
+        module, _, name = part.pop("technique").rpartition(":")
+        own += [f"# {name} is your own: from {module} import {name}\n"] if module else []
+        calls.append(f"{name}({', '.join(f'{field}={value!r}' for field, value in part.items())})")
+    return f"{''.join(own)}recipe=Recipe({recipe}),\ntechniques=[{' + '.join(calls)}],"
+
+
 def own_code(spec: Mapping[str, Any]) -> list[str]:
     """Names in a run's spec for which `run_from` would import code from outside this project.
 
     Args:
         spec: As from `Run.spec`; may come from an untrusted store, so nothing is imported here.
     """
-
-    def names(technique: Mapping[str, Any]) -> list[str]:
-        name_or_parts = technique["technique"]
-        if isinstance(name_or_parts, list):
-            return [name for part in name_or_parts for name in names(part)]
-        return [str(name_or_parts)]
-
     checkpoint = str(spec["model"]["checkpoint"])
     packages = {model.checkpoint for model in MODELS.values()}
-    named = [*names(spec["technique"]), str(spec["task"].get("metric", ""))]
+    techniques = [part["technique"] for part in technique_parts(spec["technique"])]
+    named = [*techniques, str(spec["task"].get("metric", ""))]
     return [name for name in named if ":" in name] + (
         [checkpoint] if checkpoint.startswith("package:") and checkpoint not in packages else []
     )

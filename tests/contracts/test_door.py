@@ -1,5 +1,6 @@
 """MLflow, the only interface between `study` and `analysis`: runs are read as written, once."""
 
+import importlib
 import json
 import math
 from dataclasses import replace
@@ -163,6 +164,30 @@ def test_what_is_recommended_can_be_pasted(home, study, outcomes, prepared, caps
     assert pasted["techniques"][0] in (Standard(), LayerwiseDecay(rate=0.5))
     assert run_command(["recommend", "door", "--max-seconds", "0", "--json"]) == 1
     assert [row["recommended"] for row in json.loads(capsys.readouterr().out)] == [""]
+
+
+def test_a_technique_of_the_users_own_is_recommended_with_its_recipe(
+    home, study, outcomes, prepared, capsys, monkeypatch, tmp_path
+):
+    from study.cli.parser import run_command
+
+    (tmp_path / "my_pull.py").write_text(
+        "from study import Technique\n\nclass Pull(Technique):\n    rate: float = 0.1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("STUDY_HOME", str(home.root))
+    own = study.replace(techniques=[importlib.import_module("my_pull").Pull(rate=0.5)])
+    sound = [replace(outcome, collapsed=[]) for outcome in outcomes.values()]
+    tracking = opened(home, own)
+    put(tracking, dict(zip(own.runs(), sound, strict=False)), prepared)
+    tracking.close(20)
+    assert run_command(["recommend", "door"]) == 0
+    said = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert said[1:4] == [
+        "# Pull is your own: from my_pull import Pull",
+        "recipe=Recipe(lr=0.003, epochs=2, batch_size=8),",
+        "techniques=[Pull(rate=0.5)],",
+    ]
 
 
 def test_a_collapsed_run_is_shown_with_the_bar_that_it_missed(

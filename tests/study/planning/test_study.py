@@ -416,6 +416,20 @@ def test_user_code_is_found_at_any_depth_of_a_spec():
     assert own_code({**run, "model": elsewhere}) == ["package:antigravity/x"]
 
 
+def test_a_spec_is_written_as_in_a_study_file_without_an_import():
+    from study.planning.runs import as_written
+
+    run = study(techniques=[Standard()], recipe=Recipe(lr=1e-4, betas=(0.9, 0.98))).runs()[0].spec()
+    recipe = "recipe=Recipe(lr=0.0001, betas=[0.9, 0.98]),"
+    assert as_written(run) == f"{recipe}\ntechniques=[Standard()],"
+    parts = [{"technique": "no_such.module:Pull", "rate": 0.5, "on": "head"}]
+    parts += [{"technique": "FreezeLower", "layers": 4}]
+    assert as_written({**run, "technique": {"technique": parts}}) == (
+        f"# Pull is your own: from no_such.module import Pull\n{recipe}\n"
+        "techniques=[Pull(rate=0.5, on='head') + FreezeLower(layers=4)],"
+    )
+
+
 def test_only_techniques_can_be_created_by_name():
     from study.techniques.base import technique_from
 
