@@ -6,7 +6,7 @@ STAMP := .venv/installed
 .PHONY: quickstart test test-fast lint clean
 
 quickstart: $(STAMP)
-	$(BIN)/study run study/designs/quickstart.py
+	$(BIN)/study run quickstart
 	$(BIN)/study report quickstart
 
 # More than a small machine has cores: many tests start processes and wait for them.

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.frames.load import load_curves, load_predictions, load_runs
+from analysis.frames.load import load_curves, load_predictions, load_runs, studies
 from analysis.frames.runs import ScoreFileError
-from analysis.frames.score_files import ROLES, holds_scores, option, read_scores
-from analysis.frames.text_tables import without_ending
+from analysis.frames.score_files import ROLES, option, read_scores
+from analysis.frames.text_tables import TABLES, without_ending
 from analysis.rendering.output import print_anywhere
 from analysis.report import paper_table
 from analysis.report.page import write_report
@@ -155,6 +155,21 @@ def runs_of(name: str, arguments: argparse.Namespace) -> pd.DataFrame:
         LookupError: If there is no such study.
     """
     return from_arguments(name, arguments) if holds_scores(name) else load_runs(name)
+
+
+def holds_scores(name: str) -> bool:
+    """Whether the name is that of a score file or folder rather than of a study.
+
+    A folder that happens to have the name of a study in the store is the study.
+    """
+    path = Path(name)
+    if path.is_dir():
+        try:
+            return name not in studies()
+        except LookupError:  # no store here
+            return True
+    named = name.lower().endswith((*TABLES, ".json"))
+    return named or (path.is_file() and path.suffix != ".py")
 
 
 def default_folder(name: str) -> Path:

@@ -1,7 +1,8 @@
 """Which fine-tuning technique can you trust? Studies over seeds, techniques, models and tasks."""
 
+from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 
 def lacking(*packages: str) -> str:
@@ -15,43 +16,51 @@ def lacking(*packages: str) -> str:
 
 NEEDED = lacking("torch", "transformers", "safetensors", "peft", "seqeval", "pydantic")
 
-if TYPE_CHECKING or not NEEDED:
-    from study import techniques
-    from study.cli.run import main, run
-    from study.core.recipe import Recipe
-    from study.core.spec import SpecError
-    from study.models import Model
-    from study.planning.budget import Budget
-    from study.planning.search import Search, Tune
-    from study.planning.study import Configuration, Seeds, Study, TaskOverrides
-    from study.tasks import ByGroup, ByTime, KFold, Task
+_HOMES = {  # loaded when first used: torch takes a second, which `study --help` does not need
+    "study.cli.run": ("main", "run"),
+    "study.core.recipe": ("Recipe",),
+    "study.core.spec": ("SpecError",),
+    "study.models": ("Model",),
+    "study.planning.budget": ("Budget",),
+    "study.planning.search": ("Search", "Tune"),
+    "study.planning.study": ("Configuration", "Seeds", "Study", "TaskOverrides"),
+    "study.tasks": ("ByGroup", "ByTime", "KFold", "Task"),
+}
+_PACKAGES = ("models", "tasks", "techniques")
+
+if TYPE_CHECKING:
+    from study.cli.run import main as main
+    from study.cli.run import run as run
+    from study.core.recipe import Recipe as Recipe
+    from study.core.spec import SpecError as SpecError
+    from study.models import Model as Model
+    from study.planning.budget import Budget as Budget
+    from study.planning.search import Search as Search
+    from study.planning.search import Tune as Tune
+    from study.planning.study import Configuration as Configuration
+    from study.planning.study import Seeds as Seeds
+    from study.planning.study import Study as Study
+    from study.planning.study import TaskOverrides as TaskOverrides
+    from study.tasks import ByGroup as ByGroup
+    from study.tasks import ByTime as ByTime
+    from study.tasks import KFold as KFold
+    from study.tasks import Task as Task
     from study.techniques import *
 else:
 
-    def __getattr__(name: str) -> NoReturn:
-        """Raise ImportError naming the missing packages."""
-        if name.startswith("__"):
+    def __getattr__(name: str) -> object:
+        """Load a public name, with all that it needs; ImportError names what is not installed."""
+        if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module 'study' has no attribute {name!r}")
-        raise ImportError(NEEDED)
-
-
-__all__ = [
-    "Budget",
-    "ByGroup",
-    "ByTime",
-    "Configuration",
-    "KFold",
-    "Model",
-    "Recipe",
-    "Search",
-    "Seeds",
-    "SpecError",
-    "Study",
-    "Task",
-    "TaskOverrides",
-    "Tune",
-    "main",
-    "run",
-]
-if TYPE_CHECKING or not NEEDED:
-    __all__ += techniques.__all__
+        if NEEDED:
+            raise ImportError(NEEDED)
+        if name in _PACKAGES:
+            return import_module(f"study.{name}")
+        homes = {own: home for home, names in _HOMES.items() for own in names}
+        techniques = import_module("study.techniques")
+        homes |= dict.fromkeys(techniques.__all__, techniques.__name__)
+        if name == "__all__":
+            return sorted(homes)
+        if name not in homes:
+            raise AttributeError(f"module 'study' has no attribute {name!r}")
+        return getattr(import_module(homes[name]), name)

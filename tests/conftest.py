@@ -34,7 +34,7 @@ RECIPE = Recipe(lr=1e-2, epochs=2, batch_size=8)
 
 def pytest_configure() -> None:
     """Let Ray keep the priority of its workers; lowered, they starve beside other tests."""
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (Ray's own spelling)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

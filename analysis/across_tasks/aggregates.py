@@ -197,19 +197,24 @@ def aggregates_table(frame: pd.DataFrame) -> Table:
     notes = [
         NORMALISED,
         "IQM: interquartile mean over all runs; mean and median: over tasks, of the mean over "
-        "runs. Every task has the same weight, whatever its number of seeds.",
-        "95% bootstrap intervals resample the seeds of each task, for new seeds on the same tasks; "
-        "they are slightly too narrow below ten seeds. 'New tasks' resamples the tasks as well; "
-        "given from five tasks, too narrow below twenty.",
+        "runs.",
+        "95% bootstrap intervals resample the seeds of each task, for new seeds on the same tasks.",
+        *dropped_notes(frame),
+    ]
+    method = [
+        "Every task has the same weight, whatever its number of seeds.",
+        "Intervals are slightly too narrow below ten seeds. 'New tasks' resamples the tasks as "
+        "well; given from five tasks, too narrow below twenty.",
         *_shared_note(frame),
         FAILED_NOTE,
         RUNS_NOTE,
-        *dropped_notes(frame),
     ]
     details = ["95% CI of IQM, new tasks", "IQM without failed runs"]
     details += ["Mean without failed runs", "Runs"]
     title = "Normalised scores aggregated over tasks"
-    return table_of("aggregates", title, frame, columns, notes=notes, details=details)
+    return table_of(
+        "aggregates", title, frame, columns, notes=notes, details=details, method=method
+    )
 
 
 def _shared_note(frame: pd.DataFrame) -> list[str]:

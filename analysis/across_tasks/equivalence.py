@@ -149,12 +149,15 @@ def rope_table(frame: pd.DataFrame) -> Table:
     notes = [
         f"Difference: mean over tasks of the mean test score minus {BASELINE}'s, in points, higher "
         "is better, with its 95% t interval over tasks.",
-        "P: posterior probabilities of the Bayesian signed-rank test over tasks; the region of "
-        "practical equivalence is half a point either way unless set per task. A verdict requires "
-        "a probability of 0.95; no correction for multiple comparisons.",
+        "P: posterior probabilities of the Bayesian signed-rank test over tasks; a verdict "
+        "requires 0.95.",
+        *dropped_notes(frame),
+    ]
+    method = [
+        "The region of practical equivalence is half a point either way unless set per task. There "
+        "is no correction for multiple comparisons.",
         FAILED_NOTE,
         RUNS_NOTE,
-        *dropped_notes(frame),
     ]
     coarse = [] if frame.empty else sorted(set("; ".join(frame["coarse"]).split("; ")) - {""})
     if coarse:
@@ -169,4 +172,5 @@ def rope_table(frame: pd.DataFrame) -> Table:
         columns,
         notes=notes,
         details=details,
+        method=method,
     )

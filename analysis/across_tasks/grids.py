@@ -53,7 +53,7 @@ def technique_table(frame: pd.DataFrame) -> Table:
         if undecided
         else "Each technique's settings are those recommended on dev, per task and model."
     )
-    notes = [SCATTER, *([choice] if several else []), FAILED]
+    notes = [SCATTER, *([choice] if several else [])]
     return grid_table(
         ("by_technique", "Techniques by task"),
         frame,
@@ -61,6 +61,7 @@ def technique_table(frame: pd.DataFrame) -> Table:
         lambda r: r.task,
         text=mean_and_sd_text,
         notes=notes,
+        method=[FAILED],
     )
 
 
@@ -112,6 +113,6 @@ def pretraining_table(frame: pd.DataFrame) -> Table:
         notes=[
             f"All fine-tuned with {BASELINE}; a dash where a setting is unknown.",
             SCATTER,
-            FAILED,
         ],
+        method=[FAILED],
     )

@@ -13,7 +13,7 @@ from analysis.across_tasks.chosen import chosen, unfit
 from analysis.across_tasks.pools import View
 from analysis.frames.runs import BASELINE, Row, blocks, checked, final, scores
 from analysis.per_task.best_strategy import ROPE
-from analysis.per_task.recommend import Confidence, confidence
+from analysis.per_task.recommend import FEWEST, Confidence, confidence
 from analysis.rendering.builder import Columns, RowTuple, table_of
 from analysis.rendering.formatting import interval_text, p_text, score_text
 from analysis.rendering.table import Table
@@ -40,6 +40,7 @@ class _Block:
         dev: Dev means, observed, then resampled; shape (1 + RESAMPLES, n_techniques).
         test: Test means, likewise.
         lost: Which of them are significantly worse than the baseline on test, by more than ROPE.
+        solid: Which of them have no failed run, where all have at least `FEWEST` seeds.
     """
 
     name: str
@@ -49,6 +50,7 @@ class _Block:
     dev: FloatArray
     test: FloatArray
     lost: BoolArray
+    solid: BoolArray
 
 
 def by_group(runs: pd.DataFrame) -> pd.DataFrame:
@@ -126,6 +128,8 @@ def _measured(runs: pd.DataFrame, view: View) -> Iterator[_Block]:
         members = tie_set(dev, failures=zeros, seconds=zeros).members
         base = test.get(BASELINE, np.empty(0))
         gaps = [welch(test[name], base) for name in names]
+        own = [scores(cells[name], "dev") for name in names]
+        enough = all(cell.finished >= FEWEST for cell in own)
         yield _Block(
             name=f"{task}, {model}",
             groups=_labels(block.iloc[0]),
@@ -134,6 +138,7 @@ def _measured(runs: pd.DataFrame, view: View) -> Iterator[_Block]:
             dev=_means(dev, (task, model, view, "dev")),
             test=_means(test, (task, model, view, "test")),
             lost=np.array([g.p < ALPHA and g.estimate < -ROPE for g in gaps], dtype=bool),
+            solid=np.array([enough and not cell.failed.any() for cell in own], dtype=bool),
         )
 
 
@@ -194,6 +199,7 @@ def _claims(measured: Sequence[_Block], groups: Sequence[tuple[str, str, list[in
         top = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
         tied = np.stack([block.tied[at] for block, at in pairs]).sum(axis=0)
         lost = np.stack([block.lost[at] for block, at in pairs])
+        solid = np.stack([block.solid[at] for block, at in pairs])
         low, high, p = _two_level(gaps, stream("groups", dimension, group))
         for j, name in enumerate(names):
             worst = int(np.argmin(gaps[:, 0, j]))
@@ -201,6 +207,7 @@ def _claims(measured: Sequence[_Block], groups: Sequence[tuple[str, str, list[in
             row |= {"tied": int(tied[j]), "often": tied[j] >= SHARE * len(own)}
             row |= {"difference": float(gaps[:, 0, j].mean()), "low": low[j], "high": high[j]}
             row |= {"p": np.nan if name == BASELINE else p[j], "lost": bool(lost[:, j].any())}
+            row |= {"solid": bool(solid[:, j].all())}
             row |= {"worst": float(gaps[worst, 0, j]), "worst_block": own[worst].name}
             rows.append(row | {"top": float(top[j])})
     adjusted = holm(np.array([row["p"] for row in rows]))
@@ -242,7 +249,8 @@ def _verdict(rows: list[Row], sound: list[Row], count: int) -> Row:
     again = [s for s in sound if s["number"] == best["number"] and s["leader"] == best["leader"]]
     named: Row = {"technique": "", "reason": _lacking(best), "confidence": ""}
     if passing:
-        sure: Confidence = confidence(best["top"], holds=any(s["passes"] for s in again))
+        holds = any(s["passes"] for s in again)
+        sure: Confidence = confidence(best["top"], holds=holds, solid=best["solid"])
         named = {"technique": best["leader"], "reason": "", "confidence": sure}
     shown = ["leader", "rank", "tied", "difference", "low", "high", "p_holm", "worst"]
     shown += ["worst_block", "top"]
@@ -375,9 +383,12 @@ def groups_table(frame: pd.DataFrame) -> Table:
         f"Recommended: a technique that is best or tied, has a significant mean gain over "
         f"{BASELINE} on test (in points, higher is better; 95% bootstrap interval over tasks and "
         "seeds; p Holm-adjusted over groups and techniques, 5%), and is nowhere significantly "
-        "worse by more than half a point. Confidence: strong if this also holds without failed "
-        "runs and the technique ranks first in 95% of resamples of the seeds, moderate from 80%, "
-        "otherwise weak.",
+        "worse by more than half a point.",
+    ]
+    method = [
+        "Confidence: strong if this also holds without failed "
+        "runs, the technique ranks first in 95% of resamples of the seeds, none of its runs failed "
+        f"and all have {FEWEST} seeds; moderate from 80%, otherwise weak.",
         "Average rank (on dev, 1 is best), gain and worst difference are of the recommended "
         "technique or, if there is none, of the leader. p (interaction): studentised "
         "permutation test of whether gains differ between the groups of a dimension with at least "
@@ -385,5 +396,11 @@ def groups_table(frame: pd.DataFrame) -> Table:
     ]
     details = ["Leader", "Average rank", "Worst difference", "p (interaction)"]
     return table_of(
-        "groups", "Recommended technique by group", frame, columns, notes=notes, details=details
+        "groups",
+        "Recommended technique by group",
+        frame,
+        columns,
+        notes=notes,
+        details=details,
+        method=method,
     )

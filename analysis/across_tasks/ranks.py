@@ -194,11 +194,17 @@ def ranks_table(frame: pd.DataFrame, tests: pd.DataFrame) -> Table:
     ]
     if reached:
         notes.append("p: Wilcoxon's signed-rank test over tasks, Holm-adjusted over all pairs.")
-    notes += [FAILED_NOTE, RUNS_NOTE, *map(_tested, tested)]
+    notes += map(_tested, tested)
     notes += [f"{DAGGER} {_of(r)}{r.sensitivity}" for r in tested if r.sensitivity]
     details = ["Rank without failed runs", "Runs"]
     return table_of(
-        "ranks", "Average ranks over tasks", frame, columns, notes=notes, details=details
+        "ranks",
+        "Average ranks over tasks",
+        frame,
+        columns,
+        notes=notes,
+        details=details,
+        method=[FAILED_NOTE, RUNS_NOTE],
     )
 
 

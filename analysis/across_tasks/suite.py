@@ -292,13 +292,13 @@ def suite_table(frame: pd.DataFrame) -> Table:
         columns["No score on"] = lambda r: r.absent.replace("; ", ", ") or "–"
     notes = [
         "In points, higher is better: mean over seeds, then over the tasks of a type, then over "
-        "types. Min n: number of seeds on the task with the fewest.",
-        f"A failed run {ENTERS}.",
-        _interval_note(frame),
+        "types.",
+        "Min n: number of seeds on the task with the fewest.",
         *_metrics_note(frame),
         by_dev_note(dev, "score"),
     ]
-    return table_of("suite", "Suite scores", frame, columns, notes=notes, details=[])
+    method = [f"A failed run {ENTERS}.", _interval_note(frame)]
+    return table_of("suite", "Suite scores", frame, columns, notes=notes, details=[], method=method)
 
 
 def _interval_note(frame: pd.DataFrame) -> str:
@@ -336,10 +336,9 @@ def headline_table(frame: pd.DataFrame) -> Table:
         return f"{shown}, {rest}" if len(labels[row.name]) > 1 and rest else shown
 
     notes = ["Each task at the configuration recommended on dev. Means of test scores over seeds."]
+    means = (frame["part"] == "suite").any()
     notes += (
-        [_interval_note(frame), *_metrics_note(frame)]
-        if (frame["part"] == "suite").any()
-        else ["No mean over tasks, since not all metrics are shares."]
+        _metrics_note(frame) if means else ["No mean over tasks, since not all metrics are shares."]
     )
     return grid_table(
         ("headline", "Models at their best configurations"),
@@ -347,5 +346,6 @@ def headline_table(frame: pd.DataFrame) -> Table:
         {"Model": lambda r: r.model},
         lambda r: labels[r.name][0] if len(labels[r.name]) == 1 else r.name,
         text=text,
-        notes=[*notes, FAILED],
+        notes=notes,
+        method=[*([_interval_note(frame)] if means else []), FAILED],
     )

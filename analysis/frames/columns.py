@@ -13,7 +13,9 @@ COLLAPSE_RULE = "collapsed"  # the tag; the frame's column `collapsed` says whet
 DEV_FLOOR = "dev_floor"
 RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"
 
-FINISHED = ["key", "cell", "stage", "dev", "dev_floor", "seconds"]  # columns of `load_finished`
+# Columns of `load_finished`.
+FINISHED_NUMBERS = ["dev", "dev_floor", "seconds", "peak_memory_bytes"]
+FINISHED = ["key", "name", "cell", "stage", *FINISHED_NUMBERS]
 IDENTITY = ["key", "task", "model", "configuration", "stage", "seed"]  # of rows below a run
 STREAMS = ["head", "order", "noise"]
 FACTS = [
@@ -38,6 +40,8 @@ RUN_NUMBERS = [
     "steps_per_second",
     "peak_memory_bytes",
     "trained_fraction",
+    "cut_rows",
+    "cut_tokens",
 ]
 COLUMNS = [
     "study",
@@ -63,6 +67,8 @@ COLUMNS = [
     "steps_per_second",
     "peak_memory_bytes",
     "trained_fraction",
+    "cut_rows",
+    "cut_tokens",
     "versions",
     "commit",
     "dirty",

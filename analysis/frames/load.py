@@ -13,9 +13,9 @@ from analysis.frames.columns import (
     CELL_TEXT,
     COLLAPSE_RULE,
     COLUMNS,
-    DEV_FLOOR,
     FACTS,
     FINISHED,
+    FINISHED_NUMBERS,
     IDENTITY,
     IN_STUDY,
     KEY,
@@ -100,10 +100,8 @@ def load_finished(study: str, uri: str | None = None) -> pd.DataFrame:
     tags = long.tags[long.tags["run"].isin(ended)]
     tags = tags.pivot(index="run", columns="name", values="value")
     numbers = long.metrics.pivot(index="run", columns="name", values="value")
-    tags = tags.reindex(columns=[KIND, KEY, CELL, STAGE])
-    found = tags[tags[KIND] == RUN_KIND].join(
-        numbers.reindex(columns=["dev", DEV_FLOOR, "seconds"])
-    )
+    tags = tags.reindex(columns=[KIND, KEY, NAME, CELL, STAGE]).rename(columns={NAME: "name"})
+    found = tags[tags[KIND] == RUN_KIND].join(numbers.reindex(columns=FINISHED_NUMBERS))
     return found.fillna({STAGE: "final"})[FINISHED].reset_index(drop=True)
 
 

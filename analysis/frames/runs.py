@@ -20,6 +20,7 @@ BY_NAME, TOLD, ASSUMED = "by its name", "as told", "assumed, no metric is named"
 LATER: dict[str, Any] = {  # columns that earlier versions did not save, with their meaning there
     **{"stage": "final", "tried": 1, "search": "", "task_type": "", "unit": ""},
     **{"direction_from": DEFINED},
+    **{"cut_rows": np.nan, "cut_tokens": np.nan},
 }
 RENAMED = {"floor": "dev_floor"}  # columns that earlier versions saved under another name
 

@@ -27,7 +27,7 @@ from analysis.frames.runs import (
     checked,
     with_current_names,
 )
-from analysis.frames.text_tables import TABLES, read_table, without_ending
+from analysis.frames.text_tables import read_table, without_ending
 from analysis.frames.units import UNNAMED_METRIC, entries, in_one_unit, with_units
 from analysis.statistics.collapse import at_floor
 
@@ -171,13 +171,6 @@ def example_runs() -> pd.DataFrame:
 def option(role: str) -> str:
     """The command line's option for a role."""
     return f"--{role.replace('_', '-')}"
-
-
-def holds_scores(name: str) -> bool:
-    """Whether the name is that of a score file or folder rather than of a study."""
-    path = Path(name)
-    named = name.lower().endswith((*TABLES, ".json"))
-    return named or path.is_dir() or (path.is_file() and path.suffix != ".py")
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -289,6 +289,7 @@ def _mlflow() -> Any:
         LookupError: If it is not installed.
     """
     try:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is loaded
         import mlflow
     except ModuleNotFoundError as error:
         install = "pip install 'finetuning-stability[mlflow]'"

@@ -392,11 +392,13 @@ def agreement_table(frame: pd.DataFrame) -> Table:
     if not frame.empty and frame["value_sd"].notna().any():
         columns["sd per example"] = lambda r: score_text(r.value_sd, 1)
     notes = [
-        "n: number of runs. Shares of test examples in points. Disagreement: examples on which two "
-        "runs differ. Flip rate: runs that differ from an example's majority answer. Ambiguity "
-        "(5 runs): expected share of examples on which five runs do not all agree. JSD: "
-        "Jensen–Shannon divergence of the probabilities of two runs, in nats. Lower means more "
-        "agreement, except for kappa.",
+        "n: number of runs. Shares of test examples in points, with 95% intervals over seeds. "
+        "Disagreement: examples on which two runs differ. Flip rate: runs that differ from an "
+        "example's majority answer. Lower means more agreement, except for kappa.",
+    ]
+    method = [
+        "Ambiguity (5 runs): expected share of examples on which five runs do not all agree. JSD: "
+        "Jensen–Shannon divergence of the probabilities of two runs, in nats.",
         "All correct, mixed, all wrong: examples answered correctly by all runs, by some, by none; "
         "'mixed' grows with n.",
         "95% intervals over seeds, for the same examples: jackknife; for disagreement and JSD "
@@ -410,7 +412,13 @@ def agreement_table(frame: pd.DataFrame) -> Table:
         notes.append(f"{absent} answers are missing; each example counts with the answers it has.")
     details = ["Examples", "JSD", "Ambiguity (5 runs)", "All correct, mixed, all wrong"]
     return table_of(
-        "agreement", "Agreement between seeds", frame, columns, notes=notes, details=details
+        "agreement",
+        "Agreement between seeds",
+        frame,
+        columns,
+        notes=notes,
+        details=details,
+        method=method,
     )
 
 

@@ -107,8 +107,8 @@ def ensembles_table(frame: pd.DataFrame) -> Table:
         "Test accuracy of a single seed, and the gain of an ensemble of k of the n seeds over a "
         "single one, by averaged probabilities (mean) or majority vote, in points; higher is "
         "better.",
-        "95% intervals over seeds and examples; a dash for k > n/2. An ensemble costs k times the "
-        "training and inference.",
+        "95% intervals over seeds and examples; a dash for k > n/2.",
+        "An ensemble costs k times the training and inference.",
     ]
     details = [f"Gain of {k}, vote" for k in ENSEMBLE_SIZES]
     table = table_of(

@@ -56,11 +56,14 @@ def seeds_and_examples_table(frame: pd.DataFrame) -> Table:
         "p": lambda r: p_text(r.p_holm),
     }
     notes = [
-        "Difference: mean test accuracy minus the baseline's, in points; higher is better. 95% t "
-        "intervals with bootstrap standard errors, for new seeds on the same examples, for new "
-        "examples with the same runs, and for both; from two runs on each side. p: one-sided test "
-        "of no gain, for both; Holm-adjusted over the configurations of a task and model. n: runs "
-        "of the configuration and of the baseline.",
+        "Difference: mean test accuracy minus the baseline's, in points; higher is better.",
+        "n: runs of the configuration and of the baseline.",
+        "p: one-sided test of no gain, for new seeds and examples; Holm-adjusted over the "
+        "configurations of a task and model.",
+    ]
+    method = [
+        "95% t intervals with bootstrap standard errors, for new seeds on the same examples, for "
+        "new examples with the same runs, and for both; from two runs on each side.",
     ]
     return table_of(
         "seeds_and_examples",
@@ -69,6 +72,7 @@ def seeds_and_examples_table(frame: pd.DataFrame) -> Table:
         columns,
         notes=notes,
         details=["Baseline", "Examples"],
+        method=method,
         nothing="No configuration and its baseline both have predictions of a classification task.",
     )
 

@@ -25,6 +25,7 @@ from analysis.rendering.builder import (
     floor_notes,
     grid_table,
     n_note,
+    starred_notes,
     table_of,
     tried_columns,
     tried_notes,
@@ -33,7 +34,6 @@ from analysis.rendering.builder import (
 from analysis.rendering.formatting import (
     ALL_PAIRS,
     DAGGER,
-    PERMUTATION,
     count_text,
     interval_text,
     mean_sd_text,
@@ -65,9 +65,10 @@ ROPE = 0.005  # half a point of a share: means that differ by less are practical
 
 _COMPARED = (f"vs {BASELINE}", "p")  # columns of the comparison with the baseline
 _VERSUS = (
-    f"vs {BASELINE}: difference of test means with its Welch interval; p is Holm-adjusted over "
-    f"all configurations against {BASELINE}, not across rows (* where runs failed: {PERMUTATION})."
+    f"vs {BASELINE}: difference of test means with its 95% Welch interval and the p-value of "
+    "Welch's test, Holm-adjusted."
 )
+_VERSUS_P = f"The p-value is adjusted over all configurations against {BASELINE}, not across rows."
 _NO_RUNS = Scores(np.empty(0), np.empty(0, bool), np.empty(0, bool), np.nan)
 _DIFFERENCE = ("difference", "difference_low", "difference_high", "p", "clean_p", "improvement")
 _NO_DIFFERENCE: Row = dict.fromkeys((*_DIFFERENCE, "p_holm", "clean_p_holm"), np.nan)
@@ -110,22 +111,26 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
     notes = [
         n_note(frame),
         "Chosen on dev, reported on test. ± is the standard deviation over seeds (n − 1).",
-        *_chosen_notes(frame),
-        f"Tied: none is significantly better than these on dev ({ALL_PAIRS}); in 95% of studies "
-        "they include all that are truly best. Ties are broken by rule, not by a test.",
-        *_unseen_notes(frame),
-        *([] if alone else [_VERSUS]),
-        "P(best), P(near best): share of bootstrap resamples in which its dev mean is the best, or "
-        "within half a point of it. Possible ranks: those not excluded by the tests for ties.",
-        "Bias-corrected: the best dev mean minus its selection bias. Expected test mean: that of "
-        "the configuration with the best dev mean, averaged over resamples.",
-        *_transfer_notes(frame),
+        f"Tied with: none is significantly better than these on dev ({ALL_PAIRS}).",
+        *([] if alone else [_VERSUS, *starred_notes(frame)]),
         *floor_notes(frame),
         *tried_notes(frame),
     ]
     if not frame.empty:
         for row in frame[frame["sensitivity"] != ""].itertuples():
             notes.append(f"{DAGGER} {row.task}, {row.model}: {row.sensitivity}")
+    method = [
+        *_chosen_notes(frame),
+        "In 95% of studies the tied include all that are truly best. Ties are broken by rule, not "
+        "by a test.",
+        *_unseen_notes(frame),
+        *([] if alone else [_VERSUS_P]),
+        "P(best), P(near best): share of bootstrap resamples in which its dev mean is the best, or "
+        "within half a point of it. Possible ranks: those not excluded by the tests for ties.",
+        "Bias-corrected: the best dev mean minus its selection bias. Expected test mean: that of "
+        "the configuration with the best dev mean, averaged over resamples.",
+        *_transfer_notes(frame),
+    ]
     details = [
         "Tie broken by",
         "Dev mean",
@@ -135,7 +140,15 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         "P(near best)",
     ]
     details += ["Possible ranks", "Best dev mean, bias-corrected", "Expected test mean"]
-    return table_of("best_strategy", "Best strategy", frame, columns, notes=notes, details=details)
+    return table_of(
+        "best_strategy",
+        "Best strategy",
+        frame,
+        columns,
+        notes=notes,
+        details=details,
+        method=method,
+    )
 
 
 def _transfer_notes(frame: pd.DataFrame) -> list[str]:
@@ -424,16 +437,16 @@ def strategy_table(frame: pd.DataFrame) -> Table:
         return f"{row.recommended}{gain}" + (f", {tied} tied" if tied else "")
 
     alone = not frame.empty and (frame["reason"] == "no_baseline").all()
-    gains = (
-        f"; gain over {BASELINE}: difference of test means over seeds with its 95% Welch interval, "
-        "which holds for all configurations of a task and model at once (Bonferroni), since the "
-        "choice is of the same runs"
-    )
+    gains = f"; gain over {BASELINE}: difference of test means over seeds with its 95% interval"
     notes = [
         f"Chosen on dev{'' if alone else gains}.",
         f"Tied: number of other configurations that none is significantly better than on dev "
         f"({ALL_PAIRS}).",
     ]
+    welch_of_all = (
+        "Welch intervals hold for all configurations of a task and model at once (Bonferroni), "
+        "since the choice is of the same runs."
+    )
     return grid_table(
         ("strategies", "Best strategy by model family"),
         frame,
@@ -441,4 +454,5 @@ def strategy_table(frame: pd.DataFrame) -> Table:
         lambda r: f"{r.family}: {r.model}" if r.family else r.model,
         text=text,
         notes=notes,
+        method=[] if alone else [welch_of_all],
     )

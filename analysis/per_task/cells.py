@@ -148,23 +148,31 @@ def cells_table(frame: pd.DataFrame) -> Table:
     notes = [
         n_note(frame),
         "± is the standard deviation over seeds (n − 1).",
-        f"A failed run {ENTERS}{_left_out(frame)}. 'Without failed runs' excludes all of them.",
         *floor_notes(frame),
+        *_splits_notes(frame),
+        *tried_notes(frame),
+    ]
+    method = [
+        f"A failed run {ENTERS}{_left_out(frame)}. 'Without failed runs' excludes all of them.",
         "95% confidence intervals: t for the mean, chi-square for the sd; where runs failed, the "
         "sd has a BCa bootstrap interval from 20 seeds and none below; none where all scores are "
         "equal. IQM: interquartile mean.",
         f"{WORST_AND_BEST}: expected values for three new runs. CV: coefficient of variation "
         "(sd/mean); not given where 0 lies within the range of "
         "the scores or is the constant predictor's score.",
-        *_splits_notes(frame),
         "Seconds: mean per run.",
-        *tried_notes(frame),
     ]
     details = ["Median", "IQM", "Quartiles", "Min, max", WORST_AND_BEST, "CV"]
     details += ["Without failed runs"]
     details += ["Dev median", "Dev IQM", "Dev min, max", "Seconds"]
     return table_of(
-        "cells", "Scores by configuration", frame, columns, notes=notes, details=details
+        "cells",
+        "Scores by configuration",
+        frame,
+        columns,
+        notes=notes,
+        details=details,
+        method=method,
     )
 
 

@@ -128,13 +128,16 @@ def transfer_table(frame: pd.DataFrame) -> Table:
         "Optimism on dev": lambda r: score_text(r.optimism_sd, 1),
     }
     notes = [
-        "The best on dev is selected by its mean over that many seeds, resampled from all seeds; "
-        "the best on test by its mean over all seeds. By chance: random selection.",
+        "The best on dev is selected by its mean over that many seeds; by chance: at random.",
         f"Tied: none is significantly better than these on test ({ALL_PAIRS}).",
+        "Regret and optimism in standard deviations over seeds (n − 1), averaged over tasks and "
+        "models; lower is better.",
+    ]
+    method = [
+        "Seeds are resampled from all; the best on test is that by its mean over all seeds.",
         "Regret: test mean of the best on test minus that of the best on dev. Optimism: dev mean "
         "over the seeds used for selection minus the dev mean over all seeds. Both with the "
-        "metric oriented so that higher is better, in standard deviations over seeds (n − 1), and "
-        "averaged over tasks and models; lower is better.",
+        "metric oriented so that higher is better.",
         "Only numbers of seeds that every task and model has are shown.",
     ]
     shown = _by_seeds(frame)
@@ -145,6 +148,7 @@ def transfer_table(frame: pd.DataFrame) -> Table:
         columns,
         notes=notes,
         details=[],
+        method=method,
         nothing="No task and model has two configurations with dev and test scores.",
     )
 

@@ -362,10 +362,15 @@ def pairs_table(frame: pd.DataFrame) -> Table:
         notes.append(f"n, the number of seeds with a result, is {runs}.")
     notes += [
         "Two numbers in a cell: first, second. Difference: mean of the first minus mean of the "
-        "second, over seeds, with its 95% interval (Welch's, of the same scores as p; bootstrap "
-        "where runs failed and both have at least 50).",
+        "second, over seeds, with its 95% interval.",
         f"p: Welch's test (* where runs failed: {PERMUTATION}), Holm-adjusted over the pairs of "
-        "a task and model; p (BH): Benjamini–Hochberg over the pairs of all tasks and models. "
+        "a task and model.",
+        "A verdict requires p < 0.05; 'not shown' does not mean equal.",
+    ]
+    method = [
+        "The interval is Welch's, of the same scores as p; bootstrap where runs failed and both "
+        "have at least 50.",
+        "p (BH): Benjamini–Hochberg over the pairs of all tasks and models. "
         "p (Mann–Whitney) and p (paired t) are not adjusted; r: correlation over seeds.",
         "Hedges' g and Cliff's delta are positive, and P(first better) above 0.5 (ties count "
         "half), where the first is better. ASO: upper 95% bound of the violation ratio of almost "
@@ -373,13 +378,12 @@ def pairs_table(frame: pd.DataFrame) -> Table:
         f"{FALSE_ALARMS}",
         "sd ratio: first over second; p (sd): Brown–Forsythe test, Holm-adjusted as p; neither "
         "where all runs of a side scored the same.",
-        "A verdict requires p < 0.05; 'not shown' does not mean equal. 'Without failed runs': the "
-        f"verdict with all of them excluded. A failed run {ENTERS}.",
+        f"'Without failed runs': the verdict with all of them excluded. A failed run {ENTERS}.",
     ]
     details = ["Missing", "p (BH)", "p (Mann–Whitney)", "p (paired t)", "Hedges' g"]
     details += ["P(first better)", "ASO", "sd ratio", "p (sd)"]
     title = "Pairwise comparisons of configurations"
-    return table_of("pairs", title, frame, columns, notes=notes, details=details)
+    return table_of("pairs", title, frame, columns, notes=notes, details=details, method=method)
 
 
 def _two(first: object, second: object) -> str:

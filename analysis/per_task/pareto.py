@@ -189,14 +189,17 @@ def pareto_table(frame: pd.DataFrame) -> Table:
         n_note(frame),
         "On Pareto front: no other configuration of the task and model is at least as good in all "
         "of dev mean, dev sd over seeds (n − 1), failure rate, seconds per run and peak memory, "
-        "and better in one. Differences below half their standard error (mean, sd, failure rate), "
+        "and better in one.",
+        *_left_out(frame),
+        *_without_scatter(frame),
+    ]
+    method = [
+        "Differences below half their standard error (mean, sd, failure rate), "
         "below one run of the configuration with fewer runs (failure rate) or below 2% (time, "
         "memory) count as equal. The upper limit of the failure rate is not compared, since it "
         "falls with n alone.",
         "Front membership: share of bootstrap resamples of the runs in which it is on the front; "
         "time and memory stay as measured.",
-        *_left_out(frame),
-        *_without_scatter(frame),
     ]
     details = ["Test mean", "Test sd", "Memory, GB"]
     return table_of(
@@ -206,6 +209,7 @@ def pareto_table(frame: pd.DataFrame) -> Table:
         columns,
         notes=notes,
         details=details,
+        method=method,
     )
 
 

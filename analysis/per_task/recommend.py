@@ -13,6 +13,7 @@ from analysis.statistics.tie_set import Preference
 
 Confidence = Literal["strong", "moderate", "weak"]
 STRONG, MODERATE = 0.95, 0.80  # shares of resamples in which the same name ranks first
+FEWEST = 3  # seeds of each candidate for strong confidence; two have hardly a spread to resample
 
 
 def recommend(
@@ -29,19 +30,21 @@ def recommend(
         max_memory: Limit on the peak memory of every run of a configuration, in bytes; None for
             no limit.
         max_seconds: Limit on its mean seconds per run; None for no limit.
-        prefer: How ties on dev are broken: `stable` by fewer failures, smaller sd, then lower
-            cost; `fast` by fewer failures, lower cost, then smaller sd; `score` by the best dev
-            mean alone.
+        prefer: How ties on dev are broken: `stable` by fewer failures, smaller sd (where all have
+            15 seeds and the tests of spread show it), higher dev mean, then lower cost; `fast` by
+            fewer failures, lower cost, then as `stable`; `score` by the best dev mean alone.
 
     Returns:
         One row per task and model, with the columns of `best_strategy` over the configurations
-        within the limits, and: fitting (number of those), unfitting (the others with the limit
-        that they exceed, joined by "; "; an unknown cost exceeds any limit), seconds and memory of
-        the recommended one, the key of one of its runs (from which its settings can be read), and
-        confidence: `strong` if it has the best dev mean in 95% of resamples and leaving out failed
-        runs changes nothing, `moderate` from 80%, otherwise `weak`. Where no configuration is
-        within the limits or has a score, or all runs of the one picked failed, recommended, key
-        and confidence are empty.
+        within the limits, and: fitting (number of those), unfitting (the others, each with its
+        cost and by how much that exceeds the limit, joined by "; "; an unknown cost exceeds any
+        limit), seconds and memory of the recommended one, the key of one of its runs (from which
+        its settings can be read), and confidence: `strong` if it has the best dev mean in 95% of
+        resamples, leaving out failed runs changes nothing, no run of it failed, no other is tied
+        with it and all have at least three seeds; `moderate` from 80%, if leaving out failed runs
+        changes nothing; otherwise, and where there is no other to compare with, `weak`. Where no
+        configuration is within the limits or has a score, or all runs of the one picked failed,
+        recommended, key and confidence are empty.
 
     Raises:
         ValueError: If `runs` is malformed; see `frames.runs.checked`.
@@ -65,12 +68,12 @@ def recommend(
         for label, cell in configurations(block).items():
             costs = costs_of(cell)
             broken = [
-                _broken(name, costs[name])
+                _excess(name, costs[name], most)
                 for name, most in limits.items()
                 if most is not None and not costs[name] <= most
             ]
             if broken:
-                over_limit[label] = f"{label} ({' and '.join(broken)})"
+                over_limit[label] = f"{label}: {', and '.join(broken)}"
                 fits[cell.index] = False
         fitting = block["configuration"].nunique() - len(over_limit)
         row: Row = {"task": task, "model": model, "fitting": fitting}
@@ -80,18 +83,19 @@ def recommend(
         return best
     frame = pd.DataFrame(rows).merge(best, how="left", on=["task", "model"])
     frame["recommended"] = frame["recommended"].fillna("")
-    about = [_about(runs, row) for row in frame.itertuples()]
+    about = [_about(runs[fits], row) for row in frame.itertuples()]
     return pd.concat([frame, pd.DataFrame(about, index=frame.index)], axis=1)
 
 
-def confidence(share: float, *, holds: bool) -> Confidence:
+def confidence(share: float, *, holds: bool, solid: bool) -> Confidence:
     """Confidence in a recommendation: strong, moderate or weak.
 
     Args:
         share: Share of resamples of the runs in which the same name ranks first.
         holds: Whether the recommendation also holds without the failed runs.
+        solid: Whether it rests on at least `FEWEST` seeds each, and no run of it failed.
     """
-    if holds and share >= STRONG:
+    if holds and solid and share >= STRONG:
         return "strong"
     return "moderate" if holds and share >= MODERATE else "weak"
 
@@ -101,22 +105,29 @@ def advice(frame: pd.DataFrame) -> list[str]:
     return [_sentence(row) for row in frame.itertuples()]
 
 
-def _broken(name: str, cost: float) -> str:
+def _excess(name: str, cost: float, most: float) -> str:
+    """A cost and how far it is over the limit, such as `9.1 GB, 1.1 GB over`."""
     if not cost >= 0:
         return f"{name} unknown"
-    return f"{cost / 1e9:.2f} GB" if name == "memory" else f"{cost:.3g} s"
+    unit, size = ("GB", 1e9) if name == "memory" else ("s", 1.0)
+    return f"{_short(cost / size)} {unit}, {_short((cost - most) / size)} {unit} over"
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 def _about(runs: pd.DataFrame, row: RowTuple) -> Row:
+    """Costs, key and confidence of the recommended configuration, from the runs in question."""
     if not row.recommended:
         return {"seconds": float("nan"), "memory": float("nan"), "key": "", "confidence": ""}
-    cell = runs[
-        (runs["task"] == row.task)
-        & (runs["model"] == row.model)
-        & (runs["configuration"] == row.recommended)
-    ]
+    block = runs[(runs["task"] == row.task) & (runs["model"] == row.model)]
+    finished = (block["outcome"] != "missing").groupby(block["configuration"]).sum()
+    cell = block[block["configuration"] == row.recommended]
     keys = cell.loc[cell["outcome"] != "missing", "key"]
-    sure = confidence(row.probability_best, holds=row.sensitivity == "")
+    solid = finished.min() >= FEWEST and not row.failed and not row.tied
+    holds = row.sensitivity == "" and row.ranked > 1
+    sure = confidence(row.probability_best, holds=holds, solid=solid)
     return {**costs_of(cell), "key": str(keys.iloc[0]), "confidence": sure}
 
 
@@ -135,6 +146,8 @@ def _sentence(row: RowTuple) -> str:
     text = f"{block}: {row.recommended}, {row.confidence} confidence"
     text += f" (test {row.metric} {test} over {row.n:.0f} {seeds}"
     text += f"; {', '.join(costs)} per run)." if costs else ")."
+    if row.ranked == 1:
+        text += " There is no other to compare it with."
     if row.tied:
         text += f" Tied with {row.tied.replace('; ', ', ')}; tie broken by {row.decided_by}."
     return text

@@ -290,14 +290,14 @@ def _best_of_k_table(best: pd.DataFrame, scales: Mapping[tuple[str, str], float]
         by_k, scale = part.set_index("k")["dev"], scales.get((task, model), 1.0)
         scores = [score_text(by_k.get(k, float("nan")), scale) for k in counts]
         body.append((task, model, technique, str(part["n"].iloc[0]), *scores))
-    caption = (
+    notes = (
         "Expected dev score of the best of k configurations (expected validation performance), "
-        "estimated from the n random trials with a score; a dash for k > n/2. Where it still "
-        "improves with k, more trials would have helped."
+        "estimated from the n random trials with a score; a dash for k > n/2.",
+        "Where it still improves with k, more trials would have helped.",
     )
     header = (*_NAMES, "n", *(f"k = {k}" for k in counts))
     return Table(
-        "best_of_k", "Expected best of k configurations", caption, header, tuple(body), (), best
+        "best_of_k", "Expected best of k configurations", notes, header, tuple(body), (), best
     )
 
 
@@ -310,12 +310,10 @@ def _importance_table(weights: pd.DataFrame) -> Table:
             if share == share  # not NaN
         )
         body.append((*map(str, key), str(part["n"].iloc[0]), shares or "–"))
-    caption = (
+    notes = (
         "Share of the variance of dev scores explained by each searched field (functional ANOVA; "
-        "shares of a search sum to 1), from the n configurations with a score. A dozen "
-        "configurations give only a rough estimate."
+        "shares of a search sum to 1), from the n configurations with a score.",
+        "A dozen configurations give only a rough estimate.",
     )
     header = (*_NAMES, "n", "Fields by importance")
-    return Table(
-        "importance", "Hyperparameter importance", caption, header, tuple(body), (), weights
-    )
+    return Table("importance", "Hyperparameter importance", notes, header, tuple(body), (), weights)

@@ -24,14 +24,20 @@ from analysis.statistics.estimates import sd
 from analysis.statistics.intervals import wilson_interval
 from analysis.statistics.multiplicity import simultaneous
 from analysis.statistics.power import minimum_detectable_ratio as detectable
-from analysis.statistics.spread import fisher, sd_ratio, sd_ratio_bootstrap, spread_test
+from analysis.statistics.spread import (
+    ENOUGH_FOR_SPREAD,
+    fisher,
+    sd_ratio,
+    sd_ratio_bootstrap,
+    spread_test,
+)
 from analysis.statistics.summary import Scores, spread_interval
 
 COMPARED = (  # columns of the comparison with the baseline
     *("sd ratio [95% CI]", "p (sd)", "sd ratio, without failed runs"),
     *("p (sd), without failed runs", "p (failures)", "Verdict"),
 )
-ENOUGH_FOR_SCATTER = 15  # with fewer seeds no claim about spread is made
+SD = "sd: standard deviation of test scores over seeds (n − 1)."
 
 
 def stability_table(frame: pd.DataFrame) -> Table:
@@ -66,42 +72,57 @@ def stability_table(frame: pd.DataFrame) -> Table:
         columns = {name: text for name, text in columns.items() if name not in COMPARED}
         notes = [
             n_note(frame),
-            "sd: standard deviation of test scores over seeds (n − 1). 95% Wilson interval of the "
-            "failure rate. There is no baseline to compare with.",
+            SD,
+            "There is no baseline to compare with.",
             *floor_notes(frame),
         ]
         return table_of(
-            "stability", "Stability over seeds", frame, columns, notes=notes, details=["n"]
+            "stability",
+            "Stability over seeds",
+            frame,
+            columns,
+            notes=notes,
+            details=["n"],
+            method=["95% Wilson interval of the failure rate."],
         )
     notes = [
         n_note(frame),
-        f"sd: standard deviation of test scores over seeds (n − 1). sd ratio: to {BASELINE}'s; "
-        "below 1 is more stable.",
+        SD,
+        f"sd ratio: to {BASELINE}'s; below 1 is more stable.",
+        "Verdict: of the Brown–Forsythe test, Holm-adjusted within a task and model; 'not shown' "
+        "does not mean equal.",
+        *floor_notes(frame),
+    ]
+    method = [
+        f"A verdict requires {ENOUGH_FOR_SPREAD} seeds and p < 0.05 with and without failed runs. "
+        "No scatter: all runs scored the same, and nothing is compared.",
         "95% intervals: F distribution for the ratio (bootstrap where runs failed, from 20 seeds, "
         "and none below); Wilson for the failure rate.",
         "p (sd): Brown–Forsythe test; p (failures): Fisher's exact test; both Holm-adjusted within "
         "a task and model.",
-        f"A verdict requires {ENOUGH_FOR_SCATTER} seeds and p < 0.05 with and without failed runs; "
-        "'not shown' does not mean equal. No scatter: all runs scored the same, and "
-        "nothing is compared.",
-        *floor_notes(frame),
     ]
     if not frame.empty:
-        shown = frame[frame["n_both"] >= ENOUGH_FOR_SCATTER]
+        shown = frame[frame["n_both"] >= ENOUGH_FOR_SPREAD]
         sizes = shown[["n_both", "comparisons", "mdr"]].dropna().drop_duplicates()
         ratios = [
             f"{row.mdr:.1f} with {row.n_both:.0f} seeds, {row.comparisons:.0f} compared"
             for row in sizes.sort_values(["n_both", "comparisons"]).itertuples()
         ]
         if ratios:
-            notes.append(
+            method.append(
                 "Smallest sd ratio, or its reciprocal, that the adjusted test finds with 80% "
                 "power (normal scores, seeds of the smaller cell, number of configurations "
                 f"compared with {BASELINE}): {'; '.join(ratios)}."
             )
     details = ["n", "p (sd)", "p (sd), without failed runs", "p (failures)"]
     return table_of(
-        "stability", "Stability over seeds", frame, columns, notes=notes, details=details
+        "stability",
+        "Stability over seeds",
+        frame,
+        columns,
+        notes=notes,
+        details=details,
+        method=method,
     )
 
 
@@ -219,7 +240,7 @@ def _spread_against(
 def _verdict(row: Row) -> str:
     if row["reason"] in ("is_baseline", "no_baseline"):
         return "baseline" if row["reason"] == "is_baseline" else "no baseline"
-    if row["n_both"] < ENOUGH_FOR_SCATTER:
+    if row["n_both"] < ENOUGH_FOR_SPREAD:
         return "too few seeds"
     if row["reason"] == "zero_variance":
         return "no scatter" if row["sd"] == 0 else "baseline without scatter"

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames.runs import CELL, Row, ScoreFileError, checked, final, scores, task_facts
-from analysis.rendering.builder import SHARED_COLUMNS, table_of
+from analysis.rendering.builder import SHARED_COLUMNS, starred_notes, table_of
 from analysis.rendering.formatting import (
     DAGGER,
     ENTERS,
     NBSP,
-    PERMUTATION,
     interval_text,
     mean_sd_text,
     number_with_interval,
@@ -154,20 +153,28 @@ def against_table(frame: pd.DataFrame, name: str, other: str) -> Table:
     notes = [
         f"Cells in both {name} and {other}; n, failed and missing: first of {name}, then of "
         f"{other}.",
-        f"Mean ± standard deviation of test scores over seeds (n − 1). A failed run {ENTERS}.",
+        "Mean ± standard deviation of test scores over seeds (n − 1).",
         f"Difference: {name} minus {other}, unpaired, with its 95% Welch interval; sd ratio: "
-        f"{name} over {other}, with its 95% interval. p: Welch's test (* where runs failed: "
-        f"{PERMUTATION}); p (sd): Brown–Forsythe test; both Holm-adjusted over the rows.",
+        f"{name} over {other}.",
+        "p: Welch's test; p (sd): Brown–Forsythe test; both Holm-adjusted over the rows.",
+        *starred_notes(both),
         *_only(frame, name, other),
     ]
+    method = [f"A failed run {ENTERS}."]
     if (both["settings"] == "other").any():
         notes.append(f"{DAGGER} Same label but different settings, data or weights: keys differ.")
     table = table_of(
-        "against", f"{name} against {other}", both, columns, notes=notes, details=["Missing"]
+        "against",
+        f"{name} against {other}",
+        both,
+        columns,
+        notes=notes,
+        details=["Missing"],
+        method=method,
     )
     if both.empty and len(frame):
-        caption = f"No cell is in both {name} and {other}. {' '.join(_only(frame, name, other))}"
-        return Table(table.name, table.title, caption, table.header, (), (), frame)
+        apart = (f"No cell is in both {name} and {other}.", *_only(frame, name, other))
+        return Table(table.name, table.title, apart, table.header, (), (), frame)
     return table
 
 

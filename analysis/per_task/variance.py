@@ -167,11 +167,19 @@ def sources_table(frame: pd.DataFrame) -> Table:
         "Share of the variance of test scores (failure: of the failure indicator) due to each seed "
         "stream and, with ×, to interactions, with 95% intervals that assume normal components; "
         "they are wide for few levels.",
+    ]
+    method = [
         "The highest-order interaction includes the residual. A negative estimate is shown as 0 "
         "and marked −. sd is over the n runs of the largest grid without gaps.",
     ]
     table = table_of(
-        "sources", "Sources of variance", wide, columns, notes=notes, details=interactions
+        "sources",
+        "Sources of variance",
+        wide,
+        columns,
+        notes=notes,
+        details=interactions,
+        method=method,
     )
     return replace(table, frame=frame)
 

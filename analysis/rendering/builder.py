@@ -1,6 +1,6 @@
 """Build tables from frames: shared columns, captions and notes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from analysis.rendering.formatting import (
     DAGGER,
     ENTERS,
     NBSP,
+    PERMUTATION,
     interval_text,
     metric_text,
     score_text,
@@ -84,6 +85,7 @@ def table_of(
     *,
     notes: list[str],
     details: list[str],
+    method: Sequence[str] = (),
     nothing: str = NOTHING,
 ) -> Table:
     """Build a table with one line per row of a frame.
@@ -95,13 +97,14 @@ def table_of(
         title: Short title.
         found: One row per line.
         columns: Header and text of each column.
-        notes: Sentences at the end of the caption.
+        notes: The short caption, after these; see `Table`.
         details: Headers that the terminal leaves out.
+        method: The rest of the caption.
         nothing: Caption of a table without rows.
     """
     rows: list[RowTuple] = list(found.itertuples())
     if not rows:
-        return Table(name, title, nothing, tuple(columns), (), (), found)
+        return Table(name, title, (nothing,), tuple(columns), (), (), found)
     texts = {header: [text(row) for row in rows] for header, text in columns.items()}
     same = [h for h in SHARED if h in texts and len(set(texts[h])) == 1]
     facts = ", ".join(f"{header.lower()} {texts.pop(header)[0]}" for header in same)
@@ -110,15 +113,15 @@ def table_of(
         texts["Metric"] = [str(row.metric) for row in rows]
         caption.append(metrics_note(found))
         details = [*details, "Metric"]
-    caption += notes
     return Table(
         name=name,
         title=title,
-        caption=" ".join(caption),
+        notes=(*caption, *notes),
         header=tuple(texts),
         body=tuple(zip(*texts.values(), strict=True)),
         details=tuple(details),
         frame=found,
+        method=tuple(method),
     )
 
 
@@ -145,6 +148,12 @@ def n_note(found: pd.DataFrame) -> str:
     low, high = int(found["finished"].min()), int(found["finished"].max())
     runs = f"{low}" if low == high else f"{low} to {high}"
     return f"n, the number of seeds with a result, is {runs}."
+
+
+def starred_notes(found: pd.DataFrame) -> list[str]:
+    """The note on p-values with a star, if there are any."""
+    starred = not found.empty and (found["method"] == "permutation").any()
+    return [f"* where runs failed: {PERMUTATION}."] if starred else []
 
 
 def direction_notes(found: pd.DataFrame) -> list[str]:
@@ -196,6 +205,7 @@ def grid_table(
     *,
     text: Callable[[RowTuple], str],
     notes: list[str],
+    method: Sequence[str] = (),
 ) -> Table:
     """Build a cross table from a frame in long format; both axes keep the order of the frame.
 
@@ -205,7 +215,8 @@ def grid_table(
         rows: Header and text of the columns that identify a line.
         column: Header of the column of an entry.
         text: Text of an entry.
-        notes: Sentences for the caption, after metrics and n.
+        notes: The short caption, after metrics and n.
+        method: The rest of the caption.
     """
     lines: dict[tuple[str, ...], dict[str, str]] = {}
     for row in found.itertuples():
@@ -213,7 +224,7 @@ def grid_table(
         lines.setdefault(key, {})[column(row)] = text(row)
     columns = list(dict.fromkeys(column(row) for row in found.itertuples()))
     if not lines:
-        return Table(*names, NOTHING, (*rows, *columns), (), (), found)
+        return Table(*names, (NOTHING,), (*rows, *columns), (), (), found)
     facts = dict(zip(rows, zip(*lines, strict=True), strict=True))
     shared = [h for h in rows if h in SHARED and len(set(facts[h])) == 1 and len(rows) > 1]
     caption = [f"{header} {facts.pop(header)[0]}." for header in shared]
@@ -223,11 +234,12 @@ def grid_table(
     return Table(
         name=names[0],
         title=names[1],
-        caption=" ".join([*caption, metrics_note(known), n_note(known), *notes]),
+        notes=(*caption, metrics_note(known), n_note(known), *notes),
         header=(*facts, *columns),
         body=tuple((*head, *entry) for head, entry in zip(heads, entries, strict=True)),
         details=(),
         frame=found,
+        method=tuple(method),
     )
 
 

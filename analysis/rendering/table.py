@@ -16,6 +16,7 @@ from rich.text import Text
 from analysis.rendering.formatting import NBSP
 
 WIDTH = 100  # columns of a terminal
+METHOD = "Method: docs/analysis.md."
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Table:
     Attributes:
         name: File name without extension.
         title: Short title.
-        caption: What the numbers are: what they vary over, n, metric and direction.
+        notes: The short caption in sentences: metric, n, what ± is over, the test. One that begins
+            with the names of columns, as in `p: Welch's test.`, is about these.
         header: Column names, shape (n_columns,).
         body: Rows of text, each of shape (n_columns,).
         details: Headers of columns that the terminal leaves out.
         frame: The underlying numbers, unrounded.
         bold: Entries to print bold, as (row, column) of the body.
+        method: The rest of the caption in sentences: how the numbers were computed.
 
     Example:
         >>> from analysis import cells, cells_table, example_runs
@@ -41,19 +44,27 @@ class Table:
 
     name: str
     title: str
-    caption: str
+    notes: tuple[str, ...]
     header: tuple[str, ...]
     body: tuple[tuple[str, ...], ...]
     details: tuple[str, ...]
     frame: pd.DataFrame
     bold: frozenset[tuple[int, int]] = frozenset()
+    method: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Put every text on one line: names in files of scores may have several."""
-        object.__setattr__(self, "caption", _on_one_line(self.caption))
+        for name in ("notes", "method"):
+            sentences = map(_on_one_line, getattr(self, name))
+            object.__setattr__(self, name, tuple(filter(None, sentences)))
         object.__setattr__(self, "header", tuple(map(_on_one_line, self.header)))
         body = tuple(tuple(map(_on_one_line, row)) for row in self.body)
         object.__setattr__(self, "body", body)
+
+    @property
+    def caption(self) -> str:
+        """Notes and method, for a table that stands alone."""
+        return " ".join([*self.notes, *self.method])
 
     def _repr_html_(self) -> str:
         return to_html(self)
@@ -64,14 +75,15 @@ def _on_one_line(text: str) -> str:
 
 
 def to_text(table: Table) -> str:
-    """Render a table as plain text, at most 100 characters wide, with its caption below.
+    """Render a table as plain text, at most 100 characters wide, with its notes below.
 
-    The text does not depend on the terminal.
+    The method and the columns in `details`, with the notes on them, are left out. The text does not
+    depend on the terminal.
 
     Example:
         >>> import pandas as pd
         >>> body = (("rte", "66.1"), ("cola", "81.3"))
-        >>> table = Table("t", "Test", "Means.", ("Task", "Mean"), body, (), pd.DataFrame())
+        >>> table = Table("t", "Test", ("Means.",), ("Task", "Mean"), body, (), pd.DataFrame())
         >>> print(to_text(table))
         Test
         <BLANKLINE>
@@ -84,7 +96,8 @@ def to_text(table: Table) -> str:
     """
     # Rich gets fixed widths and ready-made line breaks: by itself it splits configurations within
     # a word and intervals at their no-break space even if other columns could give way.
-    caption = textwrap.wrap(table.caption, WIDTH)
+    caption = textwrap.wrap(" ".join(filter(_of_shown(table), table.notes)), WIDTH)
+    caption += [METHOD] if table.method else []
     if not table.body:
         return "\n".join([table.title, "", *caption])
     kept = [i for i, header in enumerate(table.header) if header not in table.details]
@@ -108,6 +121,11 @@ def to_text(table: Table) -> str:
         console.print(drawn)
     lines = [line.rstrip() for line in captured.get().splitlines()]
     return "\n".join([table.title, "", *lines, "", *caption])
+
+
+def _of_shown(table: Table) -> Callable[[str], bool]:
+    """Whether a note is about more than columns that the terminal leaves out."""
+    return lambda note: not set(note.partition(":")[0].split(", ")) <= set(table.details)
 
 
 def _widths(rows: list[list[str]]) -> list[int]:
@@ -148,7 +166,7 @@ def to_markdown(table: Table) -> str:
     Example:
         >>> import pandas as pd
         >>> body = (("rte", "66.1"),)
-        >>> table = Table("t", "Test", "Means.", ("Task", "Mean"), body, (), pd.DataFrame())
+        >>> table = Table("t", "Test", ("Means.",), ("Task", "Mean"), body, (), pd.DataFrame())
         >>> print(to_markdown(table))
         **Test**
         <BLANKLINE>
@@ -194,7 +212,7 @@ def to_latex(table: Table) -> str:
     Example:
         >>> import pandas as pd
         >>> body = (("rte", "66.1"),)
-        >>> table = Table("t", "Test", "Means.", ("Task", "Mean"), body, (), pd.DataFrame())
+        >>> table = Table("t", "Test", ("Means.",), ("Task", "Mean"), body, (), pd.DataFrame())
         >>> print("\n".join(to_latex(table).splitlines()[4:10]))
         \begin{tabular}{lr}
         \toprule
@@ -236,7 +254,7 @@ def to_html(table: Table) -> str:
     Example:
         >>> import pandas as pd
         >>> body = (("a & b", "66.1"),)
-        >>> table = Table("t", "Test", "Means.", ("Task", "Mean"), body, (), pd.DataFrame())
+        >>> table = Table("t", "Test", ("Means.",), ("Task", "Mean"), body, (), pd.DataFrame())
         >>> "<td>a &amp; b</td><td>66.1</td>" in to_html(table)
         True
     """
@@ -279,7 +297,7 @@ def to_csv(table: Table) -> str:
     Example:
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"task": ["rte"], "mean": [0.6612]})
-        >>> to_csv(Table("t", "Test", "Means.", ("Task",), (), (), frame)).splitlines()
+        >>> to_csv(Table("t", "Test", ("Means.",), ("Task",), (), (), frame)).splitlines()
         ['task,mean', 'rte,0.6612']
     """
     return table.frame.to_csv(index=False)

@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.frames.runs import (
     ASSUMED,
     BASELINE,
+    BLOCK,
     CELL,
     DEFINED,
     baseline_of,
@@ -17,15 +18,16 @@ from analysis.frames.runs import (
     final,
     task_facts,
 )
-from analysis.per_task.stability import ENOUGH_FOR_SCATTER
 from analysis.rendering.formatting import score_text
 from analysis.statistics.collapse import POINT, two_groups
 from analysis.statistics.common import constant
 from analysis.statistics.power import minimum_detectable_ratio
+from analysis.statistics.spread import ENOUGH_FOR_SPREAD
 
 UNRELIABLE = 5  # seeds below which even a mean is unreliable
 COMFORTABLE = 2  # ratio of sds that enough seeds show
 SMALL = 500  # rows of a dev or test set; one row of fewer changes accuracy by 0.2 points or more
+CUT = 0.01  # share of rows that lose tokens, from which a task is named
 NAMED = 3  # cells that a sentence names; of the others it gives the count
 
 
@@ -56,6 +58,7 @@ def caveats(runs: pd.DataFrame) -> list[str]:
         *_directions(runs),
         *_seeds(runs),
         *_failures(runs),
+        *_cut(finished),
         *_without_scatter(finished),
         *_unscored(runs),
         *_unknown(runs),
@@ -124,9 +127,9 @@ def _seeds(runs: pd.DataFrame) -> list[str]:
     least = int(counts.min())
     compared = [block for *_, block in blocks(runs) if baseline_of(block)]
     comparisons = max((len(configurations(block)) - 1 for block in compared), default=0)
-    if least < ENOUGH_FOR_SCATTER:
+    if least < ENOUGH_FOR_SPREAD:
         found.append(
-            f"Some cells have fewer than {ENOUGH_FOR_SCATTER} seeds (the smallest has {least}): no "
+            f"Some cells have fewer than {ENOUGH_FOR_SPREAD} seeds (the smallest has {least}): no "
             f"claim about variability is made for them. {_detectable(least, comparisons)}".rstrip()
         )
     elif comparisons and not minimum_detectable_ratio(least, comparisons) <= COMFORTABLE:
@@ -166,6 +169,18 @@ def _failures(runs: pd.DataFrame) -> list[str]:
             "none; mean and sd of such a cell summarise a mixture of two distributions."
         )
     return found
+
+
+def _cut(finished: pd.DataFrame) -> list[str]:
+    """Tasks whose texts lost tokens to the maximum length, in `CUT` of their rows or more."""
+    worst = finished[finished["cut_rows"] >= CUT].groupby(BLOCK)[["cut_rows", "cut_tokens"]].max()
+    found = [
+        f"{task}/{model} ({rows:.0%} of the rows, {tokens:.0%} of all tokens)"
+        for (task, model), rows, tokens in worst.itertuples()
+    ]
+    if not found:
+        return []
+    return [f"Texts were cut at the maximum length: {_some(found)}."]
 
 
 def _without_scatter(finished: pd.DataFrame) -> list[str]:

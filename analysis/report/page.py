@@ -222,10 +222,11 @@ def _facts(name: str, title: str, caption: str, rows: list[dict[str, str]]) -> T
     columns = list(rows[0]) if rows else []
     header = tuple(column for column in columns if any(row[column] != "–" for row in rows))
     unknown = [column for column in columns if column not in header]
+    notes: tuple[str, ...] = (caption,)
     if unknown:
-        caption += f" Unknown throughout: {', '.join(unknown)}."
+        notes = (caption, f"Unknown throughout: {', '.join(unknown)}.")
     body = tuple(tuple(row[column] for column in header) for row in rows)
-    return Table(name, title, caption, header, body, (), pd.DataFrame(rows))
+    return Table(name, title, notes, header, body, (), pd.DataFrame(rows))
 
 
 def _text(value: Any) -> str:

@@ -160,7 +160,7 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
     if mistakes:
         raise ScoreFileError(mistakes)
     if not len(runs):
-        return Table("paper", "Table", "There are no runs yet.", (*down,), (), (), runs)
+        return Table("paper", "Table", ("There are no runs yet.",), (*down,), (), (), runs)
     undecided = unchosen(runs, _groups_of(places))
     if undecided:
         down, across = _with_configurations(down, across)
@@ -185,11 +185,9 @@ def paper_table(runs: pd.DataFrame, rows: str, columns: str, *, cell: str) -> Ta
     return Table(
         name="paper",
         title=f"{', '.join(down).capitalize()} by {', '.join(across)}",
-        caption=" ".join(
-            [
-                *_notes(found, cell, places, whole=len(shown) == len(runs), undecided=undecided),
-                *_test_notes(marked, bold, tested=tested),
-            ]
+        notes=(
+            *_notes(found, cell, places, whole=len(shown) == len(runs), undecided=undecided),
+            *_test_notes(marked, bold, tested=tested),
         ),
         header=(*(name.capitalize() for name in down), *(", ".join(head) for head in heads)),
         body=tuple(

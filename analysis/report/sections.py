@@ -145,7 +145,7 @@ def _recommended(material: ReportData) -> Iterator[Table]:
         caption = (
             "No recommendation: no run has a dev score, and test scores are not used to select."
         )
-        table = replace(table, caption=caption, body=())
+        table = replace(table, notes=(caption,), method=(), body=())
     yield table
 
 
@@ -159,8 +159,7 @@ def _headline(runs: pd.DataFrame) -> Table:
         f"No dev scores to choose a configuration by on {few}: nothing is given there; "
         "'Scores by configuration' has all configurations."
     )
-    kept = f"{table.caption} " if table.body else ""
-    return replace(table, caption=f"{kept}{why}")
+    return replace(table, notes=(*(table.notes if table.body else ()), why))
 
 
 def _wide(material: ReportData) -> Iterator[Table]:
@@ -282,8 +281,8 @@ def _aggregated(frame: pd.DataFrame) -> Table:
     table = aggregates_table(frame)
     if frame["tasks"].any():
         return table
-    why = " ".join(dropped_notes(frame))
-    return replace(table, caption=f"No task's scores can be normalised. {why}", body=())
+    notes = ("No task's scores can be normalised.", *dropped_notes(frame))
+    return replace(table, notes=notes, method=(), body=())
 
 
 def _over_tasks(material: ReportData) -> Iterator[Table | Drawing]:

@@ -11,7 +11,7 @@ Action = Callable[[argparse.Namespace], int]
 
 
 class Commands:
-    """The subcommands of `study`, to which each module adds its own.
+    """The subcommands of `study`, to which a module adds its own.
 
     Attributes:
         selected: The command on this command line. Arguments that are slow to import are added only

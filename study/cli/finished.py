@@ -2,7 +2,7 @@
 
 import math
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -12,9 +12,24 @@ from study.core.spec import SpecError
 from study.planning.study import Study
 
 
-def seen(done: Any) -> dict[str, tuple[str, float]]:
-    """Cell key and seconds of each finished run, by run key."""
-    return dict(zip(done["key"], zip(done["cell"], done["seconds"], strict=True), strict=True))
+class Seen(NamedTuple):
+    """What the announcement of a study needs of a finished run.
+
+    Attributes:
+        cell: Its cell's key.
+        seconds: Its duration.
+        name: `TASK/MODEL/CONFIGURATION/SEED`.
+    """
+
+    cell: str
+    seconds: float
+    name: str
+
+
+def seen(done: Any) -> dict[str, Seen]:
+    """The finished runs, by key."""
+    rows = done[["key", *Seen._fields]].itertuples(index=False)
+    return {key: Seen(*others) for key, *others in rows}
 
 
 def scores(done: Any) -> dict[str, float]:
@@ -30,7 +45,7 @@ def finished(study: Study, home: Home) -> Any:
     Raises:
         StoreUnreachableError: If the store is a server that does not answer.
     """
-    from analysis.frames.columns import FINISHED
+    from analysis.frames.columns import FINISHED, FINISHED_NUMBERS
     from analysis.frames.load import load_finished
     from analysis.frames.store import StoreUnreachableError
     from study.tracking.outbox import waiting
@@ -45,9 +60,10 @@ def finished(study: Study, home: Home) -> Any:
     rows = [
         {
             "key": entry.key,
+            "name": entry.name,
             "cell": entry.cell,
             "stage": entry.tags.get("stage", "final"),
-            **dict.fromkeys(("dev", "dev_floor", "seconds"), math.nan),
+            **dict.fromkeys(FINISHED_NUMBERS, math.nan),
             **{name: value for name, value, epoch in entry.metrics if epoch == 0},
         }
         for entry in waiting(home.study(study.name) / OUTBOX)

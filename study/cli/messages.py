@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from study.cli.progress import duration, retried
 from study.core.lock import StudyLockedError
@@ -19,6 +19,18 @@ from study.execution.faults import ClusterError
 from study.execution.queue import Progress
 from study.planning.runs import Run
 from study.planning.study_file import started
+
+
+class Took(NamedTuple):
+    """How long a study took in this process.
+
+    Attributes:
+        seconds: From its announcement to its end.
+        estimate: What was estimated, as text.
+    """
+
+    seconds: float
+    estimate: str
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,13 @@ class Ending:
         return code
 
     def ended(
-        self, progress: Progress, *, lost: int, waiting: int, tables: Callable[[], None]
+        self,
+        progress: Progress,
+        *,
+        lost: int,
+        waiting: int,
+        took: Took,
+        tables: Callable[[], None],
     ) -> int:
         """Report how a study ended; returns 1 if runs are missing or in the outbox, else 0.
 
@@ -74,6 +92,7 @@ class Ending:
             progress: Counts, errors and retries of the runs.
             lost: Number of runs without an outcome.
             waiting: Number of finished runs that MLflow does not have yet.
+            took: The time it took, and the estimate.
             tables: Prints the results so far; not called for JSON.
         """
         for name, reason in list(progress.problems.items())[:10]:
@@ -106,6 +125,7 @@ class Ending:
         state = "stopped" if progress.stopped or progress.closed else "finished"
         parts = [f"{state}: {self.runs - lost - waiting} of {self.runs} runs done"]
         if progress.seconds:
+            parts[0] += f" in {duration(took.seconds)} (estimated: {took.estimate})"
             on = "one worker" if progress.workers == 1 else f"{progress.workers} workers"
             parts.append(f"{duration(sum(progress.seconds))} of work on {on}")
         if progress.retried:

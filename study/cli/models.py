@@ -9,7 +9,7 @@ from study.cli.arguments import Commands
 from study.cli.messages import near
 from study.core.paths import default_home
 from study.planning.runs import Run
-from study.planning.study_file import load_study, valid_study
+from study.planning.study_file import find_study_file, load_study, valid_study
 
 
 def add_commands(commands: Commands) -> None:
@@ -110,7 +110,7 @@ def _trusted_run(arguments: argparse.Namespace) -> Run:
     from study.planning.stages import Stages
 
     if arguments.file:
-        study = valid_study(load_study(Path(arguments.file)))
+        study = valid_study(load_study(find_study_file(arguments.file)))
         done = finished.finished(study, default_home())
         for run in Stages(study, finished.scores(done)).runs():
             if run.key.startswith(arguments.key):

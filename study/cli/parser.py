@@ -2,17 +2,79 @@
 
 import argparse
 from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
 
-from study.cli import listing, maintenance, models, plan, results, run, status
 from study.cli.arguments import Commands
-from study.cli.messages import exit_code
 
+
+class Command(NamedTuple):
+    """A command as `study --help` lists it, which loads none of them.
+
+    Attributes:
+        module: The module of this package that adds it.
+        brief: The first line of its action's docstring.
+    """
+
+    module: str
+    brief: str
+
+
+COMMANDS = {
+    "run": Command(
+        "run", "run the missing runs of a study; after Ctrl-C the same command resumes it"
+    ),
+    "init": Command(
+        "init",
+        "write a commented study file for a table, with kind, columns and metric guessed and said",
+    ),
+    "status": Command(
+        "status", "show the cells of a study: mean, sd, confidence interval, n, collapsed, missing"
+    ),
+    "stop": Command("status", "ask the driver of a study to stop; the study can be resumed"),
+    "report": Command(
+        "results", "write report.html and the tables of a study as Markdown, CSV and LaTeX"
+    ),
+    "table": Command(
+        "results", "print a table for a paper: LaTeX, Markdown, HTML, CSV or plain text"
+    ),
+    "recommend": Command(
+        "results", "recommend a configuration, with its uncertainty and the lines to paste"
+    ),
+    "show": Command("results", "show one run: specification, scores and artifacts"),
+    "ui": Command(
+        "results", "serve the MLflow UI to this machine only, and print a link to a study's cells"
+    ),
+    "plan": Command(
+        "plan",
+        "estimate the runs, hours and memory of a study, and the seeds needed to detect an effect",
+    ),
+    "list": Command(
+        "listing", "list techniques, tasks, models, search spaces, or the studies in the store"
+    ),
+    "import-blurb": Command("models", "convert BLURB's data sets to the files that tasks read"),
+    "export": Command(
+        "models",
+        "export a run's model for `transformers`: the one that was kept, or retrained bit for bit",
+    ),
+    "convert": Command(
+        "models", "convert a checkpoint that exists only as a pickle (or GGUF) to safetensors"
+    ),
+    "sync": Command(
+        "maintenance",
+        "copy a study to another MLflow store, such as a team server; repeating copies what is new",
+    ),
+    "gc": Command(
+        "maintenance", "list what a study no longer needs, and remove it after confirmation"
+    ),
+}
 EPILOG = """first steps:
-  study run study/designs/quickstart.py     run a study; repeat the command to resume
-  study status                              its cells: mean, sd, interval, missing runs
-  study report quickstart                   write report.html and the tables
-  study recommend quickstart                the recommended configuration, ready to paste
-  study ui                                  browse all runs in MLflow
+  study init mine.csv           write a study file for a table of your own
+  study run quickstart          run a study; repeat the command to resume
+  study status                  its cells: mean, sd, interval, missing runs
+  study report quickstart       write report.html and the tables
+  study recommend quickstart    the recommended configuration, ready to paste
+  study ui                      browse all runs in MLflow
 
 exit codes: 0 success, 1 runs are missing or an operation failed, 2 invalid input"""
 
@@ -24,6 +86,8 @@ def run_command(words: Sequence[str]) -> int:
         words: The command line without the program's name.
     """
     arguments = parser(next(iter(words), "")).parse_args(words)
+    from study.cli.messages import exit_code  # loads torch
+
     return exit_code(lambda: arguments.action(arguments))
 
 
@@ -31,7 +95,7 @@ def parser(selected: str) -> argparse.ArgumentParser:
     """The parser of the whole command line.
 
     Args:
-        selected: The command on the command line; only its slow arguments are added.
+        selected: The command on the command line; only its module is loaded, which takes seconds.
     """
     parser = argparse.ArgumentParser(
         prog="study",
@@ -39,7 +103,11 @@ def parser(selected: str) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = Commands(parser.add_subparsers(required=True, metavar="command"), selected)
-    for theme in (run, status, results, plan, listing, models, maintenance):
-        theme.add_commands(commands)
+    subparsers = parser.add_subparsers(required=True, metavar="command")
+    loaded = COMMANDS[selected].module if selected in COMMANDS else ""
+    for name, (module, brief) in COMMANDS.items():
+        if module != loaded:
+            subparsers.add_parser(name, help=brief)
+    if loaded:
+        import_module(f"study.cli.{loaded}").add_commands(Commands(subparsers, selected))
     return parser

@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,7 +15,7 @@ from study.core.paths import default_home
 from study.core.spec import Mistake, SpecError
 from study.planning.runs import Cell, outdated, outdated_text
 from study.planning.study import Study
-from study.planning.study_file import load_study, valid_study
+from study.planning.study_file import find_study_file, load_study, valid_study
 
 if TYPE_CHECKING:
     from study.planning.stages import Stages
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add `study plan`."""
     parser = commands.add("plan", plan)
-    parser.add_argument("file", help="study file")
+    parser.add_argument("file", help="study file, or the name of a bundled design")
     parser.add_argument(
         "--workers", type=count, help="concurrent runs; default: all cores of this machine"
     )
@@ -63,16 +62,18 @@ def plan(arguments: argparse.Namespace) -> int:
     from study.planning.preflight import notes, problems
     from study.planning.stages import Stages
 
-    study, home = valid_study(load_study(Path(arguments.file))), default_home()
-    if mistakes := problems(study, home.encoded if home.root.is_dir() else None):
+    study, home = valid_study(load_study(find_study_file(arguments.file))), default_home()
+    encoded = home.encoded if home.root.is_dir() else None
+    if mistakes := problems(study, encoded):
         return _plan_elsewhere(study, mistakes, arguments)
-    for note in notes(study):
+    for note in notes(study, encoded):
         complain(f"note: {note}")
     done = finished.finished(study, home)
     stages = Stages(study, finished.scores(done))
     runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()
     seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
-    expected = estimate_runs(cells, seen, gpus=study.gpus)
+    peaks = done.groupby("cell")["peak_memory_bytes"].max().to_dict()
+    expected = estimate_runs(cells, seen, gpus=study.gpus, peaks=peaks)
     # Not limited by the cores here, since --workers may describe a cluster.
     workers = min(arguments.workers or max_concurrent(runs, study.gpus, None), len(runs))
     known = total_seconds(runs, expected)
@@ -107,8 +108,9 @@ def plan(arguments: argparse.Namespace) -> int:
     _show_sizes(study, stages)
     for cell in cells:
         each = expected[cell.key]
-        took, size = duration(each.seconds), f"{each.memory / 1e9:.1f} GB"
-        print(f"  {cell.name:<50} {took:>8} a run, {size} ({each.basis})")
+        took, size = f"{duration(each.seconds)} a run ({each.basis})", f"{each.memory / 1e9:.1f} GB"
+        size = f"{size} at peak (measured)" if each.peak else f"more than {size} (rough)"
+        print(f"  {cell.name:<50} {took:>24}, {size}")
     print(f"\n{duration(total)} on one worker, {duration(total / workers)} on {workers}")
     cost.show()
     level = "5%" if comparisons == 1 else f"5% over {comparisons} comparisons"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 60.0
 LIVE_SECONDS = 0.5
+ROUGH = 2.0  # factor within which an estimate from sizes alone usually lies
 
 
 @contextmanager
@@ -79,6 +80,14 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def span_text(seconds: float, *, rough: bool) -> str:
+    """An estimate as text: `about 3 min`, or a range where it is rough, `roughly 2 to 6 min`."""
+    if not rough:
+        return f"about {duration(seconds)}"
+    low, high = duration(seconds / ROUGH), duration(seconds * ROUGH)
+    return f"roughly {low} to {high}"
 
 
 def _best(tracking: "TrackingWriter") -> str | None:

@@ -58,12 +58,11 @@ def report(arguments: argparse.Namespace) -> int:
     """
     from analysis import cli
     from analysis.frames.runs import ScoreFileError
-    from analysis.frames.score_files import holds_scores
 
     home = default_home()
     study = study_in(arguments.study)  # runs the file, once
     name = study.name if study else resolve_study_name(arguments.study, home)
-    stored = not holds_scores(name)
+    stored = not cli.holds_scores(name)
     folder = home.study(name) / "report" if stored else cli.default_folder(name)
     note = finished.correction_note(study, home)
     try:
@@ -122,7 +121,7 @@ def recommend(arguments: argparse.Namespace) -> int:
         for row, text in zip(rows, advice(found), strict=True):
             print(text)
             if row.unfitting:
-                print(f"  over the limit: {row.unfitting.replace('; ', ', ')}")
+                print(f"  over the limit: {row.unfitting}")
             print("".join(f"  {line}\n" for line in row.paste.splitlines()))
         if len(found) > 1:
             print("\n".join(sentences(by_group(runs))))
@@ -163,7 +162,8 @@ def ui(arguments: argparse.Namespace) -> int:
         except OSError as error:
             complain(f"port {arguments.port}: {error.strerror}; choose another with --port")
             return 1
-    print(f"cells: {page}#/experiments/{experiment}/runs?viewStateShareKey=cells")
+    view = "viewStateShareKey=cells&workflowType=machine_learning"  # not that of language models
+    print(f"cells: {page}#/experiments/{experiment}/runs?{view}")
     print("stop with Ctrl-C", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", "--port", str(arguments.port)]
     server += ["--default-artifact-root", home.artifacts.as_uri(), "--host", "127.0.0.1"]
@@ -172,6 +172,7 @@ def ui(arguments: argparse.Namespace) -> int:
     settings = {
         # Not as an argument: an address may contain a password, and every user sees command lines.
         "MLFLOW_BACKEND_STORE_URI": address(file, "rw") if file else home.uri,
+        "MLFLOW_DISABLE_TELEMETRY": os.environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves eight processes that no study needs
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)

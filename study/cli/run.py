@@ -3,6 +3,8 @@
 import argparse
 import os
 import sys
+import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -11,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from study.cli import finished
 from study.cli.arguments import Commands, add_json, count
-from study.cli.messages import Ending, complain, exit_code, print_anywhere
-from study.cli.progress import duration
+from study.cli.messages import Ending, Took, complain, exit_code, print_anywhere
+from study.cli.progress import span_text
 from study.core.paths import Home, default_home
 from study.core.spec import Invalid, did_you_mean
 from study.execution.queue import Progress
@@ -21,6 +23,7 @@ from study.planning.study import Study
 from study.planning.study_file import (
     beside,
     check_names,
+    find_study_file,
     folder_of,
     load_study,
     started,
@@ -30,11 +33,13 @@ from study.planning.study_file import (
 if TYPE_CHECKING:
     from study.planning.stages import Stages
 
+NAMED = 5  # cells that a message names; of the others it gives the number
+
 
 def add_commands(commands: Commands) -> None:
     """Add `study run`."""
     parser = commands.add("run", run_file)
-    parser.add_argument("file", help="study file")
+    parser.add_argument("file", help="study file, or the name of a bundled design: quickstart")
     add_arguments(parser)
 
 
@@ -101,7 +106,7 @@ def run_file(arguments: argparse.Namespace) -> int:
     Each finished run is in MLflow exactly once, under a key made of everything that determines its
     result. Adding a seed or a technique to the file therefore runs only what is new.
     """
-    path = Path(arguments.file)
+    path = find_study_file(arguments.file)
     return run_study(load_study(path), path.resolve(), arguments)
 
 
@@ -128,15 +133,16 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     print_anywhere()
     study, home = valid_study(beside(given, source)), default_home()
     # A dry run leaves no folder, but uses one that is there.
-    check(study, home.encoded if home.root.is_dir() or not arguments.dry_run else None)
-    for note in notes(study):
+    encoded = home.encoded if home.root.is_dir() or not arguments.dry_run else None
+    check(study, encoded)
+    for note in notes(study, encoded):
         complain(f"note: {note}")
     only: list[str] = arguments.only
     if arguments.dry_run:
         done = finished.finished(study, home)
         stages, seen = Stages(study, finished.scores(done)), finished.seen(done)
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
-        missing = _announced(study, stages, runs, seen, arguments, later=later)
+        missing, _ = _announced(study, stages, runs, seen, arguments, later=later)
         ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
         return ending.nothing_started(missing, later)
     with ExitStack() as held:
@@ -152,8 +158,12 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
         held.callback(tracking.release)
         stages = tracking.stages
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
-        seen = {key: (record.cell, record.seconds) for key, record in tracking.finished.items()}
-        missing = _announced(study, stages, runs, seen, arguments, later=later)
+        seen = {
+            key: finished.Seen(record.cell, record.seconds, record.name)
+            for key, record in tracking.finished.items()
+        }
+        missing, estimate = _announced(study, stages, runs, seen, arguments, later=later)
+        began = time.monotonic()
         if not missing:
             waiting = tracking.close(0.0)
             return Ending(study.name, len(runs), as_json=arguments.json).nothing_to_run(waiting)
@@ -179,9 +189,12 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()
         held_up = {*(tracking.waiting or [])} & {run.key for run in runs}
         lost = [run for run in runs if run.key not in tracking.finished.keys() | held_up]
+    took = Took(time.monotonic() - began, estimate)
     ending = Ending(study.name, len(runs) + later, as_json=arguments.json)
     tables = partial(_tables, study.name, home)
-    return ending.ended(progress, lost=len(lost) + later, waiting=len(held_up), tables=tables)
+    return ending.ended(
+        progress, lost=len(lost) + later, waiting=len(held_up), took=took, tables=tables
+    )
 
 
 def _tables(name: str, home: Home) -> None:
@@ -237,25 +250,25 @@ def _announced(
     study: Study,
     stages: "Stages",
     runs: list[Run],
-    seen: Mapping[str, tuple[str, float]],
+    seen: Mapping[str, finished.Seen],
     arguments: argparse.Namespace,
     *,
     later: int,
-) -> list[Run]:
+) -> tuple[list[Run], str]:
     """Print what will run and the estimated time.
 
     Args:
         study: The whole study.
         stages: Its stages, with the runs that are known so far.
         runs: The requested runs.
-        seen: Cell key and seconds of each finished run, by run key.
+        seen: The finished runs, by key.
         arguments: The parsed options; on a cluster the number of workers is not known yet.
         later: Maximum number of runs that searches will add.
 
     Returns:
-        The requested runs that are missing.
+        The requested runs that are missing, and the estimated time as text; empty without them.
     """
-    from study.planning.estimate import estimate_runs, max_concurrent, total_seconds
+    from study.planning.estimate import START_SECONDS, estimate_runs, max_concurrent, total_seconds
 
     missing = [run for run in runs if run.key not in seen]
     counts = [f"{len(runs) - len(missing)} done", f"{len(missing)} new"]
@@ -263,23 +276,32 @@ def _announced(
         tuning = sum(stages.stage(run.key) == "tune" for run in missing)
         counts[1] += f" ({tuning} tune, {len(missing) - tuning} final)"
         counts.append(f"at most {later} more after selection")
-    if retired := len(seen.keys() - {run.key for run in stages.runs()}):
-        counts.append(f"{retired} no longer in the file (kept in MLflow)")
-    text = f"study {study.name}: {', '.join(counts)}"
+    text, estimate = f"study {study.name}: {', '.join(counts)}", ""
     if missing:
         seconds: dict[str, list[float]] = {}
-        for cell, spent in seen.values():
-            seconds.setdefault(cell, []).append(spent)
+        for each in seen.values():
+            seconds.setdefault(each.cell, []).append(each.seconds)
         expected = estimate_runs(stages.cells, seconds, gpus=study.gpus)
         elsewhere = (arguments.address or os.environ.get("RAY_ADDRESS", "local")) != "local"
         together = 1 if elsewhere else max_concurrent(missing, study.gpus, arguments.workers)
-        word = "about"
-        if any(expected[run.cell.key].basis == "rough" for run in missing):
-            word = "roughly"
         work = total_seconds(missing, expected) + (stages.seconds_to_come(expected) if later else 0)
         on = "one worker" if together == 1 else f"{together} workers"
-        text += f"; {word} {duration(work / together)} on {on}"
+        rough = any(expected[run.cell.key].basis == "rough" for run in missing)
+        estimate = span_text(START_SECONDS + work / together, rough=rough)
+        text += f"; {estimate} on {on}"
     print(text, file=sys.stderr)
-    if old := outdated(stages.cells, {cell for cell, _ in seen.values()}):
+    kept = {run.key for run in stages.runs()}
+    if retired := [each.name for key, each in seen.items() if key not in kept]:
+        print(_retired_text(retired), file=sys.stderr)
+    if old := outdated(stages.cells, {each.cell for each in seen.values()}):
         complain(outdated_text(old))
-    return missing
+    return missing, estimate
+
+
+def _retired_text(names: list[str]) -> str:
+    """What is set aside since the file changed: names of runs, counted by cell."""
+    cells = Counter(name.rpartition("/")[0] for name in names)
+    named = [f"{cell} ({count})" for cell, count in sorted(cells.items())]
+    more = f" and {len(named) - NAMED} more cells" if len(named) > NAMED else ""
+    runs = "1 run is" if len(names) == 1 else f"{len(names)} runs are"
+    return f"{runs} no longer in the file, and kept in MLflow: {', '.join(named[:NAMED])}{more}"

@@ -1,10 +1,12 @@
 """Estimates of a study's running time and memory before it is run."""
 
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from study.tasks.task import SPLITS
 EFFICIENCY = 0.5  # speed of training relative to a plain matrix product
 GPU_FLOPS = 2e13  # a guess, since the GPU is on another machine; shown with basis `rough`
 WORDS_TO_TOKENS = 1.4
+START_SECONDS = 20.0  # until the first run: Ray, and what workers import; on two idle cores
 PATCHES = 196  # per image, as in ViT-base
 PROCESS_BYTES = 600e6  # memory of a worker process with its libraries, before a model is loaded
 
@@ -30,18 +33,25 @@ class Estimate:
 
     Attributes:
         seconds: On one worker.
-        memory: Lower bound in bytes on the device with the model, without activations.
-        basis: `measured` on runs of this cell, `similar` from other cells of the same task and
-            model, or `rough` from the sizes of model and data.
+        memory: Bytes on the device with the model: the peak of a finished run of this cell, else a
+            lower bound, without activations.
+        basis: Of the seconds: `measured` on runs of this cell, `similar` from other cells of the
+            same task and model, or `rough` from the sizes of model and data.
+        peak: Whether `memory` is a peak that was measured.
     """
 
     seconds: float
     memory: float
     basis: str
+    peak: bool = False
 
 
 def estimate_runs(
-    cells: Iterable[Cell], measured: Mapping[str, list[float]], *, gpus: float
+    cells: Iterable[Cell],
+    measured: Mapping[str, list[float]],
+    *,
+    gpus: float,
+    peaks: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Estimate]:
     """Estimate a run of each cell.
 
@@ -49,6 +59,7 @@ def estimate_runs(
         cells: The study's cells.
         measured: Seconds of finished runs by cell key.
         gpus: GPUs per run; 0 for CPUs.
+        peaks: Peak memory of finished runs in bytes by cell key; NaN where unknown.
 
     Returns:
         Estimates by cell key.
@@ -65,6 +76,9 @@ def estimate_runs(
             estimate = replace(estimate, seconds=float(np.mean(own)), basis="measured")
         elif similar:
             estimate = replace(estimate, seconds=float(np.mean(similar)), basis="similar")
+        peak = peaks.get(cell.key, math.nan)
+        if math.isfinite(peak):
+            estimate = replace(estimate, memory=peak, peak=True)
         estimates[cell.key] = estimate
     return estimates
 

@@ -1,6 +1,7 @@
 """Checks of data, checkpoints and techniques before the first run of a study starts."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -22,8 +23,9 @@ from study.tasks.kinds.encoded import Encoded
 from study.tasks.metrics import metric_named
 from study.techniques import Technique
 from study.techniques.base import not_exportable, parts_of
-from study.training.prepare import cache_file, prepare_once
+from study.training.prepare import cache_file, prepare_once, truncation_of
 from study.training.row_checks import CHECKPOINT
+from study.training.truncation import Truncation
 
 # Of labels that a new head can be trained on as they are: those of STS-B, 0 to 5, have a root mean
 # square of 3.1 and a standard deviation of 1.5.
@@ -65,8 +67,46 @@ def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
     return list(dict.fromkeys(mistakes)) or _duplicate_mistakes(study)
 
 
-def notes(study: Study) -> list[str]:
-    """What a user should know of a study that can run; call it after `problems`."""
+def notes(study: Study, encoded: Path | None = None) -> list[str]:
+    """What a user should know of a study that can run; call it after `problems`, which reads all.
+
+    Args:
+        study: The study.
+        encoded: As for `problems`.
+    """
+    return _data_notes(study) + _cut_texts(study, encoded)
+
+
+def _cut_texts(study: Study, encoded: Path | None) -> list[str]:
+    """What the maximum length cuts, by task and length; a range over models."""
+    found: dict[tuple[str, int], dict[str, Truncation]] = {}
+    for task, model in product(study.located_tasks(), study.models):
+        longest = longest_input(configuration(model)) or sys.maxsize
+        for length in _lengths(study, task):
+            cut = truncation_of(task.load(), model, length, encoded)
+            if cut and cut.rows:
+                cut = cut._replace(proposed=min(cut.proposed, longest))
+                found.setdefault((task.name, length), {})[model.name] = cut
+    return [_cut_text(task, length, cuts) for (task, length), cuts in found.items()]
+
+
+def _cut_text(task: str, length: int, cuts: Mapping[str, Truncation]) -> str:
+    rows, tokens = (_range([cut[i] for cut in cuts.values()]) for i in (0, 1))
+    text = (
+        f"task {task!r} at max_length={length}: {rows} of the rows are cut and lose {tokens} of "
+        f"all tokens ({', '.join(cuts)})"
+    )
+    proposed = max(cut.proposed for cut in cuts.values())
+    return f"{text}; max_length={proposed} would cut fewer." if proposed > length else f"{text}."
+
+
+def _range(shares: Sequence[float]) -> str:
+    low, high = f"{min(shares):.1%}", f"{max(shares):.1%}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _data_notes(study: Study) -> list[str]:
+    """Labels far from unit scale, and classes that a split lacks."""
     found = []
     for task in study.located_tasks():
         data, told = task.load(), []

@@ -18,15 +18,40 @@ OWN = {"analysis", "search_spaces", "study"}
 # What is imported only while a study runs.
 LATER = {
     "datasets",
+    "huggingface_hub",
+    "joblib",
     "matplotlib",
     "mlflow",
+    "narwhals",
     "optuna",
     "pandas",
     "peft",
     "ray",
     "rich",
+    "scipy",
+    "seqeval",
+    "sklearn",
     "sqlalchemy",
+    "threadpoolctl",
+    "tokenizers",
+    "transformers",
 }
+
+
+def find_study_file(argument: str) -> Path:
+    """The study file that a command line argument names, or the bundled design of that name.
+
+    Raises:
+        LookupError: If there is neither.
+    """
+    path, folder = Path(argument), Path(str(resources.files("study.designs")))
+    designs = {file.stem: file for file in folder.glob("[!_]*.py")}
+    if path.is_file():
+        return path
+    if argument not in designs:
+        bundled = ", ".join(sorted(designs))
+        raise LookupError(f"no study file {argument!r}; bundled designs are {bundled}")
+    return designs[argument]
 
 
 def load_study(path: Path) -> Study | Invalid:

@@ -126,8 +126,9 @@ def _records(source: str | Path, columns: list[str]) -> tuple[list[dict[str, Any
     if suffix in ("jsonl", "json"):
         return _json_lines(source)
     if suffix in ("conll", "bio"):
+        text, label = columns[:2] or ("tokens", "tags")
         with _open(source) as lines:
-            return read_sentences(lines, str(source), text=columns[0], label=columns[1])
+            return read_sentences(lines, str(source), text=text, label=label)
     if suffix in ("csv", "tsv", "txt"):
         frame = read_text_table(source, columns)
     elif suffix == "parquet":
@@ -236,3 +237,12 @@ def _class_name(value: Any, names: Sequence[str]) -> Any:
     if isinstance(value, list):
         return [_class_name(item, names) for item in value]
     return names[value] if value >= 0 else value
+
+
+def read_records(source: str | Path) -> list[dict[str, Any]]:
+    """All rows of a file or hub data set with all their columns, whatever their names.
+
+    Raises:
+        SpecError: If it cannot be read.
+    """
+    return _records(source, [])[0]

@@ -19,7 +19,7 @@ def read_text_table(path: Path, columns: Collection[str]) -> Any:
 
     Args:
         path: The file.
-        columns: Names of the required columns, at least two.
+        columns: Names of the required columns, at least two; none if they are not known.
 
     Raises:
         SpecError: If it is no table with one name per column.
@@ -67,7 +67,7 @@ def _separator(path: Path, columns: Collection[str]) -> str:
         )
         headers[separator] = row.iloc[0].tolist()
     for separator, names in headers.items():
-        if set(columns) <= set(names):
+        if columns and set(columns) <= set(names):
             return separator
     return max(headers, key=lambda separator: len(headers[separator]))
 

@@ -23,6 +23,7 @@ class Record:
         dev: The deciding metric; the constant predictor's score where the run diverged.
         test: The same on test.
         seconds: Wall-clock time of the worker.
+        name: The run's, `TASK/MODEL/CONFIGURATION/SEED`.
     """
 
     cell: str
@@ -31,6 +32,7 @@ class Record:
     dev: float
     test: float
     seconds: float
+    name: str = ""
 
 
 def record_of(tags: Mapping[str, str], values: Mapping[str, float]) -> Record:
@@ -42,6 +44,7 @@ def record_of(tags: Mapping[str, str], values: Mapping[str, float]) -> Record:
         values.get(schema.DEV, values.get(schema.DEV_FLOOR, math.nan)),
         values.get(schema.TEST, values.get(schema.TEST_FLOOR, math.nan)),
         values.get(schema.SECONDS, math.nan),
+        tags.get(schema.NAME, ""),
     )
 
 
@@ -79,7 +82,8 @@ class Entry:
     def record(self) -> Record:
         """What the driver remembers of it."""
         values = {name: value for name, value, step in self.metrics if step == 0}
-        return record_of({**self.tags, schema.CELL: self.cell}, values)
+        tags = {**self.tags, schema.CELL: self.cell, schema.NAME: self.name}
+        return record_of(tags, values)
 
     @classmethod
     def from_json(cls, text: str) -> "Entry":

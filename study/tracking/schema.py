@@ -73,6 +73,7 @@ SECONDS = "seconds"
 RUN_METRICS = (
     *(DEV, TEST, DEV_FLOOR, TEST_FLOOR, SECONDS, "steps_per_second", "peak_memory_bytes"),
     *("trained_fraction", "steps"),
+    *("cut_rows", "cut_tokens"),  # shares of rows and tokens lost to the maximum length; texts only
 )
 CURVE = "/"
 

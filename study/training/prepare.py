@@ -14,18 +14,19 @@ from study.models.loading import processor as processor_of
 from study.models.model import Model
 from study.tasks import TaskData
 from study.tasks.kinds import Kind, Split
-from study.tasks.kinds.encoded import Encoded
+from study.tasks.kinds.encoded import Encoded, Ints
 from study.training.row_checks import (
     pixel_mistakes,
     processor_mistakes,
     text_mistakes,
     token_mistakes,
 )
+from study.training.truncation import Truncation, truncation
 
 ENCODERS = ("tokenizers", "transformers", "pillow")
 # Of the cache; raise it with every change of `kinds` that changes encoded data, and with every new
 # check of it: what is in the cache is not checked again.
-FORMAT = 2
+FORMAT = 3
 
 
 class Prepared(NamedTuple):
@@ -34,10 +35,12 @@ class Prepared(NamedTuple):
     Attributes:
         splits: `train`, `dev` and `test`, encoded.
         kind: What the outputs of a model for it mean.
+        truncation: What the maximum length cut; None for kinds without truncation.
     """
 
     splits: dict[str, Encoded]
     kind: Kind
+    truncation: Truncation | None = None
 
 
 def prepare(data: TaskData, processor: Any, max_length: int) -> Prepared:
@@ -52,7 +55,16 @@ def prepare(data: TaskData, processor: Any, max_length: int) -> Prepared:
         name: data.kind.encode(split, processor, max_length=max_length, truncate=data.truncate)
         for name, split in data.splits.items()
     }
-    return Prepared(splits, data.kind)
+    lengths = full_lengths(data, processor)
+    cut = None if lengths is None else truncation(lengths, max_length)
+    return Prepared(splits, data.kind, cut)
+
+
+def full_lengths(data: TaskData, processor: Any) -> Ints | None:
+    """Tokens per row of all splits without truncation; None for kinds without truncation."""
+    found = [data.kind.full_lengths(split, processor) for split in data.splits.values()]
+    known = [lengths for lengths in found if lengths is not None]
+    return np.concatenate(known) if known else None
 
 
 def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path | None) -> Prepared:
@@ -76,7 +88,7 @@ def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path | N
             part: _unflatten(stored, f"{part}/", split, data.kind)
             for part, split in data.splits.items()
         }
-        return Prepared(splits, data.kind)
+        return Prepared(splits, data.kind, _read_truncation(stored))
     processor = processor_of(model, type(data.kind))
     config, image = meta_model(model, type(data.kind)).config, data.kind.name == "image"
     before = processor_mistakes(processor) if image else text_mistakes(data, processor, max_length)
@@ -88,7 +100,7 @@ def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path | N
         _refuse(model, token_mistakes(data, prepared.splits, processor, config))
     if file:
         with atomic(file) as partial, partial.open("wb") as stream:
-            np.savez(stream, **_flatten(prepared.splits))
+            np.savez(stream, **_flatten(prepared.splits), truncation=prepared.truncation or ())
     return prepared
 
 
@@ -106,6 +118,25 @@ def cache_file(data: TaskData, model: Model, max_length: int, folder: Path) -> P
         }
     )
     return folder / f"{name}.npz"
+
+
+def truncation_of(
+    data: TaskData, model: Model, max_length: int, folder: Path | None
+) -> Truncation | None:
+    """What `prepare_once` with the same arguments cuts, without encoding all rows again."""
+    file = folder and cache_file(data, model, max_length, folder)
+    if file and file.is_file():
+        with np.load(file, allow_pickle=False) as stored:  # reads only what is asked for
+            return _read_truncation(stored)
+    lengths = full_lengths(data, processor_of(model, type(data.kind)))
+    return None if lengths is None else truncation(lengths, max_length)
+
+
+def _read_truncation(stored: Mapping[str, Any]) -> Truncation | None:
+    if not stored["truncation"].size:
+        return None
+    rows, tokens, proposed = stored["truncation"].tolist()
+    return Truncation(rows, tokens, int(proposed))
 
 
 def _refuse(model: Model, mistakes: list[Mistake]) -> None:

@@ -49,7 +49,10 @@ def packed(
         **({"resumed": "true"} if resumed else {}),
         **({"not_kept": not_kept} if not_kept else {}),
     }
-    without_logits = replace(outcome, logits={})
+    facts = dict(outcome.facts)
+    if data.truncation:
+        facts |= {"cut_rows": data.truncation.rows, "cut_tokens": data.truncation.tokens}
+    without_logits = replace(outcome, logits={}, facts=facts)
     return RunResult(without_logits, predictions_of(outcome, data), started, ended, about)
 
 

@@ -36,7 +36,13 @@ def test_analysis_needs_no_training_stack():
 
 
 def test_study_loads_neither_ray_nor_mlflow():
-    assert loaded_by("import study", {"ray", "mlflow", "analysis"}) == set()
+    assert loaded_by("import study; study.Study", {"ray", "mlflow", "analysis"}) == set()
+
+
+def test_help_loads_nothing_slow():
+    heavy = {"torch", "transformers", "sklearn", "scipy", "pandas", "numpy", "pydantic", "mlflow"}
+    code = "from study.cli.parser import parser; parser('--help').format_help()"
+    assert loaded_by(code, heavy) == set()
 
 
 def test_search_spaces_need_no_training_stack():

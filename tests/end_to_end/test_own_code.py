@@ -60,7 +60,7 @@ def test_the_documented_example_runs_and_a_broken_technique_is_paused(folder):
     assert done.returncode == 1, done.stderr
     assert "paused mine/tiny/Broken" in done.stderr
     assert "RuntimeError: no such layer" in done.stderr
-    shown = json.loads(study(folder, "status", "mine", "--json").stdout)
+    shown = json.loads(study(folder, "status", "own_technique", "--json").stdout)
     missing = {row["configuration"]: row["missing"] for row in shown}
     assert missing == {
         "Standard": 0,
@@ -75,7 +75,7 @@ def test_a_run_with_own_code_is_exported_from_its_file_alone(folder):
     assert study(folder, "run", "my_study.py", "--only", "technique=HeadDecay").returncode == 0
     from analysis import load_runs
 
-    frame = load_runs("mine", f"sqlite:///{folder / 'home' / 'mlflow.db'}")
+    frame = load_runs("own_technique", f"sqlite:///{folder / 'home' / 'mlflow.db'}")
     key = frame.query("technique == 'HeadDecay'")["key"].iloc[0]
     refused = study(folder, "export", key, "--out", "model")
     assert refused.returncode == 2

@@ -109,6 +109,14 @@ class Kind(ABC):
             truncate: The tokenizer's truncation strategy: `longest_first` or `only_second`.
         """
 
+    def full_lengths(self, split: Split, processor: Any) -> Ints | None:
+        """Tokens per row without truncation, special tokens included, shape (n_rows,).
+
+        Returns:
+            None where no text is cut: of images, and of contexts that are read in windows.
+        """
+        return text_lengths(split, processor)
+
     def references(self, split: Split) -> Any:
         """The gold answers in the form that metrics compare with `answers`."""
         return split.gold
@@ -185,6 +193,12 @@ def encode_texts(
         text = truncate_questions(text, tokenizer, min(QUESTION_TOKENS, max_length // 2))
     tokens = tokenizer(text, split.text_pair, truncation=truncate, max_length=max_length)
     return flat_columns(tokens, tokenizer)
+
+
+def text_lengths(split: Split, tokenizer: Any, **options: Any) -> Ints:
+    """Tokens per row of untruncated texts or pairs, special tokens included, shape (n_rows,)."""
+    tokens = tokenizer(split.text, split.text_pair, verbose=False, **options)  # no length warning
+    return np.array([len(ids) for ids in tokens["input_ids"]], np.int64)
 
 
 def truncate_questions(questions: list[str], tokenizer: Any, limit: int) -> list[str]:

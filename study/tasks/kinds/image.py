@@ -9,7 +9,7 @@ from PIL import Image as Pictures
 
 from study.tasks.kinds.base import Split
 from study.tasks.kinds.classes import Classification
-from study.tasks.kinds.encoded import Encoded
+from study.tasks.kinds.encoded import Encoded, Ints
 
 
 class Image(Classification):
@@ -35,6 +35,10 @@ class Image(Classification):
                 "is not an image: give the name of a file, its bytes, or base64 text."
             ) from error
         return raw
+
+    def full_lengths(self, split: Split, processor: Any) -> Ints | None:
+        """None: images have no tokens."""
+        return None
 
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool

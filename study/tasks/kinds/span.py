@@ -71,6 +71,10 @@ class Span(Kind):
                 mistakes.append((row, str(error)))
         return gold, mistakes
 
+    def full_lengths(self, split: Split, processor: Any) -> Ints | None:
+        """None: contexts are read in windows."""
+        return None
+
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
     ) -> Encoded:

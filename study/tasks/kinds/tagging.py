@@ -16,10 +16,11 @@ from study.tasks.kinds.base import (
     class_ids,
     flat_columns,
     row_starts,
+    text_lengths,
     unquoted,
 )
 from study.tasks.kinds.classes import entropy
-from study.tasks.kinds.encoded import Encoded
+from study.tasks.kinds.encoded import Encoded, Ints
 
 TAG = re.compile(r"O|[BI]-.+")
 IGNORED = -100  # transformers excludes these positions from the loss
@@ -103,6 +104,10 @@ class Tagging(Kind):
             {**pad, "labels": IGNORED},
             aside={"words": np.concatenate(words)},
         )
+
+    def full_lengths(self, split: Split, processor: Any) -> Ints | None:
+        """Tokens of all words."""
+        return text_lengths(split, processor, is_split_into_words=True)
 
     def units(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """The logits at the words' first tokens."""

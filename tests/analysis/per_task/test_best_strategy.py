@@ -74,20 +74,20 @@ def test_models_at_their_best_allow_for_the_choice(clean):
         assert (row.candidates, row.test_low, row.test_high) == pytest.approx((5, *ends))
 
 
-@pytest.mark.parametrize("prefer", ["score", "stable"])
-def test_intervals_cover_after_the_choice(prefer):
-    """Twelve equal configurations of five runs whose dev and test correlate by 0.9.
+@pytest.mark.parametrize(("prefer", "n"), [("score", 5), ("stable", 20)])
+def test_intervals_cover_after_the_choice(prefer, n):
+    """Twelve equal configurations whose dev and test correlate by 0.9.
 
     Intervals for a configuration fixed in advance cover the mean of the one with the highest dev
-    mean in 83%, and the sd of the one with the smallest dev sd in 86%.
+    mean in 83% with five runs, and in 76% with twenty.
     """
     rng = np.random.default_rng(1)
     names = [f"{number:02}" for number in range(12)]
-    nothing, none = dict.fromkeys(names, 0), np.zeros(5, bool)
+    nothing, none = dict.fromkeys(names, 0), np.zeros(n, bool)
     covered = []
     for _ in range(300):
-        dev = rng.normal(size=(12, 5))
-        test = 0.9 * dev + np.sqrt(0.19) * rng.normal(size=(12, 5))
+        dev = rng.normal(size=(12, n))
+        test = 0.9 * dev + np.sqrt(0.19) * rng.normal(size=(12, n))
         scores = dict(zip(names, dev, strict=True))
         name = tie_set(scores, failures=nothing, seconds=nothing, prefer=prefer).recommended
         own = Scores(test[int(name)], none, none, np.nan)

@@ -280,11 +280,12 @@ def test_a_recommendation_without_limits_is_the_best_strategy(runs):
 def test_limits_exclude_configurations_above_them(runs):
     found = recommend(runs, max_seconds=30.2)
     assert set(found["fitting"]) == {2}
-    assert found["unfitting"].str.contains(r"Mixout\(0.1\) \(39 s\)").all()
+    assert found["unfitting"].str.contains("Mixout(0.1): 39 s, 8.8 s over", regex=False).all()
     assert set(found["recommended"]) <= {"Standard", "FreezeLower(4)"}
     ran = runs["outcome"] != "missing"
     heavy = runs.assign(peak_memory_bytes=np.where(ran & (runs["seed"] == 6), 9e9, 9e8))
     found = recommend(heavy, max_memory=8e9)
+    assert at(found, task="terms")["unfitting"].startswith("FreezeLower(4): 9 GB, 1 GB over; ")
     assert (found["fitting"] == 0).sum() == 1  # a single run above it is enough
     assert at(found, task="rte")["recommended"] == "Mixout(0.1)"  # whose seed 6 is missing, though
     assert "rte" in advice(found)[0]
@@ -306,13 +307,66 @@ def test_a_preference_reaches_the_tie_set(clean):
         assert row.seconds == min(EFFECTS[name][2] for name in tied)
 
 
+def test_each_limit_exceeded_is_named(clean):
+    runs = clean.assign(peak_memory_bytes=9.1e9, seconds=2500.0)
+    found = recommend(runs, max_memory=8e9, max_seconds=1200)
+    assert "Mixout(0.1): 9.1 GB, 1.1 GB over, and 2,500 s, 1,300 s over" in found["unfitting"][0]
+
+
 @pytest.mark.parametrize(
-    ("share", "holds", "word"),
-    [(0.95, True, "strong"), (0.94, True, "moderate"), (0.79, True, "weak")]
-    + [(1.0, False, "weak"), (np.nan, True, "weak")],
+    ("share", "holds", "solid", "word"),
+    [
+        (0.95, True, True, "strong"),
+        (0.95, True, False, "moderate"),
+        (0.94, True, True, "moderate"),
+        (0.79, True, True, "weak"),
+        (1.0, False, True, "weak"),
+        (np.nan, True, True, "weak"),
+    ],
 )
-def test_confidence(share, holds, word):
-    assert confidence(share, holds=holds) == word
+def test_confidence(share, holds, solid, word):
+    assert confidence(share, holds=holds, solid=solid) == word
+
+
+def a_clear_winner(seeds):
+    """Mixout 20 points above Standard, each with a spread of a tenth of a point."""
+    rows = [
+        one_run("terms", name, seed, dev=mean + 0.001 * seed, test=mean + 0.001 * seed)
+        for name, mean in (("Standard", 0.6), ("Mixout(0.1)", 0.8))
+        for seed in range(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def confidence_of(runs, **limits):
+    found = recommend(runs, **limits)
+    assert found["recommended"].tolist() == ["Mixout(0.1)"]
+    return found["confidence"][0], advice(found)[0]
+
+
+def test_strong_confidence_needs_three_seeds_each():
+    assert confidence_of(a_clear_winner(3))[0] == "strong"
+    assert confidence_of(a_clear_winner(2))[0] == "moderate"
+    runs = a_clear_winner(3)
+    assert confidence_of(runs[(runs["configuration"] != "Standard") | (runs["seed"] < 2)])[0] == (
+        "moderate"
+    )
+
+
+def test_strong_confidence_needs_a_candidate_without_failed_runs():
+    for name, word in (("Mixout(0.1)", "moderate"), ("Standard", "strong")):
+        runs = a_clear_winner(20)
+        failed = (runs["configuration"] == name) & (runs["seed"] == 7)
+        runs.loc[failed, ["collapsed", "collapse_rule"]] = True, "constant"
+        assert confidence_of(runs)[0] == word
+
+
+def test_a_candidate_that_is_left_alone_has_weak_confidence():
+    runs = a_clear_winner(5)
+    slow = runs.assign(seconds=np.where(runs["configuration"] == "Standard", 90.0, 30.0))
+    word, text = confidence_of(slow, max_seconds=60)
+    assert word == "weak"
+    assert text.endswith("There is no other to compare it with.")
 
 
 TWO_SIZES = (("b", "BERT", 110e6), ("l", "BERT", 335e6))

@@ -16,7 +16,7 @@ from analysis.rendering.formatting import (
 
 
 def table_of(header, *body, caption="One run each."):
-    return Table("any", "Any", caption, header, body, (), pd.DataFrame())
+    return Table("any", "Any", (caption,), header, body, (), pd.DataFrame())
 
 
 def test_narrow_table():
@@ -31,6 +31,29 @@ def test_narrow_table():
         "",
         "One run each.",
     ]
+
+
+def test_the_terminal_explains_what_it_shows_and_files_keep_everything():
+    notes = ("Means.", "p: a test.", "p, q: two tests.", "p, mean: both.")
+    method = ("By hand.", "Twice.")
+    body = (("5", "0.1", "0.2"),)
+    table = Table(
+        "t", "T", notes, ("mean", "p", "q"), body, ("p", "q"), pd.DataFrame(), method=method
+    )
+    text = to_text(table).splitlines()
+    assert text[-2:] == ["Means. p, mean: both.", "Method: docs/analysis.md."]
+    whole = "Means. p: a test. p, q: two tests. p, mean: both. By hand. Twice."
+    assert table.caption == whole
+    assert to_markdown(table).splitlines()[-1] == whole
+    assert rf"\caption{{{whole}}}" in to_latex(table)
+    assert whole in to_html(table)
+
+
+def test_captions_in_the_terminal_are_short(runs):
+    """Of the seven sentences on cells, those on hidden columns once took six lines."""
+    below = to_text(cells_table(cells(runs))).split("\n\n")[-1]
+    assert "IQM" not in below
+    assert len(below.splitlines()) <= 4
 
 
 @pytest.mark.parametrize(
@@ -112,7 +135,7 @@ def named() -> Table:
     """A table of names that people have, its frame included."""
     frame = pd.DataFrame({"technique": NAMES})
     rows = tuple((name, "1") for name in NAMES)
-    return Table("any", "Any", "Two\nlines.", ("[Name]", "n"), rows, (), frame)
+    return Table("any", "Any", ("Two\nlines.",), ("[Name]", "n"), rows, (), frame)
 
 
 def test_latex_reads_no_name_as_an_argument_or_as_a_new_row(named):

@@ -248,6 +248,17 @@ def test_caveats_mention_a_single_deviating_run(change, part, clean):
     assert part in " ".join(caveats(clean))
 
 
+def test_caveats_name_the_tasks_whose_texts_were_cut(clean):
+    def sentences(rows: float) -> list[str]:
+        clean.loc[clean["task"] == "rte", ["cut_rows", "cut_tokens"]] = rows, 0.3
+        return [text for text in caveats(clean) if "cut" in text]
+
+    assert sentences(0.988) == [
+        "Texts were cut at the maximum length: rte/minilm (99% of the rows, 30% of all tokens)."
+    ]
+    assert sentences(0.001) == sentences(np.nan) == []
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [

@@ -119,10 +119,11 @@ SPREAD = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])
 @pytest.mark.parametrize(
     ("scores", "failures", "seconds", "recommended", "decided_by"),
     [
-        ({"A": 0.9 + SPREAD, "B": 0.5 + SPREAD}, [0, 0], [1, 1], "A", "higher mean"),
+        ({"A": 0.9 + SPREAD, "B": 0.5 + SPREAD}, [0, 0], [1, 1], "A", "higher dev mean"),
         ({"A": 0.9 + SPREAD, "B": 0.89 + SPREAD}, [1, 0], [1, 2], "B", "lower failure rate"),
-        ({"A": 0.9 + SPREAD, "B": 0.89 + SPREAD / 2}, [0, 0], [1, 2], "B", "smaller sd"),
+        ({"A": 0.89 + SPREAD, "B": 0.9 + SPREAD}, [0, 0], [1, 2], "B", "higher dev mean"),
         ({"A": 0.9 + SPREAD, "B": 0.9 + SPREAD}, [0, 0], [2, 1], "B", "lower cost"),
+        ({"A": 0.9 + SPREAD, "B": 0.9 + SPREAD}, [0, 0], [np.nan, 1], "B", "lower cost"),
         ({"A": 0.9 + SPREAD, "B": 0.9 + SPREAD}, [0, 0], [1, 1], "A", "name"),
     ],
 )
@@ -135,9 +136,46 @@ def test_secondary_criteria(scores, failures, seconds, recommended, decided_by):
     assert (found.recommended, found.decided_by) == (recommended, decided_by)
 
 
+FIFTEEN = np.tile(SPREAD, 3)
+
+
+@pytest.mark.parametrize(
+    ("share", "n", "recommended", "decided_by"),
+    [
+        (0.1, 15, "B", "smaller sd"),
+        (0.1, 14, "A", "higher dev mean"),  # as significant, but too few seeds
+        (0.8, 15, "A", "higher dev mean"),  # enough seeds, but not significant
+        (0.0, 15, "A", "higher dev mean"),  # seeds change nothing in B, so it is not compared
+    ],
+)
+def test_a_smaller_sd_counts_only_where_it_is_shown(share, n, recommended, decided_by):
+    """scipy's Brown-Forsythe test as the oracle of significance."""
+    scores = {"A": 0.9 + FIFTEEN[-n:], "B": 0.899 + share * FIFTEEN}
+    p = stats.levene(*scores.values(), center="median").pvalue
+    assert (p < 0.05) == (share < 0.5)
+    found = tied(scores)
+    assert found.members == ("A", "B")
+    assert (found.recommended, found.decided_by) == (recommended, decided_by)
+
+
+def test_tests_of_spread_are_adjusted_for_all_pairs():
+    """p = 0.025 of A and B decides between these two, and not where C adds two more pairs."""
+    scores = {"A": 0.9 + FIFTEEN, "B": 0.899 + 0.55 * FIFTEEN}
+    assert 0.05 / 3 < stats.levene(*scores.values(), center="median").pvalue < 0.05
+    assert tied(scores).recommended == "B"
+    assert tied({**scores, "C": 0.898 + 0.75 * FIFTEEN}).recommended == "A"
+
+
+def test_three_seeds_at_95_do_not_beat_three_at_100():
+    """Welch's t is 4 with 2 degrees of freedom, p = 0.057."""
+    found = tied({"high": np.array([1.0, 1.0, 0.97]), "calm": np.full(3, 0.95)})
+    assert found.members == ("high", "calm")
+    assert (found.recommended, found.decided_by) == ("high", "higher dev mean")
+
+
 def test_rate_difference_below_one_run_is_ignored():
-    scores = {"A": 0.9 + np.tile(SPREAD, 2), "B": 0.9 + SPREAD}
-    assert tied(scores, failures={"A": 1, "B": 0}).decided_by == "smaller sd"
+    scores = {"A": 0.9 + np.tile(SPREAD, 2), "B": 0.89 + SPREAD}
+    assert tied(scores, failures={"A": 1, "B": 0}).decided_by == "higher dev mean"
 
 
 def test_equivariant_to_renaming():
@@ -153,12 +191,12 @@ def test_equivariant_to_renaming():
     [
         ("stable", "calm", "smaller sd"),
         ("fast", "quick", "lower cost"),
-        ("score", "high", "higher mean"),
+        ("score", "high", "higher dev mean"),
     ],
 )
 def test_preference_does_not_change_the_tie_set(prefer, recommended, decided_by):
-    scores = {"high": 0.9 + SPREAD, "calm": 0.897 + SPREAD / 2, "quick": 0.895 + SPREAD}
-    scores["low"] = 0.5 + SPREAD / 10  # calmest and quickest, and out
+    scores = {"high": 0.9 + FIFTEEN, "calm": 0.897 + FIFTEEN / 10, "quick": 0.895 + FIFTEEN}
+    scores["low"] = 0.5 + FIFTEEN / 10  # calmest and quickest, and out
     seconds = {"high": 3, "calm": 3, "quick": 2, "low": 1}
     found = tied(scores, seconds=seconds, prefer=prefer)
     assert (found.recommended, found.decided_by) == (recommended, decided_by)

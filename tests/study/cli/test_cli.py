@@ -1,5 +1,6 @@
 """The command line: output, exit codes and error messages."""
 
+import inspect
 import json
 import os
 import socket
@@ -12,11 +13,14 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
+from analysis.cli import holds_scores
+from study import designs
 from study.cli import run as run_module
-from study.cli.messages import Ending
-from study.cli.parser import run_command
+from study.cli.messages import Ending, Took
+from study.cli.parser import COMMANDS, parser, run_command
 from study.core.paths import Home
 from study.execution.queue import Progress
+from study.planning.study_file import find_study_file
 from study.testing import tiny_model, tiny_task
 from study.tracking.store import Store
 from tests import needs
@@ -301,14 +305,17 @@ def test_run_in_a_script_rejects_other_numbers_of_workers(workers):
     ("workers", "seconds", "work"),
     [
         (0, [], ""),
-        (1, [3.0], ", 3 s of work on one worker"),
-        (2, [3.0], ", 3 s of work on 2 workers"),
+        (1, [3.0], " in 5 s (estimated: about 4 s), 3 s of work on one worker"),
+        (2, [3.0], " in 5 s (estimated: about 4 s), 3 s of work on 2 workers"),
     ],
 )
 def test_the_last_line_reports_work_only_if_there_was_any(workers, seconds, work, capsys):
     """It reported 1 s of work on 0 workers, and work on 1 workers."""
     progress = Progress(total=1, finished=1, workers=workers, seconds=seconds)
-    Ending("mine", 1, as_json=False).ended(progress, lost=0, waiting=0, tables=lambda: None)
+    took = Took(5.0, "about 4 s")
+    Ending("mine", 1, as_json=False).ended(
+        progress, lost=0, waiting=0, took=took, tables=lambda: None
+    )
     assert capsys.readouterr().out.splitlines()[1] == f"finished: 1 of 1 runs done{work}"
 
 
@@ -415,7 +422,7 @@ def test_help_lists_the_commands(capsys):
         run_command(["--help"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
-    assert "study run study/designs/quickstart.py" in out
+    assert "study run quickstart" in out
     names = (
         "run",
         "status",
@@ -440,10 +447,47 @@ def test_invalid_arguments_exit_with_two(capsys):
     assert "techniques" in capsys.readouterr().err
 
 
+NEEDED = {  # arguments without which a command is refused
+    **dict.fromkeys(["run", "plan", "show", "init"], ["x"]),
+    "list": ["tasks"],
+    **dict.fromkeys(["import-blurb", "export", "convert"], ["x", "--out", "y"]),
+    "sync": ["--to", "x"],
+}
+
+
+def test_help_lists_every_command_by_its_docstring():
+    listed = " ".join(parser("").format_help().split())
+    for name, (_, brief) in COMMANDS.items():
+        assert f"{name} {brief}" in listed
+        action = parser(name).parse_args([name, *NEEDED.get(name, [])]).action
+        first = inspect.getdoc(action).partition("\n")[0].rstrip(".")
+        assert first[:1].lower() + first[1:] == brief
+
+
+def test_a_bundled_design_is_run_by_its_name(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_study_file("quickstart") == Path(designs.__path__[0]) / "quickstart.py"
+    Path("quickstart").touch()
+    assert find_study_file("quickstart") == Path("quickstart")  # a file at hand comes first
+    code, _, err = typed(capsys, "run", "quikstart", "--dry-run")
+    assert code == 2
+    assert "no study file 'quikstart'; bundled designs are bias_correction, decay_rates" in err
+
+
+def test_a_folder_with_the_name_of_a_study_does_not_hide_it(write, capsys, tmp_path, monkeypatch):
+    write()
+    monkeypatch.chdir(tmp_path)
+    home = Home(tmp_path / "home")
+    Store(home.uri, home.artifacts).experiment("typed")
+    for name in ("typed", "other"):
+        Path(name).mkdir()
+        Path(name, "array.json").write_text("[]")
+    assert holds_scores("other")
+    assert not holds_scores("typed")
+
+
 def test_the_commands_in_the_readme_exist():
     """The parser accepts every command in the README."""
-    from study.cli.parser import parser
-
     text = (needs.ROOT / "README.md").read_text()
     shown = [
         line.strip() for line in text.splitlines() if line.strip().startswith(".venv/bin/study ")

@@ -108,6 +108,20 @@ def test_other_families_keep_their_keys(family, tmp_path):
         assert not padding_corrected(model.replace(name=f"m{padding}"), KINDS["classification"])
 
 
+def test_what_left_the_file_is_named_before_anything_starts(file, capsys):
+    write_runs(file)
+    text = file.read_text()
+    file.write_text(text.replace("['zero', 'agreeing']", "['agreeing']").replace("range(2)", "[0]"))
+    capsys.readouterr()
+    assert run_command(["run", str(file), "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "study decoders: 2 done, 0 new" in said
+    assert (
+        "6 runs are no longer in the file, and kept in MLflow: pairs/agreeing/FreezeLower(1) (1), "
+        "pairs/agreeing/Standard (1), pairs/zero/FreezeLower(1) (2), pairs/zero/Standard (2)\n"
+    ) in said
+
+
 NOTE = "2 cells were made before a correction to the padding of decoders: pairs/zero/Standard, "
 
 

@@ -2,12 +2,16 @@
 
 import importlib
 import inspect
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
 import pytest
 
 from study.tracking.mlflow_internals import CHECKED
+from tests.needs import ROOT
 
 UTILS = "mlflow.tracking._tracking_service.utils"
 STORE = "mlflow.store.tracking.sqlalchemy_store"
@@ -52,3 +56,32 @@ def test_a_stores_connections_can_be_closed(home):
 def test_the_constraints_have_the_version_that_was_checked():
     constraints = Path(__file__).resolve().parents[3] / "constraints.txt"
     assert f"mlflow=={CHECKED}" in constraints.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("code", "reports"),
+    [
+        ("import mlflow", True),  # else this test could not fail
+        ("import study.tracking.store", False),
+        ("from analysis.frames.store import _mlflow; _mlflow()", False),
+    ],
+)
+def test_use_is_not_reported_to_mlflows_makers(code, reports):
+    off = (
+        "MLFLOW_DISABLE_TELEMETRY",
+        "DO_NOT_TRACK",
+        "CI",
+        "PYTEST_CURRENT_TEST",
+        "PYTEST_VERSION",
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in off}
+    show = "; from mlflow.telemetry.client import get_telemetry_client as get; print(get() is None)"
+    told = subprocess.run(
+        [sys.executable, "-c", code + show],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=ROOT,
+    )
+    assert told.stdout.split() == [str(not reports)]

@@ -1,0 +1,64 @@
+"""`study init`: a commented study file for a table at hand."""
+
+import argparse
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from study.cli.arguments import Commands
+from study.cli.messages import complain, near, program
+from study.tasks import Task
+from study.tasks.guess import guess
+from study.tasks.reading import read_records
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `study init`."""
+    parser = commands.add("init", init)
+    parser.add_argument("table", type=Path, help="CSV, JSONL or Parquet, a row per example")
+    parser.add_argument(
+        "--out", type=Path, help="the study file to write; default: NAME_study.py beside the table"
+    )
+
+
+def init(arguments: argparse.Namespace) -> int:
+    """Write a commented study file for a table, with kind, columns and metric guessed and said."""
+    table: Path = arguments.table
+    if not table.is_file():
+        raise LookupError(f"no file {str(table)!r}")
+    name = re.sub(r"\W+", "_", table.name.partition(".")[0]).strip("_") or "mine"
+    out: Path = arguments.out or table.parent / f"{name}_study.py"
+    if out.exists():
+        complain(f"{near(out)} exists; name another file with --out")
+        return 2
+    beside = out.resolve().parent == table.resolve().parent
+    train = table.name if beside else str(table.resolve())
+    guessed = guess(read_records(table))
+    fields: dict[str, Any] = {"name": name, "train": train, **guessed.fields}
+    template = resources.files("study.designs").joinpath("own_data.py").read_text("utf-8")
+    head, study = template.split("\n\nSTUDY = ")
+    for field, value in fields.items():
+        head = _with_field(head, field, value)
+    first, rest = head.rstrip().split("\n", 1)
+    first = first.replace(
+        "Template for your own data: copy this file and", f"A study of {table.name}:"
+    )
+    study = _with_field(study, "name", name)
+    out.write_text(f"{first}\n{rest}\n\nSTUDY = {study}", "utf-8")
+    print("\n".join(f"guessed  {reason}" for reason in guessed.reasons))
+    print(f"written  {near(out)}")
+    print(f"next     {program()} run {near(out)} --dry-run")
+    return 0
+
+
+def _with_field(text: str, field: str, value: Any) -> str:
+    """A call with another argument, in its line or, unless it is the default, in a new one."""
+    literal = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    line = re.compile(rf"^    {field}=.*?,(?=  #|$)", re.MULTILINE)
+    if line.search(text):
+        return line.sub(lambda _: f"    {field}={literal},", text, count=1)
+    if Task.model_fields[field].default == value:
+        return text
+    return text.rstrip().removesuffix(")") + f"    {field}={literal},\n)\n"

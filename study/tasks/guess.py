@@ -1,0 +1,143 @@
+"""What kind of task a table is, guessed from the names and values of its columns."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from study.core.spec import Mistake, SpecError
+
+NAMES = {  # usual names of columns, the most telling first
+    "text": ("text", "sentence", "sentence1", "text1", "question1", "premise", "content", "review"),
+    "text_pair": ("text_pair", "sentence2", "text2", "question2", "hypothesis", "pair", "second"),
+    "label": ("label", "labels", "gold", "target", "class", "category", "score", "rating", "y"),
+    "words": ("tokens", "words"),
+    "tags": ("tags", "ner_tags", "labels", "label"),
+    "id": ("id", "guid", "idx"),
+}
+CLASSES = 30  # distinct values up to which a column can be a class
+FEW = 20  # distinct integers up to which a label is a class and no quantity
+UNEVEN = 0.7  # share of the most frequent class from which accuracy says little
+
+Records = Sequence[Mapping[str, Any]]
+
+
+class Guess(NamedTuple):
+    """A guess at the fields of a `Task`.
+
+    Attributes:
+        fields: Values by field: kind, metric, text, text_pair, label, id, standardise.
+        reasons: What each guess rests on, one sentence each.
+    """
+
+    fields: dict[str, Any]
+    reasons: list[str]
+
+
+def guess(records: Records) -> Guess:
+    """Guess the fields of the task that a table holds.
+
+    Args:
+        records: The rows, values by column.
+
+    Raises:
+        SpecError: If no column can be the text, or none the label.
+    """
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    values = {name: [record.get(name) for record in records] for name in columns}
+    if "answers" in values and {"question", "context"} <= values.keys():
+        fields = {"kind": "span", "metric": "squad_f1", "text": "question"}
+        fields |= {"text_pair": "context", "label": "answers"}
+        return Guess(fields | _id(values), ["question, context and answers: spans, as in SQuAD."])
+    words = _named("words", [name for name in columns if _are_lists(values[name])])
+    tags = _named("tags", [name for name in columns if _are_lists(values[name]) and name != words])
+    if words and tags:
+        fields = {"kind": "tagging", "metric": "entity_f1", "text": words, "label": tags}
+        reason = f"{words!r} and {tags!r} hold one list per row: a tag for every word."
+        return Guess(fields | _id(values), [reason])
+    label = _label(values)
+    text, pair = _texts({name: v for name, v in values.items() if name != label})
+    if not text or not label:
+        what = "text" if not text else "label"
+        known = ", ".join(columns)
+        raise SpecError(
+            "data", [Mistake(what, f"no column looks like it; the columns are {known}.")]
+        )
+    reasons = [f"text: {text!r}{f' and {pair!r}' if pair else ''}, by name or as the longest."]
+    kind, reason = _kind(label, values[label])
+    named: dict[str, Any] = {"text": text, "text_pair": pair, "label": label}
+    return Guess(named | kind | _id(values), [*reasons, reason])
+
+
+def _named(what: str, columns: Sequence[str]) -> str:
+    """The first of the usual names that is among the columns, in any case; else empty."""
+    known = {column.lower(): column for column in reversed(columns)}
+    return next((known[name] for name in NAMES[what] if name in known), "")
+
+
+def _label(values: Mapping[str, Sequence[Any]]) -> str:
+    """The column with a usual name, else the last one with few distinct values; else empty."""
+    if named := _named("label", list(values)):
+        return named
+    distinct = {name: len(set(map(str, column))) for name, column in values.items()}
+    few = [
+        name
+        for name, count in distinct.items()
+        if 2 <= count <= min(CLASSES, len(values[name]) - 1) and not _are_lists(values[name])
+    ]
+    return few[-1] if few else ""
+
+
+def _texts(values: Mapping[str, Sequence[Any]]) -> tuple[str, str | None]:
+    """The column with the text and, by its name alone, that with a second one."""
+    texts = {
+        name: column for name, column in values.items() if any(isinstance(v, str) for v in column)
+    }
+    if not texts:
+        return "", None
+    longest = max(texts, key=lambda name: sum(map(len, map(str, texts[name]))))
+    text = _named("text", list(texts)) or longest
+    pair = _named("text_pair", [name for name in texts if name != text])
+    return text, pair or None
+
+
+def _kind(label: str, column: Sequence[Any]) -> tuple[dict[str, Any], str]:
+    """Kind, metric and, for regression, scale, with the reason."""
+    if _are_lists(column) or any("|" in str(value) for value in column):
+        return {"kind": "multilabel", "metric": "micro_f1"}, (
+            f"label: {label!r} holds several labels per row, so kind is multilabel."
+        )
+    counts = Counter(map(str, column))
+    numbers = _numbers(column)
+    if numbers and (len(counts) > FEW or any(number % 1 for number in numbers)):
+        low, high = min(numbers), max(numbers)
+        kind = {"kind": "regression", "metric": "spearman", "standardise": True}
+        return kind, f"label: {label!r} holds numbers from {low:g} to {high:g}: kind is regression."
+    share = counts.most_common(1)[0][1] / len(column)
+    metric = "macro_f1" if share > UNEVEN else "accuracy"
+    return {"kind": "classification", "metric": metric}, (
+        f"label: {label!r} has {len(counts)} classes, the largest with {share:.0%} of the rows, so "
+        f"the metric is {metric}."
+    )
+
+
+def _numbers(column: Sequence[Any]) -> list[float]:
+    """The values as numbers; empty if one is not."""
+    with suppress(TypeError, ValueError):
+        return [float(value) for value in column]
+    return []
+
+
+def _are_lists(column: Sequence[Any]) -> bool:
+    return any(isinstance(value, list | tuple | np.ndarray) for value in column)
+
+
+def _id(values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """The column of ids; None where that named so repeats itself."""
+    name = _named("id", list(values))
+    if not name:
+        return {}
+    unique = len(set(map(str, values[name]))) == len(values[name])
+    return {"id": name if unique else None}

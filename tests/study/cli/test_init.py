@@ -1,0 +1,90 @@
+"""`study init`: tables of every kind become study files that run, with what was guessed said."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from study.cli.parser import run_command
+from study.core.spec import SpecError
+from study.planning.study_file import load_study
+from study.tasks.guess import guess
+from tests import needs
+
+GUESSES = {  # of the training rows of real data sets, against what their authors define
+    "glue_stsb": {"kind": "regression", "metric": "spearman", "text_pair": "text_pair"},
+    "glue_sst2": {"kind": "classification", "metric": "accuracy", "text_pair": None},
+    "pubmedqa": {"kind": "classification", "text_pair": "text_pair"},
+    "hoc": {"kind": "multilabel", "metric": "micro_f1", "label": "labels"},
+    "bc5_chem": {"kind": "tagging", "metric": "entity_f1", "text": "tokens", "label": "tags"},
+    "squad2": {"kind": "span", "text": "question", "text_pair": "context", "label": "answers"},
+}
+
+
+@pytest.mark.parametrize("name", GUESSES)
+def test_real_tables(name, tmp_path, capsys, monkeypatch):
+    shutil.copy(needs.shared("data", name, "train.jsonl.gz"), tmp_path / f"{name}.jsonl.gz")
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["init", f"{name}.jsonl.gz"]) == 0
+    assert f"run {name}_study.py --dry-run" in capsys.readouterr().out
+    (task,) = load_study(Path(f"{name}_study.py")).tasks
+    assert {field: getattr(task, field) for field in GUESSES[name]} == GUESSES[name]
+    assert set(task.load().splits) == {"train", "dev", "test"}
+
+
+def test_a_file_is_not_overwritten(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Path("my data.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("review", "stars"), *[("fine, 'really'", "4"), ("bad", "1")] * 9]
+        )
+    assert run_command(["init", "my data.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "text: 'review'" in out
+    assert "label: 'stars' has 2 classes, the largest with 50% of the rows" in out
+    assert run_command(["init", "my data.csv"]) == 2
+    assert "my_data_study.py exists; name another file with --out" in capsys.readouterr().err
+    assert run_command(["init", "my data.csv", "--out", "other.py"]) == 0
+    assert run_command(["init", "absent.csv"]) == 2
+    assert "no file 'absent.csv'" in capsys.readouterr().err
+
+
+def test_other_formats(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("semicolons.csv").write_text("satz;klasse\n" + "ein Satz, mit Komma;a\nnoch einer;b\n" * 9)
+    Path("words.conll").write_text("Aspirin B-Drug\nhelps O\n\n" * 30)
+    assert run_command(["init", "semicolons.csv"]) == run_command(["init", "words.conll"]) == 0
+    out = capsys.readouterr().out
+    assert "text: 'satz'" in out
+    assert "label: 'klasse' has 2 classes" in out
+    assert "'tokens' and 'tags' hold one list per row" in out
+    for name in ("semicolons_study.py", "words_study.py"):
+        (task,) = load_study(Path(name)).located_tasks()
+        assert set(task.load().splits) == {"train", "dev", "test"}
+
+
+def rows(**columns):
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def test_guesses_by_value():
+    texts = [f"a longer text {i}" for i in range(100)]
+    found = guess(rows(number=range(100), body=texts, kind=["x"] * 80 + ["y"] * 20)).fields
+    assert found == {
+        **{"text": "body", "text_pair": None, "label": "kind"},
+        **{"kind": "classification", "metric": "macro_f1"},
+    }
+    found = guess(rows(id=[0] * 100, text=texts, score=[i / 7 for i in range(100)])).fields
+    assert (found["kind"], found["standardise"], found["id"]) == ("regression", True, None)
+    assert guess(rows(text=texts, label=[i % 5 for i in range(100)])).fields["kind"] == (
+        "classification"
+    )
+    assert guess(rows(text=texts, label=["a|b", "a"] * 50)).fields["kind"] == "multilabel"
+
+
+def test_what_cannot_be_guessed_is_said():
+    with pytest.raises(SpecError, match="label: no column looks like it; the columns are body"):
+        guess(rows(body=["a", "b", "c"]))
+    with pytest.raises(SpecError, match="text: no column looks like it; the columns are label"):
+        guess(rows(label=[1, 2, 1]))
