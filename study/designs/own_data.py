@@ -5,8 +5,8 @@ from study.models import MINILM
 
 TASK = Task(
     name="mine",
-    # A CSV, JSONL or Parquet file, in the working directory or in the folder in STUDY_DATA; or
-    # "hf:OWNER/DATASET:train". docs/tasks.md describes all kinds of task and their row formats.
+    # A CSV, JSONL or Parquet file, beside this one, in the folder in STUDY_DATA or in the working
+    # directory; or "hf:OWNER/DATASET:train". docs/tasks.md has an example of every kind of task.
     train="mine.csv",
     split=KFold(folds=5),  # or ByGroup, ByTime; or remove it and set dev="..." and test="..."
     text="text",  # the column with the text

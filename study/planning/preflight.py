@@ -141,8 +141,8 @@ def _class_notes(data: TaskData) -> list[str]:
     labels = np.array(data.kind.labels)
     used = {split: _classes(rows.gold, labels) for split, rows in data.splits.items()}
     return [
-        f"no row of train has the label {', '.join(map(repr, new))}, which {split} has; no run can "
-        "learn it."
+        f"no row of train has these labels of {split}, so no run can learn them: "
+        f"{', '.join(map(repr, new))}."
         for split in ("dev", "test")
         if (new := sorted(used[split] - used["train"]))
     ]

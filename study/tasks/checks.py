@@ -160,7 +160,7 @@ def repeated_ids(tables: Sequence[Rows]) -> list[Mistake]:
     path, id_ = repeats[0]
     text = f"repeats the id {id_!r} of {locations[id_]}"
     if (more := len(repeats) - 1) > 0:
-        text += f", and {more} more row{'s' * (more > 1)} an id of another"
+        text += f", and {more} more {'rows repeat' if more > 1 else 'row repeats'} one"
     sets = [set(rows.ids) for rows in tables]
     unique = all(len(ids) == len(rows.ids) for ids, rows in zip(sets, tables, strict=True))
     if unique and not any(one.isdisjoint(other) for one, other in combinations(sets, 2)):

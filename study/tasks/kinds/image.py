@@ -31,7 +31,9 @@ class Image(Classification):
             with Pictures.open(io.BytesIO(raw)) as picture:
                 picture.load()  # a truncated file opens but does not load
         except (ValueError, TypeError, KeyError, OSError, SyntaxError) as error:
-            raise ValueError("is not an image file given as bytes or base64 text.") from error
+            raise ValueError(
+                "is not an image: give the name of a file, its bytes, or base64 text."
+            ) from error
         return raw
 
     def full_lengths(self, split: Split, processor: Any) -> Ints | None:

@@ -84,8 +84,8 @@ def test_repeated_ids_are_one_mistake_with_its_cure(tmp_path):
     task = task_of(tmp_path, f"id,text,label\n{rows}", "csv")
     (mistake,) = mistakes_of(task)
     assert mistake == (
-        "train.csv, row 3 repeats the id '0' of train.csv, row 1, and 15 more rows an id of "
-        "another. Remove rows that are the same example; else id=None on the task numbers the rows."
+        "train.csv, row 3 repeats the id '0' of train.csv, row 1, and 15 more rows repeat one. "
+        "Remove rows that are the same example; else id=None on the task numbers the rows."
     )
     assert task.replace(id=None).load().splits["dev"].ids == [f"dev-{n}" for n in range(1, 7)]
 
@@ -263,7 +263,7 @@ def test_what_is_no_image_is_told_with_its_file(pictures):
     (pictures / "train" / "loose.png").unlink()
     (pictures / "train" / "red" / "notes.txt").unlink()
     assert mistakes_of(image_task(pictures, name="again")) == [
-        "dev/red/0.png, text is not an image file given as bytes or base64 text."
+        "dev/red/0.png, text is not an image: give the name of a file, its bytes, or base64 text."
     ]
     (pictures / "train.csv").write_text("text,label\nred.png,red\n")
     assert mistakes_of(image_task(pictures, train="train.csv"))[0] == (
@@ -296,15 +296,15 @@ def test_labels_are_those_of_all_splits(tmp_path, model):
     study = Study(name="s", tasks=[task], seeds=[0], **given)
     assert problems(study) == []
     assert notes(study) == [
-        "task 'mine': no row of train has the label 'B-Z', 'I-X', which dev has; no run can learn "
-        "it."
+        "task 'mine': no row of train has these labels of dev, so no run can learn them: 'B-Z', "
+        "'I-X'."
     ]
     classes = rows_of(tmp_path / "classes", train=["yes", "no"], dev=["yes", "perhaps"])
     assert classes.load().kind.labels == ("no", "perhaps", "yes")
     several = {"kind": "multilabel", "metric": "micro_f1"}
     sets = rows_of(tmp_path / "sets", train=[["a"], ["b"]], dev=[["a", "c"]], **several)
     assert sets.load().kind.labels == ("a", "b", "c")
-    assert "'c', which dev has" in notes(study.replace(tasks=[sets]))[0]
+    assert "labels of dev, so no run can learn them: 'c'." in notes(study.replace(tasks=[sets]))[0]
     same = rows_of(tmp_path / "same", train=["yes", "no"], dev=["yes", "no"])
     stated = same.replace(labels=("no", "yes"))
     assert same.load().fingerprint == stated.load().fingerprint

@@ -44,5 +44,5 @@ def test_files_may_be_bytes_base64_or_the_hubs_dicts():
         assert KIND.parse_text(value) == raw
     broken = raw[:40] + bytes([raw[40] ^ 1]) + raw[41:]
     for value in ("cat.png", b"GIF", None, raw[:-30], broken):
-        with pytest.raises(ValueError, match="is not an image file"):
+        with pytest.raises(ValueError, match="is not an image: "):
             KIND.parse_text(value)
