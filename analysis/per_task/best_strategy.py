@@ -213,18 +213,18 @@ def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataF
 
     Returns:
         One row per task and model: family (the model's), recommended (from the tie set on dev, by
-        `decided_by`; empty where nothing has a score or all runs of the one picked failed, in
-        which case `decided_by` says so), best_dev (best dev mean), tied (the other members of the
-        tie set, joined by "; "), untested and unscored configurations. For the configuration
-        picked: tried (as in `cells`), n, finished, asked, failed, dev_mean, test mean and sd with
-        intervals that hold for all configurations at once, since the choice and the test scores
-        are of the same runs, and, on dev, the possible ranks (rank_low to rank_high out of
-        `ranked`), probability_best and probability_near_best (within half a point; NaN where
-        scores are not shares). For best_dev: dev_corrected, its dev mean minus its selection bias
-        (`optimism`); expected_test, the expected test mean when choosing the best dev mean of as
-        many new runs; best_test, the configuration with the best test mean; `agrees` (1 if that is
-        best_dev, NaN where a test mean is missing); and regret, how far best_dev is from it on
-        test.
+        `decided_by`; empty where nothing has a score or all runs of the one picked failed, in which
+        case `decided_by` says so), best_dev (best dev mean), tied (the other members of the tie
+        set, joined by "; "), seeds (finished runs of each member, such as `3 to 5`), untested and
+        unscored configurations. For the configuration picked: tried (as in `cells`), n, finished,
+        asked, failed, dev_mean, test mean and sd with intervals that hold for all configurations at
+        once, since the choice and the test scores are of the same runs, and, on dev, the possible
+        ranks (rank_low to rank_high out of `ranked`), probability_best and probability_near_best
+        (within half a point; NaN where scores are not shares). For best_dev: dev_corrected, its dev
+        mean minus its selection bias (`optimism`); expected_test, the expected test mean when
+        choosing the best dev mean of as many new runs; best_test, the configuration with the best
+        test mean; `agrees` (1 if that is best_dev, NaN where a test mean is missing); and regret,
+        how far best_dev is from it on test.
         Against the baseline on test: the difference (recommended minus baseline) with its
         Welch interval, again for all at once, p (Welch's, or of a permutation test where a run
         failed: `method`; see `statistics.location.mean_difference`), p_holm (over all
@@ -301,6 +301,7 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
         "untested": "; ".join(chosen.untested),
         "unscored": "; ".join(chosen.unscored),
         "compared": len(parts),
+        "seeds": _span([dev[member].finished for member in chosen.members]),
     }
     row["tried"] = int(parts[name]["tried"].max()) if name else 1
     level = simultaneous(len(on_test))
@@ -323,6 +324,30 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
         | versus_baseline
         | {"sensitivity": _sensitivity(chosen, without, versus_baseline)}
     )
+
+
+def _span(numbers: list[int]) -> str:
+    """The range of some numbers, such as `3 to 5`; empty if there are none."""
+    ends = sorted({min(numbers), max(numbers)}) if numbers else []
+    return " to ".join(map(str, ends))
+
+
+def no_winner(row: RowTuple) -> str:
+    """The first words on a tie set of several: among how many, and with how many seeds.
+
+    Args:
+        row: A row of `best_strategy`.
+
+    Returns:
+        Words such as `no clear winner among 4 of 5 configurations with 3 seeds each`; empty if the
+        tie set has one member.
+    """
+    if not row.tied:
+        return ""
+    count = len(str(row.tied).split("; ")) + 1
+    some = f"{count} of {row.compared}" if count < row.compared else f"{count}"
+    seeds = "1 seed" if row.seeds == "1" else f"{row.seeds} seeds"
+    return f"no clear winner among {some} configurations with {seeds} each"
 
 
 def _why(chosen: TieSet, hopeless: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from typing import Literal
 import pandas as pd
 
 from analysis.frames.runs import Row, blocks, checked, configurations, final
-from analysis.per_task.best_strategy import best_strategy
+from analysis.per_task.best_strategy import best_strategy, no_winner
 from analysis.per_task.pareto import costs_of
 from analysis.rendering.builder import RowTuple
 from analysis.rendering.formatting import score_text, sd_text
@@ -143,7 +143,8 @@ def _sentence(row: RowTuple) -> str:
     if pd.notna(row.test_sd):
         test += f" ± {sd_text(row.test_sd, row.scale)}"
     seeds = "seed" if row.n == 1 else "seeds"
-    text = f"{block}: {row.recommended}, {row.confidence} confidence"
+    start = f"{no_winner(row)}. Use " if row.tied else ""
+    text = f"{block}: {start}{row.recommended}, {row.confidence} confidence"
     text += f" (test {row.metric} {test} over {row.n:.0f} {seeds}"
     text += f"; {', '.join(costs)} per run)." if costs else ")."
     if row.ranked == 1:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames.runs import BASELINE
+from analysis.per_task.best_strategy import no_winner
 from analysis.per_task.failures import failed_text
 from analysis.rendering.builder import RowTuple
 from analysis.rendering.formatting import (
@@ -77,16 +78,17 @@ def _choice(row: RowTuple) -> list[str]:
         result += f" It was selected from {row.tried} configurations, using other seeds."
     if row.compared == 1:
         return [f"Only {row.recommended} was run.", result]
-    first = f"{row.recommended} is best on dev, and no other configuration is tied with it."
+    first = f"Use {row.recommended}: it is best on dev, and no other configuration is tied with it."
     if row.tied:
         tied = _listed(str(row.tied).split("; "))
+        words = no_winner(row)
         first = (
-            f"Use {row.recommended}. It does not differ significantly from {tied} on dev; among "
-            f"these it was chosen by: {row.decided_by}."
+            f"{words[0].upper()}{words[1:]}. Use {row.recommended}, chosen by {row.decided_by}: it "
+            f"does not differ significantly from {tied} on dev."
         )
     if row.unscored:
         waiting = _listed(str(row.unscored).split("; "))
-        first = f"Among configurations with a score so far: {first} No score yet: {waiting}."
+        first += f" No score yet, so not compared: {waiting}."
     return [first, result, *changes]
 
 

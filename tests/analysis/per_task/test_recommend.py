@@ -344,6 +344,18 @@ def confidence_of(runs, **limits):
     return found["confidence"][0], advice(found)[0]
 
 
+def test_advice_on_a_tie_begins_with_there_being_no_winner(clean):
+    """Of two seeds each, no pair differs significantly."""
+    part = clean[(clean["task"] == "rte") & (clean["seed"] < 2)]
+    found = recommend(part)
+    (text,) = advice(found)
+    start = "rte, minilm: no clear winner among 5 configurations with 2 seeds each. Use "
+    assert text.startswith(f"{start}{found['recommended'][0]}, weak confidence (")
+    assert advice(recommend(a_clear_winner(3)))[0].startswith(
+        "terms, minilm: Mixout(0.1), strong confidence ("
+    )
+
+
 def test_strong_confidence_needs_three_seeds_each():
     assert confidence_of(a_clear_winner(3))[0] == "strong"
     assert confidence_of(a_clear_winner(2))[0] == "moderate"

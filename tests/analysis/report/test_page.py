@@ -382,9 +382,33 @@ def test_few_seeds_no_baseline_one_configuration(clean):
 
 def test_findings_name_the_ties_of_a_recommendation(runs):
     for sentences in answer(best_strategy(runs), stability(runs)).values():
+        assert sentences[0].startswith("No clear winner among 4 of 5 configurations with ")
         assert "does not differ significantly from" in sentences[0]
         assert any("too few for a claim about variability" in sentence for sentence in sentences)
         assert sentences[-1].startswith("Failed: ")
+
+
+def first_finding(runs):
+    ((first, *_),) = answer(best_strategy(runs), stability(runs)).values()
+    return first
+
+
+def test_the_first_words_say_whether_there_is_a_winner(runs):
+    """Two runs of Mixout are missing; the collapsed run of ReinitTop puts it last of the tied."""
+    assert first_finding(runs[runs["task"] == "rte"]) == (
+        "No clear winner among 4 of 5 configurations with 5 to 7 seeds each. Use Standard, chosen "
+        "by lower failure rate, then higher dev mean: it does not differ significantly from "
+        "Mixout(0.1), LayerwiseDecay(0.7) and ReinitTop(2) on dev."
+    )
+    apart = runs["configuration"].isin(["LayerwiseDecay(0.7)", "FreezeLower(4)"])
+    clear = runs[(runs["task"] == "rte") & apart]
+    assert first_finding(clear) == (
+        "Use LayerwiseDecay(0.7): it is best on dev, and no other configuration is tied with it."
+    )
+    one = clear["configuration"].eq("FreezeLower(4)")
+    waiting = clear.assign(outcome=clear["outcome"].mask(one, "missing"))
+    waiting.loc[one, ["dev", "test"]] = np.nan
+    assert first_finding(waiting).endswith("No score yet, so not compared: FreezeLower(4).")
 
 
 @pytest.mark.parametrize("n", [1, 2, 25])
