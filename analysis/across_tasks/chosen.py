@@ -36,8 +36,7 @@ def chosen(runs: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
         >>> list(chosen(runs)["configuration"].unique())
         ['Standard']
     """
-    kept = [block[block["configuration"] == label] for block, label in _choices(runs, by) if label]
-    return pd.concat(kept, ignore_index=True) if kept else final(checked(runs)).iloc[:0]
+    return choose(runs, by)[0]
 
 
 def chosen_or_all(runs: pd.DataFrame, by: Sequence[str] = ("model",)) -> pd.DataFrame:
@@ -56,7 +55,19 @@ def unchosen(runs: pd.DataFrame, by: Sequence[str] = ("model",)) -> list[str]:
         runs: As for `chosen`.
         by: As for `chosen`.
     """
-    return sorted({str(block["task"].iloc[0]) for block, label in _choices(runs, by) if not label})
+    return choose(runs, by)[1]
+
+
+def choose(runs: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """What `chosen` and `unchosen` return, from one pass over the groups and tasks."""
+    kept, undecided = [], set()
+    for block, label in _choices(runs, by):
+        if label:
+            kept.append(block[block["configuration"] == label])
+        else:
+            undecided.add(str(block["task"].iloc[0]))
+    whole = pd.concat(kept, ignore_index=True) if kept else final(checked(runs)).iloc[:0]
+    return whole, sorted(undecided)
 
 
 def _choices(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[pd.DataFrame, str]]:

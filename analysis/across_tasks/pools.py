@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis.across_tasks.chosen import chosen, unchosen
+from analysis.across_tasks.chosen import choose
 from analysis.across_tasks.shared_runs import run_ids
 from analysis.frames.runs import BASELINE, Row, baseline_of, checked, final, scores, task_facts
 from analysis.statistics.aggregate import Unit
@@ -170,8 +170,8 @@ def pools(runs: pd.DataFrame, by: Sequence[str]) -> Iterator[Pool]:
         ValueError: If `runs` or `by` is malformed; see `across_tasks.chosen.chosen`.
     """
     whole = final(checked(runs))
-    undecided = dict.fromkeys(unchosen(whole, by), "no dev scores to choose a configuration by")
-    runs = chosen(whole, by)
+    runs, unchosen = choose(whole, by)
+    undecided = dict.fromkeys(unchosen, "no dev scores to choose a configuration by")
     facts: dict[str, Row] = {}
     for of, block in whole.groupby("task"):
         facts[str(of)] = task_facts(block) | {

@@ -43,7 +43,7 @@ def plot_disagreement(distances: pd.DataFrame) -> Figure:
         axes.set_xlabel("seed")
         axes.set_ylabel("seed")
         bar = figure.colorbar(image, ax=axes, shrink=0.8)
-        bar.set_label("differing examples, %")
+        bar.set_label("examples on which\ntwo seeds differ, %")
         bar.outline.set_visible(False)
     return figure
 

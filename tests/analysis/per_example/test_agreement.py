@@ -364,7 +364,7 @@ def test_tables_and_figures(predictions, stored_runs):
     assert "clean_kappa_low" in to_csv(table)
     matrix = disagreements(predictions)[("terms", "minilm", "Standard")]
     assert list(matrix.index) == [str(seed) for seed in range(6)]
-    assert "examples on which two seeds differ" in to_svg(plot_disagreement(matrix), "a")
+    assert "two seeds differ, %" in to_svg(plot_disagreement(matrix), "a")
     own = flips(predictions).query("configuration == 'Standard'")
     assert f"{EXAMPLES} test examples" in to_svg(plot_flips(own), "b")
 
