@@ -59,7 +59,8 @@ def plan(arguments: argparse.Namespace) -> int:
         seeds_for_robust_ratio,
     )
     from study.planning.estimate import estimate_runs, max_concurrent, total_seconds
-    from study.planning.preflight import notes, problems
+    from study.planning.notes import notes
+    from study.planning.preflight import problems
     from study.planning.stages import Stages
 
     study, home = valid_study(load_study(find_study_file(arguments.file))), default_home()

@@ -123,7 +123,7 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     """
     from study.cli.progress import shown
     from study.execution.runner import Options, check, execute
-    from study.planning.preflight import notes
+    from study.planning.notes import notes
     from study.planning.stages import Stages
     from study.tracking.store import TROUBLE
     from study.tracking.writer import TrackingWriter

@@ -1,7 +1,6 @@
 """Checks of data, checkpoints and techniques before the first run of a study starts."""
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -23,13 +22,8 @@ from study.tasks.kinds.encoded import Encoded
 from study.tasks.metrics import metric_named
 from study.techniques import Technique
 from study.techniques.base import not_exportable, parts_of
-from study.training.prepare import cache_file, prepare_once, truncation_of
+from study.training.prepare import cache_file, prepare_once
 from study.training.row_checks import CHECKPOINT
-from study.training.truncation import Truncation
-
-# Of labels that a new head can be trained on as they are: those of STS-B, 0 to 5, have a root mean
-# square of 3.1 and a standard deviation of 1.5.
-UNIT_SCALE, MINIMUM_SD = 10.0, 0.1
 
 
 class _Architecture(NamedTuple):
@@ -65,96 +59,6 @@ def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
     cache = None if mistakes else encoded
     mistakes += _encoding_mistakes(study, readable, architectures, cache)
     return list(dict.fromkeys(mistakes)) or _duplicate_mistakes(study)
-
-
-def notes(study: Study, encoded: Path | None = None) -> list[str]:
-    """What a user should know of a study that can run; call it after `problems`, which reads all.
-
-    Args:
-        study: The study.
-        encoded: As for `problems`.
-    """
-    return _data_notes(study) + _cut_texts(study, encoded)
-
-
-def _cut_texts(study: Study, encoded: Path | None) -> list[str]:
-    """What the maximum length cuts, by task and length; a range over models."""
-    found: dict[tuple[str, int], dict[str, Truncation]] = {}
-    for task, model in product(study.located_tasks(), study.models):
-        longest = longest_input(configuration(model)) or sys.maxsize
-        for length in _lengths(study, task):
-            cut = truncation_of(task.load(), model, length, encoded)
-            if cut and cut.rows:
-                cut = cut._replace(proposed=min(cut.proposed, longest))
-                found.setdefault((task.name, length), {})[model.name] = cut
-    return [_cut_text(task, length, cuts) for (task, length), cuts in found.items()]
-
-
-def _cut_text(task: str, length: int, cuts: Mapping[str, Truncation]) -> str:
-    rows, tokens = (_range([cut[i] for cut in cuts.values()]) for i in (0, 1))
-    text = (
-        f"task {task!r} at max_length={length}: {rows} of the rows are cut and lose {tokens} of "
-        f"all tokens ({', '.join(cuts)})"
-    )
-    proposed = max(cut.proposed for cut in cuts.values())
-    return f"{text}; max_length={proposed} would cut fewer." if proposed > length else f"{text}."
-
-
-def _range(shares: Sequence[float]) -> str:
-    low, high = f"{min(shares):.1%}", f"{max(shares):.1%}"
-    return low if low == high else f"{low} to {high}"
-
-
-def _data_notes(study: Study) -> list[str]:
-    """Labels far from unit scale, and classes that a split lacks."""
-    found = []
-    for task in study.located_tasks():
-        data, told = task.load(), []
-        if task.kind == "regression" and not task.standardise:
-            told += _scale_notes(data)
-        if task.labels is None:
-            told += _class_notes(data)
-        found += [f"task {task.name!r}: {note}" for note in told]
-    return found
-
-
-def _scale_notes(data: TaskData) -> list[str]:
-    """Whether labels are far from unit scale.
-
-    A new head answers about 0, and the steps of fine-tuning are too small to reach labels of more
-    than `UNIT_SCALE` (root mean square), or to tell those apart that vary less than `MINIMUM_SD`
-    (standard deviation).
-    """
-    gold = data.splits["train"].gold
-    size, sd = float(np.sqrt(np.mean(gold**2))), float(np.std(gold))
-    if size <= UNIT_SCALE and sd >= MINIMUM_SD:
-        return []
-    return [
-        f"its labels are far from unit scale ({gold.min():g} to {gold.max():g}, mean "
-        f"{gold.mean():.3g}, sd {sd:.3g}), and runs may train to a constant; write "
-        "Task(..., standardise=True)."
-    ]
-
-
-def _class_notes(data: TaskData) -> list[str]:
-    """Classes of dev and test that no run can learn."""
-    labels = np.array(data.kind.labels)
-    used = {split: _classes(rows.gold, labels) for split, rows in data.splits.items()}
-    return [
-        f"no row of train has these labels of {split}, so no run can learn them: "
-        f"{', '.join(map(repr, new))}."
-        for split in ("dev", "test")
-        if (new := sorted(used[split] - used["train"]))
-    ]
-
-
-def _classes(gold: Any, labels: Any) -> set[str]:
-    """The classes that occur among gold answers; none for values and spans."""
-    if not len(labels):
-        return set()
-    if not isinstance(gold, np.ndarray):
-        return {tag for tags in gold for tag in tags}
-    return set(labels[gold.any(axis=0) if gold.ndim == 2 else np.unique(gold)].tolist())
 
 
 def _readable_tasks(study: Study) -> tuple[list[Task], list[Mistake]]:
@@ -211,7 +115,7 @@ def _encoding_mistakes(
         if (model.name, task.kind) not in known:
             continue
         data = task.load()
-        for length in _lengths(study, task):
+        for length in max_lengths(study, task):
             if encoded and cache_file(data, model, length, encoded).is_file():
                 continue
             try:
@@ -224,7 +128,7 @@ def _encoding_mistakes(
     return mistakes
 
 
-def _lengths(study: Study, task: Task) -> list[int]:
+def max_lengths(study: Study, task: Task) -> list[int]:
     """The maximum lengths that configurations encode a task with."""
     lengths = []
     for entry in study.techniques:

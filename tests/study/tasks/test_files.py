@@ -12,7 +12,8 @@ from PIL import Image
 from study import ByGroup, ByTime, KFold, Recipe, Standard, Study, Task
 from study.cli.parser import run_command
 from study.core.spec import SpecError
-from study.planning.preflight import notes, problems
+from study.planning.notes import notes
+from study.planning.preflight import problems
 from tests import needs
 
 SPLITS = ("train", "dev", "test")

@@ -20,7 +20,7 @@ from study.execution.saved_models import export
 from study.models import MINILM
 from study.models.loading import Loaded
 from study.models.model import Model
-from study.planning.preflight import notes
+from study.planning.notes import notes
 from study.tasks import TERMS
 from study.tasks.kinds import Regression
 from study.tasks.metrics import METRICS

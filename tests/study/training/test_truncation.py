@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from study import Recipe, Standard, Study
 from study.models import MINILM
-from study.planning.preflight import notes
+from study.planning.notes import notes
 from study.tasks import BC5_CHEM, PUBMEDQA, SQUAD2
 from study.training.prepare import prepare_once, truncation_of
 from study.training.truncation import truncation
