@@ -141,7 +141,7 @@ def report(
     runs, stored = runs_of(name, arguments), not holds_scores(name)
     settings = None
     if others is not None and stored and not holds_scores(arguments.against):
-        settings = (load_settings(runs), load_settings(others))
+        settings = (load_settings(name), load_settings(arguments.against))
     return write_report(
         runs,
         load_curves(name) if stored else pd.DataFrame(),

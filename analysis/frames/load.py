@@ -209,11 +209,11 @@ def find_run(key: str, uri: str | None = None, study: str | None = None) -> dict
     }
 
 
-def load_settings(runs: pd.DataFrame, uri: str | None = None) -> pd.DataFrame:
+def load_settings(study: str, uri: str | None = None) -> pd.DataFrame:
     """Load what the cells of a study were set to, one row per cell and setting.
 
     Args:
-        runs: Rows of `load_runs`; one file is read per cell.
+        study: Name of the study; one file is read per cell of its final stage.
         uri: As for `load_runs`.
 
     Returns:
@@ -224,11 +224,15 @@ def load_settings(runs: pd.DataFrame, uri: str | None = None) -> pd.DataFrame:
     Raises:
         StoreUnreachableError: If the store cannot be read, or its server does not answer.
         LookupError: If there is no such study or no such store.
+
+    Example:
+        >>> settings = load_settings("quickstart")  # doctest: +SKIP
     """
+    runs = load_runs(study, uri)
     labels = ["task", "model", "configuration"]
     finished = runs[(runs["key"] != "") & (runs["stage"] == "final")].drop_duplicates(labels)
     rows = []
-    for study, key, *label in finished[["study", "key", *labels]].itertuples(index=False):
+    for key, *label in finished[["key", *labels]].itertuples(index=False):
         try:
             spec = find_run(key, uri, study)["spec"]
         except OSError:

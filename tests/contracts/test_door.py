@@ -222,7 +222,7 @@ def test_settings_that_differ_from_another_study_are_named(
         tracking = opened(home, each)
         put(tracking, runs, prepared)
         tracking.close(20)
-    settings = load_settings(load_runs("door", home.uri), home.uri)
+    settings = load_settings("door", home.uri)
     own = settings[settings["configuration"] == "LayerwiseDecay(0.5)"].set_index("name")["value"]
     assert (own["recipe.lr"], own["technique.rate"]) == ("0.003", "0.5")
     monkeypatch.setenv("STUDY_HOME", str(home.root))
