@@ -17,7 +17,8 @@ from study.training.prepare import truncation_of
 from study.training.truncation import Truncation
 
 # Of labels that a new head can be trained on as they are: those of STS-B, 0 to 5, have a root mean
-# square of 3.1 and a standard deviation of 1.5.
+# square of 3.1 and a standard deviation of 1.5. In eight epochs of MiniLM on BIOSSES the loss came
+# down to the variance of the labels when scaled to 0 to 10 (6.6), and not at 0 to 20 (13).
 UNIT_SCALE, MINIMUM_SD = 10.0, 0.1
 
 
