@@ -20,6 +20,7 @@ from analysis.report.sections import FILED, SECTIONS, ReportData, opened, panel,
 from analysis.report.shown import shown
 
 FOLDED = 12  # findings or figures of a panel; as many or more are collapsed
+BESIDES = 4  # figures that stand beside their table; more are a grid above it
 FIRST = 4  # caveats, the most important; the others are collapsed
 
 
@@ -108,6 +109,7 @@ def write_report(
             more_caveats=warnings[FIRST:],
             choices=_choices(material.runs),
             folded=FOLDED,
+            besides=BESIDES,
         ),
         encoding="utf-8",
     )

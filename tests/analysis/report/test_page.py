@@ -110,6 +110,8 @@ def test_over_many_tasks_the_page_opens_with_ranks(clean, tmp_path):
     text = write_report(pd.concat(tasks), NOTHING, tmp_path).read_text()
     assert list(parts(text))[:3] == ["caveats", "ranks", "cells"]
     assert f"<summary>{PLOTTED} figures" in parts(text)["cells"]
+    assert 'class="panel beside"' in parts(text)["ranks"]
+    assert 'class="panel beside"' not in parts(text)["cells"]
 
 
 def test_a_sentence_of_several_captions_is_printed_once(page):
