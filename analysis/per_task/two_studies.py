@@ -88,7 +88,9 @@ def against(
         row |= versus(first, second, key=("against", *map(str, label)))
         rows.append(row)
     if not rows:
-        return pd.DataFrame(columns=[*CELL, "where", "settings", "metric", "n", "other_n"])
+        return pd.DataFrame(
+            columns=[*CELL, "where", "settings", "differs", "metric", "n", "other_n"]
+        )
     frame = pd.DataFrame(rows)
     for name in ("p", "spread_p"):
         frame[f"{name}_holm"] = holm(frame[name].to_numpy("float64"))
