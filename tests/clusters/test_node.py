@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from study.cli.messages import Ending
+from study.cli.messages import Ending, Took
 from study.execution.queue import Progress
 from tests.needs import ROOT
 
@@ -188,7 +188,8 @@ def test_a_job_succeeds_if_its_study_ends_with_runs_missing(machines, capsys):
     """For example because the budget is spent, or after `study stop`."""
     progress = Progress(total=3, finished=1, closed="its budget of 1 hours is spent")
     ending = Ending("mine", 3, as_json=True)
-    assert ending.ended(progress, lost=2, waiting=0, tables=lambda: None) == 1
+    took = Took(3.0, "about 4 s")
+    assert ending.ended(progress, lost=2, waiting=0, took=took, tables=lambda: None) == 1
     said = capsys.readouterr().out.strip()
     machines.provide(study=f"[[ $* == 'run my.py --json' ]] && echo {shlex.quote(said)}; exit 1")
     done = machines.on("head", "drive", "my.py")

@@ -156,5 +156,5 @@ def test_finished_runs_count_by_key_whatever_the_last_version_of_the_study_reque
     done = finished.finished(tuned, home)
     assert sorted(done["key"]) == sorted([final.key, *(run.key for run in tuning)])
     assert Stages(tuned, finished.scores(done)).plans == tracking.stages.plans
-    assert finished.seen(done)[final.key] == (final.cell.key, made.record().seconds)
+    assert finished.seen(done)[final.key] == (final.cell.key, made.record().seconds, final.name)
     assert len(list((home.study("door") / "outbox").iterdir())) == 1

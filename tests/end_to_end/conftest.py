@@ -43,7 +43,7 @@ if __name__ == "__main__":
     main(STUDY)
 """
 TECHNIQUES = ["Standard()", "BiasedAdam()", "LayerwiseDecay(rate=0.5)"]
-RUNS = 9
+SEEDS, RUNS = "range(3)", 9
 ALIKE = {"OMP_NUM_THREADS": "1"}
 
 
@@ -55,7 +55,7 @@ class Bench:
     store: Path
 
     def write(
-        self, techniques: list[str] = TECHNIQUES, seeds: str = "range(3)", epochs: int = 25
+        self, techniques: list[str] = TECHNIQUES, seeds: str = SEEDS, epochs: int = 25
     ) -> Path:
         listed = f"[{', '.join(techniques)}]"
         text = FILE.format(here=str(self.folder), techniques=listed, seeds=seeds, epochs=epochs)
@@ -201,9 +201,9 @@ def undisturbed(undisturbed_home: Path) -> dict[str, tuple[float, float]]:
 
 
 @pytest.fixture
-def running(bench: Bench, tmp_path: Path) -> Iterator[Driver]:
-    """The same study, just started in an empty home."""
-    bench.write()
+def running(bench: Bench, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Driver]:
+    """The same study, or with other seeds as a parameter, just started in an empty home."""
+    bench.write(seeds=getattr(request, "param", SEEDS))
     driver = bench.start(tmp_path / "home", background=True)  # the harder case
     yield driver
     if driver.process.poll() is None:

@@ -87,6 +87,7 @@ def test_interrupted_study_resumes(bench, running, undisturbed, sent):
     once_each(running.home, undisturbed)
 
 
+@pytest.mark.parametrize("running", ["range(100)"], indirect=True)  # outlasts another start
 def test_second_driver_is_refused_and_stop_stops_the_first(bench, running):
     running.wait_for_runs(1)
     second = bench.start(running.home)
