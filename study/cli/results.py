@@ -190,7 +190,6 @@ def ui(arguments: argparse.Namespace) -> int:
     settings = {
         # Not as an argument: an address may contain a password, and every user sees command lines.
         "MLFLOW_BACKEND_STORE_URI": address(file, "rw") if file else home.uri,
-        "MLFLOW_DISABLE_TELEMETRY": os.environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves eight processes that no study needs
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)

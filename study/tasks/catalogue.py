@@ -207,22 +207,29 @@ STSB = _task(
 
 
 def _pairs(
-    name: str, columns: tuple[str, str], labels: tuple[str, ...], published: Size, **fields: Any
+    name: str,
+    columns: tuple[str, str],
+    labels: tuple[str, ...],
+    published: Size,
+    *,
+    source: str,
+    metric: str = "accuracy",
+    config: str = "",
+    validation: str = "validation",
 ) -> Task:
     """A task of GLUE on the hub: the last tenth of train is dev, and GLUE's dev is test."""
-    source = fields.pop("source")
-    config, validation = fields.pop("config", name), fields.pop("validation", "validation")
+    rows = f"hf:nyu-mll/glue/{config or name}"
     return Task(
         name=f"glue_{name}",
-        train=f"hf:nyu-mll/glue/{config}:train[:90%]",
-        dev=f"hf:nyu-mll/glue/{config}:train[90%:]",
-        test=f"hf:nyu-mll/glue/{config}:{validation}",
+        metric=metric,
+        train=f"{rows}:train[:90%]",
+        dev=f"{rows}:train[90%:]",
+        test=f"{rows}:{validation}",
         text=columns[0],
         text_pair=columns[1],
         labels=labels,
         published=published,
         source=f"{source}; GLUE's dev is test here, dev is the last tenth of train.",
-        **fields,
     )
 
 
