@@ -3,12 +3,14 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.frames.load import (
     load_curves,
+    load_links,
     load_predictions,
     load_runs,
     load_settings,
@@ -16,11 +18,13 @@ from analysis.frames.load import (
 )
 from analysis.frames.runs import ScoreFileError
 from analysis.frames.score_files import ROLES, option, read_scores
+from analysis.frames.store import ui_address
 from analysis.frames.text_tables import TABLES, without_ending
 from analysis.rendering.output import print_anywhere
 from analysis.report import paper_table
 from analysis.report.page import write_report
 from analysis.report.paper_table import CELLS, FORMATS
+from analysis.report.provenance import Extras
 
 
 def main(words: Sequence[str] | None = None, program: str = "python -m analysis") -> int:
@@ -120,7 +124,12 @@ def table(name: str, arguments: argparse.Namespace) -> str:
 
 
 def report(
-    name: str, arguments: argparse.Namespace, *, folder: Path, notes: Sequence[str] = ()
+    name: str,
+    arguments: argparse.Namespace,
+    *,
+    folder: Path,
+    notes: Sequence[str] = (),
+    extras: Extras | None = None,
 ) -> Path:
     """Write the report for a parsed command line.
 
@@ -129,6 +138,7 @@ def report(
         arguments: Options added by `report_arguments`.
         folder: Output folder unless `--out` is given.
         notes: Sentences that precede the page's caveats.
+        extras: What the caller adds to a study in the store.
 
     Returns:
         The path of the page.
@@ -137,18 +147,25 @@ def report(
         ScoreFileError: If a file is malformed, or two studies disagree about a task.
         LookupError: If there is no such study.
     """
-    others = runs_of(arguments.against, arguments) if arguments.against else None
-    runs, stored = runs_of(name, arguments), not holds_scores(name)
-    settings = None
-    if others is not None and stored and not holds_scores(arguments.against):
-        settings = (load_settings(name), load_settings(arguments.against))
+    folder, other = arguments.out or folder, arguments.against
+    others = runs_of(other, arguments) if other else None
+    if holds_scores(name):
+        runs = from_arguments(name, arguments)
+        return write_report(runs, pd.DataFrame(), folder, others=others, notes=notes)
+    known = replace(
+        extras or Extras(),
+        settings=load_settings(name),
+        other_settings=load_settings(other) if other and not holds_scores(other) else None,
+        links=load_links(name),
+        ui=ui_address(),
+    )
     return write_report(
-        runs,
-        load_curves(name) if stored else pd.DataFrame(),
-        arguments.out or folder,
-        predictions=_predictions(name) if stored else None,
+        load_runs(name),
+        load_curves(name),
+        folder,
+        predictions=_predictions(name),
         others=others,
-        settings=settings,
+        extras=known,
         notes=notes,
     )
 

@@ -1,5 +1,6 @@
 """Load the runs, curves and predictions of a study from MLflow as tidy data frames."""
 
+import ast
 import json
 import re
 from io import BytesIO
@@ -44,6 +45,7 @@ from analysis.frames.store import (
     experiment_numbers,
     metric_history,
     read_experiment,
+    read_parameters,
 )
 from analysis.frames.units import with_units
 
@@ -154,8 +156,7 @@ def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:
     uri = uri or default_uri()
     long = read_experiment(study, uri)
     runs = _frame(long, study)
-    keys = long.tags.loc[long.tags["name"] == KEY, ["run", "value"]]
-    folders = keys.merge(long.runs, on="run").set_index("value")["artifact_uri"]
+    folders = _artifacts(long)
     completed = runs.loc[runs["outcome"] == "completed", IDENTITY]
     parts = []
     for row in completed.to_dict("records"):
@@ -218,8 +219,9 @@ def load_settings(study: str, uri: str | None = None) -> pd.DataFrame:
 
     Returns:
         `task, model, configuration, name, value`; the name is that of a field of the recipe, task,
-        model or technique, such as `recipe.lr`, the value its JSON. Fields at their default are
-        left out, as are cells without a result and those whose file was deleted.
+        model or technique, such as `recipe.lr`, the value its JSON. The recipe is complete; other
+        fields at their default are left out, as are cells without a result and those whose file
+        was deleted.
 
     Raises:
         StoreUnreachableError: If the store cannot be read, or its server does not answer.
@@ -228,19 +230,51 @@ def load_settings(study: str, uri: str | None = None) -> pd.DataFrame:
     Example:
         >>> settings = load_settings("quickstart")  # doctest: +SKIP
     """
-    runs = load_runs(study, uri)
+    uri = uri or default_uri()
+    long = read_experiment(study, uri)
+    runs, files = _frame(long, study), _artifacts(long)
+    recipes = _recipes(long, study, uri)
     labels = ["task", "model", "configuration"]
     finished = runs[(runs["key"] != "") & (runs["stage"] == "final")].drop_duplicates(labels)
     rows = []
-    for key, *label in finished[["key", *labels]].itertuples(index=False):
+    for key, cell, *label in finished[["key", "cell", *labels]].itertuples(index=False):
         try:
-            spec = find_run(key, uri, study)["spec"]
+            spec = json.loads(artifact_bytes(f"{files[key]}/{RUN_JSON}", uri))
         except OSError:
             continue
+        values = dict(recipes.get(cell, {}))
         for part in ("recipe", "task", "model", "technique"):
-            for name, value in spec[part].items():
-                rows.append((*label, f"{part}.{name}", json.dumps(value)))
+            values |= {f"{part}.{name}": json.dumps(value) for name, value in spec[part].items()}
+        rows += [(*label, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=[*labels, "name", "value"])
+
+
+def load_links(study: str, uri: str | None = None) -> pd.DataFrame:
+    """Load where the finished runs of a study are, one row each.
+
+    Args:
+        study: Name of the study.
+        uri: As for `load_runs`.
+
+    Returns:
+        `key, page, files`: `page` is that of MLflow's UI, relative to its address; `files` the URI
+        of the run's artifacts.
+
+    Raises:
+        StoreUnreachableError: If the store cannot be read, or its server does not answer.
+        LookupError: If there is no such study or no such store.
+    """
+    uri = uri or default_uri()
+    number, long = experiment_number(study, uri), read_experiment(study, uri)
+    keys = long.tags.loc[long.tags["name"] == KEY, ["run", "value"]]
+    found = keys.merge(long.runs[long.runs["status"] == "FINISHED"], on="run")
+    return pd.DataFrame(
+        {
+            "key": found["value"],
+            "page": f"#/experiments/{number}/runs/" + found["run"],
+            "files": found["artifact_uri"],
+        }
+    )
 
 
 def experiment_id(study: str, uri: str | None = None) -> str:
@@ -256,6 +290,30 @@ def experiment_id(study: str, uri: str | None = None) -> str:
 def _of_run(long: pd.DataFrame, run: str) -> dict[str, Any]:
     part = long[long["run"] == run]
     return dict(zip(part["name"], part["value"], strict=True))
+
+
+def _artifacts(long: LongTables) -> "pd.Series[str]":
+    """The URI of each run's artifacts, by the run's key."""
+    keys = long.tags.loc[long.tags["name"] == KEY, ["run", "value"]]
+    return keys.merge(long.runs, on="run").set_index("value")["artifact_uri"]
+
+
+def _recipes(long: LongTables, study: str, uri: str) -> dict[str, dict[str, str]]:
+    """The recipe that each cell trained with, by the cell's key; values as JSON."""
+    cells = long.tags[long.tags["name"] == CELL].set_index("run")["value"]
+    found: dict[str, dict[str, str]] = {}
+    for run, name, text in read_parameters(study, uri).itertuples(index=False):
+        if run in cells and name.startswith("recipe."):
+            found.setdefault(cells[run], {})[name] = _as_json(text)
+    return found
+
+
+def _as_json(text: str) -> str:
+    """A value that was stored as Python prints it, as JSON."""
+    try:
+        return json.dumps(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        return json.dumps(text)
 
 
 # --- from long tables to the frame ------------------------------------------------------------

@@ -39,6 +39,12 @@ def default_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
 
 
+def ui_address() -> str:
+    """Address of MLflow's UI: that of the server, else the one at which `study ui` serves."""
+    uri = _without_credentials(default_uri())
+    return f"{uri.rstrip('/')}/" if uri.startswith("http") else "http://127.0.0.1:5000/"
+
+
 # --- reading the store ------------------------------------------------------------------------
 
 
@@ -161,6 +167,33 @@ def _each_run(experiment: str, uri: str, some: str) -> Iterable[Any]:
         token = page.token
         if not token:
             return
+
+
+def read_parameters(study: str, uri: str) -> pd.DataFrame:
+    """Read the parameters of a study's cells.
+
+    Args:
+        study: Name of the study.
+        uri: MLflow tracking URI of a database or server.
+
+    Returns:
+        Columns run (MLflow's run ID), name and value (a text).
+    """
+    number = experiment_number(study, uri)
+    if _is_database(uri):
+        query = (
+            "SELECT p.run_uuid AS run, p.key AS name, p.value FROM params p"
+            " JOIN tags t ON t.run_uuid = p.run_uuid JOIN runs r ON r.run_uuid = p.run_uuid"
+            " WHERE r.experiment_id = :experiment AND r.lifecycle_stage = 'active'"
+            " AND t.key = 'kind' AND t.value = 'cell'"
+        )
+        return _query(uri, query, experiment=int(number))
+    rows = [
+        {"run": run.info.run_id, "name": name, "value": value}
+        for run in _each_run(number, uri, f"tags.{KIND} = '{CELL_KIND}'")
+        for name, value in run.data.params.items()
+    ]
+    return pd.DataFrame(rows, columns=["run", "name", "value"])
 
 
 def metric_history(study: str, uri: str, runs: list[str]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ All measures apply to classes and to tags, the classes of words. Sets of classes
 compared as a whole, without probabilities. For numeric values there is only the spread per example.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ _WITHOUT = (
 )
 
 SHOWN = 10  # examples per task in the table
+LONGEST = 200  # characters of a text in the table
 
 
 def agreement(predictions: pd.DataFrame, runs: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -422,8 +423,13 @@ def agreement_table(frame: pd.DataFrame) -> Table:
     )
 
 
-def flips_table(frame: pd.DataFrame) -> Table:
+def flips_table(frame: pd.DataFrame, texts: Mapping[str, Mapping[str, str]] | None = None) -> Table:
     """The table of `flips`: per task, the examples with the most disagreement.
+
+    Args:
+        frame: As `flips` returns it.
+        texts: Texts of examples that may be shown, by task and ID; they are cut at `LONGEST`
+            characters.
 
     Example:
         >>> import pandas as pd
@@ -445,6 +451,8 @@ def flips_table(frame: pd.DataFrame) -> Table:
         "Correct": lambda r: percent_text(r.right),
         "Disagreement": lambda r: score_text(r.disagreement, POINTS),
     }
+    if texts:
+        columns["Text"] = lambda r: _text_of(texts.get(r.task, {}), str(r.id))
     shown, empty_caption = frame, NOTHING
     notes = []
     if not frame.empty:
@@ -477,6 +485,12 @@ def flips_table(frame: pd.DataFrame) -> Table:
         details=["n"],
         nothing=empty_caption,
     )
+
+
+def _text_of(texts: Mapping[str, str], example: str) -> str:
+    """An example's text; the ID of a word follows that of its sentence."""
+    text = texts.get(example) or texts.get(example.rpartition(" ")[0]) or "–"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _three(*shares: float) -> str:

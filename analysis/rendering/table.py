@@ -4,8 +4,8 @@ import html
 import io
 import re
 import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 import rich.table
@@ -34,6 +34,7 @@ class Table:
         frame: The underlying numbers, unrounded.
         bold: Entries to print bold, as (row, column) of the body.
         method: The rest of the caption in sentences: how the numbers were computed.
+        links: Addresses that entries link to in HTML, by (row, column) of the body.
 
     Example:
         >>> from analysis import cells, cells_table, example_runs
@@ -51,6 +52,7 @@ class Table:
     frame: pd.DataFrame
     bold: frozenset[tuple[int, int]] = frozenset()
     method: tuple[str, ...] = ()
+    links: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Put every text on one line: names in files of scores may have several."""
@@ -268,14 +270,16 @@ def to_html(table: Table) -> str:
         for kind, text in zip(kinds, table.header, strict=True)
     )
     rows = _with_bold(table, html.escape, "<strong>{}</strong>")
+    for (i, j), address in table.links.items():
+        rows[i][j] = f'<a href="{html.escape(address)}">{rows[i][j]}</a>'
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{_class(kind, _prose(text))}>{text}</td>"
-            for kind, text in zip(kinds, row, strict=True)
+            f"<td{_class(kind, _prose(text))}>{entry}</td>"
+            for kind, text, entry in zip(kinds, plain, row, strict=True)
         )
         + "</tr>\n"
-        for row in rows
+        for plain, row in zip(table.body, rows, strict=True)
     )
     return (
         f"<table>\n<caption><span>{html.escape(table.caption)}</span></caption>\n"

@@ -1,12 +1,14 @@
 """Findings of a study in sentences, each with its uncertainty."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from analysis.frames.runs import BASELINE
 from analysis.per_task.best_strategy import no_winner
 from analysis.per_task.failures import failed_text
-from analysis.rendering.builder import RowTuple
+from analysis.rendering.builder import NAMED, RowTuple
 from analysis.rendering.formatting import (
     has_width,
     interval_text,
@@ -54,6 +56,23 @@ def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
             *_failed(list(cells.itertuples())),
         ]
     return found
+
+
+def alike(found: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The findings, with those that say the same under one heading, which names up to `NAMED`.
+
+    Args:
+        found: As `answer` returns it.
+    """
+    headings: dict[tuple[str, ...], list[str]] = {}
+    for heading, sentences in found.items():
+        headings.setdefault(tuple(sentences), []).append(heading)
+    return {_headed(same): list(sentences) for sentences, same in headings.items()}
+
+
+def _headed(headings: list[str]) -> str:
+    more = f"; and {len(headings) - NAMED} more" if len(headings) > NAMED else ""
+    return f"{'; '.join(headings[:NAMED])}{more}"
 
 
 def _choice(row: RowTuple) -> list[str]:

@@ -7,15 +7,15 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from analysis.frames.runs import blocks
+from analysis.frames.runs import CELL, blocks
 from analysis.per_task.search import protocol
-from analysis.rendering.builder import direction_notes
+from analysis.rendering.builder import RowTuple, direction_notes
 from analysis.rendering.formatting import count_text
 from analysis.rendering.table import to_csv, to_latex, to_markdown
 from analysis.report.caveats import caveats
 from analysis.report.drawings import PLOTTED
-from analysis.report.findings import answer
-from analysis.report.provenance import asked, provenance
+from analysis.report.findings import alike, answer
+from analysis.report.provenance import Extras, asked, provenance
 from analysis.report.sections import FILED, SECTIONS, ReportData, opened, panel, title
 from analysis.report.shown import shown
 
@@ -31,7 +31,7 @@ def write_report(
     *,
     predictions: pd.DataFrame | None = None,
     others: pd.DataFrame | None = None,
-    settings: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+    extras: Extras | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
     """Write report.html, the tables as Markdown, CSV and LaTeX, and the runs as CSV and Parquet.
@@ -42,7 +42,7 @@ def write_report(
         folder: Output folder, created if absent. Files of an earlier report are replaced.
         predictions: As returned by `load_predictions`; saved as predictions.parquet.
         others: Runs of another study, or published scores, to compare with.
-        settings: What the cells of both studies were set to, as `load_settings` gives them.
+        extras: What a store knows beyond the frames: recipes, links, texts.
         notes: Sentences about the runs that precede the caveats.
 
     Returns:
@@ -64,7 +64,8 @@ def write_report(
         'report.html'
     """
     stored = pd.DataFrame() if predictions is None else predictions
-    material = ReportData(runs, curves, stored, others, settings)
+    extras = extras or Extras()
+    material = ReportData(runs, curves, stored, others, extras)
     sections = [(section, list(section(material))) for section in SECTIONS]
     filed = [part for section in FILED for part in section(material)]
     folder = Path(folder)
@@ -87,7 +88,8 @@ def write_report(
         for part in parts
     ]
     everything += [
-        shown(panel(table), said, folded=True) for table in provenance(material.everything)
+        shown(panel(table), said, folded=True)
+        for table in provenance(material.everything, extras, folder)
     ]
     warnings = [*notes, *caveats(material.runs)]
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
@@ -98,9 +100,10 @@ def write_report(
         template.render(
             title=title(material.runs) or "Study without runs",
             size=_size(material.runs),
-            asked=asked(material.runs),
+            asked=asked(material.runs, extras.settings),
             protocol=protocol(material.everything),
-            findings=answer(material.best, material.scatter),
+            findings=alike(answer(material.best, material.scatter)),
+            lines=_lines(material),
             overview=_overview(material.best),
             panels=[each for each in everything if not each.empty],
             nothing=[each for each in everything if each.empty],
@@ -125,17 +128,45 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def _lines(material: ReportData) -> dict[str, list[str]]:
+    """The lines of a study file for each recommended configuration, and where it is recommended."""
+    paste, runs = material.extras.paste, material.runs
+    found: dict[str, list[str]] = {}
+    if paste is None:
+        return found
+    every: list[RowTuple] = list(material.best.itertuples())
+    for row in every:
+        cell = (runs[CELL] == [row.task, row.model, row.recommended]).all(axis=1)
+        if keys := [key for key in runs.loc[cell, "key"] if key]:
+            found.setdefault(paste(keys[0]), []).append(f"{row.task}, {row.model}")
+    return found
+
+
 def _overview(best: pd.DataFrame) -> str:
-    """A summary of all findings in one sentence."""
+    """A summary of many findings in one sentence; empty for few."""
+    if len(best) < FOLDED:
+        return ""
     unknown = best["recommended"] == ""
-    if len(best) and not best["best_dev"].any():
+    if not best["best_dev"].any():
         return "There are no dev scores, so nothing is recommended."
-    single = ~unknown & (best["tied"] == "")
-    return (
-        f"Of {len(best)} combinations of task and model, {single.sum()} have a single best "
-        f"configuration on dev, {(~unknown & ~single).sum()} have several that do not differ "
-        f"significantly, and {unknown.sum()} have none that can be recommended."
-    )
+    alone = ~unknown & (best["compared"] == 1)
+    tied = ~unknown & (best["tied"] != "")
+    single = ~(unknown | alone | tied)
+    found = [
+        f"{_combinations(int(count.sum()))} {what}"
+        for count, what in (
+            (single, "with a single best configuration on dev"),
+            (tied, "with several that do not differ significantly"),
+            (alone, "with one configuration, compared with nothing"),
+            (unknown, "with none that can be recommended"),
+        )
+        if count.any()
+    ]
+    return f"{', '.join(found)}."
+
+
+def _combinations(count: int) -> str:
+    return f"{count} combination{'' if count == 1 else 's'} of task and model"
 
 
 def _size(runs: pd.DataFrame) -> str:

@@ -1,30 +1,58 @@
 """What was run: the question in a few lines, tables of tasks, models, machines and runs."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlparse
 
 import pandas as pd
 
 from analysis.rendering.builder import NAMED, RowTuple
-from analysis.rendering.formatting import score_text
+from analysis.rendering.formatting import percent_text, score_text
 from analysis.rendering.table import Table
+from analysis.report.settings import data_of, recipe_line, recipe_table
 
 LISTED = 2_000  # runs; more are only in runs.csv, to keep the page fast
 UNITS = {"share": "share", "percent": "per cent in the file, read as a share", "own": "its own"}
 
 
-def asked(runs: pd.DataFrame) -> dict[str, str]:
-    """What was asked: tasks with their rows, models with their size, configurations, seeds."""
+@dataclass(frozen=True)
+class Extras:
+    """What a page says of a study in a store beyond the frames of its runs.
+
+    Attributes:
+        settings: As `load_settings` gives them, or None.
+        other_settings: Those of the study to compare with, or None.
+        links: As `load_links` gives them, or None.
+        ui: Address of MLflow's UI, which `links` continue.
+        paste: From the key of a run to the lines of a study file that set its configuration.
+        texts: Texts of test examples that may be shown, by task and ID.
+    """
+
+    settings: pd.DataFrame | None = None
+    other_settings: pd.DataFrame | None = None
+    links: pd.DataFrame | None = None
+    ui: str = ""
+    paste: Callable[[str], str] | None = None
+    texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def asked(runs: pd.DataFrame, settings: pd.DataFrame | None) -> dict[str, str]:
+    """What was asked: tasks with rows, models with size, configurations, recipe, seeds."""
     if runs.empty:
         return {}
     tasks = [f"{task}{_in_brackets(_rows(first))}" for task, first in _firsts(runs, "task")]
     models = [f"{model}{_in_brackets(_built(first))}" for model, first in _firsts(runs, "model")]
     seeds = runs.groupby(["task", "model", "configuration"]).size()
     low, high = seeds.min(), seeds.max()
+    recipe = "" if settings is None else recipe_line(settings)
     return {
         "Tasks": _some(tasks),
         "Models": _some(models),
         "Configurations": _some(sorted(runs["configuration"].unique())),
+        **({"Recipe": recipe} if recipe else {}),
         "Seeds": f"{low} per cell" if low == high else f"{low} to {high} per cell",
     }
 
@@ -50,9 +78,19 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def provenance(runs: pd.DataFrame) -> Iterator[Table]:
-    """Tables of tasks, models, machines and code, and of all runs."""
+def provenance(runs: pd.DataFrame, extras: Extras, folder: Path) -> Iterator[Table]:
+    """Tables of the recipe, tasks, models, machines and code, and of all runs.
+
+    Args:
+        runs: Checked runs of all stages.
+        extras: See there.
+        folder: Where the page is; links to files start there.
+    """
+    settings = extras.settings
+    if settings is not None and len(settings):
+        yield recipe_table(settings)
     finished = runs[runs["outcome"] != "missing"]
+    measured = finished["cut_rows"].notna().any()
     tasks = [
         {
             "Task": task,
@@ -65,6 +103,8 @@ def provenance(runs: pd.DataFrame) -> Iterator[Table]:
             "Training rows": _count(first.train_rows),
             "Dev rows": _count(first.dev_rows),
             "Test rows": _count(first.test_rows),
+            **({} if settings is None else data_of(settings, task)),
+            **(_cut(finished[finished["task"] == task]) if measured else {}),
         }
         for task, first in _firsts(runs, "task")
     ]
@@ -97,15 +137,22 @@ def provenance(runs: pd.DataFrame) -> Iterator[Table]:
         for (device, host, versions, commit, dirty), part in finished.groupby(origin, dropna=False)
     ]
     yield _facts("machines", "Machines and code", "Hours are the sum over runs.", machines)
-    yield _listed(runs)
+    yield _listed(runs, extras, folder)
 
 
-def _listed(runs: pd.DataFrame) -> Table:
-    """All runs, one a line."""
+def _cut(runs: pd.DataFrame) -> dict[str, str]:
+    """Shares of a task's rows and tokens beyond the maximum length, where that cut most."""
+    names = {"Rows cut": "cut_rows", "Tokens cut": "cut_tokens"}
+    return {words: percent_text(runs[name].max(), digits=1) for words, name in names.items()}
+
+
+def _listed(runs: pd.DataFrame, extras: Extras, folder: Path) -> Table:
+    """All runs, one a line, with links to MLflow and to their files."""
     if len(runs) > LISTED:
         why = f"The {len(runs):,} runs are in runs.csv beside this page."
         return Table("runs", "Runs", (why,), (), (), (), runs)
     crossed = runs["seed"].isna().any()
+    pages, files = _links(extras, folder)
     every: list[RowTuple] = list(runs.itertuples())
     rows = [
         {
@@ -118,11 +165,40 @@ def _listed(runs: pd.DataFrame) -> Table:
             "Test": score_text(run.test, _scale(run)),
             "Seconds": "–" if pd.isna(run.seconds) else f"{run.seconds:.3g}",
             "Key": _text(run.key),
+            **({"Files": "files" if run.key in files else "–"} if files else {}),
         }
         for run in every
     ]
-    seeds = ["Seed: head, order, noise."] if crossed else []
-    return _facts("runs", "Runs", " ".join([*seeds, "runs.csv has more about each run."]), rows)
+    notes = ["runs.csv has more about each run."]
+    if crossed:
+        notes.append("Seed: head, order, noise.")
+    if pages:
+        notes.append("A key opens its run in MLflow, if that is served (`study ui`).")
+    table = _facts("runs", "Runs", " ".join(notes), rows)
+    links = {
+        (row, table.header.index(column)): own[run.key]
+        for column, own in (("Key", pages), ("Files", files))
+        for row, run in enumerate(every)
+        if run.key in own
+    }
+    return replace(table, links=links)
+
+
+def _links(extras: Extras, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """By key the page of each run in MLflow, and its files on this machine, relative to a folder.
+
+    Relative links still work when the whole store is moved, and name nobody's home.
+    """
+    pages: dict[str, str] = {}
+    files: dict[str, str] = {}
+    if extras.links is not None:
+        for key, page, place in extras.links[["key", "page", "files"]].itertuples(index=False):
+            parsed = urlparse(place)
+            pages[key] = extras.ui + page
+            if parsed.scheme in ("", "file"):
+                path = os.path.relpath(unquote(parsed.path), folder.resolve())
+                files[key] = quote(Path(path).as_posix())
+    return pages, files
 
 
 def _scale(run: Any) -> float:

@@ -48,6 +48,7 @@ from analysis.rendering.builder import NAMED
 from analysis.rendering.table import Table
 from analysis.report import drawings
 from analysis.report.drawings import PLOTTED, Drawing
+from analysis.report.provenance import Extras
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class ReportData:
         curves: One row per run and epoch; may be empty.
         predictions: One row per run and example; may be empty.
         others: Runs of another study to compare with, or None.
-        settings: Of both studies, see `per_task.two_studies.against`, or None.
+        extras: What a store knows beyond these.
     """
 
     def __init__(
@@ -89,13 +90,13 @@ class ReportData:
         runs: pd.DataFrame,
         curves: pd.DataFrame,
         predictions: pd.DataFrame,
-        others: pd.DataFrame | None,
-        settings: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+        others: pd.DataFrame | None = None,
+        extras: Extras | None = None,
     ) -> None:
         self.everything = checked(runs)
         self.runs = final(self.everything)
         self.curves, self.predictions, self.others = curves, predictions, others
-        self.settings = settings
+        self.extras = extras or Extras()
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -207,7 +208,9 @@ def _compared(material: ReportData) -> Iterator[Panel]:
         names = title(material.runs), title(final(checked(material.others)))
         if names[0] == names[1]:
             names = f"{names[0]} (first)", f"{names[1]} (second)"
-        table = against_table(against(material.runs, material.others, material.settings), *names)
+        own, other = material.extras.settings, material.extras.other_settings
+        settings = None if own is None or other is None else (own, other)
+        table = against_table(against(material.runs, material.others, settings), *names)
         yield panel(table)
 
 
@@ -305,7 +308,10 @@ def _predictions(material: ReportData) -> Iterator[Panel]:
     )
     yield panel(seeds_and_examples_table(seeds_and_examples(predictions, material.runs)))
     yield panel(ensembles_table(ensembles(predictions)))
-    yield panel(flips_table(flipped), drawings.flip_charts(flipped, material.best))
+    yield panel(
+        flips_table(flipped, material.extras.texts),
+        drawings.flip_charts(flipped, material.best),
+    )
 
 
 def opened(material: ReportData) -> tuple[Section, ...]:

@@ -90,8 +90,11 @@ def _captions(drawings: Sequence[Drawing]) -> list[str]:
 def _without_dashes(table: Table) -> Table:
     """The table without columns that hold nothing but dashes."""
     kept = [i for i, column in enumerate(zip(*table.body, strict=True)) if set(column) != {"–"}]
+    place = {i: new for new, i in enumerate(kept)}
     return replace(
         table,
+        bold=frozenset((row, place[i]) for row, i in table.bold if i in place),
+        links={(row, place[i]): to for (row, i), to in table.links.items() if i in place},
         header=tuple(table.header[i] for i in kept),
         body=tuple(tuple(row[i] for i in kept) for row in table.body),
     )

@@ -3,7 +3,7 @@
 import argparse
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -15,10 +15,10 @@ class Commands:
 
     Attributes:
         selected: The command on this command line. Arguments that are slow to import are added only
-            for the selected command.
+            for a selected command.
     """
 
-    def __init__(self, subparsers: Any, selected: str) -> None:
+    def __init__(self, subparsers: Any, selected: Collection[str]) -> None:
         self.selected = selected
         self._subparsers = subparsers
 

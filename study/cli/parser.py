@@ -1,7 +1,7 @@
 """The command line `study`; each module of the package adds its commands and their arguments."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
@@ -67,6 +67,9 @@ COMMANDS = {
     "gc": Command(
         "maintenance", "list what a study no longer needs, and remove it after confirmation"
     ),
+    "completion": Command(
+        "completion", "print a script that completes commands, options and files in a shell"
+    ),
 }
 EPILOG = """first steps:
   study init mine.csv           write a study file for a table of your own
@@ -85,17 +88,18 @@ def run_command(words: Sequence[str]) -> int:
     Args:
         words: The command line without the program's name.
     """
-    arguments = parser(next(iter(words), "")).parse_args(words)
+    arguments = parser(words[:1]).parse_args(words)
     from study.cli.messages import exit_code  # loads torch
 
     return exit_code(lambda: arguments.action(arguments))
 
 
-def parser(selected: str) -> argparse.ArgumentParser:
+def parser(selected: Collection[str]) -> argparse.ArgumentParser:
     """The parser of the whole command line.
 
     Args:
-        selected: The command on the command line; only its module is loaded, which takes seconds.
+        selected: The command on the command line, or those to complete; only their modules are
+            loaded, which takes seconds.
     """
     parser = argparse.ArgumentParser(
         prog="study",
@@ -104,10 +108,10 @@ def parser(selected: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(required=True, metavar="command")
-    loaded = COMMANDS[selected].module if selected in COMMANDS else ""
+    loaded = {command.module for name, command in COMMANDS.items() if name in selected}
     for name, (module, brief) in COMMANDS.items():
-        if module != loaded:
+        if module not in loaded:
             subparsers.add_parser(name, help=brief)
-    if loaded:
-        import_module(f"study.cli.{loaded}").add_commands(Commands(subparsers, selected))
+    for module in sorted(loaded):
+        import_module(f"study.cli.{module}").add_commands(Commands(subparsers, selected))
     return parser

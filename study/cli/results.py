@@ -13,6 +13,7 @@ from study.cli import finished
 from study.cli.arguments import Commands, add_json, add_study, size
 from study.cli.messages import complain, near, program
 from study.core.paths import Home, default_home, without_password
+from study.planning.study import Study
 from study.planning.study_file import resolve_study_name, study_in
 
 
@@ -20,13 +21,18 @@ def add_commands(commands: Commands) -> None:
     """Add `study report`, `table`, `recommend`, `show` and `ui`."""
     parser = commands.add("report", report)
     add_study(parser)
-    if commands.selected == "report":
+    if "report" in commands.selected:
         from analysis.cli import report_arguments  # slow to load for other commands
 
         report_arguments(parser)
+    parser.add_argument(
+        "--texts",
+        action="store_true",
+        help="show the texts of the examples on which seeds disagree; needs the study file",
+    )
     parser = commands.add("table", table)
     parser.add_argument("study", nargs="?", help="study name or study file, or a CSV of scores")
-    if commands.selected == "table":
+    if "table" in commands.selected:
         from analysis.cli import table_arguments
 
         table_arguments(parser)
@@ -58,6 +64,7 @@ def report(arguments: argparse.Namespace) -> int:
     """
     from analysis import cli
     from analysis.frames.runs import ScoreFileError
+    from analysis.report.provenance import Extras
 
     home = default_home()
     study = study_in(arguments.study)  # runs the file, once
@@ -65,8 +72,15 @@ def report(arguments: argparse.Namespace) -> int:
     stored = not cli.holds_scores(name)
     folder = home.study(name) / "report" if stored else cli.default_folder(name)
     note = finished.correction_note(study, home)
+    if arguments.texts and study is None:
+        complain("--texts reads the rows of the tasks; give the study file, not its name")
+        return 2
+    texts = _texts(study) if arguments.texts and study else {}
+    extras = Extras(paste=lambda key: _to_paste(key, name, home), texts=texts)
     try:
-        path = cli.report(name, arguments, folder=folder, notes=[note] if note else [])
+        path = cli.report(
+            name, arguments, folder=folder, notes=[note] if note else [], extras=extras
+        )
     except ScoreFileError as error:
         complain(error)
         return 2
@@ -200,6 +214,19 @@ def ui(arguments: argparse.Namespace) -> int:
         os.killpg(process.pid, signal.SIGTERM)  # the whole group: MLflow starts child processes
         process.wait()
         return 0
+
+
+def _texts(study: Study) -> dict[str, dict[str, str]]:
+    """Texts of the test examples of a study, by task and ID; none of images."""
+    found = {}
+    for task in study.tasks:
+        if task.kind != "image":
+            split = task.load().splits["test"]
+            texts = [" ".join(text) if isinstance(text, list) else text for text in split.text]
+            if split.text_pair:
+                texts = [" / ".join(pair) for pair in zip(texts, split.text_pair, strict=True)]
+            found[task.name] = dict(zip(split.ids, texts, strict=True))
+    return found
 
 
 def _to_paste(key: str, study: str, home: Home) -> str:

@@ -225,11 +225,14 @@ def test_settings_that_differ_from_another_study_are_named(
     settings = load_settings("door", home.uri)
     own = settings[settings["configuration"] == "LayerwiseDecay(0.5)"].set_index("name")["value"]
     assert (own["recipe.lr"], own["technique.rate"]) == ("0.003", "0.5")
+    whole = {f"recipe.{name}" for name in type(study.recipe).model_fields}
+    assert whole <= set(own.index)  # also fields at their default
+    assert own["recipe.weight_decay"] == json.dumps(study.recipe.weight_decay)
     monkeypatch.setenv("STUDY_HOME", str(home.root))
     assert run_command(["report", "door", "--against", "slower", "--out", str(tmp_path)]) == 0
     assert (
         "What differs, door first, then slower: recipe.lr 0.003, 0.001; recipe.weight_decay "
-        "default, 0.1." in (tmp_path / "tables" / "against.md").read_text()
+        "0.01, 0.1." in (tmp_path / "tables" / "against.md").read_text()
     )
 
 

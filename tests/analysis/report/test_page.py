@@ -24,7 +24,8 @@ from analysis.plots.examples import plot_disagreement
 from analysis.plots.pareto import plot_plane
 from analysis.plots.style import WIDTH, to_svg
 from analysis.report.drawings import PLOTTED
-from analysis.report.provenance import LISTED, provenance
+from analysis.report.findings import alike
+from analysis.report.provenance import LISTED, Extras, provenance
 from analysis.report.sections import SECTIONS, ReportData
 
 NOTHING = pd.DataFrame()
@@ -35,7 +36,7 @@ OVER_TASKS = ["ranks", "aggregates", "rope"]
 
 def asked_for(runs, curves=NOTHING):
     """The kinds of drawings of which the sections yield one or more, with the names of all."""
-    material = ReportData(runs, curves, NOTHING, None)
+    material = ReportData(runs, curves, NOTHING)
     panels = [panel for section in SECTIONS for panel in section(material)]
     found: dict[str, set[str]] = {}
     for drawing in [drawing for panel in panels for drawing in panel.drawings]:
@@ -149,9 +150,16 @@ def test_all_runs_are_listed_unless_they_are_too_many(page, clean, tmp_path):
     first = clean.iloc[0]
     row = next(row for row in listed.split("<tr>") if f"<td>{first['key']}</td>" in row)
     assert f"<td>{100 * first['dev']:.1f}</td><td>{100 * first['test']:.1f}</td>" in row
-    *_, table = provenance(pd.concat([checked(clean)] * (LISTED // len(clean) + 1)))
+    *_, table = provenance(
+        pd.concat([checked(clean)] * (LISTED // len(clean) + 1)), Extras(), tmp_path
+    )
     assert table.body == ()
     assert "runs.csv" in table.caption
+
+
+def test_equal_findings_of_several_tasks_are_printed_once():
+    found = {"a, m": ["Same."], "b, m": ["Other."], "c, m": ["Same."]}
+    assert alike(found) == {"a, m; c, m": ["Same."], "b, m": ["Other."]}
 
 
 def test_tables_can_be_filtered_by_task_and_configuration(page, clean, tmp_path):
@@ -238,8 +246,10 @@ def test_many_tasks_are_collapsed_and_the_page_says_what_is_not_plotted(clean, t
         few.assign(task=f"t{i:02}", cell=f"t{i}", key=few["key"] + str(i)) for i in range(50)
     )
     page = write_report(many, NOTHING, tmp_path).read_text()
-    assert "Findings for all 50 combinations of task and model" in page
-    assert "Of 50 combinations of task and model, 50 have a single best configuration" in page
+    assert (
+        '<p class="overview">50 combinations of task and model with one configuration, compared '
+        "with nothing.</p>" in page
+    )
     assert f"the first {PLOTTED} of 50 combinations of task and model" in page
     names = asked_for(many)
     assert {kind: len(each) for kind, each in names.items()} == dict.fromkeys(

@@ -452,16 +452,36 @@ NEEDED = {  # arguments without which a command is refused
     "list": ["tasks"],
     **dict.fromkeys(["import-blurb", "export", "convert"], ["x", "--out", "y"]),
     "sync": ["--to", "x"],
+    "completion": ["bash"],
 }
 
 
 def test_help_lists_every_command_by_its_docstring():
-    listed = " ".join(parser("").format_help().split())
+    listed = " ".join(parser([]).format_help().split())
     for name, (_, brief) in COMMANDS.items():
         assert f"{name} {brief}" in listed
-        action = parser(name).parse_args([name, *NEEDED.get(name, [])]).action
+        action = parser([name]).parse_args([name, *NEEDED.get(name, [])]).action
         first = inspect.getdoc(action).partition("\n")[0].rstrip(".")
         assert first[:1].lower() + first[1:] == brief
+
+
+def test_bash_completes_commands_options_and_choices(capsys, tmp_path):
+    code, script, _ = typed(capsys, "completion", "bash")
+    assert code == 0
+    (tmp_path / "study").write_text(script)
+    words = (
+        'source study; read -ra COMP_WORDS <<< "$1"; COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); '
+        '_shtab_study; echo "${COMPREPLY[@]}"'
+    )
+    for line, completed in (
+        ("study reco", "recommend"),
+        ("study report --aga", "--against"),  # an option that only the selected command adds
+        ("study list tec", "techniques"),
+    ):
+        found = subprocess.run(
+            ["bash", "-c", words, "bash", line], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert found.stdout.strip() == completed
 
 
 def test_a_bundled_design_is_run_by_its_name(capsys, tmp_path, monkeypatch):
@@ -495,7 +515,7 @@ def test_the_commands_in_the_readme_exist():
     assert len(shown) >= 5
     for line in shown:
         words = line.split("#")[0].split()[1:]
-        assert parser(words[0]).parse_args(words).action
+        assert parser(words[:1]).parse_args(words).action
     makefile = (Path(__file__).resolve().parents[3] / "Makefile").read_text()
     for line in text.splitlines():
         if line.startswith("make "):
