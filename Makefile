@@ -1,9 +1,11 @@
-# `make quickstart` and `make test` do all the set-up themselves, into .venv; a second call reuses it.
+# Every target sets up .venv by itself; a second call reuses it.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: quickstart test test-fast lint clean
+.PHONY: install quickstart test test-fast lint clean
+
+install: $(STAMP)
 
 quickstart: $(STAMP)
 	$(BIN)/study run quickstart

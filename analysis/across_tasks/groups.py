@@ -404,4 +404,5 @@ def groups_table(frame: pd.DataFrame) -> Table:
         notes=notes,
         details=details,
         method=method,
+        nothing="No task has scores that are shares, by which alone groups are compared.",
     )

@@ -30,7 +30,8 @@ class Predicted:
         seeds: Labels of the runs, shape (n_runs,): the seed, or the key where seeds are crossed.
         ids: Example IDs, sorted, shape (n_examples,); for tags with the word's position.
         labels: Gold labels as the file has them, shape (n_examples,).
-        classes: The possible answers; for sets and texts those that occur; empty for values.
+        classes: The possible answers; for sets and texts those that occur, for sets also as labels;
+            empty for values.
         gold: Gold class per example, shape (n_examples,); -1 if it is none of `classes`.
         answers: Class per run and example, shape (n_runs, n_examples); -1 where there is none.
         logits: Shape (n_runs, n_examples, n_classes) for classes and tags, NaN where there is no
@@ -167,8 +168,12 @@ def _cell(
     else:
         given = _sets(outputs, names) if kind == "set" else outputs.iloc[:, 0].astype(object)
         known = outputs.notna().all(axis=1).to_numpy()
-        names, codes = _coded(given.to_numpy(object), known)
-        answers.flat[position] = codes
+        # A set that is the label of an example but no run's answer is a class too: a wrong answer
+        # there is not one to an example without a label.
+        of_labels = texts[right.notna().to_numpy()] if kind == "set" else texts[:0]
+        both = np.concatenate([given.to_numpy(object), of_labels])
+        names, codes = _coded(both, np.append(known, np.ones(of_labels.size, dtype=bool)))
+        answers.flat[position] = codes[: len(given)]
     gold = pd.Index(names).get_indexer(pd.Index(texts)) if names else np.full(len(ids), -1)
     return Predicted(
         cell=cell,

@@ -267,7 +267,9 @@ def _measures(cell: Predicted) -> Row:
     counts = class_counts(cell.answers, classes)
     distances = disagreement_matrix(cell.answers, classes)
     between = pair_interval(distances, stream(*cell.cell, "disagreement"))
-    row |= _with_interval("disagreement", pairwise_disagreement(counts), between, at_least=0)
+    row |= _with_interval(
+        "disagreement", pairwise_disagreement(counts), between, at_least=0, at_most=1
+    )
     observed = _of_counts(counts)
     left_out = np.array(
         [_of_counts(counts - (run[:, None] == np.arange(classes))) for run in cell.answers]
@@ -275,7 +277,7 @@ def _measures(cell: Predicted) -> Row:
     for index, name in enumerate(("kappa", "alpha", "flip_rate", "ambiguity")):
         interval = jackknife_interval(float(observed[index]), left_out[:, index])
         least = -np.inf if name in ("kappa", "alpha") else 0.0
-        row |= _with_interval(name, float(observed[index]), interval, at_least=least)
+        row |= _with_interval(name, float(observed[index]), interval, at_least=least, at_most=1)
     row["discrepancy"] = float(discrepancy(distances).max())
     row |= _by_truth(cell, counts)
     if (counts.sum(axis=0) > 0).sum() < 2:
@@ -326,11 +328,14 @@ def _of_probabilities(cell: Predicted) -> Row:
     return row
 
 
-def _with_interval(name: str, value: float, interval: Interval, *, at_least: float) -> Row:
+def _with_interval(
+    name: str, value: float, interval: Interval, *, at_least: float, at_most: float = np.inf
+) -> Row:
     if np.isnan(value):
         interval = no_interval("not_identified")
     low = max(interval.low, at_least) if np.isfinite(interval.low) else np.nan
-    return {name: value, f"{name}_low": low, f"{name}_high": interval.high}
+    high = min(interval.high, at_most) if np.isfinite(interval.high) else np.nan
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _share_right(cell: Predicted, counts: IntArray) -> FloatArray:
@@ -455,6 +460,11 @@ def flips_table(frame: pd.DataFrame, texts: Mapping[str, Mapping[str, str]] | No
         columns["Text"] = lambda r: _text_of(texts.get(r.task, {}), str(r.id))
     shown, empty_caption = frame, NOTHING
     notes = []
+    values = bool(len(frame)) and bool((frame["kind"] == "value").all())
+    if values:  # numbers have no majority
+        for header in ("Flip rate", "Correct", "Disagreement"):
+            del columns[header]
+        columns["Mean answer"] = columns.pop("Majority answer")
     if not frame.empty:
         if frame["value_sd"].notna().any():
             columns["sd"] = lambda r: score_text(r.value_sd, 1)
@@ -476,6 +486,11 @@ def flips_table(frame: pd.DataFrame, texts: Mapping[str, Mapping[str, str]] | No
             "answer. Correct: share that gives the label. Disagreement: pairs of runs that differ, "
             "in points.",
         ]
+        if values:
+            notes = [
+                f"The {SHOWN} test examples per task whose answers differ most over seeds; sd is "
+                "over the seeds, in the label's unit. n: runs with an answer."
+            ]
     return table_of(
         "flips",
         "Examples with the most disagreement between seeds",

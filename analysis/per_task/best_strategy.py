@@ -197,6 +197,8 @@ def _unseen_notes(frame: pd.DataFrame) -> list[str]:
 def _tied(row: RowTuple) -> str:
     if not row.recommended:
         return str(row.decided_by)
+    if row.unscored and not row.tied:
+        return f"not compared yet: {str(row.unscored).replace('; ', ', ')}"
     if row.compared == 1:
         return "nothing to compare"
     return str(row.tied).replace("; ", ", ") or "none"

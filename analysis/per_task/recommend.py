@@ -13,7 +13,7 @@ from analysis.statistics.tie_set import Preference
 
 Confidence = Literal["strong", "moderate", "weak"]
 STRONG, MODERATE = 0.95, 0.80  # shares of resamples in which the same name ranks first
-FEWEST = 3  # seeds of each candidate for strong confidence; two have hardly a spread to resample
+FEWEST = 5  # seeds of each candidate for strong confidence; below, even a mean is unreliable
 
 
 def recommend(
@@ -41,10 +41,10 @@ def recommend(
         limit), seconds and memory of the recommended one, the key of one of its runs (from which
         its settings can be read), and confidence: `strong` if it has the best dev mean in 95% of
         resamples, leaving out failed runs changes nothing, no run of it failed, no other is tied
-        with it and all have at least three seeds; `moderate` from 80%, if leaving out failed runs
-        changes nothing; otherwise, and where there is no other to compare with, `weak`. Where no
-        configuration is within the limits or has a score, or all runs of the one picked failed,
-        recommended, key and confidence are empty.
+        with it and all have at least five seeds; `moderate` from 80%, if leaving out failed runs
+        changes nothing and no other is tied with it; otherwise, and where there is no other to
+        compare with, `weak`. Where no configuration is within the limits or has a score, or all
+        runs of the one picked failed, recommended, key and confidence are empty.
 
     Raises:
         ValueError: If `runs` is malformed; see `frames.runs.checked`.
@@ -125,8 +125,8 @@ def _about(runs: pd.DataFrame, row: RowTuple) -> Row:
     finished = (block["outcome"] != "missing").groupby(block["configuration"]).sum()
     cell = block[block["configuration"] == row.recommended]
     keys = cell.loc[cell["outcome"] != "missing", "key"]
-    solid = finished.min() >= FEWEST and not row.failed and not row.tied
-    holds = row.sensitivity == "" and row.ranked > 1
+    solid = finished.min() >= FEWEST and not row.failed
+    holds = row.sensitivity == "" and row.ranked > 1 and not row.tied
     sure = confidence(row.probability_best, holds=holds, solid=solid)
     return {**costs_of(cell), "key": str(keys.iloc[0]), "confidence": sure}
 

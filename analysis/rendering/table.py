@@ -16,6 +16,7 @@ from rich.text import Text
 from analysis.rendering.formatting import NBSP
 
 WIDTH = 100  # columns of a terminal
+SHORTEST = 8  # columns of a name that is split
 METHOD = "Method: docs/analysis.md."
 
 
@@ -131,8 +132,12 @@ def _of_shown(table: Table) -> Callable[[str], bool]:
 
 
 def _widths(rows: list[list[str]]) -> list[int]:
-    """Column widths that fit the terminal: shrink the widest first, and split words last."""
+    """Column widths that fit the terminal: shrink the widest first, and split words last.
+
+    Numbers are never split, since half of one is misread; the table is wider then.
+    """
     columns = list(zip(*rows, strict=True))
+    fixed = [_numeric(tuple(text.lstrip("[") for text in column[1:])) for column in columns]
     widths = [max(map(cell_len, column)) for column in columns]
     least = [  # minimum widths if lines break between words, then also before brackets
         [
@@ -145,7 +150,10 @@ def _widths(rows: list[list[str]]) -> list[int]:
         breakable = [
             [w if w > word else 0 for w, word in zip(widths, words, strict=True)] for words in least
         ]
-        widest = next(filter(any, breakable), widths)
+        names = [w if w > SHORTEST and not f else 0 for w, f in zip(widths, fixed, strict=True)]
+        widest = next(filter(any, [*breakable, names]), None)
+        if widest is None:
+            break
         widths[widest.index(max(widest))] -= 1
     return widths
 

@@ -19,24 +19,26 @@ from analysis.frames.runs import (
     task_facts,
 )
 from analysis.per_task.failures import why_collapsed
+from analysis.per_task.recommend import FEWEST
 from analysis.rendering.formatting import score_text
 from analysis.statistics.collapse import COLLAPSED, POINT, two_groups
 from analysis.statistics.common import constant
 from analysis.statistics.power import minimum_detectable_ratio
 from analysis.statistics.spread import ENOUGH_FOR_SPREAD
 
-UNRELIABLE = 5  # seeds below which even a mean is unreliable
 COMFORTABLE = 2  # ratio of sds that enough seeds show
 SMALL = 500  # rows of a dev or test set; one row of fewer changes accuracy by 0.2 points or more
 CUT = 0.01  # share of rows that lose tokens, from which a task is named
+GAIN = 0.1  # share of the gain of all epochs, from which training may have ended too early
 NAMED = 3  # cells that a sentence names; of the others it gives the count
 
 
-def caveats(runs: pd.DataFrame) -> list[str]:
+def caveats(runs: pd.DataFrame, curves: pd.DataFrame | None = None) -> list[str]:
     """Caveats that a reader needs to interpret tables of these runs.
 
     Args:
         runs: One row per run, as returned by `load_runs`.
+        curves: One row per run and epoch, as returned by `load_curves`; optional.
 
     Returns:
         Sentences, the most important first; empty if there are none.
@@ -60,6 +62,7 @@ def caveats(runs: pd.DataFrame) -> list[str]:
         *_seeds(runs),
         *_failures(runs),
         *_cut(finished),
+        *_unfinished(finished, curves),
         *_without_scatter(finished),
         *_unscored(runs),
         *_unknown(runs),
@@ -117,12 +120,12 @@ def _units(runs: pd.DataFrame) -> list[str]:
 
 def _seeds(runs: pd.DataFrame) -> list[str]:
     counts = (runs["outcome"] != "missing").groupby([runs[c] for c in CELL]).sum()
-    few = counts[counts < UNRELIABLE]
+    few = counts[counts < FEWEST]
     found = []
     if len(few):
         cells = [f"{_label(cell)} ({n})" for cell, n in few.items()]
         found.append(
-            f"Fewer than {UNRELIABLE} seeds: {_some(cells)}. Their means, and comparisons with "
+            f"Fewer than {FEWEST} seeds: {_some(cells)}. Their means, and comparisons with "
             "them, are unreliable."
         )
     least = int(counts.min())
@@ -186,6 +189,26 @@ def _cut(finished: pd.DataFrame) -> list[str]:
     if not found:
         return []
     return [f"Texts were cut at the maximum length: {_some(found)}."]
+
+
+def _unfinished(finished: pd.DataFrame, curves: pd.DataFrame | None) -> list[str]:
+    """Cells whose mean dev score gained in the last epoch `GAIN` or more of all that it gained."""
+    if curves is None or curves.empty:
+        return []
+    found = []
+    dev = curves[curves["name"].str.startswith("dev/")]
+    for label, cell in finished.groupby(CELL):
+        own = dev[dev["key"].isin(cell["key"])]
+        means = own.groupby("epoch")["value"].mean().to_numpy()
+        gains = np.diff(means) * (1 if task_facts(cell)["higher_is_better"] else -1)
+        if len(gains) > 1 and gains[-1] > 0 and gains[-1] >= GAIN * gains.sum():
+            found.append(_label(label))
+    if not found:
+        return []
+    return [
+        f"Still better on dev with the last epoch: {_some(found)}. More epochs or a higher "
+        "learning rate may change which is best."
+    ]
 
 
 def _best_collapsed(label: object, cell: pd.DataFrame) -> str:

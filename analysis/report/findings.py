@@ -20,16 +20,22 @@ from analysis.rendering.formatting import (
     sd_text,
 )
 from analysis.statistics.common import ALPHA
+from analysis.statistics.spread import ENOUGH_FOR_SPREAD
 
+WIDE = 100  # points; a wider interval of a mean holds every score that is possible
 UNKNOWN_COLLAPSE = "whether any collapsed is unknown (no floor)"
 
 
-def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
+def answer(
+    best: pd.DataFrame, scatter: pd.DataFrame, compared: pd.DataFrame | None = None
+) -> dict[str, list[str]]:
     """The findings per task and model.
 
     Args:
         best: The frame that `best_strategy` returns.
         scatter: The frame that `stability` returns.
+        compared: The frame that `pairs` returns; with it, differences of all others from a
+            recommended baseline are given.
 
     Returns:
         Headings such as `rte, minilm`, each with sentences on the recommended configuration, its
@@ -52,6 +58,7 @@ def answer(best: pd.DataFrame, scatter: pd.DataFrame) -> dict[str, list[str]]:
         found[f"{row.task}, {row.model}"] = [
             *_choice(row),
             *_against_baseline(row),
+            *_others(row, compared),
             *_most_stable(list(cells.itertuples())),
             *_failed(list(cells.itertuples())),
         ]
@@ -75,6 +82,40 @@ def _headed(headings: list[str]) -> str:
     return f"{'; '.join(headings[:NAMED])}{more}"
 
 
+def over_tasks(found: pd.DataFrame) -> list[str]:
+    """Who has the best average rank over tasks, and who is not significantly worse.
+
+    Args:
+        found: As `ranks` returns it.
+
+    Returns:
+        A sentence per pool with two groups or more, for at most `NAMED` pools.
+    """
+    if "average_rank" not in found or found.empty:
+        return []
+    kind = next(c for c in ("configuration", "technique", "model") if c in found)
+    within = "model" if kind != "model" else None
+    sentences = []
+    for model, pool in list(found.groupby(within) if within else [("", found)])[:NAMED]:
+        rows: list[RowTuple] = list(pool.itertuples())
+        if len(rows) < 2 or not np.isfinite(rows[0].average_rank):
+            continue
+        best, *others = rows
+        level = [str(getattr(r, kind)) for r in others if not r.p_best < ALPHA]
+        behind = "all others are significantly worse"
+        if level:
+            few = _listed(level) if len(level) <= NAMED else f"{len(level)} others"
+            behind = f"not significantly worse: {few}"
+        name = str(getattr(best, kind))
+        if within and found["model"].nunique() > 1:
+            name += f" ({model})"
+        sentences.append(
+            f"Over {best.tasks} tasks {name} has the best average rank, {best.average_rank:.2f} of "
+            f"{len(rows)}; {behind}."
+        )
+    return sentences
+
+
 def _choice(row: RowTuple) -> list[str]:
     changes = [row.sensitivity] if row.sensitivity else []
     if not row.best_dev:
@@ -86,12 +127,17 @@ def _choice(row: RowTuple) -> list[str]:
     )
     result = "It has no test score."
     if row.n:
+        wide = row.scale * (row.test_mean_high - row.test_mean_low) > WIDE
+        if wide:
+            score = score_text(row.test_mean, row.scale)
         result = (
             f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} "
             f"over {row.n} {_seeds(row.n)} is {score}, with sd "
             f"{sd_text(row.test_sd, row.scale)}."
         )
-        if row.compared > 1:
+        if wide:
+            result += f" So few seeds leave the true mean open: its interval is over {WIDE} wide."
+        elif row.compared > 1:
             result += f" The interval allows for the choice among {row.compared} configurations."
     if row.tried > 1:
         result += f" It was selected from {row.tried} configurations, using other seeds."
@@ -131,6 +177,28 @@ def _against_baseline(row: RowTuple) -> list[str]:
     ]
 
 
+def _others(row: RowTuple, compared: pd.DataFrame | None) -> list[str]:
+    """Differences of the others from the baseline, where that is recommended; up to `NAMED`."""
+    if compared is None or compared.empty or row.reason != "is_baseline":
+        return []
+    own = compared[(compared["task"] == row.task) & (compared["model"] == row.model)]
+    found = []
+    every: list[RowTuple] = list(own.itertuples())
+    for pair in every:
+        if row.recommended in (pair.first, pair.second) and np.isfinite(pair.p_holm):
+            other, gap = pair.first, pair.difference
+            ends = pair.difference_low, pair.difference_high
+            if other == row.recommended:
+                other, gap, ends = pair.second, -gap, (-ends[1], -ends[0])
+            found.append(
+                f"{other} {score_text(gap, row.scale, sign='+')} "
+                f"{interval_text(*ends, scale=row.scale)} (p = {p_text(pair.p_holm)})"
+            )
+    if not found or len(found) > NAMED:
+        return []
+    return [f"Differences from it on test: {', '.join(found)}."]
+
+
 def _most_stable(cells: list[RowTuple]) -> list[str]:
     measured = [cell for cell in cells if np.isfinite(cell.sd) and cell.clean_n > 1]
     equal = [cell for cell in measured if cell.sd == 0]
@@ -149,6 +217,8 @@ def _smallest(measured: list[RowTuple], *, of: int) -> list[str]:
     if len(measured) < 2:
         return []
     least = min(measured, key=lambda cell: (round(cell.sd, 12), cell.configuration))
+    if least.verdict == "too few seeds" or least.clean_n < ENOUGH_FOR_SPREAD:
+        return []  # a caveat says that too few seeds allow no claim
     sd = sd_text(least.sd, least.scale)
     if has_width(least.sd_low, least.sd_high):
         sd += f" {sd_interval_text(least.sd_low, least.sd_high, scale=least.scale)}"
@@ -167,8 +237,6 @@ def _support(least: RowTuple) -> str:
             return ", and is the baseline"
         case "no baseline" | "baseline without scatter":
             return ""
-        case "too few seeds":
-            return f", but {least.n_both:.0f} seeds are too few for a claim about variability"
     return f", but not significantly smaller than that of {BASELINE} (p = {p_text(least.p_holm)})"
 
 

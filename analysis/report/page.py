@@ -14,7 +14,7 @@ from analysis.rendering.formatting import count_text
 from analysis.rendering.table import to_csv, to_latex, to_markdown
 from analysis.report.caveats import caveats
 from analysis.report.drawings import PLOTTED
-from analysis.report.findings import alike, answer
+from analysis.report.findings import alike, answer, over_tasks
 from analysis.report.provenance import Extras, asked, provenance
 from analysis.report.sections import FILED, SECTIONS, ReportData, opened, panel, title
 from analysis.report.shown import shown
@@ -91,7 +91,7 @@ def write_report(
         shown(panel(table), said, folded=True)
         for table in provenance(material.everything, extras, folder)
     ]
-    warnings = [*notes, *caveats(material.runs)]
+    warnings = [*notes, *caveats(material.runs, material.curves)]
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
         files("analysis.report").joinpath("report.html.j2").read_text("utf-8")
     )
@@ -102,9 +102,9 @@ def write_report(
             size=_size(material.runs),
             asked=asked(material.runs, extras.settings),
             protocol=protocol(material.everything),
-            findings=alike(answer(material.best, material.scatter)),
+            findings=alike(answer(material.best, material.scatter, material.pairs)),
             lines=_lines(material),
-            overview=_overview(material.best),
+            overview=_overview(material),
             panels=[each for each in everything if not each.empty],
             nothing=[each for each in everything if each.empty],
             unplotted=_unplotted(material.runs),
@@ -142,10 +142,16 @@ def _lines(material: ReportData) -> dict[str, list[str]]:
     return found
 
 
-def _overview(best: pd.DataFrame) -> str:
-    """A summary of many findings in one sentence; empty for few."""
+def _overview(material: ReportData) -> str:
+    """A summary of many findings in a few sentences; empty for few."""
+    best = material.best
     if len(best) < FOLDED:
         return ""
+    return " ".join([*over_tasks(material.ranks), _counts(best)])
+
+
+def _counts(best: pd.DataFrame) -> str:
+    """How many tasks and models have one best configuration, several, or none."""
     unknown = best["recommended"] == ""
     if not best["best_dev"].any():
         return "There are no dev scores, so nothing is recommended."
@@ -153,20 +159,16 @@ def _overview(best: pd.DataFrame) -> str:
     tied = ~unknown & (best["tied"] != "")
     single = ~(unknown | alone | tied)
     found = [
-        f"{_combinations(int(count.sum()))} {what}"
+        f"{count.sum()} with {what}"
         for count, what in (
-            (single, "with a single best configuration on dev"),
-            (tied, "with several that do not differ significantly"),
-            (alone, "with one configuration, compared with nothing"),
-            (unknown, "with none that can be recommended"),
+            (single, "a single best configuration on dev"),
+            (tied, "several that do not differ significantly"),
+            (alone, "one configuration, compared with nothing"),
+            (unknown, "none that can be recommended"),
         )
         if count.any()
     ]
-    return f"{', '.join(found)}."
-
-
-def _combinations(count: int) -> str:
-    return f"{count} combination{'' if count == 1 else 's'} of task and model"
+    return f"{len(best)} combinations of task and model: {', '.join(found)}."
 
 
 def _size(runs: pd.DataFrame) -> str:

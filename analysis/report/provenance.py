@@ -60,7 +60,9 @@ def asked(runs: pd.DataFrame, settings: pd.DataFrame | None) -> dict[str, str]:
 def _rows(task: Any) -> list[str]:
     sizes = {"training": task.train_rows, "dev": task.dev_rows, "test": task.test_rows}
     known = [f"{int(n):,} {split}" for split, n in sizes.items() if not pd.isna(n)]
-    return [task.metric, *([f"{', '.join(known)} rows"] if known else [])]
+    rows = [f"{', '.join(known)} rows"] if known else []
+    floor = score_text(task.test_floor, _scale(task))
+    return [task.metric, *rows, *([f"a constant answer scores {floor}"] if floor != "–" else [])]
 
 
 def _built(model: Any) -> list[str]:

@@ -114,9 +114,29 @@ class ReportData:
         return stability(self.runs)
 
     @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """The frame of `pairs`; empty without test scores."""
+        return pairs(self.runs) if self.tested else pd.DataFrame()
+
+    @cached_property
     def front(self) -> pd.DataFrame:
         """The frame of `pareto`."""
         return pareto(self.runs)
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """What is compared over tasks, last, and within what; empty if there are no two of it."""
+        if self.runs["task"].nunique() < 2 or not self.tested:
+            return ()
+        kind = "technique" if self.searched else "configuration"
+        if self.runs[kind].nunique() > 1:
+            return ("model", kind)
+        return ("model",) if self.runs["model"].nunique() > 1 else ()
+
+    @cached_property
+    def ranks(self) -> pd.DataFrame:
+        """The frame of `ranks`; empty if nothing is compared over tasks."""
+        return ranks(self.runs, by=self.by) if self.by else pd.DataFrame()
 
     @cached_property
     def searched(self) -> bool:
@@ -253,29 +273,17 @@ def _aggregated(frame: pd.DataFrame) -> Table:
     return replace(table, notes=notes, method=(), body=())
 
 
-def _by(material: ReportData) -> tuple[str, ...]:
-    """What is compared over tasks, last, and within what; empty if there are no two of anything."""
-    runs = material.runs
-    if runs["task"].nunique() < 2 or not material.tested:
-        return ()
-    kind = "technique" if material.searched else "configuration"
-    if runs[kind].nunique() > 1:
-        return ("model", kind)
-    return ("model",) if runs["model"].nunique() > 1 else ()
-
-
 def _ranked(material: ReportData) -> Iterator[Panel]:
     """Average ranks over tasks."""
-    by = _by(material)
-    if not by:
+    if not material.by:
         return
-    found, tests = ranks(material.runs, by=by), friedman(material.runs, by=by)
+    found, tests = material.ranks, friedman(material.runs, by=material.by)
     yield panel(ranks_table(found, tests), drawings.rank_diagrams(found, tests))
 
 
 def _over_tasks(material: ReportData) -> Iterator[Panel]:
     """Normalised scores, performance profiles and practical equivalence over tasks."""
-    by = _by(material)
+    by = material.by
     if not by:
         return
     yield panel(
@@ -338,4 +346,4 @@ SECTIONS: tuple[Section, ...] = (
 )
 
 # Tables that are only written as files, being too long for the page.
-FILED: tuple[Section, ...] = (lambda m: [panel(pairs_table(pairs(m.runs)))] if m.tested else [],)
+FILED: tuple[Section, ...] = (lambda m: [panel(pairs_table(m.pairs))] if m.tested else [],)

@@ -23,8 +23,8 @@ def completion(arguments: argparse.Namespace) -> int:
     from study.cli.parser import COMMANDS, parser
 
     whole = parser(COMMANDS)
-    (commands,) = (action for action in whole._actions if isinstance(action.choices, dict))
-    for command in commands.choices.values():
+    (commands,) = (a.choices for a in whole._actions if isinstance(a.choices, dict))
+    for command in commands.values():
         for action in command._actions:
             if action.nargs != 0 and not action.choices:
                 action.complete = shtab.FILE

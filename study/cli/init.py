@@ -11,6 +11,7 @@ from study.cli.arguments import Commands
 from study.cli.messages import complain, near, program
 from study.tasks import Task
 from study.tasks.guess import guess
+from study.tasks.metrics import METRICS
 from study.tasks.reading import read_records
 
 
@@ -41,6 +42,9 @@ def init(arguments: argparse.Namespace) -> int:
     head, study = template.split("\n\nSTUDY = ")
     for field, value in fields.items():
         head = _with_field(head, field, value)
+    others = [m.name for m in METRICS.values() if fields["kind"] in m.kinds]
+    others.remove(fields["metric"])
+    head = re.sub(r"(    metric=.*?,)  # .*", rf"\1  # or {', '.join(others)}", head)
     first, rest = head.rstrip().split("\n", 1)
     first = first.replace(
         "Template for your own data: copy this file and", f"A study of {table.name}:"

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pandas as pd
 from study.cli import finished
 from study.cli.arguments import Commands, add_json, count, positive
 from study.cli.messages import complain, program
-from study.cli.progress import duration
+from study.cli.progress import duration, span_text
 from study.core.paths import default_home
 from study.core.spec import Mistake, SpecError
 from study.planning.runs import Cell, outdated, outdated_text
@@ -59,7 +60,7 @@ def plan(arguments: argparse.Namespace) -> int:
         seeds_for_robust_ratio,
     )
     from study.planning.estimate import estimate_runs, max_concurrent, total_seconds
-    from study.planning.notes import notes
+    from study.planning.notes import data_lines, notes
     from study.planning.preflight import problems
     from study.planning.stages import Stages
 
@@ -67,6 +68,7 @@ def plan(arguments: argparse.Namespace) -> int:
     encoded = home.encoded if home.root.is_dir() else None
     if mistakes := problems(study, encoded):
         return _plan_elsewhere(study, mistakes, arguments)
+    print("\n".join(data_lines(study)), file=sys.stderr)
     for note in notes(study, encoded):
         complain(f"note: {note}")
     done = finished.finished(study, home)
@@ -89,6 +91,11 @@ def plan(arguments: argparse.Namespace) -> int:
     seeds = ratio = None
     try:
         if arguments.detect is not None:
+            if sd == 0:
+                raise LookupError(
+                    "the runs so far have an sd of 0, which is no basis for --detect; state one "
+                    "with --sd, such as --sd 0.02"
+                )
             if sd is None:
                 raise LookupError(
                     "--detect needs --sd, since no cell of this study has two finished runs yet"
@@ -112,7 +119,9 @@ def plan(arguments: argparse.Namespace) -> int:
         took, size = f"{duration(each.seconds)} a run ({each.basis})", f"{each.memory / 1e9:.1f} GB"
         size = f"{size} at peak (measured)" if each.peak else f"more than {size} (rough)"
         print(f"  {cell.name:<50} {took:>24}, {size}")
-    print(f"\n{duration(total)} on one worker, {duration(total / workers)} on {workers}")
+    rough = any(expected[cell.key].basis == "rough" for cell in cells)
+    one, all_of_them = (span_text(total / n, rough=rough) for n in (1, workers))
+    print(f"\n{one} on one worker, {all_of_them} on {workers}")
     cost.show()
     level = "5%" if comparisons == 1 else f"5% over {comparisons} comparisons"
     if seeds is not None:

@@ -59,7 +59,10 @@ def line(progress: Progress, tracking: "TrackingWriter") -> str:
     if progress.retried:
         parts.append(retried(progress))
     seconds = progress.seconds_left()
-    parts.append(f"{duration(seconds)} left" if seconds is not None else "starting workers")
+    if seconds is not None:
+        parts.append(f"{duration(seconds)} left")
+    elif not progress.workers:
+        parts.append("starting workers")
     if waits := progress.trouble or progress.shortage:
         parts.append(f"waiting: {waits}")
     if tracking.trouble:

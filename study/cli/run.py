@@ -123,7 +123,7 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
     """
     from study.cli.progress import shown
     from study.execution.runner import Options, check, execute
-    from study.planning.notes import notes
+    from study.planning.notes import data_lines, notes
     from study.planning.stages import Stages
     from study.tracking.store import TROUBLE
     from study.tracking.writer import TrackingWriter
@@ -139,6 +139,7 @@ def run_study(given: Study | Invalid, source: Path | None, arguments: argparse.N
         complain(f"note: {note}")
     only: list[str] = arguments.only
     if arguments.dry_run:
+        print("\n".join(data_lines(study)), file=sys.stderr)
         done = finished.finished(study, home)
         stages, seen = Stages(study, finished.scores(done)), finished.seen(done)
         runs, later = _chosen(stages, only), 0 if only else stages.still_to_come()

@@ -18,7 +18,7 @@ TASK = Task(
 
 STUDY = Study(
     name="own-data",
-    tasks=[TASK],
+    tasks=[TASK],  # TASK.subset(300, seed=0, dev_rows=150, test_rows=300) for a first look
     models=[MINILM],  # or Model(name="bert", checkpoint="google-bert/bert-base-uncased")
     recipe=Recipe(lr=1e-4, epochs=5, batch_size=16, max_length=128),
     techniques=[
@@ -27,7 +27,7 @@ STUDY = Study(
         LayerwiseDecay(rate=0.8),
         ReinitTop(layers=1),
     ],
-    seeds=range(10),  # `study plan FILE --detect 0.02` says how many a difference of 0.02 needs
+    seeds=range(10),  # after some runs, `study plan FILE --detect 0.02` says how many that needs
     keep="best",  # save the best model of each technique; `study export KEY` exports it
 )
 

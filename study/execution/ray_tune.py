@@ -214,12 +214,17 @@ class ResultCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types h
         self._warned = False  # that a model was not kept
         self._refusals = 0
 
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Count the runs under way, also before the first has ended."""
+        busy = sum(other.status == Trial.RUNNING for other in trials)
+        self._progress.workers = max(self._progress.workers, busy)
+
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Take what a worker returned, see `Worker.step`."""
-        busy = sum(other.status == Trial.RUNNING for other in trials)
-        self._progress.workers = max(self._progress.workers, busy)
         run = self._queue.runs[trial.config["key"]]
         # Taken out of Tune's result, which Tune keeps and writes to its own files.
         if done := result.pop("result", None):

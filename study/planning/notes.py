@@ -20,6 +20,7 @@ from study.training.truncation import Truncation
 # square of 3.1 and a standard deviation of 1.5. In eight epochs of MiniLM on BIOSSES the loss came
 # down to the variance of the labels when scaled to 0 to 10 (6.6), and not at 0 to 20 (13).
 UNIT_SCALE, MINIMUM_SD = 10.0, 0.1
+CLASSES = 12  # classes of which `data_lines` gives the numbers
 
 
 def notes(study: Study, encoded: Path | None = None) -> list[str]:
@@ -30,6 +31,35 @@ def notes(study: Study, encoded: Path | None = None) -> list[str]:
         encoded: As for `problems`.
     """
     return _data_notes(study) + _cut_texts(study, encoded)
+
+
+def data_lines(study: Study) -> list[str]:
+    """The rows of each task's parts and how often each class occurs in them; call after `problems`.
+
+    Misspelt classes, and parts with other shares of the classes, are seen there.
+    """
+    found = []
+    for task in study.located_tasks():
+        data = task.load()
+        rows = ", ".join(f"{len(split.ids):,} {name}" for name, split in data.splits.items())
+        labels = np.array(data.kind.labels)
+        counts = [_class_counts(split.gold, labels) for split in data.splits.values()]
+        classes = [
+            f"{label} {' / '.join(str(each.get(label, 0)) for each in counts)}"
+            for label in labels[:CLASSES].tolist()
+        ]
+        more = f", and {len(labels) - CLASSES} more" if len(labels) > CLASSES else ""
+        listed = f"; {', '.join(classes)}{more}" if any(counts) else ""
+        found.append(f"task {task.name!r}: {rows} rows{listed}")
+    return found
+
+
+def _class_counts(gold: Any, labels: Any) -> dict[str, int]:
+    """How many rows have each class; none for values, spans and tags."""
+    if not len(labels) or not isinstance(gold, np.ndarray):
+        return {}
+    counts = gold.sum(axis=0) if gold.ndim == 2 else np.bincount(gold, minlength=len(labels))
+    return dict(zip(labels.tolist(), counts.astype(int).tolist(), strict=True))
 
 
 def _cut_texts(study: Study, encoded: Path | None) -> list[str]:

@@ -1,24 +1,30 @@
 """What kind of task a table is, guessed from the names and values of its columns."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from study.core.spec import Mistake, SpecError
+from study.tasks.reading import SHOWN, looks_like_data
 
 NAMES = {  # usual names of columns, the most telling first
     "text": ("text", "sentence", "sentence1", "text1", "question1", "premise", "content", "review"),
     "text_pair": ("text_pair", "sentence2", "text2", "question2", "hypothesis", "pair", "second"),
-    "label": ("label", "labels", "gold", "target", "class", "category", "score", "rating", "y"),
+    "label": (
+        *("label", "labels", "gold", "target", "class", "category", "score", "rating", "y"),
+        *("tags", "topics"),
+    ),
     "words": ("tokens", "words"),
     "tags": ("tags", "ner_tags", "labels", "label"),
     "id": ("id", "guid", "idx"),
 }
 CLASSES = 30  # distinct values up to which a column can be a class
 FEW = 20  # distinct integers up to which a label is a class and no quantity
+NUMERIC = 0.9  # share of numbers from which the other labels of a column are mistakes
+REPEATED = 0.7  # distinct values per row up to which a column may say what belongs together
 UNEVEN = 0.7  # share of the most frequent class from which accuracy says little
 
 Records = Sequence[Mapping[str, Any]]
@@ -58,17 +64,35 @@ def guess(records: Records) -> Guess:
         reason = f"{words!r} and {tags!r} hold one list per row: a tag for every word."
         return Guess(fields | _id(values), [reason])
     label = _label(values)
+    if not _named("label", columns) and len(flags := _flags(values)) > 2:
+        raise SpecError("data", [Mistake("label", _join_flags(flags))])
     text, pair = _texts({name: v for name, v in values.items() if name != label})
     if not text or not label:
         what = "text" if not text else "label"
-        known = ", ".join(columns)
-        raise SpecError(
-            "data", [Mistake(what, f"no column looks like it; the columns are {known}.")]
-        )
+        known = f"no column looks like it; the columns are {', '.join(columns)}."
+        known = looks_like_data(columns) or known
+        raise SpecError("data", [Mistake(what, known)])
     reasons = [f"text: {text!r}{f' and {pair!r}' if pair else ''}, by name or as the longest."]
     kind, reason = _kind(label, values[label])
     named: dict[str, Any] = {"text": text, "text_pair": pair, "label": label}
-    return Guess(named | kind | _id(values), [*reasons, reason])
+    reasons += [reason, *_groups({n: v for n, v in values.items() if n not in (text, pair, label)})]
+    return Guess(named | kind | _id(values), reasons)
+
+
+def _groups(values: Mapping[str, Sequence[Any]]) -> list[str]:
+    """What to write if rows of one value belong together, for columns where several rows have one.
+
+    A column with few values is a property, such as a language, and no group of rows.
+    """
+    found = []
+    for name, column in values.items():
+        distinct = len(set(map(str, column)))
+        if CLASSES < distinct <= REPEATED * len(column):
+            found.append(
+                f"split: random rows. {name!r} has {distinct} values in {len(column)} rows; if "
+                f"rows of one belong together, write split=ByGroup(column={name!r}, folds=5)."
+            )
+    return found
 
 
 def _named(what: str, columns: Sequence[str]) -> str:
@@ -103,18 +127,60 @@ def _texts(values: Mapping[str, Sequence[Any]]) -> tuple[str, str | None]:
     return text, pair or None
 
 
+def _flags(values: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Columns of 0 and 1."""
+    either = {"0", "1", "0.0", "1.0", "False", "True"}
+    return [name for name, column in values.items() if set(map(str, column)) <= either]
+
+
+def _join_flags(flags: Sequence[str]) -> str:
+    """How columns of 0 and 1 become one column of labels."""
+    few = ", ".join(map(repr, flags[:SHOWN])) + (", …" if len(flags) > SHOWN else "")
+    return (
+        f"the columns {few} hold 0 and 1, as several labels per row do. Join them into one column "
+        "of names with | between them: with pandas, "
+        "`table['labels'] = (table[columns] == 1).apply(lambda row: '|'.join(row.index[row]), "
+        "axis=1)`."
+    )
+
+
+def _separated(column: Sequence[Any]) -> bool:
+    """Whether values are names with commas or semicolons between them, which also stand alone."""
+    texts = [str(value) for value in column]
+    parts = [[part.strip() for part in re.split("[,;]", text)] for text in texts]
+    several = [each for each in parts if len(each) > 1]
+    names = {name for each in parts for name in each}
+    alone = {each[0] for each in parts if len(each) == 1}
+    if not all(re.search(r"[^\W\d]", name) for name in names if name):
+        return False  # numbers, perhaps with a decimal comma
+    return len(several) > len(texts) / 20 and bool(names & alone - {""})
+
+
 def _kind(label: str, column: Sequence[Any]) -> tuple[dict[str, Any], str]:
     """Kind, metric and, for regression, scale, with the reason."""
     if _are_lists(column) or any("|" in str(value) for value in column):
         return {"kind": "multilabel", "metric": "micro_f1"}, (
             f"label: {label!r} holds several labels per row, so kind is multilabel."
         )
+    if _separated(column):
+        return {"kind": "multilabel", "metric": "micro_f1"}, (
+            f"label: {label!r} holds names with commas between them, so kind is multilabel; write "
+            "| between the names instead."
+        )
     counts = Counter(map(str, column))
-    numbers = _numbers(column)
-    if numbers and (len(counts) > FEW or any(number % 1 for number in numbers)):
+    numbers, others = _numbers(column)
+    many = len(counts) > FEW or any(number % 1 for number in numbers)
+    if many and len(numbers) >= NUMERIC * len(column):
         low, high = min(numbers), max(numbers)
         kind = {"kind": "regression", "metric": "spearman", "standardise": True}
-        return kind, f"label: {label!r} holds numbers from {low:g} to {high:g}: kind is regression."
+        reason = (
+            f"label: {label!r} holds numbers from {low:g} to {high:g}: kind is regression, metric "
+            "spearman, and labels are standardised."
+        )
+        if others:
+            few = ", ".join(f"row {row} {column[row - 1]!r}" for row in others[:SHOWN])
+            reason += f" Not numbers, to be corrected: {few}{', …' * (len(others) > SHOWN)}."
+        return kind, reason
     share = counts.most_common(1)[0][1] / len(column)
     metric = "macro_f1" if share > UNEVEN else "accuracy"
     return {"kind": "classification", "metric": metric}, (
@@ -123,11 +189,15 @@ def _kind(label: str, column: Sequence[Any]) -> tuple[dict[str, Any], str]:
     )
 
 
-def _numbers(column: Sequence[Any]) -> list[float]:
-    """The values as numbers; empty if one is not."""
-    with suppress(TypeError, ValueError):
-        return [float(value) for value in column]
-    return []
+def _numbers(column: Sequence[Any]) -> tuple[list[float], list[int]]:
+    """The values that are numbers, and the rows (from 1) of those that are not."""
+    numbers, others = [], []
+    for row, value in enumerate(column, start=1):
+        try:
+            numbers.append(float(value))
+        except (TypeError, ValueError):
+            others.append(row)
+    return numbers, others
 
 
 def _are_lists(column: Sequence[Any]) -> bool:

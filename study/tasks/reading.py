@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from io import BufferedIOBase
 from pathlib import Path
@@ -18,6 +19,7 @@ from study.tasks.rows import Rows
 from study.tasks.text_tables import read_text_table
 
 DEFAULT_ID = "id"  # rows may lack a column of this name
+LONGEST_NAME = 60  # characters of the name of a column
 SHOWN = 20  # columns that a message lists of a wide table
 
 
@@ -101,15 +103,36 @@ def _missing_columns(source: str, named: Mapping[str, str], known: Iterable[str]
         known: The table's columns, in its order.
     """
     known = list(known)
+    absent = [column for column in named if column not in known]
+    if absent and (text := looks_like_data(known)):
+        return [Mistake(source, text)]
     listed = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" * (len(known) > SHOWN))
     mistakes = []
-    for column, field in named.items():
-        if column not in known:
-            near = did_you_mean(column, known)
-            near = near + " " if near.startswith("Did") else ""
-            text = f"no such column. {near}It has {listed}; name one of them in `{field}`."
-            mistakes.append(Mistake(f"{source}, column {column!r}", text))
+    for column in absent:
+        near = did_you_mean(column, known)
+        near = near + " " if near.startswith("Did") else ""
+        text = f"no such column. {near}It has {listed}; name one of them in `{named[column]}`."
+        mistakes.append(Mistake(f"{source}, column {column!r}", text))
     return mistakes
+
+
+def looks_like_data(names: Iterable[str]) -> str:
+    """What to do if a table's first row is data rather than names of columns; empty if it is not.
+
+    Numbers and long texts are no names of columns.
+    """
+    for name in names:
+        with suppress(ValueError):
+            float(name)
+            break
+        if len(name) > LONGEST_NAME:
+            break
+    else:
+        return ""
+    return (
+        f"the first row looks like data, not like names of columns ({name[:LONGEST_NAME]!r}); "
+        "write a row of names above it, such as id,text,label."
+    )
 
 
 def _is_empty(value: Any) -> bool:

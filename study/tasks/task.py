@@ -170,6 +170,10 @@ class Task(Spec):
         if fields.get("standardise") and kind != "regression":
             text = f"is for regression; a {kind} task has no values to standardise."
             mistakes.append(Mistake("standardise", text))
+        text_column, label = fields.get("text", "text"), fields.get("label", "label")
+        if label in (text_column, fields.get("text_pair")):
+            text = f"is {label!r}, as the text is; a model would read the answer."
+            mistakes.append(Mistake("label", text))
         return mistakes + cls._metric_mistakes(fields)
 
     @classmethod
@@ -177,6 +181,7 @@ class Task(Spec):
         kind, name = fields.get("kind", "classification"), fields.get("metric", "accuracy")
         if name in ("f1", "micro_f1_excl_negative") and fields.get("labels") is None:
             text = f"{name!r} needs `labels` with the negative class first; the data has no order."
+            text += " For more than two classes write metric='macro_f1'." if name == "f1" else ""
             return [Mistake("labels", text)]
         metric = metrics.METRICS.get(name)
         if metric is None or kind not in KINDS or kind in metric.kinds:

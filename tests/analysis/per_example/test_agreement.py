@@ -173,6 +173,28 @@ def test_every_kind_of_answer_is_read(tmp_path):
     assert "" in found["span"].classes  # no answer is an answer
 
 
+def test_a_set_that_no_run_answers_is_a_wrong_answer():
+    """Three runs answer no tag to ten examples, of which four have none: 4 right, 6 wrong."""
+    labels = [""] * 4 + ["a"] * 3 + ["a|b"] * 3
+    rows = [
+        {
+            **{"task": "tags", "model": "m", "configuration": "Standard", "stage": "final"},
+            **{"key": f"run{seed}", "seed": seed, "split": "test", "id": f"x{i}", "label": label},
+            **{"logit_a": -1.0 - seed, "logit_b": -2.0},
+        }
+        for seed in range(3)
+        for i, label in enumerate(labels)
+    ]
+    frame = pd.DataFrame(rows)
+    found = agreement(frame).iloc[0]
+    assert found["kind"] == "set"
+    assert (found["all_right"], found["all_wrong"], found["mixed"]) == (0.4, 0.6, 0.0)
+    right = flips(frame).set_index("id")["right"]
+    assert [right[f"x{i}"] for i in range(10)] == [1.0] * 4 + [0.0] * 6
+    frame.loc[frame["id"] == "x9", "label"] = None  # an example without a label is neither
+    assert agreement(frame).iloc[0]["all_right"] == pytest.approx(4 / 9)
+
+
 def test_agreement_matches_the_array_statistics(predictions):
     found = agreement(predictions).set_index("configuration")
     for cell in predicted(predictions, "test"):

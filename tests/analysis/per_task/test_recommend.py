@@ -351,16 +351,16 @@ def test_advice_on_a_tie_begins_with_there_being_no_winner(clean):
     (text,) = advice(found)
     start = "rte, minilm: no clear winner among 5 configurations with 2 seeds each. Use "
     assert text.startswith(f"{start}{found['recommended'][0]}, weak confidence (")
-    assert advice(recommend(a_clear_winner(3)))[0].startswith(
+    assert advice(recommend(a_clear_winner(5)))[0].startswith(
         "terms, minilm: Mixout(0.1), strong confidence ("
     )
 
 
-def test_strong_confidence_needs_three_seeds_each():
-    assert confidence_of(a_clear_winner(3))[0] == "strong"
-    assert confidence_of(a_clear_winner(2))[0] == "moderate"
-    runs = a_clear_winner(3)
-    assert confidence_of(runs[(runs["configuration"] != "Standard") | (runs["seed"] < 2)])[0] == (
+def test_strong_confidence_needs_five_seeds_each():
+    assert confidence_of(a_clear_winner(5))[0] == "strong"
+    assert confidence_of(a_clear_winner(4))[0] == "moderate"
+    runs = a_clear_winner(5)
+    assert confidence_of(runs[(runs["configuration"] != "Standard") | (runs["seed"] < 4)])[0] == (
         "moderate"
     )
 

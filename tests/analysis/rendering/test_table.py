@@ -93,7 +93,15 @@ def test_all_columns_are_printed_beyond_the_terminal_width(columns):
     text = to_text(table_of(header, ("81.3",) * columns)).splitlines()
     rule = next(line for line in text if line.startswith("─"))
     assert len(rule.split()) == columns
-    assert max(map(cell_len, text)) == max(100, 3 * columns - 2)
+    assert max(map(cell_len, text)) == 6 * columns - 2  # no number is split
+    names = to_text(table_of(header, ("name",) * columns)).splitlines()
+    assert len(next(line for line in names if line.startswith("─")).split()) == columns
+
+
+def test_names_are_split_before_numbers():
+    row = ("a_long_name_of_a_task_without_a_break@160d100t200", "1.895 ± 0.0626", "[0.0326, 0.393]")
+    text = to_text(table_of(("Task", *"abcdef"), (*row, *row[1:], *row[1:])))
+    assert text.count("0.0626") == text.count("0.393]") == 3
 
 
 def test_lines_break_between_words_then_before_brackets_never_inside_intervals():

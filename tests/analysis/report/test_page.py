@@ -13,7 +13,9 @@ from analysis import (
     best_strategy,
     caveats,
     cells,
+    pairs,
     pareto,
+    ranks,
     read_scores,
     stability,
     write_report,
@@ -24,7 +26,7 @@ from analysis.plots.examples import plot_disagreement
 from analysis.plots.pareto import plot_plane
 from analysis.plots.style import WIDTH, to_svg
 from analysis.report.drawings import PLOTTED
-from analysis.report.findings import alike
+from analysis.report.findings import alike, over_tasks
 from analysis.report.provenance import LISTED, Extras, provenance
 from analysis.report.sections import SECTIONS, ReportData
 
@@ -99,7 +101,7 @@ def test_the_page_answers_first_and_folds_the_rest(page):
         assert ("<table>" in shown) == (name == "cells")
         assert ("<svg" in shown) == (name in ("cells", "curves"))
         assert folded == ("<details><summary><h3>" in part)
-    assert "rte (accuracy; 2,000 training, 600 dev, 600 test rows)" in text
+    assert "rte (accuracy; 2,000 training, 600 dev, 600 test rows; a constant answer" in text
     assert "minilm (BERT; 22.7 million parameters)" in text
 
 
@@ -160,6 +162,58 @@ def test_all_runs_are_listed_unless_they_are_too_many(page, clean, tmp_path):
 def test_equal_findings_of_several_tasks_are_printed_once():
     found = {"a, m": ["Same."], "b, m": ["Other."], "c, m": ["Same."]}
     assert alike(found) == {"a, m; c, m": ["Same."], "b, m": ["Other."]}
+
+
+def test_over_many_tasks_the_answer_names_the_best_average_rank(clean):
+    tasks = [
+        clean[clean["task"] == "rte"].assign(task=f"t{i:02}", key=clean["key"] + str(i))
+        for i in range(PLOTTED + 1)
+    ]
+    found = ranks(pd.concat(tasks))
+    (sentence,) = over_tasks(found)
+    first, *rest = found["configuration"]
+    assert sentence.startswith(f"Over {PLOTTED + 1} tasks {first} has the best average rank, 1.00 ")
+    worse = found["p_best"] < 0.05
+    level = [name for name, low in zip(rest, worse[1:], strict=True) if not low]
+    assert all(name in sentence.partition(";")[2] for name in level)
+    assert ("all others are significantly worse" in sentence) == (not level)
+    assert over_tasks(pd.DataFrame()) == []
+
+
+def test_training_that_ended_early_is_a_caveat(clean):
+    rte = clean[clean["task"] == "rte"]
+    standard = rte[rte["configuration"] == "Standard"]
+
+    def said(*scores, better="higher"):
+        own = standard.assign(higher_is_better=better == "higher")
+        rows = [
+            {"key": key, "epoch": epoch, "name": "dev/accuracy", "value": value}
+            for key in own["key"]
+            for epoch, value in enumerate(scores, start=1)
+        ]
+        text = " ".join(caveats(own, pd.DataFrame(rows)))
+        return "Still better on dev with the last epoch: rte/minilm/Standard." in text
+
+    assert said(0.5, 0.6, 0.7)
+    assert said(0.5, 0.69, 0.72)  # 0.03 of 0.22
+    assert not said(0.5, 0.7, 0.71)  # 0.01 of 0.21
+    assert not said(0.5, 0.8, 0.7)
+    assert not said(0.5, 0.6)  # two epochs say nothing about a trend
+    assert not said(0.5, 0.6, 0.7, better="lower")
+    assert said(0.9, 0.6, 0.5, better="lower")
+
+
+def test_the_others_are_compared_with_a_recommended_baseline(clean):
+    rte = clean[clean["task"] == "rte"]
+    ahead = rte.assign(dev=rte["dev"] - 0.3 * (rte["configuration"] != "Standard"))
+    best = best_strategy(ahead)
+    compared = pairs(rte)
+    (sentences,) = answer(best, stability(rte), compared).values()
+    (said,) = [text for text in sentences if text.startswith("Differences from it on test:")]
+    means = rte.groupby("configuration")["test"].mean()
+    for name in set(means.index) - {"Standard"}:
+        gap = 100 * (means[name] - means["Standard"])
+        assert f"{name} {gap:+.1f} ".replace("-", "−") in said
 
 
 def test_tables_can_be_filtered_by_task_and_configuration(page, clean, tmp_path):
@@ -247,8 +301,8 @@ def test_many_tasks_are_collapsed_and_the_page_says_what_is_not_plotted(clean, t
     )
     page = write_report(many, NOTHING, tmp_path).read_text()
     assert (
-        '<p class="overview">50 combinations of task and model with one configuration, compared '
-        "with nothing.</p>" in page
+        '<p class="overview">50 combinations of task and model: 50 with one configuration, '
+        "compared with nothing.</p>" in page
     )
     assert f"the first {PLOTTED} of 50 combinations of task and model" in page
     names = asked_for(many)
@@ -396,7 +450,7 @@ def test_findings_name_the_ties_of_a_recommendation(runs):
     for sentences in answer(best_strategy(runs), stability(runs)).values():
         assert sentences[0].startswith("No clear winner among 4 of 5 configurations with ")
         assert "does not differ significantly from" in sentences[0]
-        assert any("too few for a claim about variability" in sentence for sentence in sentences)
+        assert not any("smallest sd" in sentence for sentence in sentences)  # with seven seeds
         assert sentences[-1].startswith("Failed: ")
 
 

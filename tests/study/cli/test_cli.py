@@ -138,7 +138,8 @@ def test_only_selects_runs(write, capsys):
         "pairs/tiny/Standard/s1"
     ]
     code, _, err = typed(capsys, "run", file, "--dry-run", "--only", "sed=1")
-    assert (code, err) == (2, "--only sed=: no such condition. Did you mean 'seed'?\n")
+    said = "--only sed=: no such condition. Did you mean 'seed'?"
+    assert (code, err.splitlines()[-1]) == (2, said)
 
 
 def test_an_unsuitable_technique_is_reported_before_anything_starts(write, capsys, tmp_path):
@@ -250,7 +251,7 @@ def test_plan_counts_runs_and_seeds(write, capsys):
     assert "seeds per cell to detect an sd 2 times another" in out
     assert "19 by an F test" in out
     code, _, err = typed(capsys, "plan", file, "--ratio", "1")
-    assert (code, err) == (2, "ratio must be positive and not 1\n")
+    assert (code, err.splitlines()[-1]) == (2, "ratio must be positive and not 1")
     code, _, err = typed(capsys, "plan", file, "--detect", "0.01")
     assert (code, err) == (
         2,

@@ -83,7 +83,48 @@ def test_guesses_by_value():
     assert guess(rows(text=texts, label=["a|b", "a"] * 50)).fields["kind"] == "multilabel"
 
 
+def test_a_few_bad_numbers_do_not_make_a_regression_a_classification():
+    texts = [f"a longer text {i}" for i in range(100)]
+    scores = [str(i / 7) for i in range(100)]
+    scores[3] = "2,7"
+    found = guess(rows(text=texts, score=scores))
+    assert found.fields["kind"] == "regression"
+    assert "metric spearman" in found.reasons[-1]
+    assert "Not numbers, to be corrected: row 4 '2,7'." in found.reasons[-1]
+
+
+def test_several_labels_in_any_shape():
+    texts = [f"a longer text {i}" for i in range(100)]
+    for labels in (["red, blue", "blue", "red", ""] * 25, ["red;blue", "blue", "green", ""] * 25):
+        found = guess(rows(text=texts, tags=labels))
+        assert found.fields["kind"] == "multilabel"
+        assert "write | between the names" in found.reasons[-1]
+    flags = {name: ["0", "1"] * 50 for name in ("red", "blue", "green")}
+    with pytest.raises(SpecError, match=r"'red', 'blue', 'green' hold 0 and 1, as several labels"):
+        guess(rows(text=texts, **flags))
+    names = guess(rows(text=texts, label=["Rome, Italy", "Paris, France"] * 50)).fields
+    assert names["kind"] == "classification"
+
+
+def test_columns_that_may_be_groups_are_named():
+    texts = [f"a longer text {i}" for i in range(100)]
+    found = guess(rows(text=texts, label=["x", "y"] * 50, patient=[i // 2 for i in range(100)]))
+    assert "split=ByGroup(column='patient', folds=5)" in found.reasons[-1]
+    assert "ByGroup" not in " ".join(guess(rows(text=texts, label=["x", "y"] * 50)).reasons)
+
+
+def test_the_comment_beside_the_metric_names_those_of_the_kind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("scores.csv").write_text(
+        "text,score\n" + "".join(f"some text {i},{i / 7}\n" for i in range(100))
+    )
+    assert run_command(["init", "scores.csv"]) == 0
+    assert 'metric="spearman",  # or pearson, mse\n' in Path("scores_study.py").read_text()
+
+
 def test_what_cannot_be_guessed_is_said():
+    with pytest.raises(SpecError, match="the first row looks like data, not like names"):
+        guess([{"1": "2", "2.7263": "-0.5", "Somehow I was blessed": "Bad"}])
     with pytest.raises(SpecError, match="label: no column looks like it; the columns are body"):
         guess(rows(body=["a", "b", "c"]))
     with pytest.raises(SpecError, match="text: no column looks like it; the columns are label"):

@@ -250,3 +250,25 @@ def test_fields_that_require_another_field(fields, mistake):
     invalid = Task(name="mine", train="a.csv", split=KFold(folds=3), **fields)
     (actual,) = invalid.error.mistakes
     assert str(actual).startswith(mistake)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["science", "politics"] * 10 + ["sciense"], r"'sciense' in row 21 .*you mean 'science'\?"),
+        (["science", "politics"] * 10 + ["sport"], "1 rows labelled 'sport'; use fewer folds"),
+        ([str(i / 7) for i in range(60)], "60 different numbers as classes; .*kind='regression'"),
+    ],
+)
+def test_what_is_wrong_with_a_rare_class_is_said(labels, message, tmp_path):
+    lines = ["text,label", *(f"t{n},{label}" for n, label in enumerate(labels))]
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    task = Task(name="mine", train="mine.csv", folder=str(tmp_path), split=KFold(folds=5))
+    with pytest.raises(SpecError, match=message):
+        task.load()
+
+
+def test_the_label_is_not_the_text():
+    task = Task(name="mine", train="mine.csv", text="label", split=KFold(folds=5))
+    assert isinstance(task, Invalid)
+    assert "a model would read the answer" in str(task.error)
