@@ -18,6 +18,7 @@ from analysis.frames.runs import (
 )
 from analysis.per_task.failures import failed_text
 from analysis.rendering.builder import (
+    POINTS,
     SHARED_COLUMNS,
     Columns,
     RowTuple,
@@ -129,7 +130,7 @@ def cells_table(frame: pd.DataFrame) -> Table:
         "n": lambda r: count_text(r.finished, r.asked),
         "Failed": _failed,
         "Test mean ± sd": lambda r: mean_sd_text(r.test_mean, r.test_sd, r.scale),
-        "95% CI of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
+        "95% CI of mean": _interval_of_mean,
         "95% CI of sd": lambda r: sd_interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
         "Median": lambda r: score_text(r.test_median, r.scale),
         "IQM": lambda r: score_text(r.test_iqm, r.scale),
@@ -166,7 +167,7 @@ def cells_table(frame: pd.DataFrame) -> Table:
         "the scores or is the constant predictor's score.",
         "Seconds: mean per run.",
     ]
-    details = ["Median", "IQM", "Quartiles", "Min, max", WORST_AND_BEST, "CV"]
+    details = ["95% CI of sd", "Median", "IQM", "Quartiles", "Min, max", WORST_AND_BEST, "CV"]
     details += ["Without failed runs"]
     details += ["Dev median", "Dev IQM", "Dev min, max", "Seconds"]
     return table_of(
@@ -197,6 +198,14 @@ def _left_out(frame: pd.DataFrame) -> str:
     """Says that test means use fewer runs than n, where they do."""
     unknown = not frame.empty and (frame["test_mean_reason"] == "non_finite").any()
     return "; some were excluded here, so test statistics use fewer than n runs" if unknown else ""
+
+
+def _interval_of_mean(row: RowTuple) -> str:
+    """The interval within the scores that are possible: no mean of shares is above 100 points."""
+    low, high = row.test_mean_low, row.test_mean_high
+    if row.scale == POINTS:
+        low, high = max(low, -1.0), min(high, 1.0)
+    return interval_text(low, high, scale=row.scale)
 
 
 def _failed(row: RowTuple) -> str:

@@ -43,6 +43,9 @@ def _rule(rule: str, run: Mapping[Any, Any], scale: float) -> str:
     if np.isnan(bar):
         return f"by the rule {rule}"
     dev, bar_text = (score_text(value, scale) for value in (run["dev"], bar))
+    if scale == 100 and run["higher_is_better"] and bar >= 1:
+        few = f"on {run['dev_rows']:.0f} dev rows no score is clearly better"
+        return f"dev {run['metric']} {dev}, and {few} ({rule})"
     return f"dev {run['metric']} {dev} against a bar of {bar_text} ({rule})"
 
 

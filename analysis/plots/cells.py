@@ -58,15 +58,8 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
             _whisker(axes, place + 0.4, row, field="test_mean", scale=scale, is_baseline=own)
         floor = next(iter(drawn.values())).floor
         if np.isfinite(floor) and any(own.failed.any() for own in drawn.values()):
-            axes.axvline(floor * scale, color=GREY, linestyle=":", linewidth=1)
-            axes.annotate(
-                "constant predictor",
-                (floor * scale, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(3, 3),
-                textcoords="offset points",
-                color=GREY,
-            )
+            label = "constant answer"
+            axes.axvline(floor * scale, color=GREY, linestyle=":", linewidth=1, label=label)
         axes.set_xlabel(f"test {metric_label(cells)}")
         _legend(axes, drawn)
     return figure
@@ -196,7 +189,7 @@ def _legend(axes: Axes, drawn: dict[str, Scores]) -> None:
         _marks(axes, [], [], _COLLAPSED, label="collapsed")
     if any(own.diverged.any() for own in drawn.values()):
         _marks(axes, [], [], _DIVERGED, label="diverged")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=3, borderaxespad=0.2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4, borderaxespad=0.2)
 
 
 def _whisker(

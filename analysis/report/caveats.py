@@ -18,6 +18,7 @@ from analysis.frames.runs import (
     final,
     task_facts,
 )
+from analysis.frames.score_files import UNNAMED
 from analysis.per_task.failures import why_collapsed
 from analysis.per_task.recommend import FEWEST
 from analysis.rendering.formatting import score_text
@@ -148,14 +149,11 @@ def _detectable(n: int, comparisons: int) -> str:
     if not comparisons:
         return ""
     ratio = minimum_detectable_ratio(n, comparisons)
-    test = "Brown–Forsythe test at 5%"
-    if comparisons > 1:
-        test += f", Holm-adjusted over {comparisons} comparisons"
     if np.isnan(ratio):
-        return f"With {n} seeds, any ratio of sds is usually missed ({test}: power under 80%)."
+        return f"With {n} seeds no difference in sd is found reliably, however large."
     return (
-        f"With {n} seeds, a ratio of sds below {ratio:.1f} is usually missed ({test}: power under "
-        "80%)."
+        f"With {n} seeds, sds that differ by less than a factor of {ratio:.1f} are missed in more "
+        "than 20% of studies."
     )
 
 
@@ -173,8 +171,8 @@ def _failures(runs: pd.DataFrame) -> list[str]:
         )
     if found:
         found.append(
-            "Failed runs count with their score, or with that of a constant predictor if they have "
-            "none; mean and sd of such a cell summarise a mixture of two distributions."
+            "A failed run counts with its score, or with that of a constant answer if it has none. "
+            "Where some runs of a cell failed, its mean and sd mix two kinds of runs."
         )
     return found
 
@@ -206,7 +204,7 @@ def _unfinished(finished: pd.DataFrame, curves: pd.DataFrame | None) -> list[str
     if not found:
         return []
     return [
-        f"Still better on dev with the last epoch: {_some(found)}. More epochs or a higher "
+        f"Dev scores still improved in the last epoch: {_some(found)}. More epochs or a higher "
         "learning rate may change which is best."
     ]
 
@@ -424,7 +422,8 @@ def _small_sets(runs: pd.DataFrame) -> list[str]:
 
 
 def _label(cell: object) -> str:
-    return "/".join(map(str, cell)) if isinstance(cell, tuple) else str(cell)
+    names = cell if isinstance(cell, tuple) else (cell,)
+    return "/".join(str(name) for name in names if name != UNNAMED)
 
 
 def _some(names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.frames.runs import BASELINE
 from analysis.per_task.best_strategy import no_winner
 from analysis.per_task.failures import failed_text
-from analysis.rendering.builder import NAMED, RowTuple
+from analysis.rendering.builder import NAMED, POINTS, RowTuple
 from analysis.rendering.formatting import (
     has_width,
     interval_text,
@@ -20,9 +20,10 @@ from analysis.rendering.formatting import (
     sd_text,
 )
 from analysis.statistics.common import ALPHA
+from analysis.statistics.power import seeds_for_difference
 from analysis.statistics.spread import ENOUGH_FOR_SPREAD
 
-WIDE = 100  # points; a wider interval of a mean holds every score that is possible
+EFFECT = 2  # points; a difference of which the findings say how many seeds it takes
 UNKNOWN_COLLAPSE = "whether any collapsed is unknown (no floor)"
 
 
@@ -56,7 +57,7 @@ def answer(
     for row in rows:
         cells = scatter[(scatter["task"] == row.task) & (scatter["model"] == row.model)]
         found[f"{row.task}, {row.model}"] = [
-            *_choice(row),
+            *_choice(row, list(cells.itertuples())),
             *_against_baseline(row),
             *_others(row, compared),
             *_most_stable(list(cells.itertuples())),
@@ -116,45 +117,56 @@ def over_tasks(found: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def _choice(row: RowTuple) -> list[str]:
+def _choice(row: RowTuple, cells: list[RowTuple]) -> list[str]:
     changes = [row.sensitivity] if row.sensitivity else []
     if not row.best_dev:
         return ["No run has a dev score, so nothing is recommended."]
     if not row.recommended:
         return [f"No configuration can be recommended: {row.decided_by}.", *changes]
-    score = score_with_interval(
-        row.test_mean, row.test_mean_low, row.test_mean_high, scale=row.scale
-    )
     result = "It has no test score."
     if row.n:
-        wide = row.scale * (row.test_mean_high - row.test_mean_low) > WIDE
-        if wide:
-            score = score_text(row.test_mean, row.scale)
+        score = score_text(row.test_mean, row.scale)
+        if row.compared == 1:  # elsewhere the interval would have to allow for the choice
+            score = score_with_interval(
+                row.test_mean, row.test_mean_low, row.test_mean_high, scale=row.scale
+            )
         result = (
             f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} "
             f"over {row.n} {_seeds(row.n)} is {score}, with sd "
             f"{sd_text(row.test_sd, row.scale)}."
         )
-        if wide:
-            result += f" So few seeds leave the true mean open: its interval is over {WIDE} wide."
-        elif row.compared > 1:
-            result += f" The interval allows for the choice among {row.compared} configurations."
     if row.tried > 1:
         result += f" It was selected from {row.tried} configurations, using other seeds."
     if row.compared == 1:
         return [f"Only {row.recommended} was run.", result]
     first = f"Use {row.recommended}: it is best on dev, and no other configuration is tied with it."
     if row.tied:
-        tied = _listed(str(row.tied).split("; "))
+        level = [row.recommended, *str(row.tied).split("; ")]
         words = no_winner(row)
         first = (
-            f"{words[0].upper()}{words[1:]}. Use {row.recommended}, chosen by {row.decided_by}: it "
-            f"does not differ significantly from {tied} on dev."
+            f"{words[0].upper()}{words[1:]}: {_listed(level)} do not differ significantly on dev. "
+            f"Tie-break: {row.recommended}, by {row.decided_by}."
         )
+        others = {cell.configuration for cell in cells} - {*level, *str(row.unscored).split("; ")}
+        if others:
+            first += f" Behind them: {_listed(sorted(others))}."
     if row.unscored:
         waiting = _listed(str(row.unscored).split("; "))
         first += f" No score yet, so not compared: {waiting}."
-    return [first, result, *changes]
+    return [first, result, *_needed(row, cells), *changes]
+
+
+def _needed(row: RowTuple, cells: list[RowTuple]) -> list[str]:
+    """How many seeds would tell configurations apart, where none is shown to be best."""
+    sds = np.array([cell.sd for cell in cells if cell.sd > 0])
+    if not row.tied or row.scale != POINTS or not sds.size:
+        return []
+    sd = float(np.sqrt(np.mean(sds**2)))
+    seeds = seeds_for_difference(EFFECT / POINTS, sd)
+    return [
+        f"At the sd of these runs ({sd_text(sd, row.scale)}, pooled) it takes {seeds:,} seeds each "
+        f"to tell two configurations apart that differ by {EFFECT} points."
+    ]
 
 
 def _against_baseline(row: RowTuple) -> list[str]:
@@ -165,15 +177,18 @@ def _against_baseline(row: RowTuple) -> list[str]:
     gap = score_text(row.difference, row.scale, sign="+")
     if row.reason == "zero_variance":
         return [
-            f"Its difference from {BASELINE} is {gap}; no run of either differs from the others, "
-            "so there is no test."
+            f"On test its difference from {BASELINE} is {gap}; no run of either differs from the "
+            "others, so there is no test."
         ]
     if np.isnan(row.p_holm):
-        return [f"Its difference from {BASELINE} is {gap}; there are too few runs for a test."]
+        return [
+            f"On test its difference from {BASELINE} is {gap}; there are too few runs for a test."
+        ]
     ends = interval_text(row.difference_low, row.difference_high, scale=row.scale)
     verdict = "significant" if row.p_holm < ALPHA else "not significant"
     return [
-        f"Its difference from {BASELINE} is {gap} {ends}: {verdict} (p = {p_text(row.p_holm)})."
+        f"On test its difference from {BASELINE} is {gap} {ends}: {verdict} "
+        f"(p = {p_text(row.p_holm)})."
     ]
 
 
@@ -187,12 +202,10 @@ def _others(row: RowTuple, compared: pd.DataFrame | None) -> list[str]:
     for pair in every:
         if row.recommended in (pair.first, pair.second) and np.isfinite(pair.p_holm):
             other, gap = pair.first, pair.difference
-            ends = pair.difference_low, pair.difference_high
             if other == row.recommended:
-                other, gap, ends = pair.second, -gap, (-ends[1], -ends[0])
+                other, gap = pair.second, -gap
             found.append(
-                f"{other} {score_text(gap, row.scale, sign='+')} "
-                f"{interval_text(*ends, scale=row.scale)} (p = {p_text(pair.p_holm)})"
+                f"{other} {score_text(gap, row.scale, sign='+')} (p = {p_text(pair.p_holm)})"
             )
     if not found or len(found) > NAMED:
         return []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from analysis.frames.runs import CELL, blocks
+from analysis.frames.runs import CELL, DEFINED, blocks
 from analysis.per_task.search import protocol
 from analysis.rendering.builder import RowTuple, direction_notes
 from analysis.rendering.formatting import count_text
@@ -147,7 +147,17 @@ def _overview(material: ReportData) -> str:
     best = material.best
     if len(best) < FOLDED:
         return ""
-    return " ".join([*over_tasks(material.ranks), _counts(best)])
+    return " ".join([*over_tasks(material.ranks), _counts(best), *_most_recommended(best)])
+
+
+def _most_recommended(best: pd.DataFrame) -> list[str]:
+    """Which configurations are recommended on most tasks, ties broken as on each."""
+    counts = best.loc[best["recommended"] != "", "recommended"].value_counts()
+    if len(counts) < 2:
+        return []
+    named = [f"{name} ({count})" for name, count in counts.head(FIRST).items()]
+    more = f" and {len(counts) - FIRST} more" if len(counts) > FIRST else ""
+    return [f"Recommended, ties broken: {', '.join(named)}{more}."]
 
 
 def _counts(best: pd.DataFrame) -> str:
@@ -184,7 +194,8 @@ def _size(runs: pd.DataFrame) -> str:
     ]
     finished = int((runs["outcome"] != "missing").sum())
     size = f"{', '.join(counts)}; {count_text(finished, len(runs))} runs finished."
-    return " ".join([size, *direction_notes(runs)])
+    stated = (runs["direction_from"] == DEFINED).all()  # else a reader must check it
+    return " ".join([size, *([] if stated else direction_notes(runs))])
 
 
 def _choices(runs: pd.DataFrame) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote, urlparse
 
 import pandas as pd
 
+from analysis.frames.score_files import UNNAMED
 from analysis.rendering.builder import NAMED, RowTuple
 from analysis.rendering.formatting import percent_text, score_text
 from analysis.rendering.table import Table
@@ -29,6 +30,7 @@ class Extras:
         ui: Address of MLflow's UI, which `links` continue.
         paste: From the key of a run to the lines of a study file that set its configuration.
         texts: Texts of test examples that may be shown, by task and ID.
+        techniques: What each technique does, by its name.
     """
 
     settings: pd.DataFrame | None = None
@@ -37,6 +39,7 @@ class Extras:
     ui: str = ""
     paste: Callable[[str], str] | None = None
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    techniques: Mapping[str, str] = field(default_factory=dict)
 
 
 def asked(runs: pd.DataFrame, settings: pd.DataFrame | None) -> dict[str, str]:
@@ -48,9 +51,10 @@ def asked(runs: pd.DataFrame, settings: pd.DataFrame | None) -> dict[str, str]:
     seeds = runs.groupby(["task", "model", "configuration"]).size()
     low, high = seeds.min(), seeds.max()
     recipe = "" if settings is None else recipe_line(settings)
+    known = list(runs["model"].unique()) != [UNNAMED]
     return {
         "Tasks": _some(tasks),
-        "Models": _some(models),
+        **({"Models": _some(models)} if known else {}),
         "Configurations": _some(sorted(runs["configuration"].unique())),
         **({"Recipe": recipe} if recipe else {}),
         "Seeds": f"{low} per cell" if low == high else f"{low} to {high} per cell",
@@ -88,6 +92,11 @@ def provenance(runs: pd.DataFrame, extras: Extras, folder: Path) -> Iterator[Tab
         extras: See there.
         folder: Where the page is; links to files start there.
     """
+    used = {part.strip() for title in runs["technique"].unique() for part in title.split("+")}
+    ran = [name for name in extras.techniques if name in used]
+    if ran:
+        about = [{"Technique": name, "What it does": extras.techniques[name]} for name in ran]
+        yield _facts("techniques", "Techniques", "As `study list techniques` has them.", about)
     settings = extras.settings
     if settings is not None and len(settings):
         yield recipe_table(settings)

@@ -323,9 +323,10 @@ def _predictions(material: ReportData) -> Iterator[Panel]:
 
 
 def opened(material: ReportData) -> tuple[Section, ...]:
-    """The sections that answer: scores, or over many tasks first the ranks."""
-    many = len(material.best) > PLOTTED
-    return (_compared, *([_ranked] if many else []), _scores, _learning)
+    """The sections that answer: scores and curves, or over many tasks the ranks."""
+    if len(material.best) > PLOTTED and material.by:
+        return (_compared, _ranked)
+    return (_compared, _scores, _learning)
 
 
 # The page's sections in order; all but those that `opened` names are collapsed. Tables are also

@@ -19,12 +19,12 @@ def add_commands(commands: Commands) -> None:
 
 def listing(arguments: argparse.Namespace) -> int:
     """List techniques, tasks, models, search spaces, or the studies in the store."""
-    rows = _rows(arguments.what)
+    found = rows(arguments.what)
     if arguments.json:
-        print(json.dumps(rows))
+        print(json.dumps(found))
         return 0
-    width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
+    width = max((len(row["name"]) for row in found), default=0)
+    for row in found:
         print(f"{row['name']:<{width}}  {row['purpose']}")
         if row.get("import"):
             print(f"{'':<{width}}  {row['import']}")
@@ -33,7 +33,8 @@ def listing(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(what: str) -> list[dict[str, str]]:
+def rows(what: str) -> list[dict[str, str]]:
+    """The rows of `study list`, each with a name and a purpose."""
     if what == "techniques":
         from study.techniques import TECHNIQUES
 

@@ -90,16 +90,7 @@ def plan(arguments: argparse.Namespace) -> int:
     alpha = ALPHA / comparisons
     seeds = ratio = None
     try:
-        if arguments.detect is not None:
-            if sd == 0:
-                raise LookupError(
-                    "the runs so far have an sd of 0, which is no basis for --detect; state one "
-                    "with --sd, such as --sd 0.02"
-                )
-            if sd is None:
-                raise LookupError(
-                    "--detect needs --sd, since no cell of this study has two finished runs yet"
-                )
+        if arguments.detect is not None and sd:
             seeds = seeds_for_difference(arguments.detect, sd, alpha=alpha)
         if arguments.ratio is not None:
             ratio = seeds_for_robust_ratio(arguments.ratio, rng=stream("plan"), alpha=alpha)
@@ -137,6 +128,10 @@ def plan(arguments: argparse.Namespace) -> int:
         )
     if old := outdated(cells, set(done["cell"])):
         complain(outdated_text(old))
+    if arguments.detect is not None and not sd:
+        known = "has two finished runs yet" if sd is None else "has runs that differ"
+        complain(f"--detect needs an sd, such as --sd 0.02, since no cell of this study {known}")
+        return 2
     print(f"\nnext: {program()} run {arguments.file}")
     return 0
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from study.cli import finished
 from study.cli.arguments import Commands, add_json, add_study, size
+from study.cli.listing import rows
 from study.cli.messages import complain, near, program
 from study.core.paths import Home, default_home, without_password
 from study.planning.study import Study
@@ -76,7 +77,11 @@ def report(arguments: argparse.Namespace) -> int:
         complain("--texts reads the rows of the tasks; give the study file, not its name")
         return 2
     texts = _texts(study) if arguments.texts and study else {}
-    extras = Extras(paste=lambda key: _to_paste(key, name, home), texts=texts)
+    extras = Extras(
+        paste=lambda key: _to_paste(key, name, home),
+        texts=texts,
+        techniques={row["name"]: row["purpose"] for row in rows("techniques")},
+    )
     try:
         path = cli.report(
             name, arguments, folder=folder, notes=[note] if note else [], extras=extras

@@ -252,10 +252,12 @@ def test_plan_counts_runs_and_seeds(write, capsys):
     assert "19 by an F test" in out
     code, _, err = typed(capsys, "plan", file, "--ratio", "1")
     assert (code, err.splitlines()[-1]) == (2, "ratio must be positive and not 1")
-    code, _, err = typed(capsys, "plan", file, "--detect", "0.01")
-    assert (code, err) == (
+    code, out, err = typed(capsys, "plan", file, "--detect", "0.01")
+    assert "4 runs: 2 cells x 2 seeds" in out  # the plan all the same
+    assert (code, err.splitlines()[-1]) == (
         2,
-        "--detect needs --sd, since no cell of this study has two finished runs yet\n",
+        "--detect needs an sd, such as --sd 0.02, since no cell of this study has two finished "
+        "runs yet",
     )
 
 
