@@ -441,7 +441,7 @@ def _sensitivity(chosen: TieSet, without: TieSet, versus: Row) -> str:
     if without.best != chosen.best:
         changes.append(f"{without.best}, not {chosen.best}, has the best dev mean")
     if set(without.members) != set(chosen.members):
-        changes.append(f"the tie set is {', '.join(without.members)}")
+        changes.append(f"those that do not differ significantly are {', '.join(without.members)}")
     before, after = versus["p_holm"] < ALPHA, versus["clean_p_holm"] < ALPHA
     if before != after:
         verdict = "is" if after else "is no longer"

@@ -18,7 +18,6 @@ from analysis.frames.runs import (
 )
 from analysis.per_task.failures import failed_text
 from analysis.rendering.builder import (
-    POINTS,
     SHARED_COLUMNS,
     Columns,
     RowTuple,
@@ -36,6 +35,7 @@ from analysis.rendering.formatting import (
     mean_sd_text,
     pair_text,
     percent_text,
+    possible,
     score_text,
     sd_interval_text,
 )
@@ -201,10 +201,7 @@ def _left_out(frame: pd.DataFrame) -> str:
 
 
 def _interval_of_mean(row: RowTuple) -> str:
-    """The interval within the scores that are possible: no mean of shares is above 100 points."""
-    low, high = row.test_mean_low, row.test_mean_high
-    if row.scale == POINTS:
-        low, high = max(low, -1.0), min(high, 1.0)
+    low, high = possible(row.test_mean_low, row.test_mean_high, scale=row.scale)
     return interval_text(low, high, scale=row.scale)
 
 

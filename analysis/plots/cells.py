@@ -24,7 +24,7 @@ from analysis.plots.style import (
     style,
     wrapped,
 )
-from analysis.rendering.formatting import has_width
+from analysis.rendering.formatting import has_width, possible
 from analysis.statistics.summary import Scores
 
 CURVES = {"dev": "dev/", "train": "train/loss"}  # how the names of curves start
@@ -201,7 +201,10 @@ def _whisker(
     scale: float,
     is_baseline: bool,
 ) -> None:
-    value, low, high = (row[f"{field}{end}"] * scale for end in ("", "_low", "_high"))
+    value, low, high = (row[f"{field}{end}"] for end in ("", "_low", "_high"))
+    if field.endswith("_mean"):
+        low, high = possible(low, high, scale=scale)
+    value, low, high = value * scale, low * scale, high * scale
     colour = ORANGE if is_baseline else BLUE
     known = has_width(low, high)
     if known:

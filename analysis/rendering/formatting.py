@@ -76,6 +76,11 @@ def interval_text(low: float, high: float, *, scale: float) -> str:
     return f"[{score_text(low, scale)},{NBSP}{score_text(high, scale)}]"
 
 
+def possible(low: float, high: float, *, scale: float) -> tuple[float, float]:
+    """The interval of a mean within the scores that are possible: shares are in [-1, 1]."""
+    return (max(low, -1.0), min(high, 1.0)) if scale == 100 else (low, high)
+
+
 def p_text(p: float) -> str:
     """Format a p-value: three decimals, `<0.001`, or a dash for NaN."""
     if not np.isfinite(p):

@@ -129,8 +129,8 @@ def plan(arguments: argparse.Namespace) -> int:
     if old := outdated(cells, set(done["cell"])):
         complain(outdated_text(old))
     if arguments.detect is not None and not sd:
-        known = "has two finished runs yet" if sd is None else "has runs that differ"
-        complain(f"--detect needs an sd, such as --sd 0.02, since no cell of this study {known}")
+        lacking = "has two finished runs yet" if sd is None else "has runs that differ"
+        complain(f"--detect needs an sd, such as --sd 0.02, since no cell of this study {lacking}")
         return 2
     print(f"\nnext: {program()} run {arguments.file}")
     return 0
