@@ -57,13 +57,13 @@ def caveats(runs: pd.DataFrame, curves: pd.DataFrame | None = None) -> list[str]
     if runs.empty:
         return ["There are no runs yet."]
     finished = runs[runs["outcome"] != "missing"]
-    return [
+    found = [
         *_missing(runs),
         *_directions(runs),
         *_seeds(runs),
-        *_failures(runs),
         *_cut(finished),
         *_unfinished(finished, curves),
+        *_failures(runs),
         *_without_scatter(finished),
         *_unscored(runs),
         *_unknown(runs),
@@ -76,6 +76,16 @@ def caveats(runs: pd.DataFrame, curves: pd.DataFrame | None = None) -> list[str]
         *_mixtures(finished),
         *_small_sets(runs),
     ]
+    return [_without_shared_names(sentence, runs) for sentence in found]
+
+
+def _without_shared_names(sentence: str, runs: pd.DataFrame) -> str:
+    """A sentence whose cells are named without task and model where there is only one."""
+    tasks, models = (runs[name].unique() for name in BLOCK)
+    if len(models) > 1:
+        return sentence
+    sentence = sentence.replace(f"/{models[0]}/", "/")
+    return sentence.replace(f"{tasks[0]}/", "") if len(tasks) == 1 else sentence
 
 
 def _missing(runs: pd.DataFrame) -> list[str]:

@@ -217,9 +217,9 @@ class ResultCallback(tune.Callback):  # type: ignore[misc]  # Ray has no types h
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Count the runs under way, also before the first has ended."""
-        busy = sum(other.status == Trial.RUNNING for other in trials)
-        self._progress.workers = max(self._progress.workers, busy)
+        """Count the runs under way; this one is not yet marked as running."""
+        others = sum(other.status == Trial.RUNNING and other is not trial for other in trials)
+        self._progress.workers = max(self._progress.workers, 1 + others)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

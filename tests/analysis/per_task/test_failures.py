@@ -72,10 +72,10 @@ def test_all_that_failed_are_named_with_how(clean):
 def test_caveats_name_the_best_collapsed_run_of_each_cell(clean):
     """600 dev rows: 0.5 + 2 sqrt(0.25 / 600) = 0.5408; the best run has 0.5 + 6 × 0.002."""
     text = " ".join(caveats(failing(clean)))
-    assert "2 runs diverged: terms/minilm/Standard (2)." in text
+    assert "2 runs diverged: Standard (2)." in text
     why = "Mixout(0.1) (7, the best: dev accuracy 51.2 against a bar of 54.1 (at_floor))"
     collapsed = "12 runs collapsed, not clearly better than a constant answer"
-    assert f"{collapsed}: terms/minilm/{why}" in text
+    assert f"{collapsed}: {why}" in text
 
 
 def test_one_collapsed_run_is_not_called_the_best():
