@@ -60,10 +60,12 @@ def caveats(runs: pd.DataFrame, curves: pd.DataFrame | None = None) -> list[str]
     found = [
         *_missing(runs),
         *_directions(runs),
-        *_seeds(runs),
+        *_few_seeds(runs),
         *_cut(finished),
         *_unfinished(finished, curves),
+        *_small_sets(runs),
         *_failures(runs),
+        *_variability(runs),
         *_without_scatter(finished),
         *_unscored(runs),
         *_unknown(runs),
@@ -74,7 +76,6 @@ def caveats(runs: pd.DataFrame, curves: pd.DataFrame | None = None) -> list[str]
         *_baseline(runs),
         *_unequal(runs),
         *_mixtures(finished),
-        *_small_sets(runs),
     ]
     return [_without_shared_names(sentence, runs) for sentence in found]
 
@@ -129,27 +130,35 @@ def _units(runs: pd.DataFrame) -> list[str]:
     return found
 
 
-def _seeds(runs: pd.DataFrame) -> list[str]:
-    counts = (runs["outcome"] != "missing").groupby([runs[c] for c in CELL]).sum()
-    few = counts[counts < FEWEST]
-    found = []
-    if len(few):
-        cells = [f"{_label(cell)} ({n})" for cell, n in few.items()]
-        found.append(
-            f"Fewer than {FEWEST} seeds: {_some(cells)}. Their means, and comparisons with "
-            "them, are unreliable."
-        )
-    least = int(counts.min())
+def _finished_seeds(runs: pd.DataFrame) -> pd.Series:
+    return (runs["outcome"] != "missing").groupby([runs[c] for c in CELL]).sum()
+
+
+def _few_seeds(runs: pd.DataFrame) -> list[str]:
+    counts = _finished_seeds(runs)
+    cells = [f"{_label(cell)} ({n})" for cell, n in counts[counts < FEWEST].items()]
+    if not cells:
+        return []
+    which = "in every cell" if len(cells) == len(counts) else _some(cells)
+    return [
+        f"Fewer than {FEWEST} seeds: {which}. Their means, and comparisons with them, are "
+        "unreliable."
+    ]
+
+
+def _variability(runs: pd.DataFrame) -> list[str]:
+    """Whether there are enough seeds for claims about variability."""
+    least = int(_finished_seeds(runs).min())
     compared = [block for *_, block in blocks(runs) if baseline_of(block)]
     comparisons = max((len(configurations(block)) - 1 for block in compared), default=0)
     if least < ENOUGH_FOR_SPREAD:
-        found.append(
+        return [
             f"Some cells have fewer than {ENOUGH_FOR_SPREAD} seeds (the smallest has {least}): no "
             f"claim about variability is made for them. {_detectable(least, comparisons)}".rstrip()
-        )
-    elif comparisons and not minimum_detectable_ratio(least, comparisons) <= COMFORTABLE:
-        found.append(f"The smallest cell has {least} seeds. {_detectable(least, comparisons)}")
-    return found
+        ]
+    if comparisons and not minimum_detectable_ratio(least, comparisons) <= COMFORTABLE:
+        return [f"The smallest cell has {least} seeds. {_detectable(least, comparisons)}"]
+    return []
 
 
 def _detectable(n: int, comparisons: int) -> str:

@@ -18,10 +18,7 @@ CURVES: tuple[tuple[str, Literal["dev", "train"], str], ...] = (
     ("curves", "dev", "Dev score"),
     ("losses", "train", "Training loss"),
 )
-BAND = (
-    "mean over seeds; band: minimum to maximum; dashed: mean of the baseline; dagger: a run that "
-    "stopped early."
-)
+BAND = "mean over seeds; band: minimum to maximum; dashed: mean of the baseline"
 
 
 @dataclass(frozen=True)
@@ -87,10 +84,14 @@ def curves(runs: pd.DataFrame, cells: pd.DataFrame, stored: pd.DataFrame) -> Ite
 
     for number, task, model, block in _tested(runs, cells):
         own = stored[stored["key"].isin(block["key"])]
+        diverged = (block["outcome"] == "diverged").any()
+        end = "; dagger: a run that stopped early." if diverged else "."
         for name, of, words in CURVES:
             if own["name"].str.startswith(STARTS[of]).any():
                 figure = plot_curves(own, _of(cells, task, model), of=of)
-                yield Drawing(f"{name}{number}", task, model, f"{words} by epoch: {BAND}", figure)
+                yield Drawing(
+                    f"{name}{number}", task, model, f"{words} by epoch: {BAND}{end}", figure
+                )
 
 
 def planes(front: pd.DataFrame) -> Iterator[Drawing]:

@@ -23,6 +23,7 @@ from analysis.statistics.common import ALPHA
 from analysis.statistics.power import seeds_for_difference
 from analysis.statistics.spread import ENOUGH_FOR_SPREAD
 
+MOST = 200  # seeds; larger numbers only say that it is hopeless
 EFFECT = 2  # points; a difference of which the findings say how many seeds it takes
 UNKNOWN_COLLAPSE = "whether any collapsed is unknown (no floor)"
 
@@ -131,8 +132,8 @@ def _choice(row: RowTuple, cells: list[RowTuple]) -> list[str]:
                 row.test_mean, row.test_mean_low, row.test_mean_high, scale=row.scale
             )
         result = (
-            f"Its mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} "
-            f"over {row.n} {_seeds(row.n)} is {score}, with sd "
+            f"Mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} "
+            f"of {row.recommended} over {row.n} {_seeds(row.n)}: {score}, with sd "
             f"{sd_text(row.test_sd, row.scale)}."
         )
     if row.tried > 1:
@@ -145,11 +146,12 @@ def _choice(row: RowTuple, cells: list[RowTuple]) -> list[str]:
         words = no_winner(row)
         first = (
             f"{words[0].upper()}{words[1:]}: {_listed(level)} do not differ significantly on dev. "
-            f"Tie-break: {row.recommended}, by {row.decided_by}."
+            f"If one must be taken now: {row.recommended}, for its {row.decided_by}, which is no "
+            "evidence."
         )
         others = {cell.configuration for cell in cells} - {*level, *str(row.unscored).split("; ")}
         if others:
-            first += f" Behind them: {_listed(sorted(others))}."
+            first += f" Behind them on dev: {_listed(sorted(others))}."
     if row.unscored:
         waiting = _listed(str(row.unscored).split("; "))
         first += f" No score yet, so not compared: {waiting}."
@@ -163,9 +165,10 @@ def _needed(row: RowTuple, cells: list[RowTuple]) -> list[str]:
         return []
     sd = float(np.sqrt(np.mean(sds**2)))
     seeds = seeds_for_difference(EFFECT / POINTS, sd)
+    many = f"{seeds}" if seeds <= MOST else f"more than {MOST}"
     return [
-        f"At the sd of these runs ({sd_text(sd, row.scale)}, pooled) it takes {seeds:,} seeds each "
-        f"to tell two configurations apart that differ by {EFFECT} points."
+        f"With runs that vary this much (sd {sd_text(sd, row.scale)} over all configurations), it "
+        f"takes {many} seeds each to find a difference of {EFFECT} points in four of five studies."
     ]
 
 
@@ -177,17 +180,18 @@ def _against_baseline(row: RowTuple) -> list[str]:
     gap = score_text(row.difference, row.scale, sign="+")
     if row.reason == "zero_variance":
         return [
-            f"On test its difference from {BASELINE} is {gap}; no run of either differs from the "
-            "others, so there is no test."
+            f"On test {row.recommended} differs from {BASELINE} by {gap}; no run of either differs "
+            "from the others, so there is no test."
         ]
     if np.isnan(row.p_holm):
         return [
-            f"On test its difference from {BASELINE} is {gap}; there are too few runs for a test."
+            f"On test {row.recommended} differs from {BASELINE} by {gap}; there are too few runs "
+            "for a test."
         ]
     ends = interval_text(row.difference_low, row.difference_high, scale=row.scale)
     verdict = "significant" if row.p_holm < ALPHA else "not significant"
     return [
-        f"On test its difference from {BASELINE} is {gap} {ends}: {verdict} "
+        f"On test {row.recommended} differs from {BASELINE} by {gap} {ends}: {verdict} "
         f"(p = {p_text(row.p_holm)})."
     ]
 
@@ -204,12 +208,12 @@ def _others(row: RowTuple, compared: pd.DataFrame | None) -> list[str]:
             other, gap = pair.first, pair.difference
             if other == row.recommended:
                 other, gap = pair.second, -gap
-            found.append(
-                f"{other} {score_text(gap, row.scale, sign='+')} (p = {p_text(pair.p_holm)})"
-            )
+            p = f" (p = {p_text(pair.p_holm)})" if pair.p_holm < ALPHA else ""
+            found.append(f"{other} {score_text(gap, row.scale, sign='+')}{p}")
     if not found or len(found) > NAMED:
         return []
-    return [f"Differences from it on test: {', '.join(found)}."]
+    few = "" if any("p = " in text for text in found) else ", none significant"
+    return [f"Differences from {row.recommended} on test{few}: {', '.join(found)}."]
 
 
 def _most_stable(cells: list[RowTuple]) -> list[str]:

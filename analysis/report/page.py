@@ -21,7 +21,7 @@ from analysis.report.shown import shown
 
 FOLDED = 12  # findings or figures of a panel; as many or more are collapsed
 BESIDES = 4  # figures that stand beside their table; more are a grid above it
-FIRST = 4  # caveats, the most important; the others are collapsed
+FIRST = 5  # caveats, the most important; the others are collapsed
 
 
 def write_report(
@@ -100,7 +100,7 @@ def write_report(
         template.render(
             title=title(material.runs) or "Study without runs",
             size=_size(material.runs),
-            asked=asked(material.runs, extras.settings),
+            asked=asked(material.runs, extras),
             protocol=protocol(material.everything),
             findings=alike(answer(material.best, material.scatter, material.pairs)),
             lines=_lines(material),

@@ -15,6 +15,7 @@ from analysis.rendering.formatting import percent_text, score_text
 from analysis.rendering.table import Table
 from analysis.report.settings import data_of, recipe_line, recipe_table
 
+EXPLAINED = 6  # techniques that are explained at the top; more are in a table
 LISTED = 2_000  # runs; more are only in runs.csv, to keep the page fast
 UNITS = {"share": "share", "percent": "per cent in the file, read as a share", "own": "its own"}
 
@@ -42,7 +43,7 @@ class Extras:
     techniques: Mapping[str, str] = field(default_factory=dict)
 
 
-def asked(runs: pd.DataFrame, settings: pd.DataFrame | None) -> dict[str, str]:
+def asked(runs: pd.DataFrame, extras: Extras) -> dict[str, str]:
     """What was asked: tasks with rows, models with size, configurations, recipe, seeds."""
     if runs.empty:
         return {}
@@ -50,12 +51,15 @@ def asked(runs: pd.DataFrame, settings: pd.DataFrame | None) -> dict[str, str]:
     models = [f"{model}{_in_brackets(_built(first))}" for model, first in _firsts(runs, "model")]
     seeds = runs.groupby(["task", "model", "configuration"]).size()
     low, high = seeds.min(), seeds.max()
-    recipe = "" if settings is None else recipe_line(settings)
+    recipe = "" if extras.settings is None else recipe_line(extras.settings)
+    used = _techniques(runs, extras)
+    purposes = "; ".join(f"{name}: {text[0].lower()}{text[1:-1]}" for name, text in used.items())
     known = list(runs["model"].unique()) != [UNNAMED]
     return {
         "Tasks": _some(tasks),
         **({"Models": _some(models)} if known else {}),
         "Configurations": _some(sorted(runs["configuration"].unique())),
+        **({"Techniques": purposes} if 0 < len(used) <= EXPLAINED else {}),
         **({"Recipe": recipe} if recipe else {}),
         "Seeds": f"{low} per cell" if low == high else f"{low} to {high} per cell",
     }
@@ -84,6 +88,12 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def _techniques(runs: pd.DataFrame, extras: Extras) -> dict[str, str]:
+    """What the techniques of these runs do, by name, as far as known."""
+    used = {part.strip() for title in runs["technique"].unique() for part in title.split("+")}
+    return {name: text for name, text in extras.techniques.items() if name in used}
+
+
 def provenance(runs: pd.DataFrame, extras: Extras, folder: Path) -> Iterator[Table]:
     """Tables of the recipe, tasks, models, machines and code, and of all runs.
 
@@ -92,10 +102,8 @@ def provenance(runs: pd.DataFrame, extras: Extras, folder: Path) -> Iterator[Tab
         extras: See there.
         folder: Where the page is; links to files start there.
     """
-    used = {part.strip() for title in runs["technique"].unique() for part in title.split("+")}
-    ran = [name for name in extras.techniques if name in used]
-    if ran:
-        about = [{"Technique": name, "What it does": extras.techniques[name]} for name in ran]
+    if len(ran := _techniques(runs, extras)) > EXPLAINED:
+        about = [{"Technique": name, "What it does": text} for name, text in ran.items()]
         yield _facts("techniques", "Techniques", "As `study list techniques` has them.", about)
     settings = extras.settings
     if settings is not None and len(settings):

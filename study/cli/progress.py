@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from analysis.rendering.formatting import score_with_interval
 from study.execution.queue import Progress
 from study.tracking.summary import summary
 
@@ -98,10 +99,13 @@ def _best(tracking: "TrackingWriter") -> str | None:
     cells = tracking.scores_by_cell()
     if len({name.split("/")[0] for name, _, _ in cells}) > 1:
         return None  # scores of different tasks are not comparable
-    for name, higher, records in cells:
+    for name, metric, records in cells:
+        if all(record.collapsed for record in records):
+            continue  # none has learnt anything, however they compare
         values = summary(records, len(records))
-        mean, half = values["dev_mean"], values["dev_high"] - values["dev_mean"]
-        if math.isfinite(half) and (best is None or (mean if higher else -mean) > best[0]):
-            text = f"best on dev {name} {mean:.3f} ± {half:.3f} (95%, n={int(values['n'])})"
-            best = (mean if higher else -mean, text)
+        mean, low, high = values["dev_mean"], values["dev_low"], values["dev_high"]
+        sign = 1 if metric.higher_is_better else -1
+        if math.isfinite(high - low) and (best is None or sign * mean > best[0]):
+            score = score_with_interval(mean, low, high, scale=100 if metric.bounded else 1)
+            best = (sign * mean, f"best on dev {name} {score} (n = {int(values['n'])})")
     return best[1] if best else None

@@ -39,7 +39,9 @@ NAMED = 5  # cells that a message names; of the others it gives the number
 def add_commands(commands: Commands) -> None:
     """Add `study run`."""
     parser = commands.add("run", run_file)
-    parser.add_argument("file", help="study file, or the name of a bundled design: quickstart")
+    parser.add_argument(
+        "file", help="study file, or the name of a bundled design, such as quickstart"
+    )
     add_arguments(parser)
 
 

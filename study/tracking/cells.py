@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from study.models.model import describe
 from study.planning.runs import Cell, Run
 from study.planning.stages import CellPlan, Stage
-from study.tasks.metrics import metric_named
+from study.tasks import metrics
 from study.techniques.base import parts_of
 from study.tracking import schema
 from study.tracking.entry import Record
@@ -65,14 +65,10 @@ class CellRuns:
             self._problems[at] = f"{run.seed.label}: {reason}"[:500]
             self._stale.add(at)
 
-    def scores(self) -> list[tuple[str, bool, list[Record]]]:
-        """Each final cell's name, whether its metric is better when higher, its finished runs."""
+    def scores(self) -> list[tuple[str, metrics.Metric, list[Record]]]:
+        """Each final cell's name, its metric, and its finished runs."""
         return [
-            (
-                plan.cell.name,
-                metric_named(plan.cell.task.metric).higher_is_better,
-                self._finished(plan),
-            )
+            (plan.cell.name, metrics.metric_named(plan.cell.task.metric), self._finished(plan))
             for plan in list(self._plans.values())  # a copy: the other thread adds to it
             if plan.stage == "final"
         ]
@@ -165,7 +161,7 @@ class CellRuns:
         """Write a cell's summary and status; `unfinished` is the status if runs are missing."""
         now, plan = int(time.time() * 1000), self._plans[at]
         values = summary(self._finished(plan), len(plan.seeds))
-        metrics = [Metric(n, v, now, 0) for n, v in values.items() if math.isfinite(v)]
+        points = [Metric(n, v, now, 0) for n, v in values.items() if math.isfinite(v)]
         problem = self._problems.get(at) if values[schema.MISSING] else None
         described = {schema.NOTE: note(values, problem)}
         if problem or self._tags[at].get(schema.PROBLEM):
@@ -173,7 +169,7 @@ class CellRuns:
         tags = [RunTag(name, schema.storable(text)) for name, text in described.items()]
         run_id = self._experiment.parents[at]
         try:
-            self._experiment.writing().log_batch(run_id, metrics=metrics, tags=tags)
+            self._experiment.writing().log_batch(run_id, metrics=points, tags=tags)
         except MlflowException:
             if self._experiment.deleted(run_id):
                 self._experiment.forget(at)

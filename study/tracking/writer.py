@@ -25,6 +25,7 @@ from study.planning.runs import Run
 from study.planning.stages import CellPlan, Stages
 from study.planning.study import Study
 from study.planning.study_file import folder_of
+from study.tasks.metrics import Metric
 from study.tracking.cells import CellRuns
 from study.tracking.entry import Entry, Record
 from study.tracking.experiment import Experiment
@@ -139,8 +140,8 @@ class TrackingWriter:
         """Say in a run's cell why the run is missing."""
         self._cells.note_problem(run, self.stages.stage(run.key), reason)
 
-    def scores_by_cell(self) -> list[tuple[str, bool, list[Record]]]:
-        """Each final cell's name, whether its metric is better when higher, its finished runs."""
+    def scores_by_cell(self) -> list[tuple[str, Metric, list[Record]]]:
+        """Each final cell's name, its metric, and its finished runs."""
         return self._cells.scores()
 
     def close(self, patience: float) -> int:

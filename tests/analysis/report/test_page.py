@@ -209,7 +209,7 @@ def test_the_others_are_compared_with_a_recommended_baseline(clean):
     best = best_strategy(ahead)
     compared = pairs(rte)
     (sentences,) = answer(best, stability(rte), compared).values()
-    (said,) = [text for text in sentences if text.startswith("Differences from it on test:")]
+    (said,) = [text for text in sentences if text.startswith("Differences from Standard on test")]
     means = rte.groupby("configuration")["test"].mean()
     for name in set(means.index) - {"Standard"}:
         gap = 100 * (means[name] - means["Standard"])
@@ -449,7 +449,7 @@ def test_few_seeds_no_baseline_one_configuration(clean):
 def test_findings_name_the_ties_of_a_recommendation(runs):
     for sentences in answer(best_strategy(runs), stability(runs)).values():
         assert sentences[0].startswith("No clear winner among 4 of 5 configurations with ")
-        assert "do not differ significantly on dev. Tie-break: " in sentences[0]
+        assert "do not differ significantly on dev. If one must be taken now: " in sentences[0]
         assert not any("smallest sd" in sentence for sentence in sentences)  # with seven seeds
         assert sentences[-1].startswith("Failed: ")
 
@@ -464,8 +464,8 @@ def test_the_first_words_say_whether_there_is_a_winner(runs):
     assert first_finding(runs[runs["task"] == "rte"]) == (
         "No clear winner among 4 of 5 configurations with 5 to 7 seeds each: Standard, "
         "Mixout(0.1), LayerwiseDecay(0.7) and ReinitTop(2) do not differ significantly on dev. "
-        "Tie-break: Standard, by lower failure rate, then higher dev mean. Behind them: "
-        "FreezeLower(4)."
+        "If one must be taken now: Standard, for its lower failure rate, then higher dev mean, "
+        "which is no evidence. Behind them on dev: FreezeLower(4)."
     )
     apart = runs["configuration"].isin(["LayerwiseDecay(0.7)", "FreezeLower(4)"])
     clear = runs[(runs["task"] == "rte") & apart]
