@@ -85,8 +85,9 @@ def _without_shared_names(sentence: str, runs: pd.DataFrame) -> str:
     tasks, models = (runs[name].unique() for name in BLOCK)
     if len(models) > 1:
         return sentence
-    sentence = sentence.replace(f"/{models[0]}/", "/")
-    return sentence.replace(f"{tasks[0]}/", "") if len(tasks) == 1 else sentence
+    if len(tasks) > 1:
+        return sentence.replace(f"/{models[0]}/", "/")
+    return sentence.replace(f"{_label((tasks[0], models[0]))}/", "")
 
 
 def _missing(runs: pd.DataFrame) -> list[str]:

@@ -213,7 +213,9 @@ def test_the_others_are_compared_with_a_recommended_baseline(clean):
     means = rte.groupby("configuration")["test"].mean()
     for name in set(means.index) - {"Standard"}:
         gap = 100 * (means[name] - means["Standard"])
-        assert f"{name} {gap:+.1f} ".replace("-", "−") in said
+        assert f"{name} {gap:+.1f}".replace("-", "−") in said
+    assert "FreezeLower(4) −3.9 (p = " in said
+    assert said.count("p = ") == (compared["p_holm"][compared["second"] == "Standard"] < 0.05).sum()
 
 
 def test_tables_can_be_filtered_by_task_and_configuration(page, clean, tmp_path):
