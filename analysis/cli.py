@@ -18,7 +18,7 @@ from analysis.frames.load import (
 )
 from analysis.frames.runs import ScoreFileError
 from analysis.frames.score_files import ROLES, option, read_scores
-from analysis.frames.store import ui_address
+from analysis.frames.store import store_folder, ui_address
 from analysis.frames.text_tables import TABLES, without_ending
 from analysis.rendering.output import print_anywhere
 from analysis.report import paper_table
@@ -158,6 +158,7 @@ def report(
         other_settings=load_settings(other) if other and not holds_scores(other) else None,
         links=load_links(name),
         ui=ui_address(),
+        store=store_folder(),
     )
     return write_report(
         load_runs(name),

@@ -49,6 +49,8 @@ from analysis.frames.store import (
 )
 from analysis.frames.units import with_units
 
+WORKFLOW = "?workflowType=machine_learning"  # of MLflow's page; by default that of language models
+
 
 def studies(uri: str | None = None) -> list[str]:
     """List the names of the studies in a store, sorted."""
@@ -219,9 +221,10 @@ def load_settings(study: str, uri: str | None = None) -> pd.DataFrame:
 
     Returns:
         `task, model, configuration, name, value`; the name is that of a field of the recipe, task,
-        model or technique, such as `recipe.lr`, the value its JSON. The recipe is complete; other
-        fields at their default are left out, as are cells without a result and those whose file
-        was deleted.
+        model or technique, such as `recipe.lr`, the value its JSON. The recipe is that of the
+        training, after what the technique changes, and complete, except in stores without the
+        parameters of cells; other fields at their default are left out, as are cells without a
+        result and those whose file was deleted.
 
     Raises:
         StoreUnreachableError: If the store cannot be read, or its server does not answer.
@@ -242,9 +245,13 @@ def load_settings(study: str, uri: str | None = None) -> pd.DataFrame:
             spec = json.loads(artifact_bytes(f"{files[key]}/{RUN_JSON}", uri))
         except OSError:
             continue
-        values = dict(recipes.get(cell, {}))
-        for part in ("recipe", "task", "model", "technique"):
-            values |= {f"{part}.{name}": json.dumps(value) for name, value in spec[part].items()}
+        values = {
+            f"{part}.{name}": json.dumps(value)
+            for part in ("recipe", "task", "model", "technique")
+            for name, value in spec[part].items()
+        }
+        values.pop("task.folder", None)  # a place on one machine
+        values |= recipes.get(cell, {})
         rows += [(*label, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=[*labels, "name", "value"])
 
@@ -271,7 +278,7 @@ def load_links(study: str, uri: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "key": found["value"],
-            "page": f"#/experiments/{number}/runs/" + found["run"],
+            "page": f"#/experiments/{number}/runs/" + found["run"] + WORKFLOW,
             "files": found["artifact_uri"],
         }
     )

@@ -45,6 +45,12 @@ def ui_address() -> str:
     return f"{uri.rstrip('/')}/" if uri.startswith("http") else "http://127.0.0.1:5000/"
 
 
+def store_folder() -> Path | None:
+    """The folder of a store in SQLite; None for other databases and servers."""
+    uri = default_uri()
+    return Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else None
+
+
 # --- reading the store ------------------------------------------------------------------------
 
 

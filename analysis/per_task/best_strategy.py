@@ -40,6 +40,7 @@ from analysis.rendering.formatting import (
     mean_sd_text,
     number_text,
     p_text,
+    possible,
     rank_range_text,
     score_text,
     sd_interval_text,
@@ -95,7 +96,9 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         "Failed": lambda r: f"{r.failed}",
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
         "Test mean ± sd": lambda r: mean_sd_text(r.test_mean, r.test_sd, r.scale),
-        "95% CI of mean": lambda r: interval_text(r.test_mean_low, r.test_mean_high, scale=r.scale),
+        "95% CI of mean": lambda r: interval_text(
+            *possible(r.test_mean_low, r.test_mean_high, scale=r.scale), scale=r.scale
+        ),
         "95% CI of sd": lambda r: sd_interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
         f"vs {BASELINE}": versus_text,
         "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),

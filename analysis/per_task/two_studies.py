@@ -27,6 +27,8 @@ from analysis.statistics.multiplicity import holm
 from analysis.statistics.spread import sd_ratio, sd_ratio_bootstrap, spread_test
 from analysis.statistics.summary import Scores
 
+COMPLETE = 10  # fields of a recipe; fewer are those that were set
+
 
 def against(
     runs: pd.DataFrame,
@@ -82,7 +84,7 @@ def against(
             found = _differing(*(_known(c[label]) for c in cells), absent="")
             stored = [_of_cell(side, label) for side in settings or ()]
             if stored and all(stored):
-                found += _differing(*stored, absent="default")
+                found += _differing(*_comparable(*stored), absent="default")
             row["differs"] = "; ".join(found)
         row |= _side(first, "") | _side(second, "other_")
         row |= versus(first, second, key=("against", *map(str, label)))
@@ -241,6 +243,19 @@ def _known(cell: pd.DataFrame) -> dict[str, str]:
 def _of_cell(settings: pd.DataFrame, label: tuple[Hashable, ...]) -> dict[str, str]:
     own = (settings[CELL] == list(label)).all(axis=1)
     return dict(settings.loc[own, ["name", "value"]].to_numpy().tolist())
+
+
+def _comparable(
+    first: dict[str, str], second: dict[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The settings without fields of the recipe that only one of two stores has written.
+
+    Unless both have only the fields that are set: one then is at its default in the other.
+    """
+    recipes = [{name for name in side if name.startswith("recipe.")} for side in (first, second)]
+    alone = recipes[0] ^ recipes[1] if max(map(len, recipes)) >= COMPLETE else set()
+    one, other = ({n: v for n, v in side.items() if n not in alone} for side in (first, second))
+    return one, other
 
 
 def _differing(first: Mapping[str, str], second: Mapping[str, str], *, absent: str) -> list[str]:

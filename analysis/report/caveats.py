@@ -30,6 +30,7 @@ from analysis.statistics.spread import ENOUGH_FOR_SPREAD
 COMFORTABLE = 2  # ratio of sds that enough seeds show
 SMALL = 500  # rows of a dev or test set; one row of fewer changes accuracy by 0.2 points or more
 CUT = 0.01  # share of rows that lose tokens, from which a task is named
+LEAST_GAIN = 0.005  # of a share, in the last epoch
 GAIN = 0.1  # share of the gain of all epochs, from which training may have ended too early
 NAMED = 3  # cells that a sentence names; of the others it gives the count
 
@@ -81,13 +82,15 @@ def caveats(runs: pd.DataFrame, curves: pd.DataFrame | None = None) -> list[str]
 
 
 def _without_shared_names(sentence: str, runs: pd.DataFrame) -> str:
-    """A sentence whose cells are named without task and model where there is only one."""
+    """A sentence whose cells are named without the model if there is one, and the task likewise."""
     tasks, models = (runs[name].unique() for name in BLOCK)
     if len(models) > 1:
         return sentence
-    if len(tasks) > 1:
-        return sentence.replace(f"/{models[0]}/", "/")
-    return sentence.replace(f"{_label((tasks[0], models[0]))}/", "")
+    for cell in runs[CELL].drop_duplicates().itertuples(index=False):
+        task, _, configuration = map(str, cell)
+        short = configuration if len(tasks) == 1 else f"{task}/{configuration}"
+        sentence = sentence.replace(_label(tuple(cell)), short)
+    return sentence
 
 
 def _missing(runs: pd.DataFrame) -> list[str]:
@@ -215,11 +218,15 @@ def _unfinished(finished: pd.DataFrame, curves: pd.DataFrame | None) -> list[str
         return []
     found = []
     dev = curves[curves["name"].str.startswith("dev/")]
-    for label, cell in finished.groupby(CELL):
-        own = dev[dev["key"].isin(cell["key"])]
-        means = own.groupby("epoch")["value"].mean().to_numpy()
-        gains = np.diff(means) * (1 if task_facts(cell)["higher_is_better"] else -1)
-        if len(gains) > 1 and gains[-1] > 0 and gains[-1] >= GAIN * gains.sum():
+    learnt = finished[(finished["outcome"] == "completed") & ~finished["collapsed"]]
+    for label, cell in learnt.groupby(CELL):
+        facts = task_facts(cell)
+        own = dev[dev["key"].isin(cell["key"])].pivot(index="key", columns="epoch", values="value")
+        means = own.dropna().mean().to_numpy() * (1 if facts["higher_is_better"] else -1)
+        gains = np.diff(means)
+        least = LEAST_GAIN if facts["scale"] == 100 else 0.0
+        rises = len(gains) > 1 and means[-1] == means.max() and means[0] == means.min()
+        if rises and gains[-1] > least and gains[-1] >= GAIN * gains.sum():
             found.append(_label(label))
     if not found:
         return []

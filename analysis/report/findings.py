@@ -14,6 +14,7 @@ from analysis.rendering.formatting import (
     interval_text,
     metric_text,
     p_text,
+    possible,
     score_text,
     score_with_interval,
     sd_interval_text,
@@ -129,7 +130,9 @@ def _choice(row: RowTuple, cells: list[RowTuple]) -> list[str]:
         score = score_text(row.test_mean, row.scale)
         if row.compared == 1:  # elsewhere the interval would have to allow for the choice
             score = score_with_interval(
-                row.test_mean, row.test_mean_low, row.test_mean_high, scale=row.scale
+                row.test_mean,
+                *possible(row.test_mean_low, row.test_mean_high, scale=row.scale),
+                scale=row.scale,
             )
         result = (
             f"Mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} "
@@ -152,6 +155,8 @@ def _choice(row: RowTuple, cells: list[RowTuple]) -> list[str]:
         others = {cell.configuration for cell in cells} - {*level, *str(row.unscored).split("; ")}
         if others:
             first += f" Behind them on dev: {_listed(sorted(others))}."
+    elif row.unscored:
+        first = f"So far {row.recommended} is best on dev."
     if row.unscored:
         waiting = _listed(str(row.unscored).split("; "))
         first += f" No score yet, so not compared: {waiting}."
@@ -164,10 +169,11 @@ def _needed(row: RowTuple, cells: list[RowTuple]) -> list[str]:
     if not row.tied or row.scale != POINTS or not sds.size:
         return []
     sd = float(np.sqrt(np.mean(sds**2)))
-    seeds = seeds_for_difference(EFFECT / POINTS, sd)
+    alpha = ALPHA / max(1, row.compared - 1)  # as `study plan --detect`
+    seeds = seeds_for_difference(EFFECT / POINTS, sd, alpha=alpha)
     many = f"{seeds}" if seeds <= MOST else f"more than {MOST}"
     return [
-        f"With runs that vary this much (sd {sd_text(sd, row.scale)} over all configurations), it "
+        f"With runs that vary this much (sd {sd_text(sd, row.scale)} on test), it "
         f"takes {many} seeds each to find a difference of {EFFECT} points in four of five studies."
     ]
 

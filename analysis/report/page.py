@@ -137,8 +137,9 @@ def _lines(material: ReportData) -> dict[str, list[str]]:
     every: list[RowTuple] = list(material.best.itertuples())
     for row in every:
         cell = (runs[CELL] == [row.task, row.model, row.recommended]).all(axis=1)
-        if keys := [key for key in runs.loc[cell, "key"] if key]:
-            found.setdefault(paste(keys[0]), []).append(f"{row.task}, {row.model}")
+        lines = next(filter(None, map(paste, filter(None, runs.loc[cell, "key"]))), "")
+        if lines:
+            found.setdefault(lines, []).append(f"{row.task}, {row.model}")
     return found
 
 

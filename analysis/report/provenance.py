@@ -29,6 +29,7 @@ class Extras:
         other_settings: Those of the study to compare with, or None.
         links: As `load_links` gives them, or None.
         ui: Address of MLflow's UI, which `links` continue.
+        store: Folder of the store; a page in it has links to the files of runs.
         paste: From the key of a run to the lines of a study file that set its configuration.
         texts: Texts of test examples that may be shown, by task and ID.
         techniques: What each technique does, by its name.
@@ -38,6 +39,7 @@ class Extras:
     other_settings: pd.DataFrame | None = None
     links: pd.DataFrame | None = None
     ui: str = ""
+    store: Path | None = None
     paste: Callable[[str], str] | None = None
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     techniques: Mapping[str, str] = field(default_factory=dict)
@@ -204,19 +206,22 @@ def _listed(runs: pd.DataFrame, extras: Extras, folder: Path) -> Table:
 
 
 def _links(extras: Extras, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """By key the page of each run in MLflow, and its files on this machine, relative to a folder.
+    """By key the page of each run in MLflow, and its files, relative to a folder in the store.
 
-    Relative links still work when the whole store is moved, and name nobody's home.
+    Relative links within a store still work when it is moved, and name nobody's home.
     """
     pages: dict[str, str] = {}
     files: dict[str, str] = {}
+    here, store = folder.resolve(), (extras.store or folder / "none").resolve()
+    inside = here.is_relative_to(store)
     if extras.links is not None:
         for key, page, place in extras.links[["key", "page", "files"]].itertuples(index=False):
             parsed = urlparse(place)
             pages[key] = extras.ui + page
-            if parsed.scheme in ("", "file"):
-                path = os.path.relpath(unquote(parsed.path), folder.resolve())
-                files[key] = quote(Path(path).as_posix())
+            if parsed.scheme in ("", "file") and inside:
+                path = Path(unquote(parsed.path)).resolve()
+                if path.is_relative_to(store):
+                    files[key] = quote(Path(os.path.relpath(path, here)).as_posix())
     return pages, files
 
 

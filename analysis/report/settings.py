@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 
@@ -49,7 +50,7 @@ def recipe_table(settings: pd.DataFrame) -> Table:
         (str(name).removeprefix(RECIPE), "; ".join(_values(part)))
         for name, part in fields.groupby("name", sort=False)
     )
-    notes = ("As each cell trained, after what its technique changes of the recipe.",)
+    notes = ("As each cell trained; a field that is not listed has its default.",)
     return Table("recipe", "Recipe", notes, ("Field", "Value"), body, (), fields)
 
 
@@ -76,12 +77,17 @@ def data_of(settings: pd.DataFrame, task: str) -> dict[str, str]:
     """
     own = settings[settings["task"] == task].drop_duplicates("name").set_index("name")["value"]
     parts = [f"task.{part}" for part in ("train", "dev", "test")]
-    files = [json.loads(own[part]) for part in parts if part in own]
+    files = [_shown(json.loads(own[part])) for part in parts if part in own]
     split = json.loads(own.get("task.split", "{}"))
     return {
         "Data": ", ".join(files) or "–",
         "Split": ", ".join(f"{name} {value}" for name, value in split.items()) or "–",
     }
+
+
+def _shown(source: str) -> str:
+    """A source of rows; of an absolute path only the file's name, for it may name a home."""
+    return Path(source).name if Path(source).is_absolute() else source
 
 
 def _plain(value: str) -> str:

@@ -97,6 +97,11 @@ def plan(arguments: argparse.Namespace) -> int:
     except ValueError as error:  # an effect of zero, or too small
         complain(error)
         return 2
+    lacking = "has two finished runs yet" if sd is None else "has runs that differ"
+    no_sd = f"--detect needs an sd, such as --sd 0.02, since no cell of this study {lacking}"
+    if arguments.json and arguments.detect is not None and not sd:
+        complain(no_sd)
+        return 2
     if arguments.json:
         each_cell = {cell.name: vars(expected[cell.key]) for cell in cells}
         answer = {"runs": len(runs) + later, "seconds": total, "cells": each_cell, "seeds": seeds}
@@ -129,8 +134,7 @@ def plan(arguments: argparse.Namespace) -> int:
     if old := outdated(cells, set(done["cell"])):
         complain(outdated_text(old))
     if arguments.detect is not None and not sd:
-        lacking = "has two finished runs yet" if sd is None else "has runs that differ"
-        complain(f"--detect needs an sd, such as --sd 0.02, since no cell of this study {lacking}")
+        complain(no_sd)
         return 2
     print(f"\nnext: {program()} run {arguments.file}")
     return 0

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from analysis.rendering.formatting import score_with_interval
+from analysis.rendering.formatting import possible, score_with_interval
 from study.execution.queue import Progress
 from study.tracking.summary import summary
 
@@ -106,6 +106,7 @@ def _best(tracking: "TrackingWriter") -> str | None:
         mean, low, high = values["dev_mean"], values["dev_low"], values["dev_high"]
         sign = 1 if metric.higher_is_better else -1
         if math.isfinite(high - low) and (best is None or sign * mean > best[0]):
-            score = score_with_interval(mean, low, high, scale=100 if metric.bounded else 1)
+            scale = 100 if metric.bounded else 1
+            score = score_with_interval(mean, *possible(low, high, scale=scale), scale=scale)
             best = (sign * mean, f"best on dev {name} {score} (n = {int(values['n'])})")
     return best[1] if best else None

@@ -14,6 +14,7 @@ from study.cli.arguments import Commands, add_json, add_study, size
 from study.cli.listing import rows
 from study.cli.messages import complain, near, program
 from study.core.paths import Home, default_home, without_password
+from study.core.spec import SpecError
 from study.planning.study import Study
 from study.planning.study_file import resolve_study_name, study_in
 
@@ -78,7 +79,7 @@ def report(arguments: argparse.Namespace) -> int:
         return 2
     texts = _texts(study) if arguments.texts and study else {}
     extras = Extras(
-        paste=lambda key: _to_paste(key, name, home),
+        paste=lambda key: _to_paste_if_readable(key, name, home),
         texts=texts,
         techniques={row["name"]: row["purpose"] for row in rows("techniques")},
     )
@@ -224,7 +225,7 @@ def ui(arguments: argparse.Namespace) -> int:
 def _texts(study: Study) -> dict[str, dict[str, str]]:
     """Texts of the test examples of a study, by task and ID; none of images."""
     found = {}
-    for task in study.tasks:
+    for task in study.located_tasks():
         if task.kind != "image":
             split = task.load().splits["test"]
             texts = [" ".join(text) if isinstance(text, list) else text for text in split.text]
@@ -232,6 +233,14 @@ def _texts(study: Study) -> dict[str, dict[str, str]]:
                 texts = [" / ".join(pair) for pair in zip(texts, split.text_pair, strict=True)]
             found[task.name] = dict(zip(split.ids, texts, strict=True))
     return found
+
+
+def _to_paste_if_readable(key: str, study: str, home: Home) -> str:
+    """The same; empty where the run's file was deleted or is of another version."""
+    try:
+        return _to_paste(key, study, home)
+    except (OSError, LookupError, SpecError):
+        return ""
 
 
 def _to_paste(key: str, study: str, home: Home) -> str:

@@ -13,10 +13,8 @@ from study.tasks.reading import SHOWN, looks_like_data
 NAMES = {  # usual names of columns, the most telling first
     "text": ("text", "sentence", "sentence1", "text1", "question1", "premise", "content", "review"),
     "text_pair": ("text_pair", "sentence2", "text2", "question2", "hypothesis", "pair", "second"),
-    "label": (
-        *("label", "labels", "gold", "target", "class", "category", "score", "rating", "y"),
-        *("tags", "topics"),
-    ),
+    "label": ("label", "labels", "gold", "target", "class", "category", "score", "rating", "y"),
+    "several": ("tags", "topics"),
     "words": ("tokens", "words"),
     "tags": ("tags", "ner_tags", "labels", "label"),
     "id": ("id", "guid", "idx"),
@@ -24,6 +22,7 @@ NAMES = {  # usual names of columns, the most telling first
 CLASSES = 30  # distinct values up to which a column can be a class
 FEW = 20  # distinct integers up to which a label is a class and no quantity
 NUMERIC = 0.9  # share of numbers from which the other labels of a column are mistakes
+REUSED = 0.8  # share of names that occur in two different values or more
 REPEATED = 0.7  # distinct values per row up to which a column may say what belongs together
 UNEVEN = 0.7  # share of the most frequent class from which accuracy says little
 
@@ -64,7 +63,7 @@ def guess(records: Records) -> Guess:
         reason = f"{words!r} and {tags!r} hold one list per row: a tag for every word."
         return Guess(fields | _id(values), [reason])
     label = _label(values)
-    if not _named("label", columns) and len(flags := _flags(values)) > 2:
+    if not _named("label", columns) and label in (flags := _flags(values)) and len(flags) > 2:
         raise SpecError("data", [Mistake("label", _join_flags(flags))])
     text, pair = _texts({name: v for name, v in values.items() if name != label})
     if not text or not label:
@@ -87,7 +86,8 @@ def _groups(values: Mapping[str, Sequence[Any]]) -> list[str]:
     found = []
     for name, column in values.items():
         distinct = len(set(map(str, column)))
-        if CLASSES < distinct <= REPEATED * len(column):
+        dates = any(re.match(r"\d{4}-\d\d|\d+\.\d", str(value)) for value in column)
+        if CLASSES < distinct <= REPEATED * len(column) and not dates:
             found.append(
                 f"split: random rows. {name!r} has {distinct} values in {len(column)} rows; if "
                 f"rows of one belong together, write split=ByGroup(column={name!r}, folds=5)."
@@ -105,12 +105,16 @@ def _label(values: Mapping[str, Sequence[Any]]) -> str:
     """The column with a usual name, else the last one with few distinct values; else empty."""
     if named := _named("label", list(values)):
         return named
+    if several := _named("several", [name for name, column in values.items() if _several(column)]):
+        return several
     distinct = {name: len(set(map(str, column))) for name, column in values.items()}
     few = [
         name
         for name, count in distinct.items()
         if 2 <= count <= min(CLASSES, len(values[name]) - 1) and not _are_lists(values[name])
     ]
+    flags = _flags(values)
+    few = [name for name in few if name not in flags] or few
     return few[-1] if few else ""
 
 
@@ -144,21 +148,28 @@ def _join_flags(flags: Sequence[str]) -> str:
     )
 
 
+def _several(column: Sequence[Any]) -> bool:
+    """Whether values are lists, or names with `|`, commas or semicolons between them."""
+    return _are_lists(column) or any("|" in str(v) for v in column) or _separated(column)
+
+
 def _separated(column: Sequence[Any]) -> bool:
-    """Whether values are names with commas or semicolons between them, which also stand alone."""
+    """Whether values are names with commas or semicolons between them, combined in several ways."""
     texts = [str(value) for value in column]
     parts = [[part.strip() for part in re.split("[,;]", text)] for text in texts]
     several = [each for each in parts if len(each) > 1]
     names = {name for each in parts for name in each}
-    alone = {each[0] for each in parts if len(each) == 1}
     if not all(re.search(r"[^\W\d]", name) for name in names if name):
         return False  # numbers, perhaps with a decimal comma
-    return len(several) > len(texts) / 20 and bool(names & alone - {""})
+    values = {text: set(each) for text, each in zip(texts, parts, strict=True)}
+    counts = Counter(name for each in values.values() for name in each if name)
+    again = sum(count > 1 for count in counts.values())
+    return len(several) > len(texts) / 20 and again >= REUSED * len(counts)
 
 
 def _kind(label: str, column: Sequence[Any]) -> tuple[dict[str, Any], str]:
     """Kind, metric and, for regression, scale, with the reason."""
-    if _are_lists(column) or any("|" in str(value) for value in column):
+    if _several(column) and not _separated(column):
         return {"kind": "multilabel", "metric": "micro_f1"}, (
             f"label: {label!r} holds several labels per row, so kind is multilabel."
         )
@@ -194,8 +205,12 @@ def _numbers(column: Sequence[Any]) -> tuple[list[float], list[int]]:
     numbers, others = [], []
     for row, value in enumerate(column, start=1):
         try:
-            numbers.append(float(value))
+            number = float(value)
         except (TypeError, ValueError):
+            number = np.nan
+        if np.isfinite(number):
+            numbers.append(number)
+        else:
             others.append(row)
     return numbers, others
 

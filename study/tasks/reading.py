@@ -119,20 +119,24 @@ def _missing_columns(source: str, named: Mapping[str, str], known: Iterable[str]
 def looks_like_data(names: Iterable[str]) -> str:
     """What to do if a table's first row is data rather than names of columns; empty if it is not.
 
-    Numbers and long texts are no names of columns.
+    Numbers and long texts are hardly names of columns, where most are.
     """
-    for name in names:
-        with suppress(ValueError):
-            float(name)
-            break
-        if len(name) > LONGEST_NAME:
-            break
-    else:
+    names = list(names)
+    data = [name for name in names if _is_number(name) or len(name) > LONGEST_NAME]
+    if 2 * len(data) <= len(names):
         return ""
+    few = ", ".join(repr(name[:LONGEST_NAME]) for name in names[:SHOWN])
     return (
-        f"the first row looks like data, not like names of columns ({name[:LONGEST_NAME]!r}); "
-        "write a row of names above it, such as id,text,label."
+        f"the first row looks like data, not like names of columns: {few}. Write a row of names "
+        "above it, such as id,text,label."
     )
+
+
+def _is_number(text: str) -> bool:
+    with suppress(ValueError):
+        float(text)
+        return True
+    return False
 
 
 def _is_empty(value: Any) -> bool:

@@ -280,13 +280,13 @@ def _fold_in_range(fields: Mapping[str, Any]) -> list[Mistake]:
 def _check_classes(folds: int, labels: Sequence[Any]) -> None:
     counts = Counter(map(str, labels))
     rarest = min(counts, key=lambda label: counts[label])
-    if len(counts) > MANY_CLASSES and all(_is_number(label) for label in counts):
-        text = (
-            f"has {len(counts)} different numbers as classes; for numbers write kind='regression'."
-        )
+    rare = folds > counts[rarest]
+    if rare and len(counts) > MANY_CLASSES and all(map(_is_number, counts)):
+        text = f"has {len(counts)} different numbers as classes, {counts[rarest]} rows of "
+        text += f"{rarest!r}; for numbers write kind='regression', for classes use fewer folds."
         raise SpecError("data", [Mistake("label", text)])
     near = difflib.get_close_matches(rarest, [x for x in counts if x != rarest], n=1, cutoff=0.8)
-    if near and folds > counts[rarest] and counts[near[0]] >= folds:
+    if near and rare and counts[near[0]] >= folds:
         row = list(map(str, labels)).index(rarest) + 1
         text = f"{rarest!r} in row {row} has {counts[rarest]} of {len(labels)} rows, fewer than "
         text += f"folds. Did you mean {near[0]!r}?"

@@ -5,13 +5,14 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlparse
 
 import numpy as np
 import pytest
 
 from analysis import load_curves, load_predictions, load_runs, load_settings
 from analysis.frames.columns import seeds_of
-from analysis.frames.load import find_run, studies
+from analysis.frames.load import find_run, load_links, studies
 from study import LayerwiseDecay, Recipe, Restarts, Seeds, Standard, Study
 from study.core.lock import StudyLockedError
 from study.core.paths import Home
@@ -229,7 +230,18 @@ def test_settings_that_differ_from_another_study_are_named(
     assert whole <= set(own.index)  # also fields at their default
     assert own["recipe.weight_decay"] == json.dumps(study.recipe.weight_decay)
     monkeypatch.setenv("STUDY_HOME", str(home.root))
+    links = load_links("door", home.uri).set_index("key")
+    runs = load_runs("door", home.uri)
+    finished = set(runs.loc[runs["outcome"] != "missing", "key"])
+    assert finished == set(links.index)
     assert run_command(["report", "door", "--against", "slower", "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    for key, link in links.iterrows():
+        assert f'<a href="http://127.0.0.1:5000/{link["page"]}">{key}</a>' in page
+        assert Path(urlparse(link["files"]).path, "run.json").is_file()
+    assert "<dt>Recipe</dt><dd>learning rate 0.003, " in page
+    assert str(home.root) not in page
+    assert run_command(["report", "door", "--texts"]) == 2  # texts need the study file
     assert (
         "What differs, door first, then slower: recipe.lr 0.003, 0.001; recipe.weight_decay "
         "0.01, 0.1." in (tmp_path / "tables" / "against.md").read_text()

@@ -1,5 +1,6 @@
 import html
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -60,6 +61,8 @@ def test_fields_with_several_values_say_where(two_tasks):
 def test_the_data_of_a_task_are_named(two_tasks):
     assert data_of(two_tasks, "a") == {"Data": "a.csv", "Split": "–"}
     assert data_of(two_tasks, "b") == {"Data": "b/train.csv, b/dev.csv", "Split": "folds 5"}
+    absolute = settings({("d", "m", "S"): {"task.train": "/home/someone/d.csv"}})
+    assert data_of(absolute, "d")["Data"] == "d.csv"
     assert data_of(two_tasks, "c") == {"Data": "–", "Split": "–"}
 
 
@@ -73,6 +76,7 @@ def test_the_page_has_recipes_links_and_lines_to_paste(clean, tmp_path):
         settings=settings({cell: RECIPE}),
         links=links,
         ui="http://127.0.0.1:5000/",
+        store=tmp_path,
         paste=lambda key: f"recipe=<{clean.set_index('key').at[key, 'configuration']}>,",
     )
     folder = tmp_path / "store" / "report"
@@ -84,6 +88,9 @@ def test_the_page_has_recipes_links_and_lines_to_paste(clean, tmp_path):
     assert str(Path.home()) not in text
     assert "recipe=<" in text
     assert 'id="recipe"' in text
+    elsewhere = replace(extras, store=tmp_path / "other")
+    text = write_report(clean, pd.DataFrame(), folder, extras=elsewhere).read_text()
+    assert ">files</a>" not in text  # a path out of the store would name places on this machine
     plain = write_report(clean, pd.DataFrame(), folder).read_text()
     assert "Lines for a study file" not in plain
     assert "<a href" not in plain

@@ -95,15 +95,19 @@ def test_a_few_bad_numbers_do_not_make_a_regression_a_classification():
 
 def test_several_labels_in_any_shape():
     texts = [f"a longer text {i}" for i in range(100)]
-    for labels in (["red, blue", "blue", "red", ""] * 25, ["red;blue", "blue", "green", ""] * 25):
+    for labels in (["red, blue", "blue", "red", ""] * 25, ["a;b", "b;c", "a;c", "c"] * 25):
         found = guess(rows(text=texts, tags=labels))
         assert found.fields["kind"] == "multilabel"
         assert "write | between the names" in found.reasons[-1]
     flags = {name: ["0", "1"] * 50 for name in ("red", "blue", "green")}
     with pytest.raises(SpecError, match=r"'red', 'blue', 'green' hold 0 and 1, as several labels"):
         guess(rows(text=texts, **flags))
-    names = guess(rows(text=texts, label=["Rome, Italy", "Paris, France"] * 50)).fields
-    assert names["kind"] == "classification"
+    media = guess(rows(text=texts, sentiment=["good", "bad"] * 50, **flags)).fields
+    assert media["label"] == "sentiment"
+    free = guess(rows(text=texts, tags=[f"tag {i}" for i in range(100)], mood=["x", "y"] * 50))
+    assert free.fields["label"] == "mood"
+    for places in (["Rome, Italy", "Paris, France"] * 50, ["Yes", "No", "Yes, in part", "No"] * 25):
+        assert guess(rows(text=texts, label=places)).fields["kind"] == "classification"
 
 
 def test_columns_that_may_be_groups_are_named():
@@ -111,6 +115,10 @@ def test_columns_that_may_be_groups_are_named():
     found = guess(rows(text=texts, label=["x", "y"] * 50, patient=[i // 2 for i in range(100)]))
     assert "split=ByGroup(column='patient', folds=5)" in found.reasons[-1]
     assert "ByGroup" not in " ".join(guess(rows(text=texts, label=["x", "y"] * 50)).reasons)
+    days = [f"2024-01-{1 + i % 31}" for i in range(100)]
+    assert "ByGroup" not in " ".join(
+        guess(rows(text=texts, label=["x", "y"] * 50, day=days)).reasons
+    )
 
 
 def test_the_comment_beside_the_metric_names_those_of_the_kind(tmp_path, monkeypatch):

@@ -257,7 +257,7 @@ def test_fields_that_require_another_field(fields, mistake):
     [
         (["science", "politics"] * 10 + ["sciense"], r"'sciense' in row 21 .*you mean 'science'\?"),
         (["science", "politics"] * 10 + ["sport"], "1 rows labelled 'sport'; use fewer folds"),
-        ([str(i / 7) for i in range(60)], "60 different numbers as classes; .*kind='regression'"),
+        ([str(i / 7) for i in range(60)], "60 different numbers as classes, 1 rows of .*kind='regression'"),
     ],
 )
 def test_what_is_wrong_with_a_rare_class_is_said(labels, message, tmp_path):
@@ -266,6 +266,13 @@ def test_what_is_wrong_with_a_rare_class_is_said(labels, message, tmp_path):
     task = Task(name="mine", train="mine.csv", folder=str(tmp_path), split=KFold(folds=5))
     with pytest.raises(SpecError, match=message):
         task.load()
+
+
+def test_many_classes_may_be_numbers(tmp_path):
+    lines = ["text,label", *(f"t{n},{n % 30}" for n in range(300))]
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    task = Task(name="mine", train="mine.csv", folder=str(tmp_path), split=KFold(folds=5))
+    assert len(task.load().kind.labels) == 30
 
 
 def test_the_label_is_not_the_text():
