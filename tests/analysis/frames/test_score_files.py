@@ -449,7 +449,7 @@ def test_the_page_says_how_far_failures_are_known(written, tmp_path):
     unknown = page()
     assert "runs diverged; whether any collapsed is unknown" in unknown
     assert "finished runs failed" not in unknown
-    assert "two groups in rte/unnamed/Standard (2 at 50.0 to 51.0, 16 at 71.0 to 79.0)" in unknown
+    assert "two groups in Standard (2 at 50.0 to 51.0, 16 at 71.0 to 79.0)" in unknown
     known = page("--floor", "=0.505")
     assert "Failed: Standard (2 collapsed of 18 runs)." in known
     assert "Collapsed runs were identified by their score alone: rte." in known

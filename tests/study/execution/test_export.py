@@ -11,6 +11,7 @@ from study import LNSR, Adapters, BiasedAdam, LoRA, Recipe, Standard, Study, Sup
 from study.execution.saved_models import export
 from study.planning.runs import run_from
 from study.tasks.kinds.encoded import evaluation_batches
+from study.training.fit import EVALUATION_BATCH
 from study.training.train import train
 from tests.conftest import CPU, PAIRS
 
@@ -31,7 +32,7 @@ def test_the_exported_model_is_the_trained_one(tmp_path, task, model, data, load
     plain.eval()
     test = task.load().splits["test"]
     rows = PAIRS.encode(test, tokenizer, max_length=32, truncate="longest_first")
-    for indices, batch in evaluation_batches(rows, 64):
+    for indices, batch in evaluation_batches(rows, EVALUATION_BATCH["cpu"]):
         with torch.inference_mode():
             logits = plain(**{k: v for k, v in batch.items() if k != "labels"}).logits.numpy()
         trained = first.logits["test"][indices]
