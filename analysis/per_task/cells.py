@@ -152,7 +152,7 @@ def cells_table(frame: pd.DataFrame) -> Table:
         n_note(frame),
         "± is the standard deviation over seeds (n − 1).",
         *([f"Collapsed: {COLLAPSED}."] if not frame.empty and frame["collapsed"].any() else []),
-        *floor_notes(frame),
+        *(floor_notes(frame[frame["finished"] > 0]) if not frame.empty else []),
         *_splits_notes(frame),
         *tried_notes(frame),
     ]

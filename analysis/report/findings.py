@@ -121,6 +121,8 @@ def over_tasks(found: pd.DataFrame) -> list[str]:
 
 def _choice(row: RowTuple, cells: list[RowTuple]) -> list[str]:
     changes = [row.sensitivity] if row.sensitivity else []
+    if not any(cell.finished for cell in cells):
+        return ["No run has finished yet."]
     if not row.best_dev:
         return ["No run has a dev score, so nothing is recommended."]
     if not row.recommended:
@@ -136,9 +138,9 @@ def _choice(row: RowTuple, cells: list[RowTuple]) -> list[str]:
             )
         result = (
             f"Mean test {metric_text(row.metric, row.higher_is_better, scale=row.scale)} "
-            f"of {row.recommended} over {row.n} {_seeds(row.n)}: {score}, with sd "
-            f"{sd_text(row.test_sd, row.scale)}."
+            f"of {row.recommended} over {row.n} {_seeds(row.n)}: {score}"
         )
+        result += f", with sd {sd_text(row.test_sd, row.scale)}." if row.n > 1 else "."
     if row.tried > 1:
         result += f" It was selected from {row.tried} configurations, using other seeds."
     if row.compared == 1:

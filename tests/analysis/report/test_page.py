@@ -13,6 +13,7 @@ from analysis import (
     best_strategy,
     caveats,
     cells,
+    cells_table,
     pairs,
     pareto,
     ranks,
@@ -218,6 +219,22 @@ def test_the_others_are_compared_with_a_recommended_baseline(clean):
         assert f"{name} {gap:+.1f}".replace("-", "−") in said
     assert "FreezeLower(4) −3.9 (p = " in said
     assert said.count("p = ") == (compared["p_holm"][compared["second"] == "Standard"] < 0.05).sum()
+
+
+def test_a_task_without_a_finished_run_says_so(clean):
+    waiting = clean["task"] == "terms"
+    nothing = {"outcome": "missing", "dev": np.nan, "test": np.nan, "dev_floor": np.nan}
+    runs = clean.assign(
+        **{name: clean[name].mask(waiting, value) for name, value in nothing.items()}
+    )
+    found = answer(best_strategy(runs), stability(runs))
+    assert found["terms, minilm"] == ["No run has finished yet."]
+    assert "constant predictor is unknown" not in cells_table(cells(runs)).caption
+    (one,) = answer(
+        best_strategy(one_seed := clean[clean["seed"] == 0].query("task == 'rte'")),
+        stability(one_seed),
+    ).values()
+    assert not any("with sd" in sentence for sentence in one)
 
 
 def test_tables_can_be_filtered_by_task_and_configuration(page, clean, tmp_path):
