@@ -12,7 +12,7 @@ TASK = Task(
     text="text",  # the column with the text
     text_pair=None,  # the column with a second text, for pairs
     label="label",  # the column with the label
-    kind="classification",  # or regression, multilabel, tagging, span, image
+    kind="classification",  # classification, regression, multilabel, tagging, span or image
     metric="accuracy",  # or macro_f1, matthews_corrcoef, pearson, ...
 )
 

@@ -68,7 +68,8 @@ def guess(records: Records) -> Guess:
     text, pair = _texts({name: v for name, v in values.items() if name != label})
     if not text or not label:
         what = "text" if not text else "label"
-        known = f"no column looks like it; the columns are {', '.join(columns)}."
+        known = f"no column looks like it; the columns are {', '.join(columns)}. "
+        known += f"Rename one, such as to {', '.join(NAMES[what][:4])}."
         known = looks_like_data(columns) or known
         raise SpecError("data", [Mistake(what, known)])
     reasons = [f"text: {text!r}{f' and {pair!r}' if pair else ''}, by name or as the longest."]

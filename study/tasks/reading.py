@@ -127,8 +127,8 @@ def looks_like_data(names: Iterable[str]) -> str:
         return ""
     few = ", ".join(repr(name[:LONGEST_NAME]) for name in names[:SHOWN])
     return (
-        f"the first row looks like data, not like names of columns: {few}. Write a row of names "
-        "above it, such as id,text,label."
+        f"the first row looks like data, not like names of columns: {few}. Write a row of "
+        "names above it, in the order of the columns and with the file's separator."
     )
 
 
