@@ -49,7 +49,7 @@ from analysis.frames.store import (
 )
 from analysis.frames.units import with_units
 
-WORKFLOW = "?workflowType=machine_learning"  # of MLflow's page; by default that of language models
+WORKFLOW = "workflowType=machine_learning"  # of MLflow's pages; by default that of language models
 
 
 def studies(uri: str | None = None) -> list[str]:
@@ -278,7 +278,7 @@ def load_links(study: str, uri: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "key": found["value"],
-            "page": f"#/experiments/{number}/runs/" + found["run"] + WORKFLOW,
+            "page": f"#/experiments/{number}/runs/" + found["run"] + f"?{WORKFLOW}",
             "files": found["artifact_uri"],
         }
     )

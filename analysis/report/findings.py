@@ -57,13 +57,14 @@ def answer(
     found = {}
     rows: list[RowTuple] = list(best.itertuples())
     for row in rows:
-        cells = scatter[(scatter["task"] == row.task) & (scatter["model"] == row.model)]
+        own = scatter[(scatter["task"] == row.task) & (scatter["model"] == row.model)]
+        cells: list[RowTuple] = list(own.itertuples())
         found[f"{row.task}, {row.model}"] = [
-            *_choice(row, list(cells.itertuples())),
+            *_choice(row, cells),
             *_against_baseline(row),
             *_others(row, compared),
-            *_most_stable(list(cells.itertuples())),
-            *_failed(list(cells.itertuples())),
+            *_most_stable(cells),
+            *_failed(cells),
         ]
     return found
 

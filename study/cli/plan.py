@@ -97,9 +97,10 @@ def plan(arguments: argparse.Namespace) -> int:
     except ValueError as error:  # an effect of zero, or too small
         complain(error)
         return 2
+    lacks_sd = arguments.detect is not None and not sd
     lacking = "has two finished runs yet" if sd is None else "has runs that differ"
     no_sd = f"--detect needs an sd, such as --sd 0.02, since no cell of this study {lacking}"
-    if arguments.json and arguments.detect is not None and not sd:
+    if arguments.json and lacks_sd:
         complain(no_sd)
         return 2
     if arguments.json:
@@ -133,7 +134,7 @@ def plan(arguments: argparse.Namespace) -> int:
         )
     if old := outdated(cells, set(done["cell"])):
         complain(outdated_text(old))
-    if arguments.detect is not None and not sd:
+    if lacks_sd:
         complain(no_sd)
         return 2
     print(f"\nnext: {program()} run {arguments.file}")

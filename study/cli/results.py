@@ -183,7 +183,7 @@ def _collapsed(found: dict[str, Any]) -> str:
 
 def ui(arguments: argparse.Namespace) -> int:
     """Serve the MLflow UI to this machine only, and print a link to a study's cells."""
-    from analysis.frames.load import experiment_id
+    from analysis.frames.load import WORKFLOW, experiment_id
     from study.tracking.store import address, sqlite_file
 
     home = default_home()
@@ -200,7 +200,7 @@ def ui(arguments: argparse.Namespace) -> int:
         except OSError as error:
             complain(f"port {arguments.port}: {error.strerror}; choose another with --port")
             return 1
-    view = "viewStateShareKey=cells&workflowType=machine_learning"  # not that of language models
+    view = f"viewStateShareKey=cells&{WORKFLOW}"
     print(f"cells: {page}#/experiments/{experiment}/runs?{view}")
     print("stop with Ctrl-C", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", "--port", str(arguments.port)]

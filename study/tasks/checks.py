@@ -67,7 +67,7 @@ def spelling_mistakes(kind: Kind, tables: Mapping[str, Rows], column: str) -> li
                 "task in `labels`."
             )
             mistakes.append(Mistake(path, text))
-        elif label not in of_train and (near := _misspelt(label, of_train)):
+        elif label not in of_train and (near := misspelt(label, of_train)):
             text = (
                 f"{label!r} is not a label of train. Did you mean {near!r}? If not, name all "
                 "labels of the task in `labels`."
@@ -86,7 +86,7 @@ def _occurrences(
                 yield split, label, rows.location(row)
 
 
-def _misspelt(label: str, known: set[str]) -> str | None:
+def misspelt(label: str, known: set[str]) -> str | None:
     """A known label that another one is probably meant to be; tags are compared by their class."""
     prefix = label[:2] if label[:2] in ("B-", "I-") else ""
     names = {name.removeprefix("B-").removeprefix("I-") if prefix else name for name in known}

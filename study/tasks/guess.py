@@ -170,14 +170,14 @@ def _separated(column: Sequence[Any]) -> bool:
 
 def _kind(label: str, column: Sequence[Any]) -> tuple[dict[str, Any], str]:
     """Kind, metric and, for regression, scale, with the reason."""
-    if _several(column) and not _separated(column):
-        return {"kind": "multilabel", "metric": "micro_f1"}, (
-            f"label: {label!r} holds several labels per row, so kind is multilabel."
-        )
     if _separated(column):
         return {"kind": "multilabel", "metric": "micro_f1"}, (
             f"label: {label!r} holds names with commas between them, so kind is multilabel; write "
             "| between the names instead."
+        )
+    if _several(column):
+        return {"kind": "multilabel", "metric": "micro_f1"}, (
+            f"label: {label!r} holds several labels per row, so kind is multilabel."
         )
     counts = Counter(map(str, column))
     numbers, others = _numbers(column)

@@ -122,7 +122,7 @@ def looks_like_data(names: Iterable[str]) -> str:
     Numbers and long texts are hardly names of columns, where most are.
     """
     names = list(names)
-    data = [name for name in names if _is_number(name) or len(name) > LONGEST_NAME]
+    data = [name for name in names if is_number(name) or len(name) > LONGEST_NAME]
     if 2 * len(data) <= len(names):
         return ""
     few = ", ".join(repr(name[:LONGEST_NAME]) for name in names[:SHOWN])
@@ -132,7 +132,8 @@ def looks_like_data(names: Iterable[str]) -> str:
     )
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text is a number."""
     with suppress(ValueError):
         float(text)
         return True

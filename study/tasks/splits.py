@@ -1,11 +1,9 @@
 """Splits of a file's rows into train, dev and test: random, by group, or by time."""
 
-import difflib
 import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -13,6 +11,8 @@ import numpy as np
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from study.core.spec import Mistake, Spec, SpecError
+from study.tasks.checks import misspelt
+from study.tasks.reading import is_number
 from study.tasks.rows import Rows
 
 MANY_CLASSES = 20  # numbers; more are hardly meant as classes where one is too rare to divide
@@ -281,24 +281,17 @@ def _check_classes(folds: int, labels: Sequence[Any]) -> None:
     counts = Counter(map(str, labels))
     rarest = min(counts, key=lambda label: counts[label])
     rare = folds > counts[rarest]
-    if rare and len(counts) > MANY_CLASSES and all(map(_is_number, counts)):
+    if rare and len(counts) > MANY_CLASSES and all(map(is_number, counts)):
         text = f"has {len(counts)} different numbers as classes, {counts[rarest]} rows of "
         text += f"{rarest!r}; for numbers write kind='regression', for classes use fewer folds."
         raise SpecError("data", [Mistake("label", text)])
-    near = difflib.get_close_matches(rarest, [x for x in counts if x != rarest], n=1, cutoff=0.8)
-    if near and rare and counts[near[0]] >= folds:
+    near = misspelt(rarest, set(counts) - {rarest})
+    if near and rare and counts[near] >= folds:
         row = list(map(str, labels)).index(rarest) + 1
         text = f"{rarest!r} in row {row} has {counts[rarest]} of {len(labels)} rows, fewer than "
-        text += f"folds. Did you mean {near[0]!r}?"
+        text += f"folds. Did you mean {near!r}?"
         raise SpecError("data", [Mistake("label", text)])
     _check_folds(folds, counts[rarest], f"{counts[rarest]} rows labelled {rarest!r}")
-
-
-def _is_number(text: str) -> bool:
-    with suppress(ValueError):
-        float(text)
-        return True
-    return False
 
 
 def _check_folds(folds: int, available: int, what: str) -> None:

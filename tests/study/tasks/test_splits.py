@@ -257,6 +257,7 @@ def test_fields_that_require_another_field(fields, mistake):
     [
         (["science", "politics"] * 10 + ["sciense"], r"'sciense' in row 21 .*you mean 'science'\?"),
         (["science", "politics"] * 10 + ["sport"], "1 rows labelled 'sport'; use fewer folds"),
+        (["CPR:3", "CPR:4"] * 10 + ["CPR:9"], "1 rows labelled 'CPR:9'; use fewer folds"),
         ([str(i / 7) for i in range(60)], "60 different numbers as .*kind='regression'"),
     ],
 )
