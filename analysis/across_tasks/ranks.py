@@ -21,7 +21,13 @@ from analysis.across_tasks.table_columns import (
 )
 from analysis.frames.runs import BASELINE, Row
 from analysis.rendering.builder import Columns, RowTuple, table_of
-from analysis.rendering.formatting import DAGGER, number_text, number_with_interval, p_text
+from analysis.rendering.formatting import (
+    DAGGER,
+    number_text,
+    number_with_interval,
+    p_sentence,
+    p_text,
+)
 from analysis.rendering.table import Table
 from analysis.statistics.common import ALPHA
 from analysis.statistics.intervals import mean_interval
@@ -225,8 +231,7 @@ def _tested(row: RowTuple) -> str:
     elif row.reason == "all_tied":
         text = f"{groups}, and all score the same"
     else:
-        text = f"{groups}, Friedman's chi-square {row.chi2:.1f} (p = {p_text(row.p)})"
-        text = text.replace("= <", "< ")
+        text = f"{groups}, Friedman's chi-square {row.chi2:.1f} ({p_sentence(row.p)})"
     if np.isfinite(row.critical_difference):
         text += f"; critical difference {row.critical_difference:.2f}"
     if row.compared > 1 and row.tasks < row.least_tasks:

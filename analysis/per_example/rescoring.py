@@ -6,9 +6,10 @@ import pandas as pd
 from analysis.frames.predictions import Predicted, predicted
 from analysis.frames.runs import Split
 from analysis.statistics.common import FloatArray, IntArray
-from analysis.statistics.metrics import OF_ANSWERS, OF_PROBABILITIES, confusion
+from analysis.statistics.metrics import ERRORS, OF_ANSWERS, OF_PROBABILITIES, OF_VALUES, confusion
 
-METRICS = (*OF_ANSWERS, *OF_PROBABILITIES)  # lower is better for those of probabilities
+METRICS = (*OF_ANSWERS, *OF_PROBABILITIES, *OF_VALUES)
+LOWER_IS_BETTER = (*OF_PROBABILITIES, *ERRORS)
 
 
 def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -19,7 +20,8 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
         metric: One of `METRICS`.
 
     Returns:
-        One row per run of a classification task, in the columns of `load_runs` that it changes:
+        One row per run of a classification task, or for metrics of values of a regression, in the
+        columns of `load_runs` that it changes:
         key, metric, higher_is_better, dev, test, dev_floor and test_floor (the best constant
         predictor's scores; NaN for the calibration error, where a constant predictor has none), so
         that `runs.drop(columns=frame.columns[1:]).merge(frame, on="key", how="left")` is the study
@@ -44,19 +46,20 @@ def rescored(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     if metric not in METRICS:
         raise LookupError(f"{metric!r} is not one of {', '.join(METRICS)}.")
+    kind = "value" if metric in OF_VALUES else "class"
     splits = []
     pairs: list[tuple[Split, str]] = [("dev", "dev_floor"), ("test", "test_floor")]
     for split, floor_name in pairs:
         parts = [
             pd.DataFrame({"key": cell.keys, split: scores, floor_name: floor})
             for cell in predicted(predictions, split)
-            if cell.kind == "class"
-            for scores, floor in [_rescored(cell, metric)]
+            if cell.kind == kind
+            for scores, floor in [(_of_values if kind == "value" else _rescored)(cell, metric)]
         ]
         columns = ["key", split, floor_name]
         splits.append(pd.concat(parts) if parts else pd.DataFrame(columns=columns))
     frame = splits[0].merge(splits[1], on="key", how="outer")
-    frame = frame.assign(metric=metric, higher_is_better=metric in OF_ANSWERS)
+    frame = frame.assign(metric=metric, higher_is_better=metric not in LOWER_IS_BETTER)
     columns = ["key", "metric", "higher_is_better", "dev", "test", "dev_floor", "test_floor"]
     return frame[columns].sort_values("key", ignore_index=True)
 
@@ -76,6 +79,21 @@ def _rescored(cell: Predicted, metric: str) -> tuple[FloatArray, float]:
             own = cell.only({cell.keys[run]}).log_probabilities(used)
             scores[run] = OF_PROBABILITIES[metric](own, gold)[0]
     return scores, _constant(metric, cell.gold[labelled], classes)
+
+
+def _of_values(cell: Predicted, metric: str) -> tuple[FloatArray, float]:
+    """As `_rescored`, of values; a constant is their median for `mae`, else their mean."""
+    gold = pd.to_numeric(pd.Series(cell.labels), errors="coerce").to_numpy("float64")
+    scores = np.full(len(cell.keys), np.nan)
+    for run, values in enumerate(cell.values):
+        used = np.isfinite(gold) & np.isfinite(values)
+        if used.any():
+            scores[run] = OF_VALUES[metric](values[used], gold[used])
+    labelled = gold[np.isfinite(gold)]
+    if not labelled.size:
+        return scores, np.nan
+    constant = np.median(labelled) if metric == "mae" else np.mean(labelled)
+    return scores, OF_VALUES[metric](np.full(labelled.size, constant), labelled)
 
 
 def _constant(metric: str, gold: IntArray, classes: int) -> float:

@@ -88,6 +88,11 @@ def p_text(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def p_sentence(p: float) -> str:
+    """A p-value within a sentence: `p = 0.046`, or `p < 0.001`."""
+    return f"p {p_text(p).replace('<', '< ')}" if p < 0.001 else f"p = {p_text(p)}"
+
+
 def count_text(finished: int, asked: int) -> str:
     """The number of finished runs, such as `5 of 7` if some are missing."""
     return f"{finished}" if finished == asked else f"{finished} of {asked}"

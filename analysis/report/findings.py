@@ -13,7 +13,7 @@ from analysis.rendering.formatting import (
     has_width,
     interval_text,
     metric_text,
-    p_text,
+    p_sentence,
     possible,
     score_text,
     score_with_interval,
@@ -26,6 +26,7 @@ from analysis.statistics.spread import ENOUGH_FOR_SPREAD
 
 MOST = 200  # seeds; larger numbers only say that it is hopeless
 EFFECT = 2  # points; a difference of which the findings say how many seeds it takes
+LEVEL = ", although level with it on dev, where the choice is made"
 UNKNOWN_COLLAPSE = "whether any collapsed is unknown (no floor)"
 
 
@@ -199,9 +200,10 @@ def _against_baseline(row: RowTuple) -> list[str]:
         ]
     ends = interval_text(row.difference_low, row.difference_high, scale=row.scale)
     verdict = "significant" if row.p_holm < ALPHA else "not significant"
+    level = row.p_holm < ALPHA and BASELINE in str(row.tied).split("; ")
     return [
         f"On test {row.recommended} differs from {BASELINE} by {gap} {ends}: {verdict} "
-        f"(p = {p_text(row.p_holm)})."
+        f"({p_sentence(row.p_holm)}){LEVEL if level else ''}."
     ]
 
 
@@ -210,19 +212,25 @@ def _others(row: RowTuple, compared: pd.DataFrame | None) -> list[str]:
     if compared is None or compared.empty or row.reason != "is_baseline":
         return []
     own = compared[(compared["task"] == row.task) & (compared["model"] == row.model)]
-    found = []
+    found, significant = [], set()
     every: list[RowTuple] = list(own.itertuples())
     for pair in every:
         if row.recommended in (pair.first, pair.second) and np.isfinite(pair.p_holm):
             other, gap = pair.first, pair.difference
             if other == row.recommended:
                 other, gap = pair.second, -gap
-            p = f" (p = {p_text(pair.p_holm)})" if pair.p_holm < ALPHA else ""
+            p = f" ({p_sentence(pair.p_holm)})" if pair.p_holm < ALPHA else ""
+            if p:
+                significant.add(other)
             found.append(f"{other} {score_text(gap, row.scale, sign='+')}{p}")
     if not found or len(found) > NAMED:
         return []
-    few = "" if any("p = " in text for text in found) else ", none significant"
-    return [f"Differences from {row.recommended} on test{few}: {', '.join(found)}."]
+    few = "" if significant else ", none significant"
+    level = sorted(significant & set(str(row.tied).split("; ")))
+    last = ""
+    if level:
+        last = f"; the difference of {_listed(level)} is significant{LEVEL}"
+    return [f"Differences from {row.recommended} on test{few}: {', '.join(found)}{last}."]
 
 
 def _most_stable(cells: list[RowTuple]) -> list[str]:
@@ -257,13 +265,13 @@ def _support(least: RowTuple) -> str:
         case "less scatter":
             return (
                 f", significantly smaller than that of {BASELINE} (ratio {least.ratio:.2f}, "
-                f"p = {p_text(least.p_holm)})"
+                f"{p_sentence(least.p_holm)})"
             )
         case "baseline":
             return ", and is the baseline"
         case "no baseline" | "baseline without scatter":
             return ""
-    return f", but not significantly smaller than that of {BASELINE} (p = {p_text(least.p_holm)})"
+    return f", but not significantly smaller than that of {BASELINE} ({p_sentence(least.p_holm)})"
 
 
 def _failed(cells: list[RowTuple]) -> list[str]:

@@ -1,12 +1,13 @@
-"""Classification metrics of stored predictions, from confusion matrices or probabilities.
+"""Metrics of stored predictions: of classes, from confusion matrices or probabilities; of values.
 
-Own code, since scikit-learn scores one run at a time; these score all runs of a cell, or all
-resamples, at once.
+Own code for classes, since scikit-learn scores one run at a time; these score all runs of a cell,
+or all resamples, at once.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+from scipy import stats
 
 from analysis.statistics.common import FloatArray, IntArray
 
@@ -141,6 +142,50 @@ def calibration_error(log_probabilities: FloatArray, gold: IntArray) -> FloatArr
     return np.asarray(np.abs(gap.reshape(runs, BINS)).sum(axis=1) / examples)
 
 
+def mse(values: FloatArray, gold: FloatArray) -> float:
+    """Mean squared error of values of shape (n_examples,); lower is better.
+
+    Source: elementary.
+    """
+    return float(np.mean((values - gold) ** 2))
+
+
+def rmse(values: FloatArray, gold: FloatArray) -> float:
+    """Root mean squared error, in the label's unit; lower is better.
+
+    Source: elementary.
+    """
+    return float(np.sqrt(mse(values, gold)))
+
+
+def mae(values: FloatArray, gold: FloatArray) -> float:
+    """Mean absolute error, in the label's unit; lower is better.
+
+    Source: elementary.
+    """
+    return float(np.mean(np.abs(values - gold)))
+
+
+def pearson(values: FloatArray, gold: FloatArray) -> float:
+    """Pearson's correlation; 0 where either side is constant, the score of a constant predictor.
+
+    Source: scipy.
+    """
+    if np.ptp(values) == 0 or np.ptp(gold) == 0:
+        return 0.0
+    return float(stats.pearsonr(values, gold).statistic)
+
+
+def spearman(values: FloatArray, gold: FloatArray) -> float:
+    """Spearman's rank correlation; 0 where either side is constant.
+
+    Source: scipy.
+    """
+    if np.ptp(values) == 0 or np.ptp(gold) == 0:
+        return 0.0
+    return float(stats.spearmanr(values, gold).statistic)
+
+
 OF_ANSWERS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "accuracy": accuracy,
     "macro_f1": macro_f1,
@@ -151,6 +196,13 @@ OF_PROBABILITIES: dict[str, Callable[[FloatArray, IntArray], FloatArray]] = {
     "brier": brier,
     "calibration_error": calibration_error,
 }
+
+ERRORS: dict[str, Callable[[FloatArray, FloatArray], float]] = {
+    "mse": mse,
+    "rmse": rmse,
+    "mae": mae,
+}
+OF_VALUES = ERRORS | {"pearson": pearson, "spearman": spearman}
 
 
 def _of_gold(values: FloatArray, gold: IntArray) -> FloatArray:

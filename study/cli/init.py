@@ -14,6 +14,8 @@ from study.tasks.guess import guess
 from study.tasks.metrics import METRICS
 from study.tasks.reading import read_records
 
+COLUMNS = {"text": "text", "text_pair": "second text of pairs", "label": "label"}
+
 
 def add_commands(commands: Commands) -> None:
     """Add `study init`."""
@@ -22,6 +24,9 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=Path, help="the study file to write; default: NAME_study.py beside the table"
     )
+    for field, what in COLUMNS.items():
+        flag = f"--{field.replace('_', '-')}"
+        parser.add_argument(flag, metavar="COLUMN", help=f"the column with the {what}")
 
 
 def init(arguments: argparse.Namespace) -> int:
@@ -36,7 +41,8 @@ def init(arguments: argparse.Namespace) -> int:
         return 2
     beside = out.resolve().parent == table.resolve().parent
     train = table.name if beside else str(table.resolve())
-    guessed = guess(read_records(table))
+    given = {field: column for field in COLUMNS if (column := getattr(arguments, field))}
+    guessed = guess(read_records(table), given=given)
     fields: dict[str, Any] = {"name": name, "train": train, **guessed.fields}
     template = resources.files("study.designs").joinpath("own_data.py").read_text("utf-8")
     head, study = template.split("\n\nSTUDY = ")

@@ -12,7 +12,9 @@ from study.models.families import longest_input
 from study.models.loading import configuration
 from study.planning.preflight import max_lengths
 from study.planning.study import Study
-from study.tasks import TaskData
+from study.tasks import Task, TaskData
+from study.tasks.kinds import Split
+from study.tasks.splits import ByGroup
 from study.training.prepare import truncation_of
 from study.training.truncation import Truncation
 
@@ -20,6 +22,7 @@ from study.training.truncation import Truncation
 # square of 3.1 and a standard deviation of 1.5. In eight epochs of MiniLM on BIOSSES the loss came
 # down to the variance of the labels when scaled to 0 to 10 (6.6), and not at 0 to 20 (13).
 UNIT_SCALE, MINIMUM_SD = 10.0, 0.1
+SHARED = 0.01  # share of the rows of dev or test that train may have without a note
 CLASSES = 12  # classes of which `data_lines` gives the numbers
 
 
@@ -91,16 +94,55 @@ def _range(shares: Sequence[float]) -> str:
 
 
 def _data_notes(study: Study) -> list[str]:
-    """Labels far from unit scale, and classes that a split lacks."""
+    """Labels far from unit scale, classes that a split lacks, and rows that parts share."""
     found = []
     for task in study.located_tasks():
-        data, told = task.load(), []
+        data = task.load()
+        told = _shared_texts(data) + _group_notes(task, data)
         if task.kind == "regression" and not task.standardise:
             told += _scale_notes(data)
         if task.labels is None:
             told += _class_notes(data)
         found += [f"task {task.name!r}: {note}" for note in told]
     return found
+
+
+def _shared_texts(data: TaskData) -> list[str]:
+    """Whether inputs of dev and test are in train as well, so that memory is rewarded."""
+    inputs = {name: _inputs(split) for name, split in data.splits.items()}
+    known = set(inputs["train"])
+    counts = {name: sum(each in known for each in inputs[name]) for name in ("dev", "test")}
+    shares = [
+        f"{count:,} of the {len(inputs[name]):,} rows of {name}"
+        for name, count in counts.items()
+        if count >= SHARED * len(inputs[name])
+    ]
+    if not shares:
+        return []
+    return [
+        f"train has the same input as {' and '.join(shares)}, which a model can answer from "
+        "memory; remove repeated rows, or keep them in one part with split=ByGroup(...)."
+    ]
+
+
+def _inputs(split: Split) -> list[Any]:
+    """What a model reads of each row, in a form that can be compared."""
+    texts = [tuple(text) if isinstance(text, list) else text for text in split.text]
+    return list(zip(texts, split.text_pair or texts, strict=True))
+
+
+def _group_notes(task: Task, data: TaskData) -> list[str]:
+    """Whether a split by group divides rows at random, since every row is a group of its own."""
+    if not isinstance(task.split, ByGroup):
+        return []
+    column = task.split.column
+    groups = [str(value) for rows in data.origins.values() for value in rows.columns[column]]
+    if len(set(groups)) < len(groups):
+        return []
+    return [
+        f"no two of its rows have the same {column!r}, so ByGroup divides them as KFold does; name "
+        "the column that says which rows belong together."
+    ]
 
 
 def _scale_notes(data: TaskData) -> list[str]:

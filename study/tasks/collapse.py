@@ -57,7 +57,10 @@ def recorded(metric: Metric, kind: Kind, data: Encoded, answers: Any) -> float:
 
 def _constant_scores(metric: Metric, kind: Kind, data: Encoded) -> list[float]:
     """The finite scores of constant predictions."""
-    scores = [metric(data.gold, answers) for answers in kind.constants(data)]
+    constants = kind.constants(data)
+    if metric.constant is not None:
+        constants.append(np.full(len(data.ids), metric.constant(data.gold)))
+    scores = [metric(data.gold, answers) for answers in constants]
     return [score for score in scores if np.isfinite(score)]
 
 

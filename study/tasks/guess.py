@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from study.core.spec import Mistake, SpecError
+from study.core.spec import Mistake, SpecError, did_you_mean
 from study.tasks.reading import SHOWN, looks_like_data
 
 NAMES = {  # usual names of columns, the most telling first
@@ -41,38 +41,44 @@ class Guess(NamedTuple):
     reasons: list[str]
 
 
-def guess(records: Records) -> Guess:
+def guess(records: Records, *, given: Mapping[str, str] | None = None) -> Guess:
     """Guess the fields of the task that a table holds.
 
     Args:
         records: The rows, values by column.
+        given: Columns that are known, by field: `text`, `text_pair`, `label`.
 
     Raises:
-        SpecError: If no column can be the text, or none the label.
+        SpecError: If no column can be the text, or none the label, or a given one is absent.
     """
     columns = list(dict.fromkeys(name for record in records for name in record))
+    given = given or {}
+    if absent := {field: name for field, name in given.items() if name not in columns}:
+        raise SpecError("data", [_absent(*each, columns) for each in absent.items()])
     values = {name: [record.get(name) for record in records] for name in columns}
     if "answers" in values and {"question", "context"} <= values.keys():
         fields = {"kind": "span", "metric": "squad_f1", "text": "question"}
         fields |= {"text_pair": "context", "label": "answers"}
         return Guess(fields | _id(values), ["question, context and answers: spans, as in SQuAD."])
-    words = _named("words", [name for name in columns if _are_lists(values[name])])
-    tags = _named("tags", [name for name in columns if _are_lists(values[name]) and name != words])
+    lists = [name for name in columns if _are_lists(values[name])]
+    words = _named("words", lists, given.get("text"))
+    tags = _named("tags", [name for name in lists if name != words], given.get("label"))
     if words and tags:
         fields = {"kind": "tagging", "metric": "entity_f1", "text": words, "label": tags}
         reason = f"{words!r} and {tags!r} hold one list per row: a tag for every word."
         return Guess(fields | _id(values), [reason])
-    label = _label(values)
-    if not _named("label", columns) and label in (flags := _flags(values)) and len(flags) > 2:
+    label = given.get("label") or _label(values)
+    known = "label" in given or _named("label", columns)
+    if not known and label in (flags := _flags(values)) and len(flags) > 2:
         raise SpecError("data", [Mistake("label", _join_flags(flags))])
-    text, pair = _texts({name: v for name, v in values.items() if name != label})
+    text, pair = _texts({name: v for name, v in values.items() if name != label}, given)
     if not text or not label:
         what = "text" if not text else "label"
-        known = f"no column looks like it; the columns are {', '.join(columns)}. "
-        known += f"Rename one, such as to {', '.join(NAMES[what][:4])}."
-        known = looks_like_data(columns) or known
-        raise SpecError("data", [Mistake(what, known)])
-    reasons = [f"text: {text!r}{f' and {pair!r}' if pair else ''}, by name or as the longest."]
+        problem = f"no column looks like it; the columns are {', '.join(columns)}. "
+        problem += f"Name one with --{what} COLUMN."
+        raise SpecError("data", [Mistake(what, looks_like_data(columns) or problem)])
+    why = "as given" if "text" in given else "by name or as the longest"
+    reasons = [f"text: {text!r}{f' and {pair!r}' if pair else ''}, {why}."]
     kind, reason = _kind(label, values[label])
     named: dict[str, Any] = {"text": text, "text_pair": pair, "label": label}
     reasons += [reason, *_groups({n: v for n, v in values.items() if n not in (text, pair, label)})]
@@ -96,8 +102,14 @@ def _groups(values: Mapping[str, Sequence[Any]]) -> list[str]:
     return found
 
 
-def _named(what: str, columns: Sequence[str]) -> str:
-    """The first of the usual names that is among the columns, in any case; else empty."""
+def _absent(field: str, name: str, columns: Sequence[str]) -> Mistake:
+    return Mistake(field, f"there is no column {name!r}. {did_you_mean(name, columns)}")
+
+
+def _named(what: str, columns: Sequence[str], given: str | None = None) -> str:
+    """The given column, or the first with a usual name, in any case; empty if it is not there."""
+    if given:
+        return given if given in columns else ""
     known = {column.lower(): column for column in reversed(columns)}
     return next((known[name] for name in NAMES[what] if name in known), "")
 
@@ -119,16 +131,17 @@ def _label(values: Mapping[str, Sequence[Any]]) -> str:
     return few[-1] if few else ""
 
 
-def _texts(values: Mapping[str, Sequence[Any]]) -> tuple[str, str | None]:
-    """The column with the text and, by its name alone, that with a second one."""
+def _texts(values: Mapping[str, Sequence[Any]], given: Mapping[str, str]) -> tuple[str, str | None]:
+    """The column with the text and, by its name alone, that with a second one, unless given."""
     texts = {
         name: column for name, column in values.items() if any(isinstance(v, str) for v in column)
     }
     if not texts:
         return "", None
     longest = max(texts, key=lambda name: sum(map(len, map(str, texts[name]))))
-    text = _named("text", list(texts)) or longest
-    pair = _named("text_pair", [name for name in texts if name != text])
+    text = given.get("text") or _named("text", list(texts)) or longest
+    others = [name for name in texts if name != text]
+    pair = given.get("text_pair") or _named("text_pair", others)
     return text, pair or None
 
 

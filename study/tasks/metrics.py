@@ -34,6 +34,8 @@ class Metric:
         higher_is_better: Direction.
         bounded: Whether values are in [-1, 1], so that "one point" (0.01) is meaningful.
         kinds: The kinds of task it scores.
+        constant: For regression: the best constant answer to gold values of shape (n,) where that
+            is not their mean, such as `numpy.median` for absolute errors.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Metric:
     higher_is_better: bool = True
     bounded: bool = True
     kinds: tuple[str, ...] = CLASSES
+    constant: Callable[[Any], float] | None = None
 
     def __call__(self, gold: Any, predicted: Any) -> float:
         """Score the predictions; NaN where the metric is undefined."""
@@ -73,6 +76,14 @@ def _sklearn(function: str, **options: object) -> Callable[[Any, Any], float]:
         return float(getattr(metrics, function)(gold, predicted, **options))
 
     return score
+
+
+def _error(name: str, function: str, constant: Callable[[Any], float] | None = None) -> Metric:
+    """An error of scikit-learn, in the label's unit or its square."""
+    score, kinds = _sklearn(function), ("regression",)
+    return Metric(
+        name, score, higher_is_better=False, bounded=False, kinds=kinds, constant=constant
+    )
 
 
 def _f1(average: str, **options: object) -> Callable[[Any, Any], float]:
@@ -167,13 +178,9 @@ METRICS: dict[str, Metric] = {
         Metric("matthews_corrcoef", _matthews),
         Metric("pearson", _correlation("pearsonr"), kinds=("regression",)),
         Metric("spearman", _correlation("spearmanr"), kinds=("regression",)),
-        Metric(
-            "mse",
-            _sklearn("mean_squared_error"),
-            higher_is_better=False,
-            bounded=False,
-            kinds=("regression",),
-        ),
+        _error("mse", "mean_squared_error"),
+        _error("rmse", "root_mean_squared_error"),
+        _error("mae", "mean_absolute_error", constant=np.median),
         Metric("entity_f1", _entity_f1, kinds=("tagging",)),
         Metric("entity_f1_strict", _strict_entity_f1, kinds=("tagging",)),
         Metric("word_macro_f1", _word_macro_f1, kinds=("tagging",)),

@@ -31,7 +31,8 @@ class TaskData(NamedTuple):
         kind: The kind of task, with its class names.
         fingerprint: Changes with the text, label or order of any row in use.
         truncate: As in `Task`.
-        origins: Per split the source of each row, without its values.
+        origins: Per split the source of each row, with the values of those columns only that the
+            task is divided by.
 
     Example:
         >>> from study.tasks import TERMS
@@ -296,7 +297,11 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
         raise SpecError(f"the data of task {task.name!r}", mistakes)
     if task.standardise and isinstance(kind, Regression):
         kind = kind.standardise(splits["train"].gold)
-    origins = {split: replace(rows, columns={}) for split, rows in tables.items()}
+    dividing = task.split.columns if task.split else []
+    origins = {
+        split: replace(rows, columns={name: rows.columns[name] for name in dividing})
+        for split, rows in tables.items()
+    }
     return TaskData(splits, kind, _fingerprint(splits, kind.labels), task.truncate, origins)
 
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn import metrics as sk
 
 from analysis import (
-    METRICS,
     agreement,
     agreement_table,
     cells,
@@ -28,6 +28,7 @@ from analysis import (
 from analysis.frames.predictions import predicted
 from analysis.plots.examples import plot_disagreement, plot_flips
 from analysis.plots.style import to_svg
+from analysis.statistics.metrics import OF_ANSWERS, OF_PROBABILITIES, OF_VALUES
 from analysis.statistics.predictions import class_counts, pairwise_disagreement
 from study.tasks.kinds import KINDS
 from study.training.result import predictions_of
@@ -252,7 +253,7 @@ def test_other_kinds_of_answer_have_the_measures_defined_for_them(tmp_path):
     assert np.isfinite(found.loc["multilabel", "all_right"])
     assert np.isnan(found.loc["span", "all_right"])
     assert ensembles(frame).empty
-    assert rescored(frame, "accuracy").empty
+    assert rescored(frame, "accuracy").empty  # no task of classes
     examples = flips(frame).set_index("task")
     own = examples.loc["regression"].sort_values("id")
     np.testing.assert_allclose(own["value_sd"], values.groupby("id")["value"].std())
@@ -311,7 +312,7 @@ def test_ensembles_of_varying_seeds_gain(predictions):
     assert gain[table.header.index("Gain of 5, mean")] == "–"
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [*OF_ANSWERS, *OF_PROBABILITIES])
 def test_another_metric_of_the_same_runs(predictions, metric):
     found = rescored(predictions, metric).set_index("key")
     for key, part in predictions[predictions["split"] == "test"].groupby("key"):
@@ -327,6 +328,37 @@ def test_another_metric_of_the_same_runs(predictions, metric):
     if metric != "calibration_error":
         better = found["test"] > found["test_floor"]
         assert (better == found["higher_is_better"]).all()
+
+
+VALUES = {
+    "mse": sk.mean_squared_error,
+    "rmse": sk.root_mean_squared_error,
+    "mae": sk.mean_absolute_error,
+    "pearson": lambda gold, given: stats.pearsonr(gold, given).statistic,
+    "spearman": lambda gold, given: stats.spearmanr(gold, given).statistic,
+}
+
+
+@pytest.mark.parametrize("metric", OF_VALUES)
+def test_another_metric_of_values(tmp_path, metric):
+    frame = other_kinds(tmp_path)
+    values = frame[(frame["task"] == "regression") & (frame["split"] == "test")]
+    found = rescored(frame, metric).set_index("key")
+    assert set(found.index) == set(values["key"])
+    for key, part in values.groupby("key"):
+        gold, given = part["label"].astype(float), part["value"]
+        assert found.loc[key, "test"] == pytest.approx(VALUES[metric](gold, given))
+        constant = np.full(len(gold), gold.median() if metric == "mae" else gold.mean())
+        floor = 0.0 if metric in ("pearson", "spearman") else VALUES[metric](gold, constant)
+        assert found.loc[key, "test_floor"] == pytest.approx(floor)
+    assert (found["higher_is_better"] == (metric in ("pearson", "spearman"))).all()
+
+
+def test_a_constant_run_has_a_correlation_of_zero(tmp_path):
+    frame = other_kinds(tmp_path)
+    frame = frame[frame["task"] == "regression"].assign(value=0.5)
+    assert set(rescored(frame, "pearson")["test"]) == {0.0}
+    assert rescored(frame.assign(value=np.nan), "rmse")["test"].isna().all()
 
 
 def test_a_study_under_another_metric(predictions, stored_runs):

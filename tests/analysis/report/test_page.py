@@ -221,6 +221,27 @@ def test_the_others_are_compared_with_a_recommended_baseline(clean):
     assert said.count("p = ") == (compared["p_holm"][compared["second"] == "Standard"] < 0.05).sum()
 
 
+def test_a_difference_on_test_of_those_level_on_dev_is_put_in_context(clean):
+    """The headline is about dev, where the choice is made; test showed a difference below it."""
+    two = clean[clean["configuration"].isin(["Standard", "LayerwiseDecay(0.7)"])]
+    two = two[two["task"] == "rte"]
+    other = two["configuration"] != "Standard"
+    two = two.assign(test=two["test"] + 0.2 * other)
+    context = "although level with it on dev, where the choice is made."
+    for better, start in (
+        ("LayerwiseDecay(0.7)", "On test LayerwiseDecay(0.7) differs from Standard by +1"),
+        ("Standard", "Differences from Standard on test: LayerwiseDecay(0.7) +1"),
+    ):
+        seeds = two.groupby("configuration").cumcount()
+        dev = 0.6 + 0.01 * seeds + 0.001 * (two["configuration"] == better)
+        runs = two.assign(dev=dev)
+        (sentences,) = answer(best_strategy(runs), stability(runs), pairs(runs)).values()
+        assert sentences[0].startswith("No clear winner")
+        (said,) = [text for text in sentences if text.startswith(start)]
+        assert "p < 0.001" in said
+        assert said.endswith(context)
+
+
 def test_a_task_without_a_finished_run_says_so(clean):
     waiting = clean["task"] == "terms"
     nothing = {"outcome": "missing", "dev": np.nan, "test": np.nan, "dev_floor": np.nan}

@@ -127,7 +127,31 @@ def test_the_comment_beside_the_metric_names_those_of_the_kind(tmp_path, monkeyp
         "text,score\n" + "".join(f"some text {i},{i / 7}\n" for i in range(100))
     )
     assert run_command(["init", "scores.csv"]) == 0
-    assert 'metric="spearman",  # or pearson, mse\n' in Path("scores_study.py").read_text()
+    assert (
+        'metric="spearman",  # or pearson, mse, rmse, mae\n' in Path("scores_study.py").read_text()
+    )
+
+
+def test_given_columns_are_taken(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.csv").write_text(
+        "text,note,other,label,stars\n"
+        + "".join(f"a text {i},note {i},side {i},x,{i % 3}\n" for i in range(30))
+    )
+    columns = ["--text", "note", "--text-pair", "other", "--label", "stars"]
+    assert run_command(["init", "mine.csv", *columns]) == 0
+    assert "text: 'note' and 'other', as given." in capsys.readouterr().out
+    (task,) = load_study(Path("mine_study.py")).located_tasks()
+    assert (task.text, task.text_pair, task.label) == ("note", "other", "stars")
+    assert run_command(["init", "mine.csv", "--label", "star", "--out", "other.py"]) == 2
+    assert "label: there is no column 'star'. Did you mean 'stars'?" in capsys.readouterr().err
+    flags = {name: ["0", "1"] * 5 for name in ("red", "blue", "green")}
+    texts = [f"a longer text {i}" for i in range(10)]
+    given = guess(rows(text=texts, **flags), given={"label": "red"}).fields
+    assert (given["label"], given["kind"]) == ("red", "classification")
+    lists = {"spans": [["a", "b"]] * 3, "words": [["A", "B"]] * 3, "marks": [["O", "B-X"]] * 3}
+    found = guess(rows(**lists), given={"text": "words", "label": "marks"}).fields
+    assert (found["kind"], found["text"], found["label"]) == ("tagging", "words", "marks")
 
 
 def test_what_cannot_be_guessed_is_said():

@@ -1,8 +1,22 @@
 """What a dry run says of the data."""
 
-from study import KFold, Recipe, Standard, Study, Task
-from study.planning.notes import data_lines
+import pytest
+
+from study import ByGroup, KFold, Recipe, Standard, Study, Task
+from study.planning.notes import data_lines, notes
 from study.testing import tiny_model
+
+
+def study_of(folder, tasks):
+    return Study(
+        name="counts",
+        tasks=tasks,
+        models=[tiny_model(folder)],
+        recipe=Recipe(),
+        techniques=[Standard()],
+        seeds=range(2),
+        folder=str(folder),
+    )
 
 
 def test_the_rows_and_classes_of_each_part_are_given(tmp_path):
@@ -16,15 +30,7 @@ def test_the_rows_and_classes_of_each_part_are_given(tmp_path):
         Task(name="one", train="one.csv", split=KFold(folds=3)),
         Task(name="sets", kind="multilabel", metric="micro_f1", train="sets.csv", split=split),
     ]
-    study = Study(
-        name="counts",
-        tasks=tasks,
-        models=[tiny_model(tmp_path)],
-        recipe=Recipe(),
-        techniques=[Standard()],
-        seeds=range(2),
-        folder=str(tmp_path),
-    )
+    study = study_of(tmp_path, tasks)
     one, sets = data_lines(study)
     parts = study.located_tasks()[0].load().splits
     counts = [[list(part.gold).count(c) for part in parts.values()] for c in (0, 1)]
@@ -33,3 +39,41 @@ def test_the_rows_and_classes_of_each_part_are_given(tmp_path):
     for label, each in zip("ab", counts, strict=True):
         assert f"{label} {' / '.join(map(str, each))}" in one
     assert "task 'sets': 9 train, 3 dev, 3 test rows; x " in sets
+
+
+def told(folder, rows, **fields):
+    (folder / "rows.csv").write_text("text,label,who\n" + "".join(rows))
+    fields = {"name": "rows", "train": "rows.csv", "split": KFold(folds=3)} | fields
+    return notes(study_of(folder, [Task(**fields)]))
+
+
+def test_inputs_that_train_shares_with_dev_or_test_are_named(tmp_path):
+    """Twelve texts, each twice and in random folds: most of dev and test are in train as well."""
+    rows = [f"t{i % 12},{'ab'[i % 2]},{i % 12}\n" for i in range(24)]
+    [note] = told(tmp_path, rows)
+    splits = study_of(tmp_path, [Task(name="rows", train="rows.csv", split=KFold(folds=3))])
+    texts = {name: part.text for name, part in splits.located_tasks()[0].load().splits.items()}
+    shared = {n: sum(t in texts["train"] for t in texts[n]) for n in ("dev", "test")}
+    assert min(shared.values()) > 0
+    for name, count in shared.items():
+        assert f"{count} of the 8 rows of {name}" in note
+    assert told(tmp_path, rows, split=ByGroup(column="who", folds=3)) == []
+
+
+def test_pairs_are_the_same_input_only_if_both_texts_are(tmp_path):
+    rows = [f"t{i % 12},{'ab'[i % 2]},pair {i}\n" for i in range(24)]
+    assert told(tmp_path, rows, text_pair="who") == []
+
+
+def test_groups_of_one_row_each_are_named(tmp_path):
+    rows = [f"t{i},{'ab'[i % 2]},{i}\n" for i in range(12)]
+    [note] = told(tmp_path, rows, split=ByGroup(column="who", folds=3))
+    assert "no two of its rows have the same 'who'" in note
+
+
+@pytest.mark.parametrize(
+    "fields", [{"split": KFold(folds=3)}, {"split": ByGroup(column="who", folds=3)}]
+)
+def test_data_without_trouble_have_no_notes(tmp_path, fields):
+    rows = [f"t{i},{'ab'[i % 2]},{i // 2}\n" for i in range(12)]
+    assert told(tmp_path, rows, **fields) == []

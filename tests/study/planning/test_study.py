@@ -88,7 +88,8 @@ def test_an_invalid_value_raises_where_it_is_used():
 def test_a_metric_must_fit_its_task():
     invalid = Task(name="t", train="a", dev="b", test="c", kind="regression", metric="accuracy")
     assert mistakes(invalid) == [
-        "metric: 'accuracy' cannot score a regression task; use one of mse, pearson, spearman."
+        "metric: 'accuracy' cannot score a regression task; use one of mae, mse, pearson, rmse, "
+        "spearman."
     ]
 
 

@@ -30,6 +30,8 @@ def test_correlations_by_hand():
     assert METRICS["pearson"](gold, predicted) == pytest.approx(0.5)
     assert METRICS["spearman"](gold, predicted) == pytest.approx(0.5)
     assert METRICS["mse"](gold, predicted) == pytest.approx(2 / 3)
+    assert METRICS["rmse"](gold, predicted) == pytest.approx((2 / 3) ** 0.5)
+    assert METRICS["mae"](gold, predicted) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman"])
@@ -49,6 +51,8 @@ def test_a_constant_prediction_has_no_matthews_coefficient():
         ("matthews_corrcoef", PAIRS, 0.0),
         ("pearson", Regression(()), 0.0),
         ("mse", Regression(()), 0.1875),  # the variance
+        ("rmse", Regression(()), 0.1875**0.5),
+        ("mae", Regression(()), 0.25),  # of the median, 0; of the mean 0.375
     ],
 )
 def test_floors_by_hand(name, kind, expected):
@@ -151,7 +155,7 @@ def test_undefined_scores_of_every_kind(name):
         assert score == pytest.approx(expected, nan_ok=True)
     for metric in METRICS.values():
         if name in metric.kinds:
-            best = 0.0 if metric.name == "mse" else 1.0
+            best = 1.0 if metric.higher_is_better else 0.0
             assert recorded(metric, kind, data, perfect) == pytest.approx(best), metric.name
 
 
