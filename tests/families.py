@@ -31,6 +31,7 @@ WIDTHS = {
 CONFIGS = {
     "bert": partial(hf.BertConfig, **WIDTHS),
     "roberta": partial(hf.RobertaConfig, **WIDTHS, type_vocab_size=1),
+    "mpnet": partial(hf.MPNetConfig, **WIDTHS),
     "electra": partial(hf.ElectraConfig, **WIDTHS, embedding_size=8),
     "deberta-v2": partial(
         hf.DebertaV2Config,
@@ -65,7 +66,7 @@ def config(kind: str, layers: int) -> hf.PreTrainedConfig:
     if kind == "vit":
         return CONFIGS[kind](**depth)
     special = {"pad_token_id": 0} if kind in MASKED else {}
-    if kind == "roberta":
+    if kind in ("roberta", "mpnet"):
         special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
     if kind == "llama":  # like SmolLM2's base model: no padding token
         special = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": None}
@@ -139,7 +140,7 @@ def logits_of(state: TrainState, kind: str) -> Tensor:
 
 
 def _special_tokens(kind: str) -> list[str]:
-    if kind == "roberta":
+    if kind in ("roberta", "mpnet"):
         return ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     if kind == "llama":
         return ["<unk>", "<|end|>"]
@@ -154,7 +155,7 @@ def _tokenizer(kind: str) -> hf.PreTrainedTokenizerFast:
     roles = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
     roles |= {"sep_token": "[SEP]", "mask_token": "[MASK]"}
     template = ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
-    if kind == "roberta":
+    if kind in ("roberta", "mpnet"):
         roles = {"unk_token": "<unk>", "pad_token": "<pad>", "cls_token": "<s>"}
         roles |= {"sep_token": "</s>", "bos_token": "<s>", "eos_token": "</s>"}
         template = ("<s> $A </s>", "<s> $A </s> </s> $B </s>")

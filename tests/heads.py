@@ -68,7 +68,7 @@ def batch_of(family: str, kind: str = "") -> dict[str, Tensor]:
         return {"pixel_values": torch.randn(4, 3, 8, 8, generator=rng), "labels": classes}
     ids = torch.randint(5, 40, (4, 7), generator=rng)
     mask = torch.ones_like(ids)
-    pad = 1 if family == "roberta" else 0
+    pad = 1 if family in ("roberta", "mpnet") else 0
     ids[0, 5:], mask[0, 5:] = pad, 0
     inputs = {"input_ids": ids, "attention_mask": mask}
     if kind == "span":

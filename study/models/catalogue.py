@@ -104,6 +104,19 @@ ROBERTA_LARGE = ROBERTA_BASE.replace(
     family="roberta-large",
     parameters=354_310_144,
 )
+MPNET = Model(
+    name="mpnet",
+    checkpoint="sentence-transformers/all-mpnet-base-v2",
+    sha256="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+    family="mpnet-base",
+    parameters=108_895_872,
+    domain="general",
+    vocabulary=BERT_UNCASED,
+    objective="masked and permuted language model, then sentence similarity",
+    next_sentence=False,
+    source="Song et al. 2020 and sentence-transformers, Apache-2.0; without the hub: "
+    "scripts/join_mpnet.py",
+)
 DEBERTA_V3_BASE = Model(
     name="deberta-v3-base",
     checkpoint="microsoft/deberta-v3-base",
@@ -315,6 +328,7 @@ MODELS: dict[str, Model] = {
         ELECTRA_LARGE,
         ROBERTA_BASE,
         ROBERTA_LARGE,
+        MPNET,
         DEBERTA_V3_BASE,
         DEBERTA_V3_LARGE,
         DISTILBERT,

@@ -48,6 +48,12 @@ class Family:
 FAMILIES: dict[str, Family] = {
     "bert": Family("bert", head=("pooler",)),
     "roberta": Family("roberta"),
+    "mpnet": Family(
+        "mpnet",
+        embeddings=("embeddings", "encoder.relative_attention_bias"),
+        query_value=("attention.attn.q", "attention.attn.v"),
+        block_ends=("attention.attn.o", "output.dense"),
+    ),
     "electra": Family("electra", embeddings=("embeddings", "embeddings_project")),
     "deberta-v2": Family(
         "deberta",
@@ -212,6 +218,8 @@ def longest_input(config: Any) -> int | None:
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if positions and config.model_type == "roberta":  # its positions start after the padding id
         positions -= config.pad_token_id + 1
+    if positions and config.model_type == "mpnet":  # the same, and its code fixes that id at 1
+        positions -= 2
     return positions
 
 

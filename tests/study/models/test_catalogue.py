@@ -48,6 +48,7 @@ CONFIGS = {
     "electra-large": hf.ElectraConfig(vocab_size=30522, embedding_size=1024, **LARGE),
     "roberta-base": hf.RobertaConfig(**ROBERTA, **BASE),
     "roberta-large": hf.RobertaConfig(**ROBERTA, **LARGE),
+    "mpnet": hf.MPNetConfig(vocab_size=30527, **BASE | {"max_position_embeddings": 514}),
     "deberta-v3-base": hf.DebertaV2Config(**DEBERTA_V3, **BASE),
     "deberta-v3-large": hf.DebertaV2Config(**DEBERTA_V3, **LARGE),
     "distilbert": hf.DistilBertConfig(vocab_size=30522, dim=768, n_layers=6, n_heads=12),

@@ -53,6 +53,7 @@ def test_every_parameter_of_an_image_model_has_one_depth():
         ("deberta-v2", "deberta.encoder.conv.conv.weight", 1),
         ("modernbert", "model.final_norm.weight", 3),
         ("llama", "model.norm.weight", 3),
+        ("mpnet", "mpnet.encoder.relative_attention_bias.weight", 0),
     ],
 )
 def test_depths_of_unusual_parameters(kind, name, depth):
@@ -70,9 +71,10 @@ def test_the_longest_input_fits_and_one_more_token_does_not(kind):
     """RoBERTa's 514 positions hold 512 tokens, since positions start after the padding id."""
     model = random_model(kind).eval()
     longest = longest_input(model.config)
-    assert longest == (62 if kind == "roberta" else 64)
+    from_padding = ("roberta", "mpnet")
+    assert longest == (62 if kind in from_padding else 64)
     model(torch.full((1, longest), 5))
-    if kind in ("bert", "roberta", "electra", "distilbert", "albert"):  # absolute positions
+    if kind in ("bert", *from_padding, "electra", "distilbert", "albert"):  # absolute positions
         with pytest.raises((IndexError, RuntimeError)):
             model(torch.full((1, longest + 1), 5))
 
