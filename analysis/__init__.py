@@ -33,6 +33,7 @@ from analysis.per_example.rescoring import METRICS, rescored
 from analysis.per_task.best_strategy import best_strategy, best_strategy_table, strategy_table
 from analysis.per_task.cells import cells, cells_table
 from analysis.per_task.dev_to_test import transfer, transfer_table
+from analysis.per_task.memory import memory, memory_table
 from analysis.per_task.pairs import pairs, pairs_table
 from analysis.per_task.pareto import pareto, pareto_table
 from analysis.per_task.recommend import recommend
@@ -81,6 +82,8 @@ __all__ = [
     "load_predictions",
     "load_runs",
     "load_settings",
+    "memory",
+    "memory_table",
     "pairs",
     "pairs_table",
     "pareto",

@@ -31,6 +31,7 @@ CELL_TEXT = ["task", "task_type", "model", "technique", "configuration", "metric
 PROTOCOL = ["tried", "search"]  # tags of a cell that describe the search it comes from
 RUN_TEXT = ["outcome", "collapse_rule", "device", "host", "versions", "commit"]
 RUN_COUNTS = ["train_rows", "dev_rows", "test_rows"]
+MEMORY = ["weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes"]
 RUN_NUMBERS = [
     "dev",
     "test",
@@ -39,6 +40,7 @@ RUN_NUMBERS = [
     "seconds",
     "steps_per_second",
     "peak_memory_bytes",
+    *MEMORY,
     "trained_fraction",
     "cut_rows",
     "cut_tokens",
@@ -66,6 +68,7 @@ COLUMNS = [
     "seconds",
     "steps_per_second",
     "peak_memory_bytes",
+    *MEMORY,
     "trained_fraction",
     "cut_rows",
     "cut_tokens",

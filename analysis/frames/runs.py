@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.frames.columns import COLUMNS
+from analysis.frames.columns import COLUMNS, MEMORY
 from analysis.frames.units import with_units
 from analysis.statistics.summary import Scores
 
@@ -20,7 +20,7 @@ BY_NAME, TOLD, ASSUMED = "by its name", "as told", "assumed, no metric is named"
 LATER: dict[str, Any] = {  # columns that earlier versions did not save, with their meaning there
     **{"stage": "final", "tried": 1, "search": "", "task_type": "", "unit": ""},
     **{"direction_from": DEFINED},
-    **{"cut_rows": np.nan, "cut_tokens": np.nan},
+    **dict.fromkeys(["cut_rows", "cut_tokens", *MEMORY], np.nan),
 }
 RENAMED = {"floor": "dev_floor"}  # columns that earlier versions saved under another name
 

@@ -38,6 +38,7 @@ from analysis.per_example.resampling import seeds_and_examples, seeds_and_exampl
 from analysis.per_task.best_strategy import best_strategy, best_strategy_table, strategy_table
 from analysis.per_task.cells import cells, cells_table
 from analysis.per_task.dev_to_test import transfer, transfer_table
+from analysis.per_task.memory import memory, memory_table
 from analysis.per_task.pairs import pairs, pairs_table
 from analysis.per_task.pareto import pareto, pareto_table
 from analysis.per_task.search import best_of_k, search_tables
@@ -264,6 +265,13 @@ def _trade_offs(material: ReportData) -> Iterator[Panel]:
             yield panel(groups_table(by_group(material.runs)))
 
 
+def _memory(material: ReportData) -> Iterator[Panel]:
+    """Where the memory of a step goes, if it was measured."""
+    found = memory(material.runs)
+    if not found.empty:
+        yield panel(memory_table(found))
+
+
 def _aggregated(frame: pd.DataFrame) -> Table:
     """Aggregates, or one sentence where no task can be normalised."""
     table = aggregates_table(frame)
@@ -341,6 +349,7 @@ SECTIONS: tuple[Section, ...] = (
     _ranked,
     _over_tasks,
     _trade_offs,
+    _memory,
     _crossed,
     _predictions,
     _searched,

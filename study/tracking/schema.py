@@ -72,6 +72,7 @@ DEV_FLOOR, TEST_FLOOR = "dev_floor", "test_floor"  # the constant predictor's sc
 SECONDS = "seconds"
 RUN_METRICS = (
     *(DEV, TEST, DEV_FLOOR, TEST_FLOOR, SECONDS, "steps_per_second", "peak_memory_bytes"),
+    *("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes"),
     *("trained_fraction", "steps"),
     *("cut_rows", "cut_tokens"),  # shares of rows and tokens lost to the maximum length; texts only
 )

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field
 from typing import NamedTuple
 
@@ -17,10 +17,19 @@ from study.models.families import depths_of
 from study.models.loading import Loaded
 from study.tasks import metrics
 from study.tasks.kinds import Kind, Outputs
-from study.tasks.kinds.encoded import TARGETS, Encoded, evaluation_batches, training_batches
+from study.tasks.kinds.encoded import (
+    TARGETS,
+    Encoded,
+    Ints,
+    collate,
+    evaluation_batches,
+    padded_tokens,
+    training_rows,
+)
 from study.techniques.base import Technique
 from study.techniques.state import Group, Phase, TrainState, no_heartbeat, plain_groups
 from study.training.checkpoint import digest, restore
+from study.training.memory import MemorySplit, SavedActivations, bytes_of, measured_split
 from study.training.tensor_file import CheckpointError, Tree
 
 EVALUATION_BATCH = {
@@ -99,6 +108,8 @@ class Fit:
         selected: The epoch whose weights count so far; None before the first, and after divergence.
         task_loss: The task's own mean loss over the last epoch.
         step_seconds: Time spent in training steps.
+        memory: What the step held that is measured, the one with the most tokens in the first epoch
+            of a phase; of several phases that with the largest sum. None before the first.
     """
 
     setting: Setting
@@ -111,6 +122,7 @@ class Fit:
     selected: SelectedEpoch | None = None
     task_loss: float = math.nan
     step_seconds: float = 0.0
+    memory: MemorySplit | None = None
     _groups: list[Group] = field(default_factory=list, init=False)
     _optimizer: torch.optim.Optimizer | None = field(default=None, init=False)  # of the phase
 
@@ -171,12 +183,17 @@ class Fit:
         state.model.train()
         # The order of batches is derived from seed and epoch, so a resumed run skips those that are
         # done and gets the same ones as before.
-        for batch in _batches(train, state, epoch=len(self.losses), skip=state.step - begun):
+        batches = _batch_rows(train, state, epoch=len(self.losses))
+        sizes = [padded_tokens(train, rows) for rows in batches]
+        measured = begun + int(np.argmax(sizes)) if epochs == 0 else -1
+        for rows in batches[state.step - begun :]:
+            batch = _to_device(collate(train, rows), state.device)
             factor = schedule(phase.recipe, state.step - before, steps)
             for own, group in zip(optimizer.param_groups, self._groups, strict=True):
                 own["lr"] = group.lr * factor
             state.rates = {name: g.lr * factor for g in self._groups for name in g.names}
-            losses = _step(self.setting.technique, state, phase, optimizer, batch)
+            measure = self._keep_larger if state.step == measured else None
+            losses = _step(self.setting.technique, state, phase, optimizer, batch, measure)
             self.totals += torch.stack(losses) * len(next(iter(batch.values())))
             self.step_seconds += time.perf_counter() - started
             state.heartbeat()
@@ -186,6 +203,10 @@ class Fit:
         self.totals.zero_()
         self.losses.append(minimised)
         self.step_seconds += time.perf_counter() - started
+
+    def _keep_larger(self, split: MemorySplit) -> None:
+        if self.memory is None or sum(split) > sum(self.memory):
+            self.memory = split
 
     def _evaluate(self) -> None:
         outputs = predict(self.state, self.data["dev"])
@@ -228,6 +249,7 @@ class Fit:
             "totals": self.totals,
             "task_loss": self.task_loss,
             "step_seconds": self.step_seconds,
+            "memory": list(self.memory) if self.memory else None,
             "selected": [torch.from_numpy(selected.logits), *selected[1:]] if selected else None,
             "groups": [list(astuple(group)) for group in self._groups],
             "optimizer": self._optimizer.state_dict() if self._optimizer else None,
@@ -252,6 +274,7 @@ class Fit:
         restore(saved["totals"], self.totals, state.device)
         self.losses, self.scores = saved["losses"], saved["scores"]
         self.task_loss, self.step_seconds = saved["task_loss"], saved["step_seconds"]
+        self.memory = MemorySplit(*saved["memory"]) if saved["memory"] else None
         if saved["selected"]:
             logits, oriented, weights = saved["selected"]
             self.selected = SelectedEpoch(
@@ -379,19 +402,14 @@ def _set_trainable(state: TrainState, names: tuple[str, ...]) -> None:
             parameter.grad = None
 
 
-def _batches(
-    data: Encoded, state: TrainState, *, epoch: int, skip: int
-) -> Iterator[dict[str, Tensor]]:
-    recipe = state.recipe
-    for batch in training_batches(
+def _batch_rows(data: Encoded, state: TrainState, *, epoch: int) -> list[Ints]:
+    return training_rows(
         data,
-        batch_size=recipe.batch_size,
-        by_length=recipe.batches == "by_length",
+        batch_size=state.recipe.batch_size,
+        by_length=state.recipe.batches == "by_length",
         seed=state.seed,
         epoch=epoch,
-        skip=skip,
-    ):
-        yield _to_device(batch, state.device)
+    )
 
 
 def _step(
@@ -400,8 +418,17 @@ def _step(
     phase: Phase,
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
+    measure: Callable[[MemorySplit], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One optimizer step.
+
+    Args:
+        technique: Its hooks are called.
+        state: The run.
+        phase: The current one.
+        optimizer: Of this phase.
+        batch: On the device.
+        measure: Called with what the step held in memory; None measures nothing. It moves no bit.
 
     Returns:
         The minimised loss and the task's own, detached.
@@ -410,18 +437,30 @@ def _step(
     if type(technique).active is not Technique.active:
         _set_trainable(state, technique.active(phase.names, state))
     technique.before_step(state)
-    outputs = state.forward(batch)
-    plain = outputs.loss.detach()
-    loss: Tensor = technique.loss(outputs.loss, outputs, batch, state)
-    loss.backward()  # type: ignore[no-untyped-call]
+    meter = SavedActivations(_present(state, batch)) if measure else None
+    with meter.counting() if meter else nullcontext():
+        outputs = state.forward(batch)
+        plain = outputs.loss.detach()
+        loss: Tensor = technique.loss(outputs.loss, outputs, batch, state)
+        loss.backward()  # type: ignore[no-untyped-call]
     if state.recipe.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), state.recipe.clip_norm)
     technique.after_backward(state)
+    gradients = bytes_of(p.grad for p in state.model.parameters()) if measure else 0
     optimizer.step()
+    if measure and meter:
+        measure(measured_split(state, optimizer, gradients, meter.peak))
     optimizer.zero_grad()
     state.step += 1
     technique.after_step(state)
     return loss.detach(), plain
+
+
+def _present(state: TrainState, batch: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    """What is in memory whether or not autograd saves it."""
+    yield from state.model.parameters()
+    yield from state.model.buffers()
+    yield from batch.values()
 
 
 @contextmanager

@@ -36,7 +36,8 @@ class Outcome:
         test_floor: The same on test.
         curves: One value per epoch: `train/loss` (mean over the epoch) and `dev/<metric>`.
         logits: Per split (`dev`, `test`) the model's outputs, shape (n_examples, n_outputs).
-        facts: `seconds`, `steps_per_second`, `peak_memory_bytes`, `trained_fraction`, `steps`.
+        facts: `seconds`, `steps_per_second`, `peak_memory_bytes`, `trained_fraction`, `steps`, and
+            what the largest step held (`MemorySplit`), such as `activations_bytes`.
         device: Kind of device.
     """
 
@@ -85,6 +86,8 @@ def train(
         "peak_memory_bytes": float(run.peak),
         "trained_fraction": fit.trained_fraction,
     }
+    if fit.memory is not None:
+        facts |= {f"{name}_bytes": float(n) for name, n in fit.memory._asdict().items()}
     outcome = Outcome(
         "diverged",
         dev_floor=collapse.floor(setting.metric, setting.kind, data["dev"]),

@@ -27,7 +27,7 @@ REFUSED = {
 }
 
 
-def stepped(technique: Technique, family: str, kind: str, precision: str):
+def stepped(technique: Technique, family: str, kind: str, precision: str, measure=None):
     """The weights before and after a step."""
     state, batch = state_of(family, kind), batch_of(family, kind)
     state.batches = lambda: iter([batch])
@@ -45,7 +45,7 @@ def stepped(technique: Technique, family: str, kind: str, precision: str):
         [state.parameters(group) for group in groups]
     )
     state.model.train()
-    loss, _ = _step(technique, state, phase, optimizer, batch)
+    loss, _ = _step(technique, state, phase, optimizer, batch, measure)
     assert loss.isfinite()
     return before, {n: p.detach().clone() for n, p in state.model.named_parameters()}
 
@@ -62,5 +62,7 @@ def test_a_step_trains_and_is_deterministic(name, family, kind, precision):
     moved = [not torch.equal(before[n], p) for n, p in after.items()]
     assert any(moved)
     assert all(p.isfinite().all() for p in after.values())
-    again = stepped(technique, family, kind, precision)[1]
+    splits = []
+    again = stepped(technique, family, kind, precision, splits.append)[1]  # it moves no bit
+    assert min(splits[0]) > 0
     assert all(torch.equal(again[n], p) for n, p in after.items())

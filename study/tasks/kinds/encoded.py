@@ -82,10 +82,10 @@ def collate(data: Encoded, rows: Ints) -> Batch:
     return batch
 
 
-def training_batches(
-    data: Encoded, *, batch_size: int, by_length: bool, seed: Seed, epoch: int, skip: int = 0
-) -> Iterator[Batch]:
-    """The batches of one epoch, in the order drawn from the `order` stream.
+def training_rows(
+    data: Encoded, *, batch_size: int, by_length: bool, seed: Seed, epoch: int
+) -> list[Ints]:
+    """The rows of each batch of one epoch, in the order drawn from the `order` stream.
 
     Args:
         data: The training split.
@@ -94,7 +94,6 @@ def training_batches(
             shuffle the batches; False shuffles the rows only.
         seed: The run's seeds; only `order` is used.
         epoch: Counted over all phases of the run; each epoch has its own permutation.
-        skip: Number of batches to skip at the start of the epoch, without building them.
     """
     rng = numpy_rng(seed, "order", epoch)
     order = rng.permutation(data.rows)
@@ -104,8 +103,12 @@ def training_batches(
         order = np.concatenate([p[np.argsort(data.lengths[p], kind="stable")] for p in parts])
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     sequence = rng.permutation(len(batches)) if by_length else np.arange(len(batches))
-    for index in sequence[skip:]:
-        yield collate(data, batches[index])
+    return [batches[index] for index in sequence]
+
+
+def padded_tokens(data: Encoded, rows: Ints) -> int:
+    """Tokens of a batch of these rows, padding included."""
+    return len(rows) * int(data.lengths[rows].max())
 
 
 def evaluation_batches(data: Encoded, batch_size: int) -> Iterator[tuple[Ints, Batch]]:

@@ -282,7 +282,7 @@ def test_what_is_no_image_is_told_with_its_file(pictures):
 def rows_of(folder: Path, *, train: list[Any], dev: list[Any], **fields: Any) -> Task:
     folder.mkdir()
     for split, labels in {"train": train, "dev": dev, "test": train}.items():
-        rows = [json.dumps({"text": "w1 w2", "label": label}) for label in labels]
+        rows = [json.dumps({"text": f"{split} w{i}", "label": y}) for i, y in enumerate(labels)]
         (folder / f"{split}.jsonl").write_text("\n".join(rows))
     files = {split: f"{split}.jsonl" for split in SPLITS}
     return Task(**{"name": "mine", "folder": str(folder), **files, **fields})

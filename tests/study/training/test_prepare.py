@@ -9,7 +9,7 @@ import pytest
 from study.core.seeding import Seed
 from study.core.spec import SpecError
 from study.tasks import BIOSSES, TERMS, Task
-from study.tasks.kinds.encoded import Encoded, collate, evaluation_batches, training_batches
+from study.tasks.kinds.encoded import Encoded, collate, evaluation_batches, training_rows
 from study.training.prepare import prepare_once
 from tests import needs
 
@@ -190,10 +190,13 @@ def test_a_batch_is_padded_to_its_own_longest_row(data: dict[str, Encoded]):
 @pytest.mark.parametrize("by_length", [True, False])
 def test_an_epoch_sees_every_row_once_in_an_order_of_its_own(data, by_length):
     def rows(seed: Seed, epoch: int) -> list[tuple[int, ...]]:
-        batches = training_batches(
-            data["train"], batch_size=5, by_length=by_length, seed=seed, epoch=epoch
-        )
-        return [tuple(line) for batch in batches for line in batch["input_ids"].tolist()]
+        train = data["train"]
+        batches = training_rows(train, batch_size=5, by_length=by_length, seed=seed, epoch=epoch)
+        return [
+            tuple(line)
+            for chosen in batches
+            for line in collate(train, chosen)["input_ids"].tolist()
+        ]
 
     def content(rows: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         return sorted(tuple(t for t in row if t != 0) for row in rows)
