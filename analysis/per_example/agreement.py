@@ -397,6 +397,8 @@ def agreement_table(frame: pd.DataFrame) -> Table:
         }
     if not frame.empty and frame["value_sd"].notna().any():
         columns["sd per example"] = lambda r: score_text(r.value_sd, 1)
+        if (frame["kind"] == "value").all():
+            return _of_values_alone(frame, columns)
     notes = [
         "n: number of runs. Shares of test examples in points, with 95% intervals over seeds. "
         "Disagreement: examples on which two runs differ. Flip rate: runs that differ from an "
@@ -425,6 +427,22 @@ def agreement_table(frame: pd.DataFrame) -> Table:
         notes=notes,
         details=details,
         method=method,
+    )
+
+
+def _of_values_alone(frame: pd.DataFrame, columns: Columns) -> Table:
+    """The table where all answers are values, which are never equal."""
+    kept = (*CELL_COLUMNS, "n", "Examples", "Collapsed", "sd per example")
+    return table_of(
+        "agreement",
+        "Agreement between seeds",
+        frame,
+        {name: text for name, text in columns.items() if name in kept},
+        notes=[
+            "n: number of runs. sd per example: standard deviation over runs (n − 1), averaged "
+            "over test examples, in the label's unit."
+        ],
+        details=["Examples"],
     )
 
 

@@ -91,13 +91,14 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         "Recommended": lambda r: (r.recommended or "–") + (DAGGER if r.sensitivity else ""),
         "Tied with": _tied,
         **tried_columns(frame),
-        "Tie broken by": lambda r: r.decided_by if r.tied else "–",
+        "Tie broken by": lambda r: r.decided_by if r.tied and r.recommended else "–",
         "n": lambda r: count_text(r.finished, r.asked),
         "Failed": lambda r: f"{r.failed}",
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
         "Test mean ± sd": lambda r: mean_sd_text(r.test_mean, r.test_sd, r.scale),
         "95% CI of mean": lambda r: interval_text(
-            *possible(r.test_mean_low, r.test_mean_high, scale=r.scale), scale=r.scale
+            *possible(r.test_mean_low, r.test_mean_high, metric=r.metric, scale=r.scale),
+            scale=r.scale,
         ),
         "95% CI of sd": lambda r: sd_interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
         f"vs {BASELINE}": versus_text,
@@ -129,8 +130,10 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         "by a test.",
         *_unseen_notes(frame),
         *([] if alone else [_VERSUS_P]),
-        "P(best), P(near best): share of bootstrap resamples in which its dev mean is the best, or "
-        "within half a point of it. Possible ranks: those not excluded by the tests for ties.",
+        "P(best), P(near best): share of bootstrap resamples of these runs in which its dev mean "
+        "is the best, or within half a point of it. With few seeds it is often near 1 for what is "
+        "ahead by chance: the tests for ties decide. Possible ranks: those that they do not "
+        "exclude.",
         "Bias-corrected: the best dev mean minus its selection bias. Expected test mean: that of "
         "the configuration with the best dev mean, averaged over resamples.",
         *_transfer_notes(frame),

@@ -201,7 +201,7 @@ def _left_out(frame: pd.DataFrame) -> str:
 
 
 def _interval_of_mean(row: RowTuple) -> str:
-    low, high = possible(row.test_mean_low, row.test_mean_high, scale=row.scale)
+    low, high = possible(row.test_mean_low, row.test_mean_high, metric=row.metric, scale=row.scale)
     return interval_text(low, high, scale=row.scale)
 
 

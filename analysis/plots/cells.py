@@ -203,7 +203,7 @@ def _whisker(
 ) -> None:
     value, low, high = (row[f"{field}{end}"] for end in ("", "_low", "_high"))
     if field.endswith("_mean"):
-        low, high = possible(low, high, scale=scale)
+        low, high = possible(low, high, metric=row["metric"], scale=scale)
     value, low, high = value * scale, low * scale, high * scale
     colour = ORANGE if is_baseline else BLUE
     known = has_width(low, high)

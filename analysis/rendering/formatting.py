@@ -13,6 +13,10 @@ PERMUTATION = (  # the test of two means where a run of either cell failed
 )
 ALL_PAIRS = "Welch tests of all pairs, Holm-adjusted, 5%"  # of a task and model, on one split
 DAGGER = "†"
+SIGNED = (  # in names of metrics that can be below 0
+    *("corr", "pearson", "spearman", "kendall", "tau", "rho", "matthews", "mcc", "kappa", "ccc"),
+    *("pcc", "ari", "adjusted", "similarity", "cosine", "ssim", "r2"),
+)
 NBSP = "\u00a0"  # no-break space, keeps an interval on one line
 
 
@@ -76,9 +80,15 @@ def interval_text(low: float, high: float, *, scale: float) -> str:
     return f"[{score_text(low, scale)},{NBSP}{score_text(high, scale)}]"
 
 
-def possible(low: float, high: float, *, scale: float) -> tuple[float, float]:
-    """The interval of a mean within the scores that are possible: shares are in [-1, 1]."""
-    return (max(low, -1.0), min(high, 1.0)) if scale == 100 else (low, high)
+def possible(low: float, high: float, *, metric: str, scale: float) -> tuple[float, float]:
+    """The interval of a mean within the scores that are possible.
+
+    Shares are in [0, 1], and correlations and what agreement exceeds chance by in [-1, 1].
+    """
+    if scale != 100:
+        return low, high
+    signed = any(word in metric.lower() for word in SIGNED)
+    return max(low, -1.0 if signed else 0.0), min(high, 1.0)
 
 
 def p_text(p: float) -> str:

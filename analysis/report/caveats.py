@@ -32,6 +32,7 @@ SMALL = 500  # rows of a dev or test set; one row of fewer changes accuracy by 0
 CUT = 0.01  # share of rows that lose tokens, from which a task is named
 LEAST_GAIN = 0.005  # of a share, in the last epoch
 GAIN = 0.1  # share of the gain of all epochs, from which training may have ended too early
+GAIN_OF_SHARE = 0.02  # as much in the last epoch says so whatever the others gained
 NAMED = 3  # cells that a sentence names; of the others it gives the count
 
 
@@ -213,7 +214,11 @@ def _cut(finished: pd.DataFrame) -> list[str]:
 
 
 def _unfinished(finished: pd.DataFrame, curves: pd.DataFrame | None) -> list[str]:
-    """Cells whose mean dev score gained in the last epoch `GAIN` or more of all that it gained."""
+    """Cells whose mean dev score still gained much in the last epoch.
+
+    Much is `GAIN` of all that it gained, or `GAIN_OF_SHARE`: after a steep start two points are a
+    small part.
+    """
     if curves is None or curves.empty:
         return []
     found = []
@@ -224,9 +229,10 @@ def _unfinished(finished: pd.DataFrame, curves: pd.DataFrame | None) -> list[str
         own = dev[dev["key"].isin(cell["key"])].pivot(index="key", columns="epoch", values="value")
         means = own.dropna().mean().to_numpy() * (1 if facts["higher_is_better"] else -1)
         gains = np.diff(means)
-        least = LEAST_GAIN if facts["scale"] == 100 else 0.0
+        share = facts["scale"] == 100
         rises = len(gains) > 1 and means[-1] == means.max() and means[0] == means.min()
-        if rises and gains[-1] > least and gains[-1] >= GAIN * gains.sum():
+        much = min(GAIN * gains.sum(), GAIN_OF_SHARE if share else np.inf)
+        if rises and gains[-1] > (LEAST_GAIN if share else 0.0) and gains[-1] >= much:
             found.append(_label(label))
     if not found:
         return []

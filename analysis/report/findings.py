@@ -20,8 +20,9 @@ from analysis.rendering.formatting import (
     sd_interval_text,
     sd_text,
 )
+from analysis.statistics.collapse import COLLAPSED
 from analysis.statistics.common import ALPHA
-from analysis.statistics.power import seeds_for_difference
+from analysis.statistics.power import pooled_sd, seeds_for_difference
 from analysis.statistics.spread import ENOUGH_FOR_SPREAD
 
 MOST = 200  # seeds; larger numbers only say that it is hopeless
@@ -128,14 +129,16 @@ def _choice(row: RowTuple, cells: list[RowTuple]) -> list[str]:
     if not row.best_dev:
         return ["No run has a dev score, so nothing is recommended."]
     if not row.recommended:
-        return [f"No configuration can be recommended: {row.decided_by}.", *changes]
+        return [f"No configuration can be recommended: {row.decided_by}.", *_cure(cells), *changes]
     result = "It has no test score."
     if row.n:
         score = score_text(row.test_mean, row.scale)
         if row.compared == 1:  # elsewhere the interval would have to allow for the choice
             score = score_with_interval(
                 row.test_mean,
-                *possible(row.test_mean_low, row.test_mean_high, scale=row.scale),
+                *possible(
+                    row.test_mean_low, row.test_mean_high, metric=row.metric, scale=row.scale
+                ),
                 scale=row.scale,
             )
         result = (
@@ -167,12 +170,21 @@ def _choice(row: RowTuple, cells: list[RowTuple]) -> list[str]:
     return [first, result, *_needed(row, cells), *changes]
 
 
+def _cure(cells: list[RowTuple]) -> list[str]:
+    """What may help where runs collapsed."""
+    if not any(cell.collapsed for cell in cells):
+        return []
+    return [
+        f"Collapsed means {COLLAPSED}, on these dev rows: more epochs, another learning rate or "
+        "more training rows may raise the scores, and more dev rows lower the bar."
+    ]
+
+
 def _needed(row: RowTuple, cells: list[RowTuple]) -> list[str]:
     """How many seeds would tell configurations apart, where none is shown to be best."""
-    sds = np.array([cell.sd for cell in cells if cell.sd > 0])
-    if not row.tied or row.scale != POINTS or not sds.size:
+    sd = pooled_sd(np.array([cell.sd for cell in cells], dtype=np.float64))
+    if not row.tied or row.scale != POINTS or np.isnan(sd):
         return []
-    sd = float(np.sqrt(np.mean(sds**2)))
     alpha = ALPHA / max(1, row.compared - 1)  # as `study plan --detect`
     seeds = seeds_for_difference(EFFECT / POINTS, sd, alpha=alpha)
     many = f"{seeds}" if seeds <= MOST else f"more than {MOST}"

@@ -46,6 +46,17 @@ def minimum_detectable_ratio(n: int, comparisons: int = 1) -> float:
     return float(optimize.bisect(missing, 1, MOST, rtol=1e-3))
 
 
+def pooled_sd(sds: FloatArray) -> float:
+    """The sd of runs of several cells: the root mean square of theirs, of shape (n_cells,).
+
+    Cells without scatter are left out, since they say nothing about it. NaN without any other.
+
+    Source: elementary; cells are taken to have equally many runs.
+    """
+    own = sds[np.isfinite(sds) & (sds > 0)]
+    return float(np.sqrt(np.mean(own**2))) if own.size else float("nan")
+
+
 def seeds_for_difference(
     difference: float, sd: float, *, alpha: float = ALPHA, power: float = POWER
 ) -> int:

@@ -9,11 +9,13 @@ from typing import Any
 
 from study.cli.arguments import Commands
 from study.cli.messages import complain, near, program
+from study.core.spec import did_you_mean
 from study.tasks import Task
 from study.tasks.guess import guess
 from study.tasks.metrics import METRICS
 from study.tasks.reading import read_records
 
+EPOCHS_OF_SEVERAL = 15  # a new head with several labels answers none of them for many steps
 COLUMNS = {"text": "text", "text_pair": "second text of pairs", "label": "label"}
 
 
@@ -24,6 +26,9 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=Path, help="the study file to write; default: NAME_study.py beside the table"
     )
+    parser.add_argument(
+        "--group", metavar="COLUMN", help="the column whose rows of one value stay in one part"
+    )
     for field, what in COLUMNS.items():
         flag = f"--{field.replace('_', '-')}"
         parser.add_argument(flag, metavar="COLUMN", help=f"the column with the {what}")
@@ -33,7 +38,10 @@ def init(arguments: argparse.Namespace) -> int:
     """Write a commented study file for a table, with kind, columns and metric guessed and said."""
     table: Path = arguments.table
     if not table.is_file():
-        raise LookupError(f"no file {str(table)!r}")
+        files = [str(file) for file in table.parent.glob("*") if file.is_file()]
+        near_name = did_you_mean(str(table), files)
+        hint = f". {near_name}" if near_name.startswith("Did") else ""
+        raise LookupError(f"no file {str(table)!r}{hint}")
     name = re.sub(r"\W+", "_", table.name.partition(".")[0]).strip("_") or "mine"
     out: Path = arguments.out or table.parent / f"{name}_study.py"
     if out.exists():
@@ -41,8 +49,9 @@ def init(arguments: argparse.Namespace) -> int:
         return 2
     beside = out.resolve().parent == table.resolve().parent
     train = table.name if beside else str(table.resolve())
+    group = arguments.group
     given = {field: column for field in COLUMNS if (column := getattr(arguments, field))}
-    guessed = guess(read_records(table), given=given)
+    guessed = guess(read_records(table), given=given, group=group)
     fields: dict[str, Any] = {"name": name, "train": train, **guessed.fields}
     template = resources.files("study.designs").joinpath("own_data.py").read_text("utf-8")
     head, study = template.split("\n\nSTUDY = ")
@@ -50,12 +59,20 @@ def init(arguments: argparse.Namespace) -> int:
         head = _with_field(head, field, value)
     others = [m.name for m in METRICS.values() if fields["kind"] in m.kinds]
     others.remove(fields["metric"])
+    if guessed.classes != 2:  # those of one class against the other
+        others = [name for name in others if name not in ("f1", "micro_f1_excl_negative")]
     head = re.sub(r"(    metric=.*?,)  # .*", rf"\1  # or {', '.join(others)}", head)
+    if group:
+        head = head.replace("KFold(folds=5)", f"ByGroup(column={json.dumps(group)}, folds=5)")
+        head = head.replace(" FreezeLower, KFold,", " ByGroup, FreezeLower,")
+        head = head.replace("  # or ByGroup, ByTime;", "  # or KFold, ByTime;")
     first, rest = head.rstrip().split("\n", 1)
     first = first.replace(
         "Template for your own data: copy this file and", f"A study of {table.name}:"
     )
     study = _with_field(study, "name", name)
+    if fields["kind"] == "multilabel":
+        study = study.replace("epochs=5", f"epochs={EPOCHS_OF_SEVERAL}")
     out.write_text(f"{first}\n{rest}\n\nSTUDY = {study}", "utf-8")
     print("\n".join(f"guessed  {reason}" for reason in guessed.reasons))
     print(f"written  {near(out)}")

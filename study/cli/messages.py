@@ -131,6 +131,8 @@ class Ending:
         if progress.retried:
             parts.append(retried(progress))
         print("\n" + ", ".join(parts))
+        if progress.stopped:
+            print("Runs that were under way start again, long ones from where they were saved.")
         if code:
             print(f"resume:  {typed()}")
         tell_next(self.name)
@@ -203,7 +205,7 @@ def exit_code(action: Callable[[], int]) -> int:
         complain(error)
         return 2
     except StudyLockedError as error:
-        complain(f"{error}. Wait until it ends, or stop a run with: study stop")
+        complain(f"{error}. Wait until it ends, or stop that study: {program()} stop NAME")
         return 1
     except ClusterError as error:
         complain(error)

@@ -2,17 +2,16 @@
 
 import argparse
 import json
+import math
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING
-
-import pandas as pd
 
 from study.cli import finished
 from study.cli.arguments import Commands, add_json, count, positive
 from study.cli.messages import complain, program
 from study.cli.progress import duration, span_text
-from study.core.paths import default_home
+from study.core.paths import Home, default_home
 from study.core.spec import Mistake, SpecError
 from study.planning.runs import Cell, outdated, outdated_text
 from study.planning.study import Study
@@ -39,7 +38,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--sd",
         type=positive,
-        help="sd over seeds; default: the largest of this study's cells so far",
+        help="sd over seeds; default: on test, pooled over this study's cells so far",
     )
     parser.add_argument("--ratio", type=float, metavar="R", help="ratio of two sds to detect")
     parser.add_argument(
@@ -83,8 +82,7 @@ def plan(arguments: argparse.Namespace) -> int:
     total = known + stages.seconds_to_come(expected)
     spent = [(run.cell, expected[run.cell.key].seconds * total / known) for run in runs]
     cost = _Cost(study, spent, arguments.hourly)
-    scattered = done.groupby(["cell", "stage"])["dev"].std().max()
-    sd = arguments.sd or (None if pd.isna(scattered) else float(scattered))
+    sd = arguments.sd or _sd_so_far(study.name, home)
     # As reports adjust: each configuration of a task and model against the baseline.
     comparisons = max(1, len(study.techniques) - 1)
     alpha = ALPHA / comparisons
@@ -98,7 +96,7 @@ def plan(arguments: argparse.Namespace) -> int:
         complain(error)
         return 2
     lacks_sd = arguments.detect is not None and not sd
-    lacking = "has two finished runs yet" if sd is None else "has runs that differ"
+    lacking = "has two finished runs that differ"
     no_sd = f"--detect needs an sd, such as --sd 0.02, since no cell of this study {lacking}"
     if arguments.json and lacks_sd:
         complain(no_sd)
@@ -123,8 +121,8 @@ def plan(arguments: argparse.Namespace) -> int:
     level = "5%" if comparisons == 1 else f"5% over {comparisons} comparisons"
     if seeds is not None:
         print(
-            f"{seeds} seeds per cell to detect a difference of {arguments.detect:g} at sd {sd:.3g} "
-            f"(two-sided {level}, power 80%)"
+            f"{seeds} seeds per cell to detect a difference of {arguments.detect:g} at sd {sd:.3g}"
+            f"{'' if arguments.sd else ' (so far, on test)'} (two-sided {level}, power 80%)"
         )
     if ratio is not None:
         print(
@@ -137,8 +135,31 @@ def plan(arguments: argparse.Namespace) -> int:
     if lacks_sd:
         complain(no_sd)
         return 2
-    print(f"\nnext: {program()} run {arguments.file}")
+    left = len({run.key for run in runs} - set(done["key"])) + later
+    if left:
+        print(f"\nnext: {program()} run {arguments.file}  ({left} of {len(runs) + later} to run)")
+    else:
+        print(f"\nall {len(runs)} runs are done; next: {program()} report {arguments.file}")
     return 0
+
+
+def _sd_so_far(name: str, home: Home) -> float | None:
+    """The sd over seeds that reports give: on test, pooled over the cells of a task and model.
+
+    Returns:
+        The largest over tasks and models; None without two finished runs that differ.
+    """
+    from analysis import cells, load_runs
+    from analysis.statistics.power import pooled_sd
+
+    try:
+        found = cells(load_runs(name, home.uri))
+    except LookupError:  # no store yet, or not this study
+        return None
+    sds = [
+        pooled_sd(own["test_sd"].to_numpy("float64")) for _, own in found.groupby(["task", "model"])
+    ]
+    return max((sd for sd in sds if not math.isnan(sd)), default=None)
 
 
 def _plan_elsewhere(study: Study, mistakes: list[Mistake], arguments: argparse.Namespace) -> int:

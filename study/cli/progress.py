@@ -107,6 +107,7 @@ def _best(tracking: "TrackingWriter") -> str | None:
         sign = 1 if metric.higher_is_better else -1
         if math.isfinite(high - low) and (best is None or sign * mean > best[0]):
             scale = 100 if metric.bounded else 1
-            score = score_with_interval(mean, *possible(low, high, scale=scale), scale=scale)
+            ends = possible(low, high, metric=metric.name, scale=scale)
+            score = score_with_interval(mean, *ends, scale=scale)
             best = (sign * mean, f"best on dev {name} {score} (n = {int(values['n'])})")
     return best[1] if best else None

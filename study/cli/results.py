@@ -145,6 +145,8 @@ def recommend(arguments: argparse.Namespace) -> int:
             print("".join(f"  {line}\n" for line in row.paste.splitlines()))
         if len(found) > 1:
             print("\n".join(sentences(by_group(runs))))
+        if missing := int((runs["outcome"] == "missing").sum()):
+            complain(f"{missing} of {len(runs)} runs are missing; the advice may change with them.")
     return 0 if (found["recommended"] != "").any() else 1
 
 

@@ -292,6 +292,8 @@ def _announced(
         rough = any(expected[run.cell.key].basis == "rough" for run in missing)
         estimate = span_text(START_SECONDS + work / together, rough=rough)
         text += f"; {estimate} on {on}"
+        if rough and (load := os.getloadavg()[0]) > (os.cpu_count() or 1):
+            text += f" (this machine is busy, load {load:.1f}, which counts for now)"
     print(text, file=sys.stderr)
     kept = {run.key for run in stages.runs()}
     if retired := [each.name for key, each in seen.items() if key not in kept]:

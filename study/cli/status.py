@@ -44,7 +44,7 @@ def status(arguments: argparse.Namespace) -> int:
         holder = driver(home, name)
     print(f"\nbeing run by {holder}" if holder else "\nnot running")
     if not holder and (runs["outcome"] == "missing").any():
-        print(f"resume:  {program()} run FILE")
+        print(f"resume:  {program()} run {arguments.study if study else 'FILE'}")
     tell_next(name)
     return 0
 

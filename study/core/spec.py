@@ -44,6 +44,15 @@ class Mistake(NamedTuple):
         return f"{self.path}{separator}{self.text}" if self.path else self.text
 
 
+def few(mistakes: list[Mistake], most: int = 10) -> list[Mistake]:
+    """The first mistakes of one kind, and how many more there are."""
+    more = len(mistakes) - most
+    if more <= 0:
+        return mistakes
+    where = mistakes[0].path.partition(", row")[0]
+    return [*mistakes[:most], Mistake(where, f"and {more:,} more mistakes like these.")]
+
+
 class SpecError(ValueError):
     """Every mistake in a spec, one per line.
 

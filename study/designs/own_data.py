@@ -8,6 +8,7 @@ TASK = Task(
     # A CSV, JSONL or Parquet file, beside this one, in the folder in STUDY_DATA or in the working
     # directory; or "hf:OWNER/DATASET:train". docs/tasks.md has an example of every kind of task.
     train="mine.csv",
+    # One fold is test, one dev; TASK.folds() has all five as tasks of their own.
     split=KFold(folds=5),  # or ByGroup, ByTime; or remove it and set dev="..." and test="..."
     text="text",  # the column with the text
     text_pair=None,  # the column with a second text, for pairs
@@ -20,6 +21,7 @@ STUDY = Study(
     name="own-data",
     tasks=[TASK],  # TASK.subset(300, seed=0, dev_rows=150, test_rows=300) for a first look
     models=[MINILM],  # or Model(name="bert", checkpoint="google-bert/bert-base-uncased")
+    # Few rows need many epochs: Mosbach et al. 2021 train for 20 on a few thousand.
     recipe=Recipe(lr=1e-4, epochs=5, batch_size=16, max_length=128),
     techniques=[
         Standard(),  # the baseline

@@ -13,7 +13,10 @@ from study.models.loading import configuration
 from study.planning.preflight import max_lengths
 from study.planning.study import Study
 from study.tasks import Task, TaskData
+from study.tasks.collapse import floor, margin
 from study.tasks.kinds import Split
+from study.tasks.kinds.encoded import Encoded
+from study.tasks.metrics import metric_named
 from study.tasks.splits import ByGroup
 from study.training.prepare import truncation_of
 from study.training.truncation import Truncation
@@ -53,8 +56,35 @@ def data_lines(study: Study) -> list[str]:
         ]
         more = f", and {len(labels) - CLASSES} more" if len(labels) > CLASSES else ""
         listed = f"; {', '.join(classes)}{more}" if any(counts) else ""
-        found.append(f"task {task.name!r}: {rows} rows{listed}")
+        found.append(f"task {task.name!r}: {rows} rows{listed}{_grouped(task, data)}")
+        if not data.kind.words:  # of tags, seconds
+            found.append(f"task {task.name!r}: {_bar(task, data)}")
     return found
+
+
+def _grouped(task: Task, data: TaskData) -> str:
+    """How many groups each part has, where rows are divided by group."""
+    if not isinstance(task.split, ByGroup):
+        return ""
+    column = task.split.column
+    counts = [len(set(map(str, rows.columns[column]))) for rows in data.origins.values()]
+    return f"; {' / '.join(map(str, counts))} different {column!r}"
+
+
+def _bar(task: Task, data: TaskData) -> str:
+    """What a constant answer scores on dev, and the bar that a run must exceed there."""
+    metric, dev = metric_named(task.metric), data.splits["dev"]
+    count = len(dev.ids)
+    starts = np.arange(count + 1)
+    lowest = floor(metric, data.kind, Encoded(dev.ids, data.kind.references(dev), starts, starts))
+    above = margin(metric, lowest, count)
+    bar = lowest + (above if metric.higher_is_better else -above)
+    scale = 100 if metric.bounded else 1
+    side = "up to" if metric.higher_is_better else "down to"
+    return (
+        f"a constant answer scores {lowest * scale:.3g} on dev ({metric.name}); a run counts as "
+        f"collapsed {side} {bar * scale:.3g}"
+    )
 
 
 def _class_counts(gold: Any, labels: Any) -> dict[str, int]:

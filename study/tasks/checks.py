@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from study.core.spec import Mistake
+from study.core.spec import Mistake, few
 from study.tasks.kinds import Kind, Split
 from study.tasks.kinds.base import RowMistake, plain_label
 from study.tasks.kinds.tagging import stray_inside
@@ -73,7 +73,7 @@ def spelling_mistakes(kind: Kind, tables: Mapping[str, Rows], column: str) -> li
                 "labels of the task in `labels`."
             )
             mistakes.append(Mistake(path, text))
-    return mistakes[:10]
+    return few(mistakes)
 
 
 def _occurrences(

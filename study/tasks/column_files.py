@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from study.core.spec import Mistake, SpecError
+from study.core.spec import Mistake, SpecError, few
 from study.tasks.kinds.tagging import TAG
 
 Sentence = dict[str, Any]
@@ -64,7 +64,7 @@ def read_sentences(
         sentences[-1][text].append(row[0])
         sentences[-1][label].append(row[-1])
     if mistakes:
-        raise SpecError("data", mistakes[:10])
+        raise SpecError("data", few(mistakes))
     return sentences, numbers
 
 

@@ -35,25 +35,31 @@ class Guess(NamedTuple):
     Attributes:
         fields: Values by field: kind, metric, text, text_pair, label, id, standardise.
         reasons: What each guess rests on, one sentence each.
+        classes: Number of classes of a classification; else 0.
     """
 
     fields: dict[str, Any]
     reasons: list[str]
+    classes: int = 0
 
 
-def guess(records: Records, *, given: Mapping[str, str] | None = None) -> Guess:
+def guess(
+    records: Records, *, given: Mapping[str, str] | None = None, group: str | None = None
+) -> Guess:
     """Guess the fields of the task that a table holds.
 
     Args:
         records: The rows, values by column.
         given: Columns that are known, by field: `text`, `text_pair`, `label`.
+        group: The column whose rows of one value stay in one part, if it is known.
 
     Raises:
         SpecError: If no column can be the text, or none the label, or a given one is absent.
     """
     columns = list(dict.fromkeys(name for record in records for name in record))
     given = given or {}
-    if absent := {field: name for field, name in given.items() if name not in columns}:
+    columns_given = {**given, **({"group": group} if group else {})}
+    if absent := {field: name for field, name in columns_given.items() if name not in columns}:
         raise SpecError("data", [_absent(*each, columns) for each in absent.items()])
     values = {name: [record.get(name) for record in records] for name in columns}
     if "answers" in values and {"question", "context"} <= values.keys():
@@ -77,12 +83,22 @@ def guess(records: Records, *, given: Mapping[str, str] | None = None) -> Guess:
         problem = f"no column looks like it; the columns are {', '.join(columns)}. "
         problem += f"Name one with --{what} COLUMN."
         raise SpecError("data", [Mistake(what, looks_like_data(columns) or problem)])
-    why = "as given" if "text" in given else "by name or as the longest"
+    why = "as given" if "text" in given else _why_text(text)
     reasons = [f"text: {text!r}{f' and {pair!r}' if pair else ''}, {why}."]
     kind, reason = _kind(label, values[label])
     named: dict[str, Any] = {"text": text, "text_pair": pair, "label": label}
-    reasons += [reason, *_groups({n: v for n, v in values.items() if n not in (text, pair, label)})]
-    return Guess(named | kind | _id(values), reasons)
+    ids = _id(values)
+    reasons.append(reason)
+    if ids.get("id"):
+        reasons.append(f"id: {ids['id']!r}, by name; its values are unique.")
+    others = {n: v for n, v in values.items() if n not in (text, pair, label)}
+    reasons += [f"split: by {group!r}, as given."] if group else _groups(others)
+    classes = len(set(map(str, values[label]))) if kind["kind"] == "classification" else 0
+    return Guess(named | kind | ids, reasons, classes)
+
+
+def _why_text(name: str) -> str:
+    return "by its name" if name.lower() in NAMES["text"] else "the longest"
 
 
 def _groups(values: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -95,9 +111,11 @@ def _groups(values: Mapping[str, Sequence[Any]]) -> list[str]:
         distinct = len(set(map(str, column)))
         dates = any(re.match(r"\d{4}-\d\d|\d+\.\d", str(value)) for value in column)
         if CLASSES < distinct <= REPEATED * len(column) and not dates:
+            empty = sum(value is None or value == "" for value in column)
+            filled = f", {empty} of them empty (fill those first)" if empty else ""
             found.append(
-                f"split: random rows. {name!r} has {distinct} values in {len(column)} rows; if "
-                f"rows of one belong together, write split=ByGroup(column={name!r}, folds=5)."
+                f"split: random rows. {name!r} has {distinct} values in {len(column)} rows"
+                f"{filled}; if rows of one belong together, write the file with --group {name}."
             )
     return found
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from study.core.spec import Mistake, SpecError
+from study.core.spec import Mistake, SpecError, few
 from study.tasks.rows import Rows
 
 
@@ -35,7 +35,7 @@ def read_folder(folder: Path, *, text: str, label: str, id_column: str | None) -
         elif name.suffix.lower() not in endings:
             mistakes.append(Mistake(str(folder / name), "is not an image; move it elsewhere."))
     if mistakes:
-        raise SpecError("data", mistakes[:10])
+        raise SpecError("data", few(mistakes))
     paths = [name.as_posix() for name in names]
     numbered = [f"{folder.name}-{number}" for number in range(1, len(names) + 1)]
     columns: dict[str, list[Any]] = {
@@ -70,7 +70,7 @@ def with_files(rows: Rows, column: str, folder: Path) -> Rows:
             value = file.read_bytes()
         values.append(value)
     if mistakes:
-        raise SpecError("data", mistakes[:10])
+        raise SpecError("data", few(mistakes))
     return replace(rows, columns={**rows.columns, column: values})
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from study.core import hub
-from study.core.spec import Mistake, SpecError, did_you_mean
+from study.core.spec import Mistake, SpecError, did_you_mean, few
 from study.tasks.column_files import read_sentences
 from study.tasks.rows import Rows
 from study.tasks.text_tables import read_text_table
@@ -42,8 +42,11 @@ def resolve(source: str, folders: list[str]) -> str | Path:
         if (path := Path(folder, source)).exists():
             return path
     searched = ", ".join(map(str, tried))
+    files = [file.name for folder in tried if folder.is_dir() for file in folder.iterdir()]
+    near = did_you_mean(source, files)
+    near = f" {near}" if near.startswith("Did") else ""
     hint = "" if folders else " Set its folder in the study's `data` or in STUDY_DATA."
-    raise SpecError("data", [Mistake(source, f"no such file in {searched}.{hint}")])
+    raise SpecError("data", [Mistake(source, f"no such file in {searched}.{near}{hint}")])
 
 
 def read_rows(
@@ -86,7 +89,7 @@ def read_rows(
                     text = "is empty; give a value or remove the row."
                     empty.append(Mistake(f"{name}, row {number}, {column}", text))
     if empty:
-        raise SpecError("data", empty[:10])
+        raise SpecError("data", few(empty))
     ids = []
     for record, number in zip(records, numbers, strict=True):
         given = None if id_column is None else record.get(id_column)
@@ -225,7 +228,7 @@ def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
             records.append(record)
             numbers.append(number)
     if mistakes:
-        raise SpecError("data", mistakes[:10])
+        raise SpecError("data", few(mistakes))
     return records, numbers
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from study.core.spec import Mistake, Spec, SpecError
+from study.core.spec import Mistake, Spec, SpecError, few
 from study.tasks.checks import misspelt
 from study.tasks.reading import is_number
 from study.tasks.rows import Rows
@@ -237,7 +237,7 @@ def _times(rows: Rows, column: str, written: str | None) -> Any:
         text = f"has both numbers ({first['number']}) and dates ({first['date']}); use one form."
         mistakes.append(Mistake(f"{rows.source}, {column}", text))
     if mistakes:
-        raise SpecError("data", mistakes[:10])
+        raise SpecError("data", few(mistakes))
     return np.array(times)
 
 

@@ -15,7 +15,8 @@ def read_text_table(path: Path, columns: Collection[str]) -> Any:
     """A CSV, TSV or TXT file as a frame of texts.
 
     The separator is the one that divides the header into all required columns. If none does, it is
-    the one that divides it into most, whose columns the caller then reports.
+    a tab in a `.tsv` whose header has one, else the one that divides it into most; the caller then
+    reports its columns.
 
     Args:
         path: The file.
@@ -69,6 +70,8 @@ def _separator(path: Path, columns: Collection[str]) -> str:
     for separator, names in headers.items():
         if columns and set(columns) <= set(names):
             return separator
+    if ".tsv" in path.suffixes and len(headers["\t"]) > 1:
+        return "\t"
     return max(headers, key=lambda separator: len(headers[separator]))
 
 

@@ -261,6 +261,14 @@ def test_other_kinds_of_answer_have_the_measures_defined_for_them(tmp_path):
     assert "sd per example" in agreement_table(agreement(frame)).header
 
 
+def test_a_regression_has_no_columns_of_dashes(tmp_path):
+    frame = other_kinds(tmp_path)
+    table = agreement_table(agreement(frame[frame["task"] == "regression"]))
+    assert "sd per example" in table.header
+    assert not {"Disagreement", "JSD", "All correct, mixed, all wrong"} & {*table.header}
+    assert not any("kappa" in note for note in (*table.notes, *table.method))
+
+
 def test_flips_begin_with_the_most_disagreement(predictions):
     found = flips(predictions)
     assert len(found) == 3 * EXAMPLES

@@ -11,6 +11,7 @@ from analysis.rendering.formatting import (
     number_text,
     number_with_interval,
     percent_text,
+    possible,
     score_text,
     score_with_interval,
     sd_text,
@@ -211,3 +212,16 @@ def test_a_name_in_a_figure_is_no_formula():
     with style():
         figure, _ = lines([r"cost $x$ and $y_ \o{$"])
     assert r"cost $x$ and $y_ \o{$" in to_svg(figure, "names")
+
+
+@pytest.mark.parametrize(
+    ("metric", "scale", "expected"),
+    [
+        ("micro_f1", 100, (0.0, 1.0)),
+        ("matthews_corrcoef", 100, (-0.5, 1.0)),
+        ("spearman", 100, (-0.5, 1.0)),
+        ("rmse", 1, (-0.5, 1.7)),
+    ],
+)
+def test_intervals_stay_within_possible_scores(metric, scale, expected):
+    assert possible(-0.5, 1.7, metric=metric, scale=scale) == expected

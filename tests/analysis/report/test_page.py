@@ -198,6 +198,7 @@ def test_training_that_ended_early_is_a_caveat(clean):
     assert said(0.5, 0.6, 0.7)
     assert said(0.5, 0.69, 0.72)  # 0.03 of 0.22
     assert not said(0.5, 0.7, 0.71)  # 0.01 of 0.21
+    assert said(0.1, 0.5, 0.53)  # two points or more, though less than a tenth of all
     assert not said(0.5, 0.8, 0.7)
     assert not said(0.9, 0.5, 0.51)  # lost what it had
     assert not said(0.5, 0.5, 0.5001)

@@ -13,6 +13,7 @@ from analysis.statistics.power import (
     fisher_power,
     minimum_detectable_ratio,
     paired_t_power,
+    pooled_sd,
     seeds_for_difference,
     seeds_for_failures,
     seeds_for_paired_difference,
@@ -166,3 +167,8 @@ def test_invalid_arguments_raise(asked):
 
 def test_large_effects_need_two_seeds():
     assert seeds_for_difference(100.0, 1.0) == 2
+
+
+def test_the_pooled_sd_leaves_out_cells_without_scatter():
+    assert pooled_sd(np.array([3.0, 4.0, 0.0, np.nan])) == pytest.approx(np.sqrt(12.5))
+    assert np.isnan(pooled_sd(np.array([0.0, np.nan])))

@@ -257,7 +257,7 @@ def test_plan_counts_runs_and_seeds(write, capsys):
     assert (code, err.splitlines()[-1]) == (
         2,
         "--detect needs an sd, such as --sd 0.02, since no cell of this study has two finished "
-        "runs yet",
+        "runs that differ",
     )
 
 

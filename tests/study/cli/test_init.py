@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from study import ByGroup
 from study.cli.parser import run_command
 from study.core.spec import SpecError
 from study.planning.study_file import load_study
@@ -113,7 +114,10 @@ def test_several_labels_in_any_shape():
 def test_columns_that_may_be_groups_are_named():
     texts = [f"a longer text {i}" for i in range(100)]
     found = guess(rows(text=texts, label=["x", "y"] * 50, patient=[i // 2 for i in range(100)]))
-    assert "split=ByGroup(column='patient', folds=5)" in found.reasons[-1]
+    assert "write the file with --group patient" in found.reasons[-1]
+    gaps = [i // 2 if i < 90 else "" for i in range(100)]
+    found = guess(rows(text=texts, label=["x", "y"] * 50, author=gaps))
+    assert "46 values in 100 rows, 10 of them empty (fill those first)" in found.reasons[-1]
     assert "ByGroup" not in " ".join(guess(rows(text=texts, label=["x", "y"] * 50)).reasons)
     days = [f"2024-01-{1 + i % 31}" for i in range(100)]
     assert "ByGroup" not in " ".join(
@@ -130,6 +134,35 @@ def test_the_comment_beside_the_metric_names_those_of_the_kind(tmp_path, monkeyp
     assert (
         'metric="spearman",  # or pearson, mse, rmse, mae\n' in Path("scores_study.py").read_text()
     )
+
+
+def test_a_group_is_written_with_its_import(tmp_path, monkeypatch, capsys):
+    """The advice to write ByGroup ended in a NameError, since the file did not import it."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.csv").write_text(
+        "id,text,label,who\n" + "".join(f"{i},a text {i},{i % 3},{i // 2}\n" for i in range(60))
+    )
+    assert run_command(["init", "mine.csv", "--group", "who"]) == 0
+    said = capsys.readouterr().out
+    assert "split: by 'who', as given." in said
+    assert "id: 'id', by name; its values are unique." in said
+    text = Path("mine_study.py").read_text()
+    assert "# or macro_f1, matthews_corrcoef\n" in text  # and not f1, of three classes
+    (task,) = load_study(Path("mine_study.py")).located_tasks()
+    assert task.split == ByGroup(column="who", folds=5)
+    assert run_command(["init", "mine.csv", "--group", "whom", "--out", "other.py"]) == 2
+    assert "group: there is no column 'whom'. Did you mean 'who'?" in capsys.readouterr().err
+    assert run_command(["init", "mime.csv"]) == 2
+    assert "no file 'mime.csv'. Did you mean 'mine.csv'?" in capsys.readouterr().err
+    assert run_command(["run", "mine_stdy.py", "--dry-run"]) == 2
+    assert "Did you mean 'mine_study.py'?" in capsys.readouterr().err
+
+
+def test_several_labels_train_longer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("sets.csv").write_text("text,label\n" + "a text,x|y\nanother,x\n" * 20)
+    assert run_command(["init", "sets.csv"]) == 0
+    assert load_study(Path("sets_study.py")).recipe.epochs == 15
 
 
 def test_given_columns_are_taken(tmp_path, monkeypatch, capsys):

@@ -3,7 +3,7 @@
 import pydantic
 import pytest
 
-from study.core.spec import Invalid, ModelMetaclass, Spec, SpecError
+from study.core.spec import Invalid, Mistake, ModelMetaclass, Spec, SpecError, few
 
 CHECKED = "2.14.3"  # the version of pydantic for which `study/core/spec.py` was last checked
 
@@ -34,3 +34,9 @@ def test_mistakes_of_nested_specs_are_collected_under_their_paths():
     with pytest.raises(SpecError) as error:
         _ = outer.name
     assert [mistake.path for mistake in error.value.mistakes] == ["name", "inner.rate"]
+
+
+def test_a_long_list_says_how_many_more_there_are():
+    rows = [Mistake(f"mine.csv, row {row}, label", "is empty.") for row in range(1, 1701)]
+    assert few(rows[:10]) == rows[:10]
+    assert few(rows) == [*rows[:10], Mistake("mine.csv", "and 1,690 more mistakes like these.")]

@@ -31,7 +31,7 @@ def test_the_rows_and_classes_of_each_part_are_given(tmp_path):
         Task(name="sets", kind="multilabel", metric="micro_f1", train="sets.csv", split=split),
     ]
     study = study_of(tmp_path, tasks)
-    one, sets = data_lines(study)
+    one, bar, sets, _ = data_lines(study)
     parts = study.located_tasks()[0].load().splits
     counts = [[list(part.gold).count(c) for part in parts.values()] for c in (0, 1)]
     assert [sum(each) for each in counts] == [6, 4]
@@ -39,6 +39,29 @@ def test_the_rows_and_classes_of_each_part_are_given(tmp_path):
     for label, each in zip("ab", counts, strict=True):
         assert f"{label} {' / '.join(map(str, each))}" in one
     assert "task 'sets': 9 train, 3 dev, 3 test rows; x " in sets
+    # Of the dev rows the share of `a`, and two standard errors of a share of so many rows.
+    dev = list(parts["dev"].gold)
+    share = max(dev.count(0), dev.count(1)) / len(dev)
+    above = share + 2 * (share * (1 - share) / len(dev)) ** 0.5
+    assert bar == (
+        f"task 'one': a constant answer scores {100 * share:.3g} on dev (accuracy); a run counts "
+        f"as collapsed up to {100 * above:.3g}"
+    )
+
+
+def test_groups_of_each_part_are_counted(tmp_path):
+    rows = [f"t{i},{'ab'[i % 2]},{i // 4}\n" for i in range(36)]
+    (tmp_path / "rows.csv").write_text("text,label,who\n" + "".join(rows))
+    task = Task(name="rows", train="rows.csv", split=ByGroup(column="who", folds=3))
+    first, _ = data_lines(study_of(tmp_path, [task]))
+    assert first.endswith("; 3 / 3 / 3 different 'who'")
+    errors = task.replace(kind="regression", metric="mae", label="who")
+    (tmp_path / "rows.csv").write_text("text,label,who\n" + "".join(rows))
+    *_, bar = data_lines(study_of(tmp_path, [errors]))
+    gold = study_of(tmp_path, [errors]).located_tasks()[0].load().splits["dev"].gold
+    lowest = abs(gold - sorted(gold)[len(gold) // 2]).mean()
+    assert f"scores {lowest:.3g} on dev (mae); a run counts as collapsed down to" in bar
+    assert bar.endswith(f"{0.99 * lowest:.3g}")
 
 
 def told(folder, rows, **fields):

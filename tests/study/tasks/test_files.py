@@ -14,6 +14,8 @@ from study.cli.parser import run_command
 from study.core.spec import SpecError
 from study.planning.notes import notes
 from study.planning.preflight import problems
+from study.tasks.guess import guess
+from study.tasks.reading import read_records
 from tests import needs
 
 SPLITS = ("train", "dev", "test")
@@ -378,3 +380,13 @@ def test_a_studys_data_folder_may_be_relative_to_its_file(tmp_path, monkeypatch,
     )
     (task,) = study.located_tasks()
     assert task.load().splits["train"].text == ["a", "b"]
+
+
+def test_a_tsv_without_a_header_is_not_taken_for_commas(tmp_path):
+    """Commas in its first sentence won over its tabs: `expected 6 fields, saw 7`."""
+    (tmp_path / "raw.tsv").write_text(
+        "1_1\t0.3\tOne, two, three, four, five and six: a sentence longer than a name ever is\n"
+        "1_2\t-1.5\tAnother, with, six, commas, in, all, of it\n"
+    )
+    with pytest.raises(SpecError, match="the first row looks like data, not like names of columns"):
+        guess(read_records(tmp_path / "raw.tsv"))
