@@ -18,6 +18,7 @@ from study.planning.study import Study
 from study.planning.study_file import find_study_file, load_study, valid_study
 
 if TYPE_CHECKING:
+    from study.planning.estimate import Estimate
     from study.planning.stages import Stages
 
 
@@ -112,7 +113,7 @@ def plan(arguments: argparse.Namespace) -> int:
     for cell in cells:
         each = expected[cell.key]
         took, size = f"{duration(each.seconds)} a run ({each.basis})", f"{each.memory / 1e9:.1f} GB"
-        size = f"{size} at peak (measured)" if each.peak else f"more than {size} (rough)"
+        size = f"{size} at peak (measured)" if each.peak else _unmeasured(size, each)
         print(f"  {cell.name:<50} {took:>24}, {size}")
     rough = any(expected[cell.key].basis == "rough" for cell in cells)
     one, all_of_them = (span_text(total / n, rough=rough) for n in (1, workers))
@@ -141,6 +142,10 @@ def plan(arguments: argparse.Namespace) -> int:
     else:
         print(f"\nall {len(runs)} runs are done; next: {program()} report {arguments.file}")
     return 0
+
+
+def _unmeasured(size: str, each: "Estimate") -> str:
+    return f"about {size} (predicted)" if each.predicted else f"more than {size} (rough)"
 
 
 def _sd_so_far(name: str, home: Home) -> float | None:

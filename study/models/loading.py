@@ -127,7 +127,7 @@ class Loaded:
         model: nn.Module = copy.deepcopy(self._template)
         initialise(model, self.new, seed, "new")
         if dropout is not None:
-            _set_dropout(model, dropout)
+            set_dropout(model, dropout)
         return model
 
 
@@ -304,7 +304,8 @@ def initialise(model: nn.Module, names: Iterable[str], seed: Seed, purpose: str)
             parameter.copy_(values * deviation)
 
 
-def _set_dropout(model: nn.Module, probability: float) -> None:
+def set_dropout(model: nn.Module, probability: float) -> None:
+    """Set the probability of every dropout in a model, fused attention's included."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = probability

@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from study.core.recipe import Recipe
 from study.core.spec import SpecError
 from study.models.families import depths_of
 from study.models.loading import meta_model
+from study.planning.memory import predicted_split
 from study.planning.runs import Cell, Run
+from study.tasks import Task
 from study.tasks.kinds import KINDS
 from study.tasks.task import SPLITS
+from study.training.memory import MemorySplit
 
 EFFICIENCY = 0.5  # speed of training relative to a plain matrix product
 GPU_FLOPS = 2e13  # a guess, since the GPU is on another machine; shown with basis `rough`
@@ -33,17 +37,20 @@ class Estimate:
 
     Attributes:
         seconds: On one worker.
-        memory: Bytes on the device with the model: the peak of a finished run of this cell, else a
-            lower bound, without activations.
+        memory: Bytes on the device with the model: the peak of a finished run of this cell; else
+            what a step holds that trains all weights, predicted from shapes (the peak is larger by
+            what operations need while they run); else a lower bound without activations.
         basis: Of the seconds: `measured` on runs of this cell, `similar` from other cells of the
             same task and model, or `rough` from the sizes of model and data.
         peak: Whether `memory` is a peak that was measured.
+        predicted: Whether it is predicted, with activations.
     """
 
     seconds: float
     memory: float
     basis: str
     peak: bool = False
+    predicted: bool = False
 
 
 def estimate_runs(
@@ -78,7 +85,7 @@ def estimate_runs(
             estimate = replace(estimate, seconds=float(np.mean(similar)), basis="similar")
         peak = peaks.get(cell.key, math.nan)
         if math.isfinite(peak):
-            estimate = replace(estimate, memory=peak, peak=True)
+            estimate = replace(estimate, memory=peak, peak=True, predicted=False)
         estimates[cell.key] = estimate
     return estimates
 
@@ -101,9 +108,22 @@ def rough_estimate(cell: Cell, *, gpus: float) -> Estimate:
     # Kaplan et al. 2020, section 2.1: 6 operations per weight and token trained on, 2 per token
     # evaluated, without embeddings and attention products.
     operations = weights * (6 * trained + 2 * evaluated)
-    # Weights, gradients and both of Adam's moments as float32.
-    memory = 16.0 * parameters + (0.0 if gpus else PROCESS_BYTES)
-    return Estimate(operations / (GPU_FLOPS if gpus else _speed()), memory, "rough")
+    split = _predicted(cell, recipe, gpu=gpus > 0)
+    # Without a prediction weights, gradients and both of Adam's moments as float32.
+    memory = sum(split) if split else 16.0 * parameters
+    if not gpus:  # a worker keeps the pretrained weights as well
+        memory += PROCESS_BYTES + (split.weights if split else 0)
+    seconds = operations / (GPU_FLOPS if gpus else _speed())
+    return Estimate(seconds, memory, "rough", predicted=split is not None)
+
+
+def _predicted(cell: Cell, recipe: Recipe, *, gpu: bool) -> MemorySplit | None:
+    """What a step of its largest batch holds; None where checkpoint or data are not here."""
+    try:
+        longest = _longest(cell.task, recipe.max_length)
+        return predicted_split(cell.model, cell.task.kind, recipe, length=longest, gpu=gpu)
+    except SpecError:
+        return None
 
 
 def max_concurrent(runs: list[Run], gpus: float, workers: int | None) -> int:
@@ -148,6 +168,18 @@ def _tokens(cell: Cell, max_length: int) -> dict[str, float]:
             counts = counts + np.array([_words(text) for text in split.text_pair])
         tokens[name] = float(np.minimum(counts * WORDS_TO_TOKENS + 3, max_length).sum())
     return tokens
+
+
+def _longest(task: Task, max_length: int) -> int:
+    """Tokens of the longest training row, roughly.
+
+    Raises:
+        SpecError: If the data are not here.
+    """
+    split = task.load().splits["train"]
+    pairs = split.text_pair or [""] * len(split.text)
+    words = max(_words(one) + len(two.split()) for one, two in zip(split.text, pairs, strict=True))
+    return min(max_length, int(words * WORDS_TO_TOKENS) + 3)
 
 
 def _words(text: Any) -> int:

@@ -12,7 +12,7 @@ from study.core.seeding import Seed
 from study.core.spec import SpecError
 from study.models import MINILM
 from study.models.families import FAMILIES, Depths, depths_of, longest_input
-from study.models.loading import Loaded, _set_dropout, initialise, processor
+from study.models.loading import Loaded, initialise, processor, set_dropout
 from study.models.model import Model
 from study.tasks.kinds import Classification
 from tests import needs
@@ -136,7 +136,7 @@ def test_dropout_0_makes_every_architecture_deterministic(kind):
     model = transformers.AutoModelForSequenceClassification.from_config(settings).train()
     ids = torch.arange(5, 17).reshape(2, 6)
     assert not torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
-    _set_dropout(model, 0.0)
+    set_dropout(model, 0.0)
     assert torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
@@ -145,7 +145,7 @@ def test_dropout_reaches_attention_configured_with_an_integer():
     settings = config("llama", 3)
     settings.attention_dropout = 0
     model = transformers.AutoModelForSequenceClassification.from_config(settings)
-    _set_dropout(model, 0.25)
+    set_dropout(model, 0.25)
     found = {m.attention_dropout for m in model.modules() if hasattr(m, "attention_dropout")}
     assert found == {0.25}
 

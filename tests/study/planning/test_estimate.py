@@ -7,6 +7,7 @@ import pytest
 from study import FreezeLower, Recipe, Standard, Study
 from study.cli.progress import span_text
 from study.planning.estimate import estimate_runs
+from study.planning.memory import predicted_split
 
 
 def test_what_was_measured_replaces_what_is_rough(task, model):
@@ -18,9 +19,17 @@ def test_what_was_measured_replaces_what_is_rough(task, model):
     parameters = 45 * 16 + 128 * 16 + 2 * 16 + 2 * 16  # words, positions, segments, norm
     layer = 4 * (16 * 16 + 16) + 2 * 16 + (16 * 32 + 32) + (32 * 16 + 16) + 2 * 16
     parameters += 2 * layer + (16 * 16 + 16) + (16 * 2 + 2)  # pooler and head
-    rough = estimate_runs([plain], {}, gpus=1)[plain.key]
+    low = study.replace(recipe=Recipe(precision="bfloat16")).cells()[0]  # is not predicted
+    rough = estimate_runs([low], {}, gpus=1)[low.key]
     assert rough.memory == 16 * parameters  # weights, gradients, two moments, as float32
-    assert (rough.basis, rough.peak) == ("rough", False)
+    assert (rough.basis, rough.peak, rough.predicted) == ("rough", False, False)
+    longest = max(len(f"{a} {b}".split()) for a, b in both(task))
+    split = predicted_split(
+        model, "classification", Recipe(), length=int(longest * 1.4) + 3, gpu=True
+    )
+    rough = estimate_runs([plain], {}, gpus=1)[plain.key]
+    assert (rough.memory, rough.predicted) == (sum(split), True)
+    assert split.gradients == 4 * parameters
     found = estimate_runs(
         [plain, frozen],
         {plain.key: [2.0, 4.0]},
@@ -30,6 +39,12 @@ def test_what_was_measured_replaces_what_is_rough(task, model):
     own, other = found[plain.key], found[frozen.key]
     assert (own.seconds, own.basis, own.memory, own.peak) == (3.0, "measured", 5e8, True)
     assert (other.seconds, other.basis, other.peak) == (3.0, "similar", False)
+
+
+def both(task):
+    """The texts of every training row."""
+    split = task.load().splits["train"]
+    return zip(split.text, split.text_pair or [""] * len(split.text), strict=True)
 
 
 @pytest.mark.parametrize(
