@@ -20,6 +20,7 @@ from study.techniques.freelb import FreeLB
 from study.techniques.freeze_lower import FreezeLower
 from study.techniques.gradual_unfreezing import GradualUnfreezing
 from study.techniques.hype import HyPe
+from study.techniques.inter_layer_scheduling import InterLayerScheduling
 from study.techniques.l2_sp import L2SP
 from study.techniques.layerwise_decay import LayerwiseDecay
 from study.techniques.lnsr import LNSR
@@ -52,6 +53,7 @@ __all__ = [
     "FreezeLower",
     "BitFit",
     "GradualUnfreezing",
+    "InterLayerScheduling",
     "ProbeThenTune",
     "Restarts",
     "LayerwiseDecay",
