@@ -15,6 +15,7 @@ from study.techniques.bitfit import BitFit
 from study.techniques.child_tuning_d import ChildTuningD
 from study.techniques.child_tuning_f import ChildTuningF
 from study.techniques.component_clip import ComponentClip
+from study.techniques.compressed_activations import CompressedActivations
 from study.techniques.ema import EMA
 from study.techniques.freelb import FreeLB
 from study.techniques.freeze_lower import FreezeLower
@@ -54,6 +55,7 @@ __all__ = [
     "BitFit",
     "GradualUnfreezing",
     "InterLayerScheduling",
+    "CompressedActivations",
     "ProbeThenTune",
     "Restarts",
     "LayerwiseDecay",

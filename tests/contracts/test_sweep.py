@@ -22,8 +22,9 @@ REFUSED = {
     ("albert", "regression"): {"FreezeLower", "LNSR", "ReinitTop", "SupervisedContrastive"},
     ("bert", "span"): {"SupervisedContrastive"},
     ("deberta-v2", "tagging"): {"SupervisedContrastive"},
-    ("llama", "classification"): {"BitFit"},  # it has no biases
-    ("modernbert", "multilabel"): {"BitFit", "SupervisedContrastive"},
+    # They have neither biases nor LayerNorm with GELU.
+    ("llama", "classification"): {"BitFit", "CompressedActivations"},
+    ("modernbert", "multilabel"): {"BitFit", "CompressedActivations", "SupervisedContrastive"},
 }
 
 
