@@ -189,8 +189,9 @@ def _needed(row: RowTuple, cells: list[RowTuple]) -> list[str]:
     seeds = seeds_for_difference(EFFECT / POINTS, sd, alpha=alpha)
     many = f"{seeds}" if seeds <= MOST else f"more than {MOST}"
     return [
-        f"With runs that vary this much (sd {sd_text(sd, row.scale)} on test), it "
-        f"takes {many} seeds each to find a difference of {EFFECT} points in four of five studies."
+        f"With runs that vary this much (sd {sd_text(sd, row.scale)} on test, pooled over "
+        f"configurations), it takes {many} seeds each to find a difference of {EFFECT} points in "
+        "four of five studies."
     ]
 
 

@@ -63,7 +63,9 @@ def init(arguments: argparse.Namespace) -> int:
         others = [name for name in others if name not in ("f1", "micro_f1_excl_negative")]
     head = re.sub(r"(    metric=.*?,)  # .*", rf"\1  # or {', '.join(others)}", head)
     if group:
-        head = head.replace("KFold(folds=5)", f"ByGroup(column={json.dumps(group)}, folds=5)")
+        stratify = ", stratify=True" if guessed.classes else ""
+        by_group = f"ByGroup(column={json.dumps(group)}, folds=5{stratify})"
+        head = head.replace("KFold(folds=5)", by_group)
         head = head.replace(" FreezeLower, KFold,", " ByGroup, FreezeLower,")
         head = head.replace("  # or ByGroup, ByTime;", "  # or KFold, ByTime;")
     first, rest = head.rstrip().split("\n", 1)

@@ -120,6 +120,9 @@ class Ending:
             )
             return code
         tables()
+        if lost:
+            missing = "1 run is" if lost == 1 else f"{lost} runs are"
+            print(f"\n{missing} missing, so that this is not the last word.")
         if progress.closed:
             complain(f"no further runs were started: {progress.closed}")
         state = "stopped" if progress.stopped or progress.closed else "finished"

@@ -53,7 +53,7 @@ def predicted_split(
     batch = _batch(network.config, recipe.batch_size, length)
     meter = SavedActivations([*network.parameters(), *network.buffers(), *batch.values()])
     try:
-        with meter.counting(), _AsFused(gpu):
+        with meter.counting(), DeviceKernels(gpu):
             network(**batch)
     except (RuntimeError, NotImplementedError):  # `Tensor.item() cannot be called on meta tensors`
         return None
@@ -67,7 +67,7 @@ def _batch(config: Any, rows: int, length: int) -> dict[str, Tensor]:
         return {"input_ids": torch.empty(rows, length, dtype=torch.long)}
 
 
-class _AsFused(TorchFunctionMode):
+class DeviceKernels(TorchFunctionMode):
     """Dropout and attention save what the kernels of a device save, which meta tensors do not."""
 
     def __init__(self, gpu: bool) -> None:

@@ -26,6 +26,7 @@ from study.training.truncation import Truncation
 # down to the variance of the labels when scaled to 0 to 10 (6.6), and not at 0 to 20 (13).
 UNIT_SCALE, MINIMUM_SD = 10.0, 0.1
 SHARED = 0.01  # share of the rows of dev or test that train may have without a note
+RARE = 20  # rows; the F1 of a class with fewer moves by points with each of them
 CLASSES = 12  # classes of which `data_lines` gives the numbers
 
 
@@ -133,6 +134,8 @@ def _data_notes(study: Study) -> list[str]:
             told += _scale_notes(data)
         if task.labels is None:
             told += _class_notes(data)
+        if task.metric == "macro_f1":
+            told += _rare_classes(data)
         found += [f"task {task.name!r}: {note}" for note in told]
     return found
 
@@ -202,6 +205,24 @@ def _class_notes(data: TaskData) -> list[str]:
         f"{', '.join(map(repr, new))}."
         for split in ("dev", "test")
         if (new := sorted(used[split] - used["train"]))
+    ]
+
+
+def _rare_classes(data: TaskData) -> list[str]:
+    """Classes of few rows, which have as much weight in macro F1 as all others."""
+    labels = np.array(data.kind.labels)
+    counts = {name: _class_counts(data.splits[name].gold, labels) for name in ("dev", "test")}
+    rare = {
+        label: " / ".join(str(each.get(label, 0)) for each in counts.values())
+        for label in labels.tolist()
+        if min(each.get(label, 0) for each in counts.values()) < RARE
+    }
+    if not rare:
+        return []
+    few = ", ".join(f"{label!r} {count}" for label, count in list(rare.items())[:CLASSES])
+    return [
+        "few rows of dev / test have these classes, and each has as much weight in macro_f1 as "
+        f"the others: {few}."
     ]
 
 

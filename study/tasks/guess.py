@@ -23,7 +23,7 @@ CLASSES = 30  # distinct values up to which a column can be a class
 FEW = 20  # distinct integers up to which a label is a class and no quantity
 NUMERIC = 0.9  # share of numbers from which the other labels of a column are mistakes
 REUSED = 0.8  # share of names that occur in two different values or more
-REPEATED = 0.7  # distinct values per row up to which a column may say what belongs together
+REPEATED = 0.9  # distinct values per row up to which a column may say what belongs together
 UNEVEN = 0.7  # share of the most frequent class from which accuracy says little
 
 Records = Sequence[Mapping[str, Any]]
@@ -84,6 +84,9 @@ def guess(
         problem += f"Name one with --{what} COLUMN."
         raise SpecError("data", [Mistake(what, looks_like_data(columns) or problem)])
     why = "as given" if "text" in given else _why_text(text)
+    if len(set(map(str, values[label]))) == len(records) and not _numbers(values[label])[0]:
+        distinct = f"{label!r} has another value in every row, so there is nothing to learn."
+        raise SpecError("data", [Mistake("label", f"{distinct} Name one with --label COLUMN.")])
     reasons = [f"text: {text!r}{f' and {pair!r}' if pair else ''}, {why}."]
     kind, reason = _kind(label, values[label])
     named: dict[str, Any] = {"text": text, "text_pair": pair, "label": label}
@@ -92,7 +95,7 @@ def guess(
     if ids.get("id"):
         reasons.append(f"id: {ids['id']!r}, by name; its values are unique.")
     others = {n: v for n, v in values.items() if n not in (text, pair, label)}
-    reasons += [f"split: by {group!r}, as given."] if group else _groups(others)
+    reasons += [] if group else _groups(others)
     classes = len(set(map(str, values[label]))) if kind["kind"] == "classification" else 0
     return Guess(named | kind | ids, reasons, classes)
 

@@ -167,11 +167,16 @@ class Task(Spec):
                 for field, value in pairs.items()
                 if fields.get(field) == value
             ]
+        text_column, label = fields.get("text", "text"), fields.get("label", "label")
+        split = fields.get("split")
+        if isinstance(split, ByGroup) and label == split.column:
+            text = f"{label!r} is the label, so that each part would have labels of its own; name "
+            text += "another column."
+            mistakes.append(Mistake("split.column", text))
         kind = fields.get("kind", "classification")
         if fields.get("standardise") and kind != "regression":
             text = f"is for regression; a {kind} task has no values to standardise."
             mistakes.append(Mistake("standardise", text))
-        text_column, label = fields.get("text", "text"), fields.get("label", "label")
         if label in (text_column, fields.get("text_pair")):
             text = f"is {label!r}, as the text is; a model would read the answer."
             mistakes.append(Mistake("label", text))
@@ -281,7 +286,8 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     for split, limit in limits.items():
         available = len(tables[split].ids)
         if limit is not None and limit > available:
-            text = f"{limit} is more than the {available} rows of {tables[split].source}."
+            part = f"{split} part of {tables[split].source}" if task.split else tables[split].source
+            text = f"{limit} is more than the {available} rows of {part}."
             mistakes.append(Mistake(f"{split}_rows", text))
         elif limit is not None:
             tables[split] = _subset(tables[split], limit, task.subset_seed)

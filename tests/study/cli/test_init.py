@@ -144,18 +144,24 @@ def test_a_group_is_written_with_its_import(tmp_path, monkeypatch, capsys):
     )
     assert run_command(["init", "mine.csv", "--group", "who"]) == 0
     said = capsys.readouterr().out
-    assert "split: by 'who', as given." in said
     assert "id: 'id', by name; its values are unique." in said
     text = Path("mine_study.py").read_text()
     assert "# or macro_f1, matthews_corrcoef\n" in text  # and not f1, of three classes
     (task,) = load_study(Path("mine_study.py")).located_tasks()
-    assert task.split == ByGroup(column="who", folds=5)
+    assert task.split == ByGroup(column="who", folds=5, stratify=True)
     assert run_command(["init", "mine.csv", "--group", "whom", "--out", "other.py"]) == 2
     assert "group: there is no column 'whom'. Did you mean 'who'?" in capsys.readouterr().err
     assert run_command(["init", "mime.csv"]) == 2
     assert "no file 'mime.csv'. Did you mean 'mine.csv'?" in capsys.readouterr().err
     assert run_command(["run", "mine_stdy.py", "--dry-run"]) == 2
     assert "Did you mean 'mine_study.py'?" in capsys.readouterr().err
+
+
+def test_an_id_is_no_label(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.csv").write_text("text,name\n" + "".join(f"a text {i},n{i}\n" for i in range(40)))
+    assert run_command(["init", "mine.csv", "--label", "name"]) == 2
+    assert "'name' has another value in every row" in capsys.readouterr().err
 
 
 def test_several_labels_train_longer(tmp_path, monkeypatch):

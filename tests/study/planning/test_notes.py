@@ -55,8 +55,9 @@ def test_groups_of_each_part_are_counted(tmp_path):
     task = Task(name="rows", train="rows.csv", split=ByGroup(column="who", folds=3))
     first, _ = data_lines(study_of(tmp_path, [task]))
     assert first.endswith("; 3 / 3 / 3 different 'who'")
-    errors = task.replace(kind="regression", metric="mae", label="who")
-    (tmp_path / "rows.csv").write_text("text,label,who\n" + "".join(rows))
+    errors = task.replace(kind="regression", metric="mae", label="size")
+    rows = [f"t{i},{i % 7},{i // 4}\n" for i in range(36)]
+    (tmp_path / "rows.csv").write_text("text,size,who\n" + "".join(rows))
     *_, bar = data_lines(study_of(tmp_path, [errors]))
     gold = study_of(tmp_path, [errors]).located_tasks()[0].load().splits["dev"].gold
     lowest = abs(gold - sorted(gold)[len(gold) // 2]).mean()
@@ -100,3 +101,17 @@ def test_groups_of_one_row_each_are_named(tmp_path):
 def test_data_without_trouble_have_no_notes(tmp_path, fields):
     rows = [f"t{i},{'ab'[i % 2]},{i // 2}\n" for i in range(12)]
     assert told(tmp_path, rows, **fields) == []
+
+
+def test_rare_classes_are_named_for_macro_f1(tmp_path):
+    rows = [f"t{i},{'c' if i % 20 == 0 else 'ab'[i % 2]},{i}\n" for i in range(240)]
+    [note] = told(tmp_path, rows, metric="macro_f1")
+    assert note.endswith("as much weight in macro_f1 as the others: 'c' 4 / 4.")
+    assert told(tmp_path, rows) == []
+
+
+def test_groups_by_the_label_are_refused():
+    task = Task(name="rows", train="rows.csv", split=ByGroup(column="label", folds=3))
+    assert "'label' is the label, so that each part would have labels of its own" in str(
+        task.__dict__["error"]
+    )
