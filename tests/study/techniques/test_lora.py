@@ -53,7 +53,7 @@ def test_it_starts_at_the_pretrained_model_and_merges_back(kind, targets):
 
 
 TARGETS = {"modernbert": ["Wqkv"], "distilbert": ["q_lin", "v_lin"]}
-TARGETS |= dict.fromkeys(["deberta-v2"], ["query_proj", "value_proj"])
+TARGETS |= {"deberta-v2": ["query_proj", "value_proj"], "mpnet": ["q", "v"]}
 TARGETS |= dict.fromkeys(["llama", "vit"], ["q_proj", "v_proj"])
 
 
