@@ -42,8 +42,9 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         cells: Rows of `cells` for the same task and model, in the order to plot.
 
     Returns:
-        A figure. Box: quartiles and median of all runs; below it the mean with its 95% interval;
-        x: collapsed; dagger: diverged, at the score of a constant predictor.
+        A figure. Box: quartiles and median of all runs; below it the mean with its 95% interval,
+        which may leave the axis; x: collapsed; dagger: diverged, at the score of a constant
+        predictor.
     """
     scale = float(cells["scale"].iloc[0])
     parts = configurations(block)
@@ -56,13 +57,30 @@ def plot_scores(block: pd.DataFrame, cells: pd.DataFrame) -> Figure:
             own = row["configuration"] == baseline
             _strip(axes, place, drawn[labels[place]], scale=scale, baseline=own)
             _whisker(axes, place + 0.4, row, field="test_mean", scale=scale, is_baseline=own)
+        shown = [own.all_floor * scale for own in drawn.values()]
         floor = next(iter(drawn.values())).floor
         if np.isfinite(floor) and any(own.failed.any() for own in drawn.values()):
             label = "constant answer"
             axes.axvline(floor * scale, color=GREY, linestyle=":", linewidth=1, label=label)
+            shown.append(np.array([floor * scale]))
+        _around_scores(axes, shown)
         axes.set_xlabel(f"test {metric_label(cells)}")
         _legend(axes, drawn)
     return figure
+
+
+def _around_scores(axes: Axes, scores_of_cells: list[Any]) -> None:
+    """Limit the axis to half as much again as the scores span on each side.
+
+    Intervals of few seeds are many times as wide, and would leave a point of all scores.
+    """
+    values = np.concatenate(scores_of_cells)
+    values = values[np.isfinite(values)]
+    if not values.size or np.ptp(values) == 0:
+        return
+    left, right = axes.get_xlim()
+    room = np.ptp(values) / 2
+    axes.set_xlim(max(left, values.min() - room), min(right, values.max() + room))
 
 
 def plot_mean_and_sd(cells: pd.DataFrame) -> Figure:

@@ -55,7 +55,7 @@ def seeds(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Drawing]:
             task,
             model,
             "Test scores by seed. Box: quartiles and median; whiskers: minimum and maximum; below: "
-            "the mean with its 95% confidence interval.",
+            "the mean with its 95% confidence interval, which may leave the picture.",
             plot_scores(block, _of(cells, task, model)),
         )
 

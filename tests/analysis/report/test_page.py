@@ -614,3 +614,13 @@ def test_analysis_needs_no_training_stack():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_axis_follows_the_scores_and_not_an_interval_of_two_seeds(clean):
+    block = clean[(clean["task"] == "rte") & (clean["seed"] < 2)]
+    (axes,) = plot_scores(block, cells(block)).axes
+    span = 100 * (block["test"].max() - block["test"].min())
+    low, high = axes.get_xlim()
+    assert low <= 100 * block["test"].min()
+    assert high >= 100 * block["test"].max()
+    assert high - low <= 2 * span + 1e-6
