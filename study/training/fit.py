@@ -29,7 +29,13 @@ from study.tasks.kinds.encoded import (
 from study.techniques.base import Technique
 from study.techniques.state import Group, Phase, TrainState, no_heartbeat, plain_groups
 from study.training.checkpoint import digest, restore
-from study.training.memory import MemorySplit, SavedActivations, bytes_of, measured_split
+from study.training.memory import (
+    MemorySplit,
+    SavedActivations,
+    bytes_of,
+    measured_split,
+    state_bytes,
+)
 from study.training.tensor_file import CheckpointError, Tree
 
 EVALUATION_BATCH = {
@@ -199,6 +205,9 @@ class Fit:
             state.heartbeat()
             after_step()
             started = time.perf_counter()
+        if self.memory is not None:
+            states = max(self.memory.optimizer, state_bytes(optimizer))
+            self.memory = self.memory._replace(optimizer=states)
         minimised, self.task_loss = (self.totals / train.rows).tolist()
         self.totals.zero_()
         self.losses.append(minimised)

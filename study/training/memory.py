@@ -22,7 +22,7 @@ class MemorySplit(NamedTuple):
     Attributes:
         weights: Parameters and buffers, and copies of them that a technique keeps.
         gradients: Once all are there. With `None` for the gradient of a frozen parameter.
-        optimizer: The optimizer's states after the step.
+        optimizer: The optimizer's states, once every weight that is trained has been updated.
         activations: The most that autograd holds for the backward pass at a time.
     """
 
@@ -115,8 +115,12 @@ def measured_split(
     """
     copies = [state.memo, state.fixed, state.start if state.start_read else None]
     weights = [*state.model.parameters(), *state.model.buffers(), *_tensors(copies)]
-    states = _tensors(list(optimizer.state.values()))
-    return MemorySplit(bytes_of(weights), gradients, bytes_of(states), activations)
+    return MemorySplit(bytes_of(weights), gradients, state_bytes(optimizer), activations)
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of an optimizer's states so far; those of a weight begin with its first update."""
+    return bytes_of(_tensors(list(optimizer.state.values())))
 
 
 def bytes_of(tensors: Iterable[Tensor | None]) -> int:

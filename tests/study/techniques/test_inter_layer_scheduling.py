@@ -169,3 +169,15 @@ def test_without_frozen_units_it_is_full_training_bit_for_bit(prepared, loaded):
 def test_bad_input_is_refused(rate):
     assert isinstance(InterLayerScheduling(freeze_rate=rate), Invalid)
     assert isinstance(InterLayerScheduling(freeze_rate=0.9) + BitFit(), Invalid)
+
+
+def test_the_optimizer_counts_with_all_units_that_were_ever_trained(prepared, loaded):
+    """In the step that is measured only some have moments; in the end all have."""
+    setting = Setting(
+        RECIPE, InterLayerScheduling(freeze_rate=0.9), Seed(0, 0, 0), METRICS["accuracy"], PAIRS
+    )
+    outcome, model = train(setting, prepared.splits, loaded, CPU)
+    moments = 2 * 4 * sum(p.numel() for p in model.parameters())
+    steps = 4 * len(list(model.parameters()))
+    assert outcome.facts["optimizer_bytes"] == moments + steps
+    assert outcome.facts["gradients_bytes"] < moments / 2
