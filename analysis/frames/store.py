@@ -236,7 +236,9 @@ def _query(uri: str, query: str, **values: Any) -> pd.DataFrame:
     if uri.startswith("sqlite:///") and "mode=" not in uri:
         file = Path(uri.removeprefix("sqlite:///"))
         if not file.exists():
-            raise LookupError(f"no store at {file}; run a study first, or name another folder")
+            raise LookupError(
+                f"no store at {file}; run a study first, or set STUDY_HOME to another folder"
+            )
         # Mode rw, unlike SQLite's default, never creates a file.
         options = {"mode": "rw", "uri": "true"}
         address = sa.URL.create("sqlite", database=f"file:{quote(str(file))}", query=options)

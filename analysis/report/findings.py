@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.frames.runs import BASELINE
 from analysis.per_task.best_strategy import no_winner
 from analysis.per_task.failures import failed_text
+from analysis.per_task.recommend import FEWEST
 from analysis.rendering.builder import NAMED, POINTS, RowTuple
 from analysis.rendering.formatting import (
     has_width,
@@ -187,7 +188,7 @@ def _needed(row: RowTuple, cells: list[RowTuple]) -> list[str]:
         return []
     alpha = ALPHA / max(1, row.compared - 1)  # as `study plan --detect`
     seeds = seeds_for_difference(EFFECT / POINTS, sd, alpha=alpha)
-    many = f"{seeds}" if seeds <= MOST else f"more than {MOST}"
+    many = f"{max(seeds, FEWEST)}" if seeds <= MOST else f"more than {MOST}"
     return [
         f"With runs that vary this much (sd {sd_text(sd, row.scale)} on test, pooled over "
         f"configurations), it takes {many} seeds each to find a difference of {EFFECT} points in "
@@ -240,9 +241,7 @@ def _others(row: RowTuple, compared: pd.DataFrame | None) -> list[str]:
         return []
     few = "" if significant else ", none significant"
     level = sorted(significant & set(str(row.tied).split("; ")))
-    last = ""
-    if level:
-        last = f"; the difference of {_listed(level)} is significant{LEVEL}"
+    last = f"; significant{LEVEL}: {_listed(level)}" if level else ""
     return [f"Differences from {row.recommended} on test{few}: {', '.join(found)}{last}."]
 
 

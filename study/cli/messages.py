@@ -122,7 +122,7 @@ class Ending:
         tables()
         if lost:
             missing = "1 run is" if lost == 1 else f"{lost} runs are"
-            print(f"\n{missing} missing, so that this is not the last word.")
+            print(f"\n{missing} missing; what is recommended may change with them.")
         if progress.closed:
             complain(f"no further runs were started: {progress.closed}")
         state = "stopped" if progress.stopped or progress.closed else "finished"

@@ -33,8 +33,8 @@ def add_commands(commands: Commands) -> None:
         "--detect",
         type=positive,
         metavar="D",
-        help="difference of means to detect (two-sided 5%% over all comparisons with the baseline, "
-        "power 80%%)",
+        help="difference of means to detect, 0.02 for two points (two-sided 5%% over all "
+        "comparisons with the baseline, power 80%%)",
     )
     parser.add_argument(
         "--sd",
@@ -63,6 +63,7 @@ def plan(arguments: argparse.Namespace) -> int:
     from study.planning.notes import data_lines, notes
     from study.planning.preflight import problems
     from study.planning.stages import Stages
+    from study.tasks.metrics import metric_named
 
     study, home = valid_study(load_study(find_study_file(arguments.file))), default_home()
     encoded = home.encoded if home.root.is_dir() else None
@@ -88,6 +89,11 @@ def plan(arguments: argparse.Namespace) -> int:
     comparisons = max(1, len(study.techniques) - 1)
     alpha = ALPHA / comparisons
     seeds = ratio = None
+    bounded = all(metric_named(task.metric).bounded for task in study.tasks)
+    if arguments.detect is not None and arguments.detect >= 1 and bounded:
+        text = "is no difference of scores up to 1; two points are 0.02"
+        complain(f"--detect {arguments.detect:g} {text}")
+        return 2
     try:
         if arguments.detect is not None and sd:
             seeds = seeds_for_difference(arguments.detect, sd, alpha=alpha)

@@ -81,9 +81,10 @@ def _bar(task: Task, data: TaskData) -> str:
     above = margin(metric, lowest, count)
     bar = lowest + (above if metric.higher_is_better else -above)
     scale = 100 if metric.bounded else 1
+    unit = f"{metric.name}, in points" if metric.bounded else metric.name
     side = "up to" if metric.higher_is_better else "down to"
     return (
-        f"a constant answer scores {lowest * scale:.3g} on dev ({metric.name}); a run counts as "
+        f"a constant answer scores {lowest * scale:.3g} on dev ({unit}); a run counts as "
         f"collapsed {side} {bar * scale:.3g}"
     )
 

@@ -228,7 +228,7 @@ def test_a_difference_on_test_of_those_level_on_dev_is_put_in_context(clean):
     two = two[two["task"] == "rte"]
     other = two["configuration"] != "Standard"
     two = two.assign(test=two["test"] + 0.2 * other)
-    context = "although level with it on dev, where the choice is made."
+    context = "although level with it on dev, where the choice is made"
     for better, start in (
         ("LayerwiseDecay(0.7)", "On test LayerwiseDecay(0.7) differs from Standard by +1"),
         ("Standard", "Differences from Standard on test: LayerwiseDecay(0.7) +1"),
@@ -240,7 +240,7 @@ def test_a_difference_on_test_of_those_level_on_dev_is_put_in_context(clean):
         assert sentences[0].startswith("No clear winner")
         (said,) = [text for text in sentences if text.startswith(start)]
         assert "p < 0.001" in said
-        assert said.endswith(context)
+        assert context in said
 
 
 def test_a_task_without_a_finished_run_says_so(clean):

@@ -554,3 +554,12 @@ def test_invalid_scores_and_tables_are_reported_without_a_traceback(capsys, tmp_
         assert code == 2
         assert message in err
         assert "Traceback" not in err
+
+
+def test_a_difference_in_points_is_refused_for_shares(write, capsys):
+    """It was answered with two seeds, for a difference that no score can have."""
+    code, _, err = typed(capsys, "plan", write(), "--detect", "2", "--sd", "0.02")
+    assert (code, err.splitlines()[-1]) == (
+        2,
+        "--detect 2 is no difference of scores up to 1; two points are 0.02",
+    )

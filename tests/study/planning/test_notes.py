@@ -44,8 +44,8 @@ def test_the_rows_and_classes_of_each_part_are_given(tmp_path):
     share = max(dev.count(0), dev.count(1)) / len(dev)
     above = share + 2 * (share * (1 - share) / len(dev)) ** 0.5
     assert bar == (
-        f"task 'one': a constant answer scores {100 * share:.3g} on dev (accuracy); a run counts "
-        f"as collapsed up to {100 * above:.3g}"
+        f"task 'one': a constant answer scores {100 * share:.3g} on dev (accuracy, in points); a "
+        f"run counts as collapsed up to {100 * above:.3g}"
     )
 
 
