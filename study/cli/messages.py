@@ -120,7 +120,7 @@ class Ending:
             )
             return code
         tables()
-        if lost:
+        if lost and self.runs > lost + waiting:  # else there are no tables
             missing = "1 run is" if lost == 1 else f"{lost} runs are"
             print(f"\n{missing} missing; what is recommended may change with them.")
         if progress.closed:
