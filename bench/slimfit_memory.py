@@ -126,7 +126,7 @@ def measured(arm: Arm, build: Callable[[str], Built]) -> Bytes:
         active = set(arm.technique.active(names, state))
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in active)
-        meter = SavedActivations([*model.parameters(), *model.buffers(), *batch.values()])
+        meter = SavedActivations(model, batch)
         with meter.counting(), DeviceKernels(gpu=True):
             outputs = model(**batch)
         sizes.append((meter.peak, bytes_of(p for p in model.parameters() if p.requires_grad)))

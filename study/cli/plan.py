@@ -66,6 +66,11 @@ def plan(arguments: argparse.Namespace) -> int:
     from study.tasks.metrics import metric_named
 
     study, home = valid_study(load_study(find_study_file(arguments.file))), default_home()
+    bounded = all(metric_named(task.metric).bounded for task in study.tasks)
+    if arguments.detect is not None and arguments.detect >= 1 and bounded:
+        text = "is no difference of scores up to 1; two points are 0.02"
+        complain(f"--detect {arguments.detect:g} {text}")
+        return 2
     encoded = home.encoded if home.root.is_dir() else None
     if mistakes := problems(study, encoded):
         return _plan_elsewhere(study, mistakes, arguments)
@@ -84,16 +89,13 @@ def plan(arguments: argparse.Namespace) -> int:
     total = known + stages.seconds_to_come(expected)
     spent = [(run.cell, expected[run.cell.key].seconds * total / known) for run in runs]
     cost = _Cost(study, spent, arguments.hourly)
-    sd = arguments.sd or _sd_so_far(study.name, home)
+    sd = arguments.sd
+    if sd is None and arguments.detect is not None:
+        sd = _sd_so_far(study.name, home)
     # As reports adjust: each configuration of a task and model against the baseline.
     comparisons = max(1, len(study.techniques) - 1)
     alpha = ALPHA / comparisons
     seeds = ratio = None
-    bounded = all(metric_named(task.metric).bounded for task in study.tasks)
-    if arguments.detect is not None and arguments.detect >= 1 and bounded:
-        text = "is no difference of scores up to 1; two points are 0.02"
-        complain(f"--detect {arguments.detect:g} {text}")
-        return 2
     try:
         if arguments.detect is not None and sd:
             seeds = seeds_for_difference(arguments.detect, sd, alpha=alpha)

@@ -23,6 +23,9 @@ else:
     ModelMetaclass = type(BaseModel)
 
 
+SHOWN = 10  # mistakes of one source that are listed
+
+
 class Mistake(NamedTuple):
     """One validation error.
 
@@ -44,13 +47,12 @@ class Mistake(NamedTuple):
         return f"{self.path}{separator}{self.text}" if self.path else self.text
 
 
-def few(mistakes: list[Mistake], most: int = 10) -> list[Mistake]:
-    """The first mistakes of one kind, and how many more there are."""
-    more = len(mistakes) - most
+def few(mistakes: list[Mistake], source: str) -> list[Mistake]:
+    """The first mistakes of one source, and how many more there are."""
+    more = len(mistakes) - SHOWN
     if more <= 0:
         return mistakes
-    where = mistakes[0].path.partition(", row")[0]
-    return [*mistakes[:most], Mistake(where, f"and {more:,} more mistakes like these.")]
+    return [*mistakes[:SHOWN], Mistake(source, f"and {more:,} more mistakes like these.")]
 
 
 class SpecError(ValueError):
@@ -156,6 +158,13 @@ def digest(payload: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A sentence that suggests the closest known word; empty if no word is close."""
+    lowered = {name.lower(): name for name in sorted(known)}
+    near = difflib.get_close_matches(word.lower(), lowered, n=1)
+    return f"Did you mean {lowered[near[0]]!r}?" if near else ""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence that suggests the closest known word, else lists the known words.
 
@@ -163,10 +172,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         An empty string if no word is close and the list is empty or longer than 30.
     """
     names = sorted(known)
-    lowered = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(word.lower(), lowered, n=1)
-    if near:
-        return f"Did you mean {lowered[near[0]]!r}?"
+    if near := nearest(word, names):
+        return near
     return f"Known: {', '.join(names)}." if 0 < len(names) <= 30 else ""
 
 

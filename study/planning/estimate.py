@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,8 @@ class Estimate:
         seconds: On one worker.
         memory: Bytes on the device with the model: the peak of a finished run of this cell; else
             what a step holds that trains all weights, predicted from shapes (the peak is larger by
-            what operations need while they run); else a lower bound without activations.
+            what operations need while they run); else a lower bound without activations. NaN
+            where it was not asked for.
         basis: Of the seconds: `measured` on runs of this cell, `similar` from other cells of the
             same task and model, or `rough` from the sizes of model and data.
         peak: Whether `memory` is a peak that was measured.
@@ -47,8 +47,8 @@ class Estimate:
     """
 
     seconds: float
-    memory: float
     basis: str
+    memory: float = math.nan
     peak: bool = False
     predicted: bool = False
 
@@ -58,7 +58,7 @@ def estimate_runs(
     measured: Mapping[str, list[float]],
     *,
     gpus: float,
-    peaks: Mapping[str, float] = MappingProxyType({}),
+    peaks: Mapping[str, float] | None = None,
 ) -> dict[str, Estimate]:
     """Estimate a run of each cell.
 
@@ -66,7 +66,8 @@ def estimate_runs(
         cells: The study's cells.
         measured: Seconds of finished runs by cell key.
         gpus: GPUs per run; 0 for CPUs.
-        peaks: Peak memory of finished runs in bytes by cell key; NaN where unknown.
+        peaks: Peak memory of finished runs in bytes by cell key; NaN where unknown. None estimates
+            no memory.
 
     Returns:
         Estimates by cell key.
@@ -83,15 +84,15 @@ def estimate_runs(
             estimate = replace(estimate, seconds=float(np.mean(own)), basis="measured")
         elif similar:
             estimate = replace(estimate, seconds=float(np.mean(similar)), basis="similar")
-        peak = peaks.get(cell.key, math.nan)
-        if math.isfinite(peak):
-            estimate = replace(estimate, memory=peak, peak=True, predicted=False)
+        if peaks is not None:
+            peak = peaks.get(cell.key, math.nan)
+            estimate = _with_memory(estimate, cell, peak, gpu=gpus > 0)
         estimates[cell.key] = estimate
     return estimates
 
 
 def rough_estimate(cell: Cell, *, gpus: float) -> Estimate:
-    """Estimate a run from the sizes of model and data, or from their published sizes.
+    """Estimate a run's time from the sizes of model and data, or from their published sizes.
 
     Args:
         cell: Its checkpoint and data need not be available.
@@ -100,7 +101,7 @@ def rough_estimate(cell: Cell, *, gpus: float) -> Estimate:
     Raises:
         SpecError: If neither actual nor published sizes are available.
     """
-    weights, parameters = _sizes(cell)
+    weights, _ = _sizes(cell)
     recipe = cell.technique.recipe(cell.recipe)
     tokens = _tokens(cell, recipe.max_length)
     trained = recipe.epochs * tokens["train"]
@@ -108,13 +109,19 @@ def rough_estimate(cell: Cell, *, gpus: float) -> Estimate:
     # Kaplan et al. 2020, section 2.1: 6 operations per weight and token trained on, 2 per token
     # evaluated, without embeddings and attention products.
     operations = weights * (6 * trained + 2 * evaluated)
-    split = _predicted(cell, recipe, gpu=gpus > 0)
+    return Estimate(operations / (GPU_FLOPS if gpus else _speed()), "rough")
+
+
+def _with_memory(estimate: Estimate, cell: Cell, peak: float, *, gpu: bool) -> Estimate:
+    """The estimate with the measured peak; else with what is predicted, or a lower bound."""
+    if math.isfinite(peak):
+        return replace(estimate, memory=peak, peak=True)
+    split = _predicted(cell, cell.technique.recipe(cell.recipe), gpu=gpu)
     # Without a prediction weights, gradients and both of Adam's moments as float32.
-    memory = sum(split) if split else 16.0 * parameters
-    if not gpus:  # a worker keeps the pretrained weights as well
+    memory = sum(split) if split else 16.0 * _sizes(cell)[1]
+    if not gpu:  # a worker keeps the pretrained weights as well
         memory += PROCESS_BYTES + (split.weights if split else 0)
-    seconds = operations / (GPU_FLOPS if gpus else _speed())
-    return Estimate(seconds, memory, "rough", predicted=split is not None)
+    return replace(estimate, memory=memory, predicted=split is not None)
 
 
 def _predicted(cell: Cell, recipe: Recipe, *, gpu: bool) -> MemorySplit | None:

@@ -13,6 +13,7 @@ from study.core.recipe import Recipe
 from study.models.loading import meta_model, set_dropout
 from study.models.model import Model
 from study.tasks.kinds import KINDS
+from study.techniques.compression import ByteDropout
 from study.training.memory import MemorySplit, SavedActivations, bytes_of
 
 MOMENTS = 2  # of Adam, per weight
@@ -51,7 +52,7 @@ def predicted_split(
     weights = bytes_of([*network.parameters(), *network.buffers()])
     trained = bytes_of(network.parameters())
     batch = _batch(network.config, recipe.batch_size, length)
-    meter = SavedActivations([*network.parameters(), *network.buffers(), *batch.values()])
+    meter = SavedActivations(network, batch)
     try:
         with meter.counting(), DeviceKernels(gpu):
             network(**batch)
@@ -76,25 +77,17 @@ class DeviceKernels(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
-        if function is functional.dropout and self._gpu and _drops(*args[1:], **kwargs):
-            return _ByteMask.apply(args[0])  # type: ignore[no-untyped-call]
+        if function is functional.dropout and self._gpu:
+            p = _probability(*args[1:], **kwargs)
+            return ByteDropout.apply(args[0], p) if p else args[0]  # type: ignore[no-untyped-call]
         attention = function is functional.scaled_dot_product_attention
         if attention and (self._gpu or not kwargs.get("dropout_p")):
             return _FusedAttention.apply(*args[:3])  # type: ignore[no-untyped-call]
         return function(*args, **kwargs)
 
 
-def _drops(p: float = 0.5, training: bool = True, inplace: bool = False) -> bool:
-    return training and p > 0
-
-
-class _ByteMask(torch.autograd.Function):
-    """Dropout that saves one byte an entry."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        ctx.save_for_backward(torch.empty_like(tensor, dtype=torch.bool))
-        return torch.empty_like(tensor)
+def _probability(p: float = 0.5, training: bool = True, inplace: bool = False) -> float:
+    return p if training else 0.0
 
 
 class _FusedAttention(torch.autograd.Function):

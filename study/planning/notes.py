@@ -13,9 +13,8 @@ from study.models.loading import configuration
 from study.planning.preflight import max_lengths
 from study.planning.study import Study
 from study.tasks import Task, TaskData
-from study.tasks.collapse import floor, margin
+from study.tasks.collapse import floor_of, margin
 from study.tasks.kinds import Split
-from study.tasks.kinds.encoded import Encoded
 from study.tasks.metrics import metric_named
 from study.tasks.splits import ByGroup
 from study.training.prepare import truncation_of
@@ -75,10 +74,8 @@ def _grouped(task: Task, data: TaskData) -> str:
 def _bar(task: Task, data: TaskData) -> str:
     """What a constant answer scores on dev, and the bar that a run must exceed there."""
     metric, dev = metric_named(task.metric), data.splits["dev"]
-    count = len(dev.ids)
-    starts = np.arange(count + 1)
-    lowest = floor(metric, data.kind, Encoded(dev.ids, data.kind.references(dev), starts, starts))
-    above = margin(metric, lowest, count)
+    lowest = floor_of(metric, data.kind, dev)
+    above = margin(metric, lowest, len(dev.ids))
     bar = lowest + (above if metric.higher_is_better else -above)
     scale = 100 if metric.bounded else 1
     unit = f"{metric.name}, in points" if metric.bounded else metric.name

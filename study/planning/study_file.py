@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from study.core.paths import Home
-from study.core.spec import Invalid, SpecError, did_you_mean
+from study.core.spec import Invalid, SpecError, nearest
 from study.planning.study import Study
 
 OWN = {"analysis", "search_spaces", "study"}
@@ -50,8 +50,7 @@ def find_study_file(argument: str) -> Path:
         return path
     if argument not in designs:
         own = [str(file) for file in path.parent.glob("*.py")]
-        near = did_you_mean(argument, own)
-        near = f". {near}" if near.startswith("Did") else ""
+        near = f". {near}" if (near := nearest(argument, own)) else ""
         bundled = ", ".join(sorted(designs))
         raise LookupError(f"no study file {argument!r}{near}; bundled designs are {bundled}")
     return designs[argument]

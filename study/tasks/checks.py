@@ -73,7 +73,7 @@ def spelling_mistakes(kind: Kind, tables: Mapping[str, Rows], column: str) -> li
                 "labels of the task in `labels`."
             )
             mistakes.append(Mistake(path, text))
-    return few(mistakes)
+    return few(mistakes, tables["train"].source)
 
 
 def _occurrences(

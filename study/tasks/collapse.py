@@ -33,6 +33,12 @@ def floor(metric: Metric, kind: Kind, data: Encoded) -> float:
     return 0.0 if perfect > 0 else float("nan")
 
 
+def floor_of(metric: Metric, kind: Kind, split: Split) -> float:
+    """The best score of a constant prediction on a split that is not encoded; see `floor`."""
+    starts = np.arange(len(split.ids) + 1)
+    return floor(metric, kind, Encoded(split.ids, kind.references(split), starts, starts))
+
+
 def recorded(metric: Metric, kind: Kind, data: Encoded, answers: Any) -> float:
     """The score that counts for a run's answers.
 
@@ -102,9 +108,7 @@ def hopeless(metric: Metric, kind: Kind, splits: Mapping[str, Split]) -> dict[st
 def _too_easy(metric: Metric, kind: Kind, split: Split, perfect: Any) -> str:
     """Why a perfect prediction would count as collapsed; empty if it would not."""
     gold, count = kind.references(split), len(split.ids)
-    starts = np.arange(count + 1)
-    best = metric(gold, perfect)
-    constant = floor(metric, kind, Encoded(split.ids, gold, starts, starts))
+    best, constant = metric(gold, perfect), floor_of(metric, kind, split)
     if metric.oriented(best - constant) > margin(metric, constant, count):
         return ""
     return (

@@ -64,7 +64,7 @@ def read_sentences(
         sentences[-1][text].append(row[0])
         sentences[-1][label].append(row[-1])
     if mistakes:
-        raise SpecError("data", few(mistakes))
+        raise SpecError("data", few(mistakes, source))
     return sentences, numbers
 
 

@@ -43,23 +43,20 @@ class Guess(NamedTuple):
     classes: int = 0
 
 
-def guess(
-    records: Records, *, given: Mapping[str, str] | None = None, group: str | None = None
-) -> Guess:
+def guess(records: Records, *, given: Mapping[str, str] | None = None) -> Guess:
     """Guess the fields of the task that a table holds.
 
     Args:
         records: The rows, values by column.
-        given: Columns that are known, by field: `text`, `text_pair`, `label`.
-        group: The column whose rows of one value stay in one part, if it is known.
+        given: Columns that are known: of the fields `text`, `text_pair` and `label`, and `group`,
+            whose rows of one value stay in one part.
 
     Raises:
         SpecError: If no column can be the text, or none the label, or a given one is absent.
     """
     columns = list(dict.fromkeys(name for record in records for name in record))
     given = given or {}
-    columns_given = {**given, **({"group": group} if group else {})}
-    if absent := {field: name for field, name in columns_given.items() if name not in columns}:
+    if absent := {what: name for what, name in given.items() if name not in columns}:
         raise SpecError("data", [_absent(*each, columns) for each in absent.items()])
     values = {name: [record.get(name) for record in records] for name in columns}
     if "answers" in values and {"question", "context"} <= values.keys():
@@ -95,7 +92,7 @@ def guess(
     if ids.get("id"):
         reasons.append(f"id: {ids['id']!r}, by name; its values are unique.")
     others = {n: v for n, v in values.items() if n not in (text, pair, label)}
-    reasons += [] if group else _groups(others)
+    reasons += [] if "group" in given else _groups(others)
     classes = len(set(map(str, values[label]))) if kind["kind"] == "classification" else 0
     return Guess(named | kind | ids, reasons, classes)
 

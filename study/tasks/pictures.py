@@ -35,7 +35,7 @@ def read_folder(folder: Path, *, text: str, label: str, id_column: str | None) -
         elif name.suffix.lower() not in endings:
             mistakes.append(Mistake(str(folder / name), "is not an image; move it elsewhere."))
     if mistakes:
-        raise SpecError("data", few(mistakes))
+        raise SpecError("data", few(mistakes, str(folder)))
     paths = [name.as_posix() for name in names]
     numbered = [f"{folder.name}-{number}" for number in range(1, len(names) + 1)]
     columns: dict[str, list[Any]] = {
@@ -70,7 +70,7 @@ def with_files(rows: Rows, column: str, folder: Path) -> Rows:
             value = file.read_bytes()
         values.append(value)
     if mistakes:
-        raise SpecError("data", few(mistakes))
+        raise SpecError("data", few(mistakes, rows.source))
     return replace(rows, columns={**rows.columns, column: values})
 
 

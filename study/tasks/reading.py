@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from study.core import hub
-from study.core.spec import Mistake, SpecError, did_you_mean, few
+from study.core.spec import Mistake, SpecError, few, nearest
 from study.tasks.column_files import read_sentences
 from study.tasks.rows import Rows
 from study.tasks.text_tables import read_text_table
@@ -43,8 +43,7 @@ def resolve(source: str, folders: list[str]) -> str | Path:
             return path
     searched = ", ".join(map(str, tried))
     files = [file.name for folder in tried if folder.is_dir() for file in folder.iterdir()]
-    near = did_you_mean(source, files)
-    near = f" {near}" if near.startswith("Did") else ""
+    near = f" {near}" if (near := nearest(source, files)) else ""
     hint = "" if folders else " Set its folder in the study's `data` or in STUDY_DATA."
     raise SpecError("data", [Mistake(source, f"no such file in {searched}.{near}{hint}")])
 
@@ -89,7 +88,7 @@ def read_rows(
                     text = "is empty; give a value or remove the row."
                     empty.append(Mistake(f"{name}, row {number}, {column}", text))
     if empty:
-        raise SpecError("data", few(empty))
+        raise SpecError("data", few(empty, name))
     ids = []
     for record, number in zip(records, numbers, strict=True):
         given = None if id_column is None else record.get(id_column)
@@ -112,8 +111,7 @@ def _missing_columns(source: str, named: Mapping[str, str], known: Iterable[str]
     listed = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" * (len(known) > SHOWN))
     mistakes = []
     for column in absent:
-        near = did_you_mean(column, known)
-        near = near + " " if near.startswith("Did") else ""
+        near = f"{near} " if (near := nearest(column, known)) else ""
         text = f"no such column. {near}It has {listed}; name one of them in `{named[column]}`."
         mistakes.append(Mistake(f"{source}, column {column!r}", text))
     return mistakes
@@ -228,7 +226,7 @@ def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
             records.append(record)
             numbers.append(number)
     if mistakes:
-        raise SpecError("data", few(mistakes))
+        raise SpecError("data", few(mistakes, str(path)))
     return records, numbers
 
 

@@ -237,7 +237,7 @@ def _times(rows: Rows, column: str, written: str | None) -> Any:
         text = f"has both numbers ({first['number']}) and dates ({first['date']}); use one form."
         mistakes.append(Mistake(f"{rows.source}, {column}", text))
     if mistakes:
-        raise SpecError("data", few(mistakes))
+        raise SpecError("data", few(mistakes, rows.source))
     return np.array(times)
 
 

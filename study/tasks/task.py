@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import Field, field_validator
 
-from study.core.spec import Mistake, Spec, SpecError, did_you_mean
+from study.core.spec import Mistake, Spec, SpecError, did_you_mean, few
 from study.tasks import checks, metrics
 from study.tasks.kinds import KINDS, Kind, Regression, Split
 from study.tasks.pictures import read_folder, with_files
@@ -382,10 +382,8 @@ def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
     if task.metric == "entity_f1_strict" and not label_mistakes:
         label_mistakes = checks.not_counted(gold)
     problems += [(row, task.label, text) for row, text in label_mistakes]
-    mistakes = [Mistake(f"{rows.location(row)}, {name}", text) for row, name, text in problems[:10]]
-    if len(problems) > 10:
-        mistakes.append(Mistake(rows.source, f"and {len(problems) - 10} more mistakes like these."))
-    return Split(rows.ids, texts, pair, gold), mistakes
+    mistakes = [Mistake(f"{rows.location(row)}, {name}", text) for row, name, text in problems]
+    return Split(rows.ids, texts, pair, gold), few(mistakes, rows.source)
 
 
 def _subset(rows: Rows, limit: int, seed: int) -> Rows:

@@ -49,52 +49,41 @@ class CompressedActivations(Technique):
 
     def prepare(self, state: TrainState) -> None:
         """Change the classes of modules, and the attention function."""
-        model, family = state.model, state.depths.family
-        last = set(in_layers(model, state.depths, family.block_ends[-1:]))
+        model, classes = state.model, _classes()
+        ends = state.depths.family.block_ends[-1:]
+        feed_forward = set(in_layers(model, state.depths, ends))
         for name, module in model.named_modules():
-            part = _part(module, is_last=name in last)
-            if part in self.parts:
-                module.__class__ = OF_PART[part]
+            part, compressed = classes.get(type(module), ("", nn.Module))
+            if part not in self.parts or (part == "feed_forward" and name not in feed_forward):
+                continue
+            if part != "gelu" or module.act is nn.functional.gelu:  # of several formulas
+                module.__class__ = compressed
         if "attention" in self.parts and _has_attention_functions(model):
             register()
             model.set_attn_implementation(f"study_{self.attention}")  # type: ignore[operator]
 
     def merge(self, model: nn.Module) -> None:
         """Put the stock classes and the stock attention back."""
-        from transformers.activations import GELUActivation
-
-        stock = {
-            compression.CompressedGelu: GELUActivation,
-            compression.CompressedDropout: nn.Dropout,
-            compression.CompressedNorm: nn.LayerNorm,
-            compression.CompressedLinear: nn.Linear,
-        }
+        stock = {compressed: own for own, (_, compressed) in _classes().items()}
         for module in model.modules():
             module.__class__ = stock.get(type(module), type(module))
         if _has_attention_functions(model):
             model.set_attn_implementation("sdpa")  # type: ignore[operator]
 
 
-OF_PART: Mapping[str | None, type[nn.Module]] = {
-    "gelu": compression.CompressedGelu,
-    "norm": compression.CompressedNorm,
-    "feed_forward": compression.CompressedLinear,
-    "dropout": compression.CompressedDropout,
-}
+def _classes() -> Mapping[type[nn.Module], tuple[str, type[nn.Module]]]:
+    """The part and the compressed class of each stock class.
 
-
-def _part(module: nn.Module, *, is_last: bool) -> str | None:
-    """Which part a module belongs to; None where it stays as it is.
-
-    Only stock classes are taken: what another technique has put in place keeps its own.
+    What another technique has put in place of one is of none of these, and keeps its own.
     """
-    from transformers.activations import GELUActivation
+    from transformers.activations import GELUActivation  # transformers takes seconds
 
-    if type(module) is GELUActivation and module.act is nn.functional.gelu:
-        return "gelu"
-    if type(module) is nn.Linear and is_last:
-        return "feed_forward"
-    return {nn.LayerNorm: "norm", nn.Dropout: "dropout"}.get(type(module))
+    return {
+        GELUActivation: ("gelu", compression.CompressedGelu),
+        nn.LayerNorm: ("norm", compression.CompressedNorm),
+        nn.Linear: ("feed_forward", compression.CompressedLinear),
+        nn.Dropout: ("dropout", compression.CompressedDropout),
+    }
 
 
 def _has_attention_functions(model: Any) -> bool:

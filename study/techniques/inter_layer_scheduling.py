@@ -68,8 +68,10 @@ class InterLayerScheduling(Technique):
         return tuple(name for name in names if name not in frozen)
 
     def before_step(self, state: TrainState) -> None:
-        """Copy the units that this step trains."""
+        """Copy the units that this step trains, to score them."""
         memo = self._memo(state)
+        if self.selection != "score":
+            return
         memo["before"] = {
             name: parameter.detach().clone()
             for name, parameter in state.model.named_parameters()
@@ -80,8 +82,8 @@ class InterLayerScheduling(Technique):
     def after_step(self, state: TrainState) -> None:
         """Score the units that this step trained, in one transfer from the device."""
         memo = self._memo(state)
-        before: Mapping[str, Tensor] = memo.pop("before")
-        if self.selection != "score" or not before:
+        before: Mapping[str, Tensor] = memo.pop("before", {})
+        if not before:
             return
         changes = [
             _change(old, state.model.get_parameter(name), self.metric)

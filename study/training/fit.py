@@ -190,8 +190,9 @@ class Fit:
         # The order of batches is derived from seed and epoch, so a resumed run skips those that are
         # done and gets the same ones as before.
         batches = _batch_rows(train, state, epoch=len(self.losses))
-        sizes = [padded_tokens(train, rows) for rows in batches]
-        measured = begun + int(np.argmax(sizes)) if epochs == 0 else -1
+        measured = None
+        if epochs == 0:
+            measured = begun + int(np.argmax([padded_tokens(train, rows) for rows in batches]))
         for rows in batches[state.step - begun :]:
             batch = _to_device(collate(train, rows), state.device)
             factor = schedule(phase.recipe, state.step - before, steps)
@@ -446,7 +447,7 @@ def _step(
     if type(technique).active is not Technique.active:
         _set_trainable(state, technique.active(phase.names, state))
     technique.before_step(state)
-    meter = SavedActivations(_present(state, batch)) if measure else None
+    meter = SavedActivations(state.model, batch) if measure else None
     with meter.counting() if meter else nullcontext():
         outputs = state.forward(batch)
         plain = outputs.loss.detach()
@@ -463,13 +464,6 @@ def _step(
     state.step += 1
     technique.after_step(state)
     return loss.detach(), plain
-
-
-def _present(state: TrainState, batch: Mapping[str, Tensor]) -> Iterator[Tensor]:
-    """What is in memory whether or not autograd saves it."""
-    yield from state.model.parameters()
-    yield from state.model.buffers()
-    yield from batch.values()
 
 
 @contextmanager

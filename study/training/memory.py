@@ -4,13 +4,13 @@ Where memory goes is counted in bytes of tensors, which no allocator, cache or l
 of a step says what a technique saves, and the peak whether a run fits on a device.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from study.techniques.state import TrainState
@@ -45,16 +45,18 @@ class SavedActivations:
     Source: the storages that a pair of saved-tensor hooks sees; no value and no bit changes.
     """
 
-    def __init__(self, without: Iterable[Tensor]) -> None:
+    def __init__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> None:
         """Nothing is counted before `counting`.
 
         Args:
-            without: Tensors whose storages are not counted.
+            model: Its parameters and buffers are not counted.
+            batch: Nor are its tensors.
         """
+        present = [*model.parameters(), *model.buffers(), *batch.values()]
         self.peak = 0
         self._held = 0
         self._counts: dict[int, int] = {}  # by storage: how many saved tensors use it
-        self._without = {_identity(tensor.untyped_storage()) for tensor in without}
+        self._without = {_identity(tensor.untyped_storage()) for tensor in present}
 
     @contextmanager
     def counting(self) -> Iterator[None]:

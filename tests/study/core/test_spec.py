@@ -38,5 +38,8 @@ def test_mistakes_of_nested_specs_are_collected_under_their_paths():
 
 def test_a_long_list_says_how_many_more_there_are():
     rows = [Mistake(f"mine.csv, row {row}, label", "is empty.") for row in range(1, 1701)]
-    assert few(rows[:10]) == rows[:10]
-    assert few(rows) == [*rows[:10], Mistake("mine.csv", "and 1,690 more mistakes like these.")]
+    assert few(rows[:10], "mine.csv") == rows[:10]
+    assert few(rows, "mine.csv") == [
+        *rows[:10],
+        Mistake("mine.csv", "and 1,690 more mistakes like these."),
+    ]

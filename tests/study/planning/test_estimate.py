@@ -20,14 +20,14 @@ def test_what_was_measured_replaces_what_is_rough(task, model):
     layer = 4 * (16 * 16 + 16) + 2 * 16 + (16 * 32 + 32) + (32 * 16 + 16) + 2 * 16
     parameters += 2 * layer + (16 * 16 + 16) + (16 * 2 + 2)  # pooler and head
     low = study.replace(recipe=Recipe(precision="bfloat16")).cells()[0]  # is not predicted
-    rough = estimate_runs([low], {}, gpus=1)[low.key]
+    rough = estimate_runs([low], {}, gpus=1, peaks={})[low.key]
     assert rough.memory == 16 * parameters  # weights, gradients, two moments, as float32
     assert (rough.basis, rough.peak, rough.predicted) == ("rough", False, False)
     longest = max(len(f"{a} {b}".split()) for a, b in both(task))
     split = predicted_split(
         model, "classification", Recipe(), length=int(longest * 1.4) + 3, gpu=True
     )
-    rough = estimate_runs([plain], {}, gpus=1)[plain.key]
+    rough = estimate_runs([plain], {}, gpus=1, peaks={})[plain.key]
     assert (rough.memory, rough.predicted) == (sum(split), True)
     assert split.gradients == 4 * parameters
     found = estimate_runs(

@@ -21,7 +21,7 @@ def measured(model: Model, kind: str, dropout: float):
         batch = {"pixel_values": torch.rand(ROWS, 3, 8, 8)}
     else:
         batch = {"input_ids": torch.full((ROWS, TOKENS), 7)}
-    meter = SavedActivations([*network.parameters(), *network.buffers(), *batch.values()])
+    meter = SavedActivations(network, batch)
     with meter.counting():
         outputs = network(**batch)
     del outputs

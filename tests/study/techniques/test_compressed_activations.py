@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import transformers as hf
 from torch.nn import functional
 
 from study.core.recipe import Recipe
@@ -18,7 +17,7 @@ from study.techniques.inter_layer_scheduling import units_of
 from study.techniques.state import TrainState
 from study.training.memory import SavedActivations
 from tests.conftest import CPU
-from tests.families import TEXT, batch_of, logits_of, state_of
+from tests.families import TEXT, batch_of, bert_batch, logits_of, state_of, wide_bert
 
 # --- codes ------------------------------------------------------------------------------------
 
@@ -149,26 +148,14 @@ PUBLISHED = [((2, 3, 32, 96, 4), 221_476), ((3, 2, 50, 128, 8), 515_780)]
 
 
 def bert_state(layers, width, heads, device="cpu"):
-    config = hf.BertConfig(
-        vocab_size=50,
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * width,
-    )
-    with torch.device(device):
-        model = hf.AutoModelForSequenceClassification.from_config(config).train()
+    model = wide_bert(layers, width, heads, device)
     kind = KINDS["classification"](("a", "b"))
     return TrainState(model, Recipe(), Seed(0, 0, 0), depths_of(model), CPU, kind, lambda: iter(()))
 
 
 def saved(state, rows, tokens, device="cpu"):
-    with torch.device(device):
-        names = ("input_ids", "position_ids", "token_type_ids")
-        batch = {name: torch.ones(rows, tokens, dtype=torch.long) for name in names}
-        batch["labels"] = torch.zeros(rows, dtype=torch.long)
-    model = state.model
-    meter = SavedActivations([*model.parameters(), *model.buffers(), *batch.values()])
+    batch = bert_batch(rows, tokens, device)
+    meter = SavedActivations(state.model, batch)
     with meter.counting():
         outputs = state.forward(batch)
     peak = meter.peak

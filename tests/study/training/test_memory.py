@@ -2,15 +2,14 @@
 
 import pytest
 import torch
-import transformers as hf
 from torch import nn
 
 from study.training.memory import SavedActivations, bytes_of
+from tests.families import bert_batch, wide_bert
 
 # Layers, rows, tokens, width and heads; bytes saved with all weights trained, and with none but
 # biases. From an independent implementation, which the closed forms meet to the byte
 # (dropout 0.1 with boolean masks, eager attention, BERT with pooler and two classes).
-INPUTS = ("input_ids", "position_ids", "token_type_ids")
 PUBLISHED = [((2, 3, 32, 96, 4), 1_527_100, 972_988), ((3, 2, 50, 128, 8), 3_737_524, 2_610_100)]
 
 
@@ -38,21 +37,11 @@ def closed_form(layers, rows, tokens, width, heads, *, mask, frozen=False):
 
 
 def measured(layers, rows, tokens, width, heads, *, device="cpu", frozen=False):
-    config = hf.BertConfig(
-        vocab_size=50,
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * width,
-        attn_implementation="eager",
-    )
-    with torch.device(device):
-        model = hf.AutoModelForSequenceClassification.from_config(config).train()
-        inputs = {name: torch.ones(rows, tokens, dtype=torch.long) for name in INPUTS}
-        batch = {**inputs, "labels": torch.zeros(rows, dtype=torch.long)}
+    model = wide_bert(layers, width, heads, device, attention="eager")
+    batch = bert_batch(rows, tokens, device)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not frozen or name.endswith("bias"))
-    meter = SavedActivations([*model.parameters(), *model.buffers(), *batch.values()])
+    meter = SavedActivations(model, batch)
     with meter.counting():
         model(**batch).loss.backward()
     return meter
@@ -86,7 +75,7 @@ def test_masks_are_float32_on_a_cpu_and_bytes_need_no_values(sizes, device):
 
 def test_what_is_freed_is_no_longer_held():
     """Two passes one after the other hold as much as the larger, not as both."""
-    meter = SavedActivations([])
+    meter = SavedActivations(nn.Module(), {})
     leaf = torch.ones(100, requires_grad=True)
     with meter.counting():
         (leaf * 2).exp().sum().backward()
@@ -102,7 +91,7 @@ def test_what_is_freed_is_no_longer_held():
 def test_a_storage_counts_once():
     whole = torch.ones(10, 10)
     assert bytes_of([whole[0], whole[1], None, whole]) == 400
-    meter = SavedActivations([])
+    meter = SavedActivations(nn.Module(), {})
     leaf = torch.ones(10, requires_grad=True)
     with meter.counting():
         total = (leaf * whole[0] + leaf * whole[1]).sum()
