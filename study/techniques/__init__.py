@@ -9,6 +9,7 @@ Example:
 """
 
 from study.techniques.adapters import Adapters
+from study.techniques.badam import BAdam
 from study.techniques.base import Combined, Technique
 from study.techniques.biased_adam import BiasedAdam
 from study.techniques.bitfit import BitFit
@@ -24,6 +25,7 @@ from study.techniques.hype import HyPe
 from study.techniques.inter_layer_scheduling import InterLayerScheduling
 from study.techniques.l2_sp import L2SP
 from study.techniques.layerwise_decay import LayerwiseDecay
+from study.techniques.lisa import LISA
 from study.techniques.lnsr import LNSR
 from study.techniques.lora import LoRA
 from study.techniques.mixout import Mixout
@@ -55,6 +57,8 @@ __all__ = [
     "BitFit",
     "GradualUnfreezing",
     "InterLayerScheduling",
+    "LISA",
+    "BAdam",
     "CompressedActivations",
     "ProbeThenTune",
     "Restarts",

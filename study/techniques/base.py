@@ -39,6 +39,7 @@ class Technique(Spec):
         needs_dropout: Whether it has no effect unless the passes of a batch differ.
         acts_as_dropout: Whether it makes passes differ itself; a combination then skips the
             `recipe` hook of a technique that needs dropout.
+        drops_moments: Whether weights that `active` freezes lose their optimizer states.
 
     Example:
         >>> from study import Recipe, Technique
@@ -53,6 +54,7 @@ class Technique(Spec):
     no_export: ClassVar[str | None] = None
     needs_dropout: ClassVar[bool] = False
     acts_as_dropout: ClassVar[bool] = False
+    drops_moments: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

@@ -26,7 +26,7 @@ from study.tasks.kinds.encoded import (
     padded_tokens,
     training_rows,
 )
-from study.techniques.base import Technique
+from study.techniques.base import Technique, parts_of
 from study.techniques.state import Group, Phase, TrainState, no_heartbeat, plain_groups
 from study.training.checkpoint import digest, restore
 from study.training.memory import (
@@ -412,6 +412,11 @@ def _set_trainable(state: TrainState, names: tuple[str, ...]) -> None:
             parameter.grad = None
 
 
+def _drop_states_of_frozen(optimizer: torch.optim.Optimizer) -> None:
+    for parameter in [p for p in optimizer.state if not p.requires_grad]:
+        del optimizer.state[parameter]
+
+
 def _batch_rows(data: Encoded, state: TrainState, *, epoch: int) -> list[Ints]:
     return training_rows(
         data,
@@ -446,6 +451,8 @@ def _step(
     state.reseed()  # noise depends on the seed and the step alone, so a resumed run repeats it
     if type(technique).active is not Technique.active:
         _set_trainable(state, technique.active(phase.names, state))
+        if any(part.drops_moments for part in parts_of(technique)):
+            _drop_states_of_frozen(optimizer)
     technique.before_step(state)
     meter = SavedActivations(state.model, batch) if measure else None
     with meter.counting() if meter else nullcontext():

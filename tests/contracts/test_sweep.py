@@ -19,7 +19,9 @@ CASES = [
     ("bert", "classification", "bfloat16"),
 ]
 REFUSED = {
-    ("albert", "regression"): {"FreezeLower", "LNSR", "ReinitTop", "SupervisedContrastive"},
+    ("albert", "regression"): {
+        *("BAdam", "FreezeLower", "LISA", "LNSR", "ReinitTop", "SupervisedContrastive"),
+    },
     ("bert", "span"): {"SupervisedContrastive"},
     ("deberta-v2", "tagging"): {"SupervisedContrastive"},
     # They have neither biases nor LayerNorm with GELU.

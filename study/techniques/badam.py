@@ -1,0 +1,60 @@
+"""BAdam: block coordinate descent, with Adam on one layer at a time."""
+
+from collections.abc import Collection
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from study.models.families import Depths
+from study.techniques.base import Technique
+from study.techniques.state import Names, TrainState
+
+
+class BAdam(Technique):
+    """Train one layer at a time beside the head: all in turn, in an order that is drawn anew.
+
+    A round visits every layer once, for `interval` steps each. A layer begins its turn without
+    moments, and the optimizer holds only those of the layer in training and of the head. The
+    embeddings stay as pretrained.
+
+    Attributes:
+        interval: Optimizer steps per layer, the paper's K. A run of fewer than `interval` times
+            the number of layers leaves some untrained.
+
+    Example:
+        >>> from study import BAdam
+        >>> BAdam(interval=50).label
+        'BAdam(50)'
+
+    Source: Luo et al. 2024, algorithm 1, with their interval, order and blocks. The head trains
+        throughout, as they advise where it is randomly initialised; they suggest an interval of
+        steps per epoch / layers, but at least 50.
+    """
+
+    drops_moments: ClassVar[bool] = True
+    clashes = dict.fromkeys(
+        ("GradualUnfreezing", "InterLayerScheduling"), "each chooses which weights a step trains"
+    )
+
+    interval: int = Field(default=100, gt=0)
+
+    def objection(self, depths: Depths, kind: str) -> str | None:
+        """The model must have several layers."""
+        return None if depths.layers > 1 else "it has one layer, so there is nothing to alternate"
+
+    def frozen(self, depths: Depths) -> Collection[int]:
+        """The embeddings."""
+        return (0,)
+
+    def prepare(self, state: TrainState) -> None:
+        """Freeze the embeddings."""
+        state.freeze(name for name in state.trainable if state.depths.of(name) == 0)
+
+    def active(self, names: Names, state: TrainState) -> Names:
+        """The parameters of the head and of the layer whose turn it is."""
+        round_, place = divmod(state.step // self.interval, state.depths.layers)
+        rng = state.rng("noise", "BAdam", round_)
+        order = torch.randperm(state.depths.layers, generator=rng).tolist()
+        trained = (order[place] + 1, state.depths.head)
+        return tuple(name for name in names if state.depths.of(name) in trained)
