@@ -29,7 +29,7 @@ FACTS = [
 ]
 CELL_TEXT = ["task", "task_type", "model", "technique", "configuration", "metric", "stage"]
 PROTOCOL = ["tried", "search"]  # tags of a cell that describe the search it comes from
-RUN_TEXT = ["outcome", "collapse_rule", "device", "host", "versions", "commit"]
+RUN_TEXT = ["outcome", "collapse_rule", "device", "host", "versions", "commit", "memory_savers"]
 RUN_COUNTS = ["train_rows", "dev_rows", "test_rows"]
 MEMORY = ["weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes"]
 RUN_NUMBERS = [
@@ -69,6 +69,7 @@ COLUMNS = [
     "steps_per_second",
     "peak_memory_bytes",
     *MEMORY,
+    "memory_savers",
     "trained_fraction",
     "cut_rows",
     "cut_tokens",

@@ -19,7 +19,7 @@ DEFINED = "as the study defines it"  # where the direction of a metric comes fro
 BY_NAME, TOLD, ASSUMED = "by its name", "as told", "assumed, no metric is named"  # in score files
 LATER: dict[str, Any] = {  # columns that earlier versions did not save, with their meaning there
     **{"stage": "final", "tried": 1, "search": "", "task_type": "", "unit": ""},
-    **{"direction_from": DEFINED},
+    **{"direction_from": DEFINED, "memory_savers": ""},
     **dict.fromkeys(["cut_rows", "cut_tokens", *MEMORY], np.nan),
 }
 RENAMED = {"floor": "dev_floor"}  # columns that earlier versions saved under another name

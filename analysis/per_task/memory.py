@@ -19,7 +19,8 @@ def memory(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per cell of the final stage with a measured run: task, model, configuration,
-        technique, device, n (measured runs), and in bytes the largest of any run: weights_bytes,
+        technique, device, memory_savers (in use in
+        any run), n (measured runs), and in bytes the largest of any run: weights_bytes,
         gradients_bytes, optimizer_bytes, activations_bytes, their sum total_bytes, and
         peak_memory_bytes, what the device (on a CPU: the process) held at most. NaN where a peak
         is unknown. Empty if no run was measured.
@@ -47,13 +48,14 @@ def memory(runs: pd.DataFrame) -> pd.DataFrame:
                 continue
             row: Row = {"task": task, "model": model, "configuration": label}
             row["technique"] = cell["technique"].iloc[0]
-            row["device"] = "; ".join(sorted(set(measured["device"].dropna())))
+            for name in ("device", "memory_savers"):
+                row[name] = "; ".join(sorted({text for text in measured[name].dropna() if text}))
             row["n"] = len(measured)
             row |= {name: float(measured[name].max()) for name in MEMORY}
             row["total_bytes"] = float(measured[MEMORY].sum(axis=1).max())
             row["peak_memory_bytes"] = float(pd.to_numeric(measured["peak_memory_bytes"]).max())
             rows.append(row)
-    names = ["task", "model", "configuration", "technique", "device", "n"]
+    names = ["task", "model", "configuration", "technique", "device", "memory_savers", "n"]
     return pd.DataFrame(rows, columns=[*names, *MEMORY, "total_bytes", "peak_memory_bytes"])
 
 
@@ -86,6 +88,8 @@ def memory_table(frame: pd.DataFrame) -> Table:
             "On a CPU dropout saves its masks as four bytes an entry instead of one, so "
             "activations are smaller on a GPU."
         )
+    if savers := sorted(set(filter(None, frame["memory_savers"]))):
+        notes.append(f"Measured with {'; '.join(savers)}, which change no score.")
     method = [
         "Weights: parameters, buffers, and copies of them that the technique keeps. Activations: "
         "tensors that autograd holds for the backward pass, at most at a time, each storage once, "

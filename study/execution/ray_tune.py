@@ -85,6 +85,7 @@ def publish_inputs(
         folder=folder,
         checkpoint_seconds=study.checkpoint_minutes * 60,
         hang_seconds=study.hang_minutes * 60,
+        savers=study.savers,
     )
 
 

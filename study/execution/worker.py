@@ -6,7 +6,7 @@ import socket
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from study.tasks.kinds import Kind
 from study.training.checkpoint import ResumableCheckpoint
 from study.training.prepare import Prepared
 from study.training.result import packed
+from study.training.savers import MemorySavers
 from study.training.train import Outcome, train
 
 KEPT_MODELS = 2  # pretrained weights in memory; runs come seed by seed over all models
@@ -62,6 +63,7 @@ class Shared:
             no models.
         checkpoint_seconds: Time between two resumable checkpoints of a run.
         hang_seconds: Time without progress after which a worker ends itself.
+        savers: How runs need less memory.
     """
 
     data: Mapping[str, Any]
@@ -71,6 +73,7 @@ class Shared:
     folder: Path
     checkpoint_seconds: float
     hang_seconds: float
+    savers: MemorySavers
 
     def checkpoint(self, key: str) -> Path:
         """The folder of a run's resumable checkpoint."""
@@ -123,9 +126,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
                 data = self._prepared(run)
                 loaded = self._weights(run, data.kind)
                 checkpoints = self._checkpoints(watchdog)
-                outcome, model = train(
-                    run.setting(data.kind), data.splits, loaded, self._device, checkpoints
-                )
+                setting = replace(run.setting(data.kind), savers=shared.savers)
+                outcome, model = train(setting, data.splits, loaded, self._device, checkpoints)
                 not_kept = ""
                 if self._config["keep"] and outcome.outcome == "completed":
                     try:
@@ -143,9 +145,14 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
                 self._free_memory()
             reason = f"{type(error).__name__}: {error}"
             return {"done": True, "fault": Fault(cause, reason, traceback.format_exc())}
-        resumed, ended = checkpoints.resumed, time.time()
         result = packed(
-            outcome, data, started=started, ended=ended, resumed=resumed, not_kept=not_kept
+            outcome,
+            data,
+            started=started,
+            ended=time.time(),
+            resumed=checkpoints.resumed,
+            not_kept=not_kept,
+            memory_savers=shared.savers.text(),
         )
         return {"done": True, "result": result}
 

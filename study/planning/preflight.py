@@ -24,6 +24,7 @@ from study.techniques import Technique
 from study.techniques.base import not_exportable, parts_of
 from study.training.prepare import cache_file, prepare_once
 from study.training.row_checks import CHECKPOINT
+from study.training.savers import MemorySavers, misfit
 
 
 class _Architecture(NamedTuple):
@@ -54,7 +55,7 @@ def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
         configurations = _configurations(entry, shared)
         mistakes += _technique_mistakes(configurations[0][0], path, keep=study.keep)
         for technique, recipe in configurations:
-            mistakes += _fit_mistakes(technique, recipe, path, architectures)
+            mistakes += _fit_mistakes(technique, recipe, path, architectures, study.savers)
     # A study that is refused anyway leaves no folder.
     cache = None if mistakes else encoded
     mistakes += _encoding_mistakes(study, readable, architectures, cache)
@@ -194,14 +195,19 @@ def _technique_mistakes(technique: Technique, path: str, *, keep: str) -> list[M
 
 
 def _fit_mistakes(
-    technique: Technique, recipe: Recipe, path: str, architectures: Sequence[_Architecture]
+    technique: Technique,
+    recipe: Recipe,
+    path: str,
+    architectures: Sequence[_Architecture],
+    savers: MemorySavers,
 ) -> list[Mistake]:
-    """Whether a technique accepts its recipe, every model and every kind of task."""
+    """Whether a technique accepts its recipe, savers, every model and every kind of task."""
     try:
-        length = technique.recipe(recipe).max_length
+        recipe = technique.recipe(recipe)
     except SpecError as error:
         return [mistake.below(path) for mistake in error.mistakes]
-    mistakes = []
+    reason, length = misfit(savers, technique, recipe), recipe.max_length
+    mistakes = [Mistake(path, f"{reason}.")] if reason else []
     for name, kind, config, depths in architectures:
         if objection := technique.objection(depths, kind):
             text = f"{technique.label} does not fit model {name!r}: {objection}."

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from itertools import product
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import Field, field_validator
+from pydantic import Field, PlainValidator, field_validator
 
 from study.core.recipe import Recipe
 from study.core.seeding import Seed, SeedNumber
 from study.core.spec import Invalid, Mistake, Spec, SpecError, did_you_mean
-from study.techniques.base import Technique
+from study.techniques.base import Combined, Technique
 
 FIXED = {  # recipe fields that cannot be searched, and why
     "max_length": "the data are tokenised once for all configurations",
@@ -31,13 +31,22 @@ class SearchSpace(Protocol):
         """The points of its grid."""
 
 
+def _as_searched(value: Any) -> Any:
+    if isinstance(value, Invalid):
+        raise value.error
+    if isinstance(value, Technique) or (isinstance(value, type) and issubclass(value, Technique)):
+        return value
+    raise ValueError(f"{value!r} is neither a technique nor a class of techniques.")
+
+
 class Search(Spec):
     """A technique whose configuration is tuned on dev, per task and model, before the comparison.
 
     Attributes:
-        technique: The class, such as `LayerwiseDecay`.
+        technique: The class, such as `LayerwiseDecay`; or a technique, or a sum of several, whose
+            other fields stay as they are.
         space: Search space over fields of the technique and of the recipe, such as
-            `SPACES["LayerwiseDecay"]`.
+            `SPACES["LayerwiseDecay"]`. Of a sum only the recipe can be searched.
         recipe: Recipe for the fields that are not searched; None takes the study's.
 
     Example:
@@ -45,9 +54,18 @@ class Search(Spec):
         >>> from study import LayerwiseDecay, Search
         >>> Search(LayerwiseDecay, SPACES["LayerwiseDecay"]).title
         'Search(LayerwiseDecay)'
+
+        The learning rate alone:
+
+        >>> from optuna.distributions import CategoricalDistribution
+        >>> from search_spaces import Space
+        >>> from study import EMA
+        >>> rates = Space(technique={}, recipe={"lr": CategoricalDistribution((1e-4, 2e-4))})
+        >>> Search(LayerwiseDecay(rate=0.9) + EMA(), rates).title
+        'Search(LayerwiseDecay(0.9) + EMA)'
     """
 
-    technique: type[Technique]
+    technique: Annotated[type[Technique] | Technique, PlainValidator(_as_searched)]
     space: Any
     recipe: Recipe | None = None
 
@@ -58,20 +76,39 @@ class Search(Spec):
     @property
     def title(self) -> str:
         """Display name, such as `Search(LayerwiseDecay)`."""
-        return f"Search({self.technique.__name__})"
+        return f"Search({self._name})"
+
+    @property
+    def _name(self) -> str:
+        one = self.technique
+        return one.label if isinstance(one, Technique) else one.__name__
+
+    def configured(self, values: Mapping[str, Any]) -> Technique:
+        """The technique with these values of its searched fields."""
+        one = self.technique
+        return one.replace(**values) if isinstance(one, Technique) else one(**values)
 
     def model_post_init(self, context: Any, /) -> None:
         """Reject a space with fields or values that the technique or the recipe does not accept."""
         if not isinstance(self.space, SearchSpace):
             text = f"{self.space!r} is not a search space; use one of SPACES, or Space(...)."
             raise SpecError(self.title, [Mistake("space", text)])
-        mistakes = _range_mistakes("technique", self.technique, self.space.technique)
-        mistakes += _range_mistakes("recipe", Recipe, self.space.recipe)
-        mistakes += [
-            Mistake(f"space.technique.{name}", f"is missing: {self.technique.__name__} needs it.")
-            for name, field in self.technique.model_fields.items()
-            if field.is_required() and name not in self.space.technique
-        ]
+        own = self.technique
+        mistakes = _range_mistakes("recipe", Recipe, self.space.recipe)
+        if isinstance(own, Combined):
+            mistakes += [
+                Mistake(f"space.technique.{name}", "cannot be searched: it is a sum of techniques.")
+                for name in self.space.technique
+            ]
+        elif isinstance(own, Technique):
+            mistakes += _range_mistakes("technique", own, self.space.technique)
+        else:
+            mistakes += _range_mistakes("technique", own, self.space.technique)
+            mistakes += [
+                Mistake(f"space.technique.{name}", f"is missing: {self._name} needs it.")
+                for name, field in own.model_fields.items()
+                if field.is_required() and name not in self.space.technique
+            ]
         if mistakes:
             raise SpecError(self.title, mistakes)
 
@@ -84,7 +121,7 @@ class Search(Spec):
         Args:
             shared: The study's recipe.
         """
-        techniques = [self.technique(**values) for values in _one_at_a_time(self.space.technique)]
+        techniques = [self.configured(values) for values in _one_at_a_time(self.space.technique)]
         base = self.recipe or shared
         recipes = [base.replace(**values) for values in _one_at_a_time(self.space.recipe)]
         yield from product(techniques, recipes)
@@ -139,13 +176,14 @@ def extreme_values(distribution: Any) -> tuple[Any, ...]:
     return (distribution.low, distribution.high) if choices is None else tuple(choices)
 
 
-def _range_mistakes(part: str, spec: type[Spec], ranges: Mapping[str, Any]) -> list[Mistake]:
+def _range_mistakes(part: str, spec: type[Spec] | Spec, ranges: Mapping[str, Any]) -> list[Mistake]:
     """Whether the fields exist, may be searched, and accept the extreme values of their ranges."""
     mistakes = []
     for name, distribution in ranges.items():
         path = f"space.{part}.{name}"
-        if name not in spec.model_fields:
-            text = f"{spec.__name__} has no such field. {did_you_mean(name, spec.model_fields)}"
+        cls = spec if isinstance(spec, type) else type(spec)
+        if name not in cls.model_fields:
+            text = f"{cls.__name__} has no such field. {did_you_mean(name, cls.model_fields)}"
             mistakes.append(Mistake(path, text))
         elif part == "recipe" and name in FIXED:
             mistakes.append(Mistake(path, f"cannot be searched: {FIXED[name]}."))
@@ -153,11 +191,15 @@ def _range_mistakes(part: str, spec: type[Spec], ranges: Mapping[str, Any]) -> l
             mistakes += [
                 Mistake(path, mistake.text)
                 for value in extreme_values(distribution)
-                if isinstance(example := spec(**{name: value}), Invalid)
+                if isinstance(example := _with(spec, name, value), Invalid)
                 for mistake in example.error.mistakes
                 if mistake.path == name
             ]
     return mistakes
+
+
+def _with(spec: type[Spec] | Spec, name: str, value: Any) -> Spec | Invalid:
+    return spec(**{name: value}) if isinstance(spec, type) else spec.replace(**{name: value})
 
 
 def _one_at_a_time(ranges: Mapping[str, Any]) -> list[dict[str, Any]]:

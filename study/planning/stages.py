@@ -252,7 +252,7 @@ class _TaskSearch:
         cells, mistakes = [], []
         for value in drawn:
             try:
-                technique = search.technique(**value.technique)
+                technique = search.configured(value.technique)
                 configuration = Configuration(technique, recipe=shared.replace(**value.recipe))
                 cells.append(study.cell(self._task, self._model, configuration))
                 technique.recipe(cells[-1].recipe)  # raises here, before tracking or a run needs it

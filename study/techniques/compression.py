@@ -168,8 +168,9 @@ class StoredAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         """Softmax and both products at the rounded operands."""
-        query, key, value = (from_int8(ctx.saved_tensors[i], gradient.dtype) for i in (0, 1, 3))
-        p = ctx.saved_tensors[2].to(gradient.dtype) / PROBABILITY
+        *codes, levels, last = ctx.saved_tensors
+        query, key, value = (from_int8(code, gradient.dtype) for code in (*codes, last))
+        p = levels.to(gradient.dtype) / PROBABILITY
         of_p = gradient @ value.transpose(-1, -2)
         of_scores = p * (of_p - (of_p * p).sum(-1, keepdim=True)) * ctx.scale
         of_value = p.transpose(-1, -2) @ gradient
@@ -188,8 +189,7 @@ class RecomputedAttention(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
     ) -> Tensor:
         """From (rows, heads, tokens, width) to the same; `mask` is True where attended."""
-        given = () if mask is None else (mask,)
-        ctx.save_for_backward(to_int8(query), to_int8(key), to_int8(value), *given)
+        ctx.save_for_backward(to_int8(query), to_int8(key), to_int8(value), mask)
         ctx.scale = scale
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=scale
@@ -199,7 +199,7 @@ class RecomputedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         """That of fused attention at the rounded operands."""
-        codes, mask = ctx.saved_tensors[:3], (*ctx.saved_tensors, None)[3]
+        *codes, mask = ctx.saved_tensors
         query, key, value = (from_int8(code, gradient.dtype).requires_grad_() for code in codes)
         with torch.enable_grad():
             output = functional.scaled_dot_product_attention(

@@ -1,7 +1,7 @@
 """The state of a run that technique hooks see: parameter groups, phases, starts, `TrainState`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.func import functional_call
 from study.core.recipe import Recipe
 from study.core.seeding import Seed, Stream, derive, seed_global, torch_rng
 from study.models.families import Depths, in_norm
+from study.models.gradient_checkpointing import checkpointed_layers
 from study.tasks.kinds import Kind
 
 Names = tuple[str, ...]
@@ -91,6 +92,7 @@ class TrainState:
         phase: Index of the current phase, from 0.
         heartbeat: Called at every step and every batch of an evaluation. A technique calls it in
             long work of its own, so that the run does not count as hanging.
+        gradient_checkpointing: Whether passes save the inputs of layers only.
     """
 
     model: nn.Module
@@ -107,6 +109,7 @@ class TrainState:
     fixed: dict[str, Any] = field(default_factory=dict)
     phase: int = 0
     heartbeat: Callable[[], None] = no_heartbeat
+    gradient_checkpointing: bool = False
     _start: dict[str, Tensor] | None = field(default=None, init=False, repr=False)
     _original: frozenset[int] = field(init=False, repr=False)
     _pass_rngs: dict[str, torch.Generator] = field(default_factory=dict, init=False, repr=False)
@@ -203,13 +206,19 @@ class TrainState:
 
         Args:
             batch: The model's inputs.
-            weights: Parameters, by name, that replace the model's own in this pass.
+            weights: Parameters, by name, that replace the model's own in this pass. It is not
+                checkpointed, since its backward pass would recompute layers with the model's own.
         """
         bf16 = self.recipe.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
-            if weights is None:
+            if weights is not None:
+                return functional_call(self.model, dict(weights), kwargs=dict(batch))
+            with self._checkpointed() if self.gradient_checkpointing else nullcontext():
                 return self.model(**batch)
-            return functional_call(self.model, dict(weights), kwargs=dict(batch))
+
+    def _checkpointed(self) -> AbstractContextManager[None]:
+        generators = tuple(self._pass_rngs.values())
+        return checkpointed_layers(self.model, self.depths, generators)
 
     def parameters(self, group: Group) -> dict[str, Any]:
         """A group in the format of torch's optimizers."""

@@ -54,13 +54,14 @@ ROWS = "_rows"  # suffix of a split's name: its number of rows
 RETRIED = "retried"  # causes for which it was lost before, and how often
 # From the worker, see `study.training.result.RunResult.about`
 DEVICE, HOST, VERSIONS, RESUMED, NOT_KEPT = "device", "host", "versions", "resumed", "not_kept"
+MEMORY_SAVERS = "memory_savers"  # those in use, comma-separated; absent for none
 # From the driver, see `study.core.provenance.provenance`
 COMMIT, DIRTY = "commit", "dirty"
 STREAMS = ("head", "order", "noise")  # the seeds
 RUN_TAGS = (
     *(KIND, KEY, CELL, STAGE, OUTCOME, COLLAPSE_RULE, METRIC, HIGHER_IS_BETTER, *STREAMS),
     *(f"{split}{ROWS}" for split in ("train", "dev", "test")),
-    *(DEVICE, HOST, VERSIONS, RESUMED, NOT_KEPT, COMMIT, DIRTY, RETRIED),
+    *(DEVICE, HOST, VERSIONS, MEMORY_SAVERS, RESUMED, NOT_KEPT, COMMIT, DIRTY, RETRIED),
 )
 
 SEED = "seed"

@@ -36,6 +36,7 @@ from study.training.memory import (
     measured_split,
     state_bytes,
 )
+from study.training.savers import MemorySavers, step_in_backward
 from study.training.tensor_file import CheckpointError, Tree
 
 EVALUATION_BATCH = {
@@ -54,6 +55,7 @@ class Setting:
         seed: Seeds of the three streams.
         metric: The deciding metric.
         kind: What the model's outputs mean.
+        savers: How to need less memory; no part of a run's key.
     """
 
     recipe: Recipe
@@ -61,6 +63,7 @@ class Setting:
     seed: Seed
     metric: metrics.Metric
     kind: Kind
+    savers: MemorySavers = MemorySavers()
 
 
 class SelectedEpoch(NamedTuple):
@@ -200,7 +203,15 @@ class Fit:
                 own["lr"] = group.lr * factor
             state.rates = {name: g.lr * factor for g in self._groups for name in g.names}
             measure = self._keep_larger if state.step == measured else None
-            losses = _step(self.setting.technique, state, phase, optimizer, batch, measure)
+            losses = _step(
+                self.setting.technique,
+                state,
+                phase,
+                optimizer,
+                batch,
+                measure,
+                in_backward=self.setting.savers.step_in_backward,
+            )
             self.totals += torch.stack(losses) * len(next(iter(batch.values())))
             self.step_seconds += time.perf_counter() - started
             state.heartbeat()
@@ -395,7 +406,15 @@ def _prepare(
 
     depths = depths_of(model)
     state = TrainState(
-        model, recipe, setting.seed, depths, device, setting.kind, batches, heartbeat=heartbeat
+        model,
+        recipe,
+        setting.seed,
+        depths,
+        device,
+        setting.kind,
+        batches,
+        heartbeat=heartbeat,
+        gradient_checkpointing=setting.savers.gradient_checkpointing,
     )
     # A module that a technique creates draws its values from the global generator.
     seed_global(derive(setting.seed, "head", "prepare"))
@@ -434,6 +453,8 @@ def _step(
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
     measure: Callable[[MemorySplit], None] | None = None,
+    *,
+    in_backward: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """One optimizer step.
 
@@ -444,6 +465,7 @@ def _step(
         optimizer: Of this phase.
         batch: On the device.
         measure: Called with what the step held in memory; None measures nothing. It moves no bit.
+        in_backward: Whether the backward pass updates the weights, see `MemorySavers`.
 
     Returns:
         The minimised loss and the task's own, detached.
@@ -455,16 +477,22 @@ def _step(
             _drop_states_of_frozen(optimizer)
     technique.before_step(state)
     meter = SavedActivations(state.model, batch) if measure else None
-    with meter.counting() if meter else nullcontext():
+    with (
+        meter.counting() if meter else nullcontext(),
+        step_in_backward(optimizer) if in_backward else nullcontext(),
+    ):
         outputs = state.forward(batch)
         plain = outputs.loss.detach()
         loss: Tensor = technique.loss(outputs.loss, outputs, batch, state)
         loss.backward()  # type: ignore[no-untyped-call]
-    if state.recipe.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), state.recipe.clip_norm)
-    technique.after_backward(state)
-    gradients = bytes_of(p.grad for p in state.model.parameters()) if measure else 0
-    optimizer.step()
+    if in_backward:  # one gradient at a time
+        gradients = max(bytes_of([p]) for p in state.model.parameters() if p.requires_grad)
+    else:
+        if state.recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(state.model.parameters(), state.recipe.clip_norm)
+        technique.after_backward(state)
+        gradients = bytes_of(p.grad for p in state.model.parameters()) if measure else 0
+        optimizer.step()
     if measure and meter:
         measure(measured_split(state, optimizer, gradients, meter.peak))
     optimizer.zero_grad()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from study.models.gradient_checkpointing import probed
 from study.techniques.state import TrainState
 
 
@@ -60,8 +61,14 @@ class SavedActivations:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Count what is saved within."""
-        with saved_tensors_hooks(lambda tensor: _Saved(tensor, self), lambda saved: saved.tensor):
+        """Count what is saved within, also by layers that the backward pass computes again."""
+
+        def hooks() -> saved_tensors_hooks:
+            return saved_tensors_hooks(
+                lambda tensor: _Saved(tensor, self), lambda saved: saved.tensor
+            )
+
+        with hooks(), probed(hooks):
             yield
 
     def add(self, storage: int, size: int) -> None:

@@ -21,8 +21,8 @@ class RunResult(NamedTuple):
         predictions: Per-example predictions, a Parquet file; empty where the run diverged.
         started: Unix time in seconds.
         ended: Unix time in seconds.
-        about: `device`, `host` and `versions` of the worker, whether it `resumed` the run, and why
-            its model is `not_kept`.
+        about: `device`, `host` and `versions` of the worker, the `memory_savers` in use, whether it
+            `resumed` the run, and why its model is `not_kept`.
     """
 
     outcome: Outcome
@@ -40,12 +40,14 @@ def packed(
     ended: float,
     resumed: bool = False,
     not_kept: str = "",
+    memory_savers: str = "",
 ) -> RunResult:
     """Pack an outcome on the worker that ran the run, or the last part of a resumed one."""
     about = {
         "device": device_name(outcome.device),
         "host": socket.gethostname(),
         "versions": versions(),
+        **({"memory_savers": memory_savers} if memory_savers else {}),
         **({"resumed": "true"} if resumed else {}),
         **({"not_kept": not_kept} if not_kept else {}),
     }

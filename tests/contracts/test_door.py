@@ -121,6 +121,7 @@ def test_the_store_has_the_names_of_the_schema(home, study, outcomes, prepared):
     tracking = opened(home, study)
     run, outcome = next(iter(outcomes.items()))
     options = {"started": 100.0, "ended": 101.5, "resumed": True, "not_kept": "the disk is full"}
+    options["memory_savers"] = "gradient_checkpointing"
     result = packed(outcome, prepared, **options)
     tracking.put(entry_of(run, result, faults=[("machine", 2)]), result.predictions)
     missing = next(r for r in study.runs() if r.cell == run.cell and r.key != run.key)

@@ -96,6 +96,60 @@ def test_the_best_mean_is_chosen_and_the_first_in_a_tie():
     assert stages.still_to_come() == 0
 
 
+RATES = Space({}, {"lr": CategoricalDistribution((1e-4, 2e-4, 4e-4))})
+
+
+@pytest.mark.parametrize(
+    "technique",
+    [
+        LayerwiseDecay(rate=0.9),
+        LayerwiseDecay(rate=0.8),
+        ReinitTop(layers=1) + LayerwiseDecay(rate=0.9),
+    ],
+)
+def test_a_technique_or_a_sum_keeps_its_values_while_the_recipe_is_searched(technique):
+    stages = Stages(study(techniques=[Search(technique, RATES)]), {})
+    tuning = stages.runs("tune")[:3]
+    assert {run.cell.technique for run in tuning} == {technique}
+    assert {run.cell.recipe.lr for run in tuning} == {1e-4, 2e-4, 4e-4}
+    stated = study(techniques=[technique], recipe=Recipe(lr=1e-4), seeds=[0], tune=None)
+    (same,) = [run for run in tuning if run.cell.recipe.lr == 1e-4]
+    assert same.key == stated.runs()[0].key
+
+
+def test_a_field_of_a_technique_is_searched_and_its_others_stay():
+    search = Search(Restarts(heads=7, epochs=2), Space({"heads": IntDistribution(2, 4)}, {}))
+    assert search.configured({"heads": 3}) == Restarts(heads=3, epochs=2)
+    two = study(techniques=[Search(LayerwiseDecay(rate=rate), RATES) for rate in (0.8, 0.9)])
+    assert [search.title for search in two.searches] == [
+        "Search(LayerwiseDecay(0.8))",
+        "Search(LayerwiseDecay(0.9))",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("technique", "space", "message"),
+    [
+        (5, RATES, "technique: 5 is neither a technique nor a class of techniques."),
+        (Restarts(heads=0), RATES, "technique.heads: 0 is not in"),
+        (
+            ReinitTop(layers=1) + LayerwiseDecay(rate=0.9),
+            FIXED,
+            "space.technique.rate: cannot be searched: it is a sum of techniques.",
+        ),
+        (LayerwiseDecay(rate=0.9), Space({"rat": IntDistribution(1, 2)}, {}), "no such field"),
+        (
+            LayerwiseDecay(rate=0.9),
+            Space({"rate": FloatDistribution(0.5, 1.5)}, {}),
+            "space.technique.rate: 1.5 is not in",
+        ),
+    ],
+)
+def test_mistakes_in_what_is_searched(technique, space, message):
+    (mistake,) = mistakes(Search(technique, space))
+    assert message in mistake
+
+
 def test_a_choice_waits_for_every_seed():
     tuning = Stages(study(), {}).runs("tune")
     stages = Stages(study(), {run.key: 0.5 for run in tuning[:-1]})
