@@ -93,21 +93,18 @@ class Search(Spec):
         if not isinstance(self.space, SearchSpace):
             text = f"{self.space!r} is not a search space; use one of SPACES, or Space(...)."
             raise SpecError(self.title, [Mistake("space", text)])
-        own = self.technique
-        mistakes = _range_mistakes("recipe", Recipe, self.space.recipe)
+        own, fields = self.technique, self.space.technique
         if isinstance(own, Combined):
-            mistakes += [
-                Mistake(f"space.technique.{name}", "cannot be searched: it is a sum of techniques.")
-                for name in self.space.technique
-            ]
-        elif isinstance(own, Technique):
-            mistakes += _range_mistakes("technique", own, self.space.technique)
+            text = "cannot be searched: it is a sum of techniques."
+            mistakes = [Mistake(f"space.technique.{name}", text) for name in fields]
         else:
-            mistakes += _range_mistakes("technique", own, self.space.technique)
+            mistakes = _range_mistakes("technique", own, fields)
+        mistakes += _range_mistakes("recipe", Recipe, self.space.recipe)
+        if isinstance(own, type):
             mistakes += [
                 Mistake(f"space.technique.{name}", f"is missing: {self._name} needs it.")
                 for name, field in own.model_fields.items()
-                if field.is_required() and name not in self.space.technique
+                if field.is_required() and name not in fields
             ]
         if mistakes:
             raise SpecError(self.title, mistakes)
