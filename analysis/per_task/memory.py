@@ -37,8 +37,8 @@ def memory(runs: pd.DataFrame) -> pd.DataFrame:
             n   total_bytes
         0  20  4.600000e+09
 
-    Source: bytes of tensors in the step of the first epoch with the most tokens; saved activations
-        are those that autograd holds at most, each storage once.
+    Source: bytes of tensors in the steps with the most tokens, of the first and the last epoch;
+        saved activations are those that autograd holds at most, each storage once.
     """
     rows: list[Row] = []
     for task, model, block in blocks(final(checked(runs))):

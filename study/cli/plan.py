@@ -82,7 +82,7 @@ def plan(arguments: argparse.Namespace) -> int:
     runs, cells, later = stages.runs(), stages.cells, stages.still_to_come()
     seen = {str(cell): list(part["seconds"]) for cell, part in done.groupby("cell")}
     peaks = done.groupby("cell")["peak_memory_bytes"].max().to_dict()
-    expected = estimate_runs(cells, seen, gpus=study.gpus, peaks=peaks)
+    expected = estimate_runs(cells, seen, gpus=study.gpus, peaks=peaks, savers=study.savers)
     # Not limited by the cores here, since --workers may describe a cluster.
     workers = min(arguments.workers or max_concurrent(runs, study.gpus, None), len(runs))
     known = total_seconds(runs, expected)

@@ -49,13 +49,16 @@ def checkpointed_layers(
         generators: Those that layers draw from besides torch's global ones.
     """
     layers = layers_of(model, depths.family)
+    own = [vars(layer).get("forward") for layer in layers]
     for layer in layers:
         layer.forward = partial(_run, layer.forward, generators)
     try:
         yield
     finally:
-        for layer in layers:
+        for layer, forward in zip(layers, own, strict=True):
             del layer.forward  # that of the class is visible again
+            if forward is not None:
+                layer.forward = forward
 
 
 def _run(

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from study.core.recipe import Recipe
 from study.core.spec import SpecError
 from study.models.families import depths_of
 from study.models.loading import meta_model
-from study.planning.memory import predicted_split
+from study.planning.memory import PLAIN, predicted_split
 from study.planning.runs import Cell, Run
 from study.tasks import Task
 from study.tasks.kinds import KINDS
 from study.tasks.task import SPLITS
 from study.training.memory import MemorySplit
+from study.training.savers import MemorySavers
 
 EFFICIENCY = 0.5  # speed of training relative to a plain matrix product
 GPU_FLOPS = 2e13  # a guess, since the GPU is on another machine; shown with basis `rough`
@@ -37,8 +37,8 @@ class Estimate:
     Attributes:
         seconds: On one worker.
         memory: Bytes on the device with the model: the peak of a finished run of this cell; else
-            what a step holds that trains all weights, predicted from shapes (the peak is larger by
-            what operations need while they run); else a lower bound without activations. NaN
+            what its step holds, predicted from shapes (the peak is larger by what operations need
+            while they run); else a lower bound without activations. NaN
             where it was not asked for.
         basis: Of the seconds: `measured` on runs of this cell, `similar` from other cells of the
             same task and model, or `rough` from the sizes of model and data.
@@ -59,6 +59,7 @@ def estimate_runs(
     *,
     gpus: float,
     peaks: Mapping[str, float] | None = None,
+    savers: MemorySavers = PLAIN,
 ) -> dict[str, Estimate]:
     """Estimate a run of each cell.
 
@@ -68,6 +69,7 @@ def estimate_runs(
         gpus: GPUs per run; 0 for CPUs.
         peaks: Peak memory of finished runs in bytes by cell key; NaN where unknown. None estimates
             no memory.
+        savers: How runs need less memory.
 
     Returns:
         Estimates by cell key.
@@ -86,7 +88,7 @@ def estimate_runs(
             estimate = replace(estimate, seconds=float(np.mean(similar)), basis="similar")
         if peaks is not None:
             peak = peaks.get(cell.key, math.nan)
-            estimate = _with_memory(estimate, cell, peak, gpu=gpus > 0)
+            estimate = _with_memory(estimate, cell, peak, savers, gpu=gpus > 0)
         estimates[cell.key] = estimate
     return estimates
 
@@ -112,11 +114,13 @@ def rough_estimate(cell: Cell, *, gpus: float) -> Estimate:
     return Estimate(operations / (GPU_FLOPS if gpus else _speed()), "rough")
 
 
-def _with_memory(estimate: Estimate, cell: Cell, peak: float, *, gpu: bool) -> Estimate:
+def _with_memory(
+    estimate: Estimate, cell: Cell, peak: float, savers: MemorySavers, *, gpu: bool
+) -> Estimate:
     """The estimate with the measured peak; else with what is predicted, or a lower bound."""
     if math.isfinite(peak):
         return replace(estimate, memory=peak, peak=True)
-    split = _predicted(cell, cell.technique.recipe(cell.recipe), gpu=gpu)
+    split = _predicted(cell, savers, gpu=gpu)
     # Without a prediction weights, gradients and both of Adam's moments as float32.
     memory = sum(split) if split else 16.0 * _sizes(cell)[1]
     if not gpu:  # a worker keeps the pretrained weights as well
@@ -124,11 +128,14 @@ def _with_memory(estimate: Estimate, cell: Cell, peak: float, *, gpu: bool) -> E
     return replace(estimate, memory=memory, predicted=split is not None)
 
 
-def _predicted(cell: Cell, recipe: Recipe, *, gpu: bool) -> MemorySplit | None:
+def _predicted(cell: Cell, savers: MemorySavers, *, gpu: bool) -> MemorySplit | None:
     """What a step of its largest batch holds; None where checkpoint or data are not here."""
+    recipe, kind = cell.technique.recipe(cell.recipe), cell.task.kind
     try:
-        longest = _longest(cell.task, recipe.max_length)
-        return predicted_split(cell.model, cell.task.kind, recipe, length=longest, gpu=gpu)
+        length = _longest(cell.task, recipe.max_length)
+        return predicted_split(
+            cell.model, kind, recipe, cell.technique, savers, length=length, gpu=gpu
+        )
     except SpecError:
         return None
 

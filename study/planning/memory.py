@@ -1,71 +1,199 @@
 """What a training step will hold in memory, from the shapes of the model alone."""
 
 import copy
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from study.core.recipe import Recipe
+from study.core.seeding import Seed
+from study.core.spec import SpecError
+from study.models.families import depths_of, layers_of
 from study.models.loading import meta_model, set_dropout
 from study.models.model import Model
-from study.tasks.kinds import KINDS
+from study.tasks.kinds import KINDS, Kind
+from study.techniques import Standard, Technique
+from study.techniques.base import parts_of
 from study.techniques.compression import ByteDropout
-from study.training.memory import MemorySplit, SavedActivations, bytes_of
+from study.techniques.state import Phase, TrainState
+from study.training.fit import one_step, start_phase
+from study.training.memory import MemorySplit, state_bytes
+from study.training.savers import MemorySavers
 
-MOMENTS = 2  # of Adam, per weight
+STEPS = 1000  # of the run, of which the first and the last step are taken
+STANDARD, PLAIN = Standard(), MemorySavers()
+CPU = torch.device("cpu")  # of generators; tensors are on the meta device
 
 
-@cache
 def predicted_split(
-    model: Model, kind: str, recipe: Recipe, *, length: int, gpu: bool
+    model: Model,
+    kind: str,
+    recipe: Recipe,
+    technique: Technique = STANDARD,
+    savers: MemorySavers = PLAIN,
+    *,
+    length: int,
+    gpu: bool,
 ) -> MemorySplit | None:
-    """What a step of training all weights with AdamW holds, without training anything.
+    """What a step holds, without training anything.
 
-    The forward pass runs on torch's meta device, where tensors have shapes and no values, so the
-    size of the model does not matter.
+    The step runs on torch's meta device, where tensors have shapes and no values, so the size of
+    the model does not matter. Of a technique that draws what it trains, one draw counts.
 
     Args:
         model: The checkpoint; only its configuration is read.
         kind: The kind of task.
-        recipe: Its batch size, dropout and precision count.
+        recipe: After the technique's `recipe` hook. Its batch size, dropout and precision count.
+        technique: The technique.
+        savers: How the run needs less memory.
         length: Tokens of the longest row; ignored for images.
         gpu: Whether masks of dropout take a byte an entry and attention is fused, as on GPUs; else
             masks are float32, and attention is fused only without dropout, as on CPUs.
 
     Returns:
         Bytes; None where they are not known: in bfloat16, whose casts depend on the device, and
-        for architectures that compute with values on the way (DeBERTa).
+        where an architecture (DeBERTa) or a technique computes with values on the way.
 
     Source: the meter of runs, `study.training.memory`, on the meta device.
     """
     if recipe.precision != "float32":
         return None
-    network = copy.deepcopy(meta_model(model, KINDS[kind])).train()
-    if recipe.dropout is not None:
-        set_dropout(network, recipe.dropout)
-    if getattr(network.config, "pad_token_id", None) is None:
-        network.config.pad_token_id = 0
-    weights = bytes_of([*network.parameters(), *network.buffers()])
-    trained = bytes_of(network.parameters())
-    batch = _batch(network.config, recipe.batch_size, length)
-    meter = SavedActivations(network, batch)
+    counts = ("epochs", "batch_size", "dropout", "clip_norm")  # what can change bytes
+    shapes = Recipe(**{name: getattr(recipe, name) for name in counts})
+    return _predicted(model, kind, shapes, technique, savers, length, gpu)
+
+
+@cache
+def _predicted(
+    model: Model,
+    kind: str,
+    recipe: Recipe,
+    technique: Technique,
+    savers: MemorySavers,
+    length: int,
+    gpu: bool,
+) -> MemorySplit | None:
+    task = KINDS[kind](() if kind in ("regression", "span") else ("no", "yes"))
+    network = _network(model, task, recipe.dropout)
+    batch = _batch(network.config, task, recipe.batch_size, length)
+    state = TrainState(
+        network,
+        recipe,
+        Seed(0, 0, 0),
+        depths_of(network),
+        CPU,
+        task,
+        lambda: iter([dict(batch)]),
+        gradient_checkpointing=savers.gradient_checkpointing,
+    )
+    splits: list[MemorySplit] = []
     try:
-        with meter.counting(), DeviceKernels(gpu):
-            network(**batch)
-    except (RuntimeError, NotImplementedError):  # `Tensor.item() cannot be called on meta tensors`
-        return None
-    return MemorySplit(weights, trained, MOMENTS * trained, meter.peak)
+        technique.weights(state)
+        technique.prepare(state)
+        network.to("meta")  # what was inserted
+        for layer in layers_of(network, state.depths.family):
+            # By layer, since a layer that is computed again is so outside of the mode of the step.
+            layer.forward = partial(_on_device, layer.forward, gpu)
+        phases = technique.phases([Phase(recipe, state.trainable)], state)
+        for state.phase, phase in enumerate(phases):
+            splits.append(_of_phase(technique, state, phase, batch, savers, gpu=gpu))
+    except (RuntimeError, NotImplementedError, LookupError, SpecError):
+        return None  # values are asked of meta tensors, or inputs that they lack
+    return max(splits, key=sum)
 
 
-def _batch(config: Any, rows: int, length: int) -> dict[str, Tensor]:
+def _of_phase(
+    technique: Technique,
+    state: TrainState,
+    phase: Phase,
+    batch: dict[str, Tensor],
+    savers: MemorySavers,
+    *,
+    gpu: bool,
+) -> MemorySplit:
+    """The larger of the phase's first and last step; some techniques train ever more weights.
+
+    Raises:
+        RuntimeError: If values are needed before a step is over.
+    """
+    state.step, state.steps = 0, STEPS
+    state.model.train()  # as the loop does in every epoch
+    optimizer, groups = start_phase(technique, state, phase)
+    state.rates = {name: group.lr for group in groups for name in group.names}
+    splits: list[MemorySplit] = []
+    for number, step in enumerate((0, STEPS - 1), start=1):
+        state.step = step
+        try:
+            with DeviceKernels(gpu):
+                one_step(
+                    technique,
+                    state,
+                    phase,
+                    optimizer,
+                    batch,
+                    splits.append,
+                    in_backward=savers.step_in_backward,
+                )
+        except (RuntimeError, NotImplementedError):
+            if len(splits) < number:  # else only what follows the step needs values
+                raise
+    split = max(splits, key=sum)
+    if any(part.drops_moments for part in parts_of(technique)):
+        return split
+    for group in optimizer.param_groups:  # in time each weight of the phase has been updated
+        for parameter in group["params"]:
+            parameter.grad = torch.empty_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    return split._replace(optimizer=state_bytes(optimizer))
+
+
+def _on_device(forward: Callable[..., Any], gpu: bool, *args: Any, **named: Any) -> Any:
+    with DeviceKernels(gpu):
+        return forward(*args, **named)
+
+
+def _network(model: Model, task: Kind, dropout: float | None) -> nn.Module:
+    """The task model without values, in training mode."""
+    import transformers  # takes seconds
+
+    config = copy.deepcopy(meta_model(model, type(task)).config)
+    config.num_labels, config.problem_type = task.outputs, task.problem
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = 0
+    with torch.device("meta"):
+        network: nn.Module = getattr(transformers, task.auto).from_config(config)
+    if dropout is not None:
+        set_dropout(network, dropout)
+    return network.train()
+
+
+def _batch(config: Any, task: Kind, rows: int, length: int) -> dict[str, Tensor]:
+    """Rows with their targets."""
+    whole = torch.long
     with torch.device("meta"):
         if size := getattr(config, "image_size", None):
-            return {"pixel_values": torch.empty(rows, config.num_channels, size, size)}
-        return {"input_ids": torch.empty(rows, length, dtype=torch.long)}
+            inputs = {"pixel_values": torch.empty(rows, config.num_channels, size, size)}
+        else:
+            inputs = {"input_ids": torch.empty(rows, length, dtype=whole)}
+        match task.name:
+            case "span":
+                position = torch.empty(rows, dtype=whole)
+                return {**inputs, "start_positions": position, "end_positions": position}
+            case "regression":
+                labels = torch.empty(rows)
+            case "multilabel":
+                labels = torch.empty(rows, task.outputs)
+            case "tagging":
+                labels = torch.empty(rows, length, dtype=whole)
+            case _:
+                labels = torch.empty(rows, dtype=whole)
+    return {**inputs, "labels": labels}
 
 
 class DeviceKernels(TorchFunctionMode):
@@ -80,6 +208,8 @@ class DeviceKernels(TorchFunctionMode):
         if function is functional.dropout and self._gpu:
             p = _probability(*args[1:], **kwargs)
             return ByteDropout.apply(args[0], p) if p else args[0]  # type: ignore[no-untyped-call]
+        if function is torch.equal:
+            return False
         attention = function is functional.scaled_dot_product_attention
         if attention and (self._gpu or not kwargs.get("dropout_p")):
             return _FusedAttention.apply(*args[:3])  # type: ignore[no-untyped-call]
@@ -99,3 +229,8 @@ class _FusedAttention(torch.autograd.Function):
         sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
         ctx.save_for_backward(query, key, value, output, sums)
         return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value, _, _ = ctx.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)

@@ -80,9 +80,12 @@ class SelectedEpoch(NamedTuple):
     weights: dict[str, Tensor] | None
 
 
-def _optimizer(
-    technique: Technique, state: TrainState
+def start_phase(
+    technique: Technique, state: TrainState, phase: Phase
 ) -> tuple[torch.optim.Optimizer, list[Group]]:
+    """Make a phase the current one; returns its optimizer and its parameter groups."""
+    state.recipe = phase.recipe
+    _set_trainable(state, phase.names)
     groups: list[Group] = technique.groups(plain_groups(state), state)
     grouped = [name for group in groups for name in group.names]
     for name in state.trainable:
@@ -96,7 +99,7 @@ def _optimizer(
         [state.parameters(group) for group in groups],
         betas=state.recipe.betas,
         eps=state.recipe.eps,
-        fused=True,
+        fused=not next(state.model.parameters()).is_meta,
     )
     return optimizer, groups
 
@@ -117,8 +120,8 @@ class Fit:
         selected: The epoch whose weights count so far; None before the first, and after divergence.
         task_loss: The task's own mean loss over the last epoch.
         step_seconds: Time spent in training steps.
-        memory: What the step held that is measured, the one with the most tokens in the first epoch
-            of a phase; of several phases that with the largest sum. None before the first.
+        memory: What the step held that is measured, the one with the most tokens in the first and
+            the last epoch of a phase; of several that with the largest sum. None before the first.
     """
 
     setting: Setting
@@ -173,10 +176,8 @@ class Fit:
 
     def _start_phase(self) -> torch.optim.Optimizer:
         """Set up the current phase, at its start or after resuming inside it."""
-        state, phase = self.state, self.phases[self.state.phase]
-        state.recipe = phase.recipe
-        _set_trainable(state, phase.names)
-        self._optimizer, self._groups = _optimizer(self.setting.technique, state)
+        phase = self.phases[self.state.phase]
+        self._optimizer, self._groups = start_phase(self.setting.technique, self.state, phase)
         return self._optimizer
 
     def _train_epoch(
@@ -194,7 +195,7 @@ class Fit:
         # done and gets the same ones as before.
         batches = _batch_rows(train, state, epoch=len(self.losses))
         measured = None
-        if epochs == 0:
+        if epochs in (0, phase.recipe.epochs - 1):  # some techniques train ever more weights
             measured = begun + int(np.argmax([padded_tokens(train, rows) for rows in batches]))
         for rows in batches[state.step - begun :]:
             batch = _to_device(collate(train, rows), state.device)
@@ -203,7 +204,7 @@ class Fit:
                 own["lr"] = group.lr * factor
             state.rates = {name: g.lr * factor for g in self._groups for name in g.names}
             measure = self._keep_larger if state.step == measured else None
-            losses = _step(
+            losses = one_step(
                 self.setting.technique,
                 state,
                 phase,
@@ -446,7 +447,7 @@ def _batch_rows(data: Encoded, state: TrainState, *, epoch: int) -> list[Ints]:
     )
 
 
-def _step(
+def one_step(
     technique: Technique,
     state: TrainState,
     phase: Phase,

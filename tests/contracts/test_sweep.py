@@ -5,7 +5,7 @@ import torch
 
 from study.techniques import TECHNIQUES, Technique
 from study.techniques.state import Phase, plain_groups
-from study.training.fit import _step
+from study.training.fit import one_step
 from tests.examples import EXAMPLES
 from tests.heads import batch_of, state_of
 
@@ -48,7 +48,7 @@ def stepped(technique: Technique, family: str, kind: str, precision: str, measur
         [state.parameters(group) for group in groups]
     )
     state.model.train()
-    loss, _ = _step(technique, state, phase, optimizer, batch, measure)
+    loss, _ = one_step(technique, state, phase, optimizer, batch, measure)
     assert loss.isfinite()
     return before, {n: p.detach().clone() for n, p in state.model.named_parameters()}
 

@@ -1,47 +1,103 @@
-"""Predicted memory of a training step, against the meter of real steps and closed forms."""
+"""Predicted memory of a training step, against the meter of real runs and closed forms."""
+
+from pathlib import Path
 
 import pytest
-import torch
 
-from study import Model, Recipe
+from study import Recipe
 from study.core.seeding import Seed
 from study.models.loading import Loaded
 from study.planning.memory import predicted_split
-from study.tasks.kinds import KINDS
-from study.training.memory import SavedActivations, bytes_of
-from tests.families import ALL, family_model
+from study.tasks.kinds import KINDS, Image
+from study.tasks.metrics import METRICS
+from study.techniques import TECHNIQUES, Standard, Technique
+from study.testing import tiny_task
+from study.training.fit import Setting
+from study.training.memory import MemorySplit
+from study.training.prepare import prepare
+from study.training.savers import MemorySavers, misfit
+from study.training.train import train
+from tests.conftest import CPU
+from tests.examples import EXAMPLES
+from tests.families import ALL, family_model, image_task
 
-ROWS, TOKENS = 4, 12
-
-
-def measured(model: Model, kind: str, dropout: float):
-    """Weights and saved activations of a real forward pass on this CPU."""
-    network = Loaded(model, KINDS[kind](("no", "yes"))).fresh(Seed(0, 0, 0), dropout).train()
-    if kind == "image":
-        batch = {"pixel_values": torch.rand(ROWS, 3, 8, 8)}
-    else:
-        batch = {"input_ids": torch.full((ROWS, TOKENS), 7)}
-    meter = SavedActivations(network, batch)
-    with meter.counting():
-        outputs = network(**batch)
-    del outputs
-    return bytes_of([*network.parameters(), *network.buffers()]), meter.peak
+ROWS = 4
+NONE = MemorySavers()
+BOTH = MemorySavers(gradient_checkpointing=True, step_in_backward=True)
 
 
+class Bench:
+    """A model, and a task with few short rows."""
+
+    def __init__(self, family: str, folder: Path) -> None:
+        self.model = family_model(family, folder / "model")
+        rows = (image_task if family == "vit" else tiny_task)(folder / "task", rows=16).load()
+        self.kind, self.loaded = rows.kind, Loaded(self.model, rows.kind)
+        self.data = prepare(rows, self.loaded.processor, 32).splits
+        starts = self.data["train"].starts
+        self.longest = 0 if isinstance(rows.kind, Image) else int((starts[1:] - starts[:-1]).max())
+
+    def recipe(self, technique: Technique, dropout: float = 0.1) -> Recipe:
+        own = Recipe(epochs=6, batch_size=ROWS, dropout=dropout, lr=1e-2, clip_norm=None)
+        return technique.recipe(own)
+
+    def measured(self, technique: Technique, savers: MemorySavers, dropout: float) -> MemorySplit:
+        recipe = self.recipe(technique, dropout)
+        setting = Setting(recipe, technique, Seed(0, 0, 0), METRICS["accuracy"], self.kind, savers)
+        facts = train(setting, self.data, self.loaded, CPU)[0].facts
+        return MemorySplit(*(facts[f"{name}_bytes"] for name in MemorySplit._fields))
+
+    def predicted(
+        self, technique: Technique, savers: MemorySavers, dropout: float
+    ) -> MemorySplit | None:
+        recipe = self.recipe(technique, dropout)
+        length, kind = self.longest, self.kind.name
+        return predicted_split(
+            self.model, kind, recipe, technique, savers, length=length, gpu=False
+        )
+
+
+@pytest.mark.parametrize("savers", [NONE, BOTH], ids=["plain", "saving"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("family", ALL)
-def test_a_prediction_is_what_a_real_pass_saves(family, dropout, tmp_path):
-    model, kind = family_model(family, tmp_path), "image" if family == "vit" else "classification"
-    recipe = Recipe(batch_size=ROWS, dropout=dropout)
-    split = predicted_split(model, kind, recipe, length=TOKENS, gpu=False)
+def test_a_prediction_is_what_a_real_step_holds(family, dropout, savers, tmp_path):
+    bench = Bench(family, tmp_path)
+    split = bench.predicted(Standard(), savers, dropout)
     if family == "deberta-v2":
         assert split is None  # it computes with values
         return
-    weights, activations = measured(model, kind, dropout)
-    assert split.weights == weights
-    assert split.optimizer == 2 * split.gradients
-    # Position and segment ids, which are inputs there and made on the way here, are what differs.
-    assert split.activations == pytest.approx(activations, rel=0.02)
+    real = bench.measured(Standard(), savers, dropout)
+    assert split[:3] == real[:3]
+    # Padding is not predicted. Its mask counts where fused attention saves it; at this width of 16
+    # it is a tenth, in a model of base size 1%.
+    assert split.activations == pytest.approx(real.activations, rel=0.11)
+    assert split.activations <= 1.02 * real.activations
+
+
+UNKNOWN = {"ChildTuningD", "ComponentClip"}  # which values they look at decides what they do
+DRAWN = {"InterLayerScheduling", "LISA"}  # the largest of many draws is real, one is predicted
+
+
+@pytest.mark.parametrize("savers", [NONE, BOTH], ids=["plain", "saving"])
+@pytest.mark.parametrize("name", sorted(TECHNIQUES))
+def test_a_prediction_knows_the_technique(name, savers, tmp_path):
+    bench, technique = Bench("bert", tmp_path), EXAMPLES[name]
+    if misfit(savers, technique, bench.recipe(technique)):
+        return
+    split = bench.predicted(technique, savers, 0.1)
+    assert (split is None) == (name in UNKNOWN)
+    if split is not None:
+        real = bench.measured(technique, savers, 0.1)
+        rel = 0.15 if name in DRAWN else 1e-9
+        assert split[:3] == pytest.approx(real[:3], rel=rel)
+        assert split.activations == pytest.approx(real.activations, rel=max(rel, 0.07))
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"image"}))
+def test_every_kind_of_task_is_predicted(kind, tmp_path):
+    model = family_model("bert", tmp_path)
+    split = predicted_split(model, kind, Recipe(batch_size=ROWS), length=12, gpu=True)
+    assert min(split) > 0
 
 
 def test_on_a_gpu_masks_are_smaller_and_attention_is_fused(tmp_path):

@@ -16,7 +16,7 @@ from study.tasks.metrics import METRICS
 from study.techniques import BitFit, InterLayerScheduling, Standard
 from study.techniques.inter_layer_scheduling import NAME, UNVISITED, _change, units_of
 from study.techniques.state import Phase, TrainState, plain_groups
-from study.training.fit import Setting, _set_trainable, _step
+from study.training.fit import Setting, _set_trainable, one_step
 from study.training.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
 from tests.heads import batch_of, state_of
@@ -72,7 +72,7 @@ def run_steps(technique, state, steps, *, rates=None):
         for own in optimizer.param_groups:
             own["lr"] = lr
         state.rates = {name: lr for group in groups for name in group.names}
-        _step(technique, state, phase, optimizer, batch)
+        one_step(technique, state, phase, optimizer, batch)
         units = state.memo[NAME]["scores"]
         seen.append(
             [n for n, p in state.model.named_parameters() if p.requires_grad and n in units]
@@ -130,7 +130,7 @@ def test_what_is_frozen_keeps_weights_and_moments():
         if state.model.get_parameter(name) in optimizer.state
     }
     phase = Phase(state.recipe, tuple(before))
-    _step(technique, state, phase, optimizer, batch_of("bert"))
+    one_step(technique, state, phase, optimizer, batch_of("bert"))
     frozen = [n for n, p in state.model.named_parameters() if not p.requires_grad]
     assert frozen
     for name in frozen:
