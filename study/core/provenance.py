@@ -17,7 +17,7 @@ import torch
 
 # Packages whose version can change a run's result.
 PACKAGES = (
-    *("finetuning-stability", "torch", "transformers", "peft", "numpy"),
+    *("finetuning-stability", "torch", "transformers", "peft", "bitsandbytes", "numpy"),
     *("scipy", "scikit-learn", "seqeval"),  # the metrics
 )
 
@@ -45,8 +45,15 @@ def environment(device: torch.device, own: Iterable[object]) -> dict[str, str]:
 @cache
 def versions_of(packages: tuple[str, ...]) -> str:
     """The versions of Python and of these packages, as one line."""
-    each = (f"{package} {importlib.metadata.version(package)}" for package in packages)
+    each = (f"{package} {_version(package)}" for package in packages)
     return ", ".join([f"python {platform.python_version()}", *each])
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
 
 
 @cache

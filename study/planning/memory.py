@@ -124,6 +124,7 @@ def _of_phase(
     state.step, state.steps = 0, STEPS
     state.model.train()  # as the loop does in every epoch
     optimizer, groups = start_phase(technique, state, phase)
+    optimizer.step = partial(_stepped, optimizer.step)  # type: ignore[method-assign, assignment]
     state.rates = {name: group.lr for group in groups for name in group.names}
     splits: list[MemorySplit] = []
     for number, step in enumerate((0, STEPS - 1), start=1):
@@ -156,6 +157,18 @@ def _of_phase(
 def _on_device(forward: Callable[..., Any], gpu: bool, *args: Any, **named: Any) -> Any:
     with DeviceKernels(gpu):
         return forward(*args, **named)
+
+
+def _stepped(step: Callable[[], Any]) -> None:
+    with _AnyValue():
+        step()
+
+
+class _AnyValue(TorchFunctionMode):
+    """Numbers that an optimizer reads decide by how much it moves weights, and no shape."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):  # type: ignore[no-untyped-def]
+        return 1.0 if function is Tensor.item else function(*args, **(kwargs or {}))
 
 
 def _network(model: Model, task: Kind, dropout: float | None) -> nn.Module:

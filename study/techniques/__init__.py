@@ -8,6 +8,8 @@ Example:
     'FreezeLower(6)'
 """
 
+from study.techniques.adafactor import Adafactor
+from study.techniques.adam_8bit import Adam8bit
 from study.techniques.adapters import Adapters
 from study.techniques.badam import BAdam
 from study.techniques.base import Combined, Technique
@@ -48,6 +50,8 @@ __all__ = [
     "StrongBaseline",
     "BiasedAdam",
     "RecAdam",
+    "Adam8bit",
+    "Adafactor",
     "NoisyTune",
     "ReinitTop",
     "LoRA",
