@@ -1,10 +1,11 @@
 """The training recipe: hyperparameters that all techniques of a study share."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
-from study.core.spec import Spec
+from study.core.spec import Mistake, Spec
 
 
 class Recipe(Spec):
@@ -14,6 +15,9 @@ class Recipe(Spec):
         lr: Peak learning rate.
         epochs: Passes over the training data.
         batch_size: Examples per optimizer step.
+        micro_batch_size: Examples per forward and backward pass, whose gradients are accumulated;
+            None takes the whole batch at once. Less memory; the gradient is that of the batch up to
+            rounding, but each pass has noise of its own.
         schedule: After warm-up the learning rate decays linearly to 0, or stays constant.
         warmup: Fraction of the steps over which the learning rate rises linearly from 0.
         hold: Fraction of the steps after which the learning rate is held constant; 1 never does.
@@ -42,6 +46,7 @@ class Recipe(Spec):
     lr: float = Field(default=2e-5, gt=0.0)
     epochs: int = Field(default=3, gt=0)
     batch_size: int = Field(default=16, gt=0)
+    micro_batch_size: int | None = Field(default=None, gt=0)
     schedule: Literal["linear", "constant"] = "linear"
     warmup: float = Field(default=0.1, ge=0.0, le=1.0)
     hold: float = Field(default=1.0, gt=0.0, le=1.0)
@@ -55,3 +60,13 @@ class Recipe(Spec):
     batches: Literal["by_length", "shuffled"] = "by_length"
     checkpoint: Literal["last", "best_dev"] = "last"
     threads: int = Field(default=1, gt=0)
+
+    @classmethod
+    def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
+        """A batch is split only into smaller ones."""
+        whole = fields.get("batch_size", cls.model_fields["batch_size"].default)
+        part = fields.get("micro_batch_size")
+        if isinstance(whole, int) and isinstance(part, int) and part >= whole > 0:
+            text = f"{part} is not less than batch_size={whole}; leave it out."
+            return [Mistake("micro_batch_size", text)]
+        return []

@@ -63,7 +63,8 @@ def predicted_split(
     """
     if recipe.precision != "float32":
         return None
-    counts = ("epochs", "batch_size", "dropout", "clip_norm")  # what can change bytes
+    # What can change bytes, so that other fields do not repeat a prediction.
+    counts = ("epochs", "batch_size", "micro_batch_size", "dropout", "clip_norm")
     shapes = Recipe(**{name: getattr(recipe, name) for name in counts})
     return _predicted(model, kind, shapes, technique, savers, length, gpu)
 

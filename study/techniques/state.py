@@ -90,6 +90,7 @@ class TrainState:
         fixed: State that `prepare` computes and nothing changes, under the technique's name; of the
             same types. A resumable checkpoint leaves it out, as it does `start`.
         phase: Index of the current phase, from 0.
+        part: Index of the part of the batch that a pass is for, from 0; see `micro_batch_size`.
         heartbeat: Called at every step and every batch of an evaluation. A technique calls it in
             long work of its own, so that the run does not count as hanging.
         gradient_checkpointing: Whether passes save the inputs of layers only.
@@ -108,6 +109,7 @@ class TrainState:
     memo: dict[str, Any] = field(default_factory=dict)
     fixed: dict[str, Any] = field(default_factory=dict)
     phase: int = 0
+    part: int = 0
     heartbeat: Callable[[], None] = no_heartbeat
     gradient_checkpointing: bool = False
     _start: dict[str, Tensor] | None = field(default=None, init=False, repr=False)
@@ -175,17 +177,18 @@ class TrainState:
         return rng
 
     def reseed(self) -> None:
-        """Reseed all generators that forward passes draw from, for this step.
+        """Reseed all generators that forward passes draw from, for this step and part.
 
-        Seeds are derived from the step number, so no generator state has to be saved.
+        Seeds are derived from their numbers, so no generator state has to be saved.
         """
-        seed_global(derive(self.seed, "noise", self.step))
+        now = (self.step, self.part) if self.part else (self.step,)
+        seed_global(derive(self.seed, "noise", *now))
         for name, rng in self._pass_rngs.items():
-            rng.manual_seed(derive(self.seed, "noise", name, self.step))
+            rng.manual_seed(derive(self.seed, "noise", name, *now))
 
     @contextmanager
     def replayed_rng(self) -> Iterator[None]:
-        """Within it, passes repeat the draws of the step's first pass, such as its dropout masks.
+        """Within it, passes repeat the draws of the first pass, such as its dropout masks.
 
         Generators are put back at the end, so that later draws do not depend on it.
         """

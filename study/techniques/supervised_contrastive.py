@@ -8,6 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from study.core.recipe import Recipe
+from study.core.spec import Mistake, SpecError
 from study.models.families import Depths
 from study.techniques.base import Technique
 from study.techniques.passes import return_hidden_states
@@ -37,6 +39,13 @@ class SupervisedContrastive(Technique):
 
     weight: float = Field(default=0.9, ge=0.0, le=1.0)
     temperature: float = Field(default=0.3, gt=0.0)
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Refuse to split batches: a pass would contrast only the rows of its part."""
+        if recipe.micro_batch_size is not None:
+            text = "compares all rows of a batch; set micro_batch_size=None."
+            raise SpecError("SupervisedContrastive", [Mistake("recipe", text)])
+        return recipe
 
     def objection(self, depths: Depths, kind: str) -> str | None:
         """Examples must have one class each."""

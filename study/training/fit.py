@@ -26,6 +26,7 @@ from study.tasks.kinds.encoded import (
     padded_tokens,
     training_rows,
 )
+from study.tasks.kinds.tagging import IGNORED
 from study.techniques.base import Technique, parts_of
 from study.techniques.state import Group, Phase, TrainState, no_heartbeat, plain_groups
 from study.training.checkpoint import digest, restore
@@ -64,6 +65,20 @@ class Setting:
     metric: metrics.Metric
     kind: Kind
     savers: MemorySavers = MemorySavers()
+
+
+class Part(NamedTuple):
+    """A part of a batch.
+
+    Attributes:
+        number: From 0.
+        batch: Its rows.
+        share: Its share of what the batch's loss is a mean over; None for a whole batch.
+    """
+
+    number: int
+    batch: dict[str, Tensor]
+    share: Tensor | None
 
 
 class SelectedEpoch(NamedTuple):
@@ -471,6 +486,7 @@ def one_step(
     Returns:
         The minimised loss and the task's own, detached.
     """
+    state.part = 0
     state.reseed()  # noise depends on the seed and the step alone, so a resumed run repeats it
     if type(technique).active is not Technique.active:
         _set_trainable(state, technique.active(phase.names, state))
@@ -482,10 +498,8 @@ def one_step(
         meter.counting() if meter else nullcontext(),
         step_in_backward(optimizer) if in_backward else nullcontext(),
     ):
-        outputs = state.forward(batch)
-        plain = outputs.loss.detach()
-        loss: Tensor = technique.loss(outputs.loss, outputs, batch, state)
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = list(_parts(batch, state.recipe.micro_batch_size))
+        losses = [_backward(technique, state, *part) for part in parts]
     if in_backward:  # one gradient at a time
         gradients = max(bytes_of([p]) for p in state.model.parameters() if p.requires_grad)
     else:
@@ -499,6 +513,47 @@ def one_step(
     optimizer.zero_grad()
     state.step += 1
     technique.after_step(state)
+    minimised, plain = (torch.stack(each).sum() for each in zip(*losses, strict=True))
+    return minimised, plain
+
+
+def _parts(batch: Mapping[str, Tensor], size: int | None) -> Iterator[Part]:
+    """The parts of a batch that have a pass each."""
+    rows = len(next(iter(batch.values())))
+    if size is None or size >= rows:
+        yield Part(0, dict(batch), None)
+        return
+    for number, start in enumerate(range(0, rows, size)):
+        part = {name: tensor[start : start + size] for name, tensor in batch.items()}
+        yield Part(number, part, _targets(part) / _targets(batch))
+
+
+def _targets(batch: Mapping[str, Tensor]) -> Tensor:
+    """What the loss is a mean over: labelled tokens, or rows; a scalar."""
+    named = batch.get("labels", next(iter(batch.values())))
+    if named.ndim > 1 and not named.is_floating_point():
+        return (named != IGNORED).sum()
+    return torch.tensor(len(named), device=named.device)
+
+
+def _backward(
+    technique: Technique,
+    state: TrainState,
+    number: int,
+    batch: dict[str, Tensor],
+    share: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """A forward and a backward pass; returns the minimised loss and the task's own, detached."""
+    if number:
+        state.part = number
+        state.reseed()
+    outputs = state.forward(batch)
+    plain = outputs.loss
+    loss: Tensor = technique.loss(plain, outputs, batch, state)
+    plain = plain.detach()
+    if share is not None:
+        loss, plain = loss * share, plain * share
+    loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach(), plain
 
 

@@ -44,6 +44,8 @@ def misfit(savers: MemorySavers, technique: Technique, recipe: Recipe) -> str | 
             "step_in_backward has no norm of all gradients to clip by; set clip_norm=None in the "
             "recipe of all techniques that are compared"
         )
+    if recipe.micro_batch_size is not None:
+        return "step_in_backward has no gradients to accumulate; set micro_batch_size=None"
     for part in parts_of(technique):
         if type(part).after_backward is not Technique.after_backward:
             return f"step_in_backward has dropped the gradients that {part.title} acts on"

@@ -121,6 +121,7 @@ def test_released_defaults_never_change():
         "lr": 2e-5,
         "epochs": 3,
         "batch_size": 16,
+        "micro_batch_size": None,
         "schedule": "linear",
         "warmup": 0.1,
         "hold": 1.0,

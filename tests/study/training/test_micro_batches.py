@@ -1,0 +1,100 @@
+"""Gradients accumulated over parts of a batch are those of the batch."""
+
+import pytest
+import torch
+
+from study import Configuration, Recipe, Standard, SupervisedContrastive
+from study.core.seeding import Seed
+from study.core.spec import Invalid, SpecError
+from study.tasks.metrics import METRICS
+from study.techniques import L2SP, HyPe, Technique
+from study.techniques.state import Phase, plain_groups
+from study.training.fit import Setting, one_step
+from study.training.savers import MemorySavers, misfit
+from tests.conftest import PAIRS, RECIPE
+from tests.heads import KINDS, batch_of, state_of
+from tests.interrupting import bits, count_heartbeats, resumed, uninterrupted
+
+FAMILY_OF = dict.fromkeys(sorted(set(KINDS) - {"image"}), "bert") | {"image": "vit"}
+GRADIENTS: dict[str, torch.Tensor] = {}
+
+
+class Gradients(Technique):
+    """Keeps the gradients of a step in `GRADIENTS`."""
+
+    def after_backward(self, state):  # type: ignore[no-untyped-def]
+        GRADIENTS.clear()
+        named = state.model.named_parameters()
+        GRADIENTS.update({n: p.grad.clone() for n, p in named if p.grad is not None})
+
+
+def gradients(kind, size, *, technique, dropout=0.0, rows=5, equal=False):
+    """Gradients, losses and the memory of a step on rows of different lengths."""
+    state = state_of(FAMILY_OF[kind], kind, dropout=dropout)
+    batch = batch_of(FAMILY_OF[kind], kind)
+    order = [0] * rows if equal else [0, 1, 2, 3, 0]
+    batch = {name: tensor[order[:rows]] for name, tensor in batch.items()}
+    state.recipe = Recipe(micro_batch_size=size, clip_norm=None)
+    technique = technique + Gradients()
+    technique.prepare(state)
+    phase = Phase(state.recipe, state.trainable)
+    groups = [state.parameters(group) for group in plain_groups(state)]
+    splits = []
+    losses = one_step(
+        technique, state, phase, torch.optim.AdamW(groups), batch, measure=splits.append
+    )
+    return dict(GRADIENTS), losses, splits[0]
+
+
+@pytest.mark.parametrize("technique", [Standard(), L2SP(alpha=0.1, beta=0.1)])
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("kind", FAMILY_OF)
+def test_the_gradient_is_that_of_the_whole_batch(kind, size, technique):
+    """Five rows in parts of one, two (and one) or four (and one); padded tokens have no label."""
+    whole, losses, memory = gradients(kind, None, technique=technique)
+    parts, own, smaller = gradients(kind, size, technique=technique)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+    torch.testing.assert_close(own, losses, rtol=1e-5, atol=1e-6)
+    assert smaller.activations < memory.activations
+    assert smaller.gradients == pytest.approx(memory.gradients, rel=0.01)
+
+
+def test_each_part_has_noise_of_its_own():
+    """Equal rows, one a part: with the same masks their gradients would be those of one row."""
+    options = {"technique": HyPe(epsilon=0.1), "dropout": 0.1}
+    one, _, _ = gradients("classification", None, **options, equal=True, rows=1)
+    four, _, _ = gradients("classification", 1, **options, equal=True, rows=4)
+    assert not torch.allclose(four["classifier.weight"], one["classifier.weight"], rtol=1e-3)
+    still = {"technique": Standard(), "dropout": 0.0}
+    one, _, _ = gradients("classification", None, **still, equal=True, rows=1)
+    four, _, _ = gradients("classification", 1, **still, equal=True, rows=4)
+    assert torch.allclose(four["classifier.weight"], one["classifier.weight"], rtol=1e-4)
+
+
+def test_a_run_in_parts_resumes_with_the_same_bits(data, model, tmp_path):
+    recipe = RECIPE.replace(micro_batch_size=3, dropout=0.1)
+    setting = Setting(recipe, HyPe(epsilon=0.1), Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
+    beats = count_heartbeats(setting, data, model, tmp_path / "count")
+    outcome, trained, steps = resumed(setting, data, model, tmp_path, stops=[beats // 2])
+    assert bits(outcome, trained) == bits(*uninterrupted(setting, data, model))
+    assert steps < outcome.facts["steps"]
+
+
+@pytest.mark.parametrize("size", [16, 20])
+def test_a_part_is_smaller_than_the_batch(size):
+    recipe = Recipe(micro_batch_size=size)
+    assert isinstance(recipe, Invalid)
+    assert f"{size} is not less than batch_size=16" in str(recipe.error)
+    assert Recipe(batch_size=32, micro_batch_size=16).canonical() == {
+        "batch_size": 32,
+        "micro_batch_size": 16,
+    }
+    assert isinstance(Configuration(Standard(), recipe=recipe), Invalid)
+
+
+def test_what_needs_the_whole_batch_is_refused():
+    with pytest.raises(SpecError, match="all rows of a batch"):
+        SupervisedContrastive().recipe(Recipe(micro_batch_size=4))
+    recipe = Recipe(micro_batch_size=4, clip_norm=None)
+    assert "micro_batch_size=None" in misfit(MemorySavers(False, True), Standard(), recipe)
