@@ -49,6 +49,10 @@ COMMANDS = {
         "plan",
         "estimate the runs, hours and memory of a study, and the seeds needed to detect an effect",
     ),
+    "memory": Command(
+        "memory",
+        "compare methods to train a study's models in less memory: bytes, time, exactness",
+    ),
     "list": Command(
         "listing", "list techniques, tasks, models, search spaces, or the studies in the store"
     ),

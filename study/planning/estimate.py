@@ -132,7 +132,7 @@ def _predicted(cell: Cell, savers: MemorySavers, *, gpu: bool) -> MemorySplit | 
     """What a step of its largest batch holds; None where checkpoint or data are not here."""
     recipe, kind = cell.technique.recipe(cell.recipe), cell.task.kind
     try:
-        length = _longest(cell.task, recipe.max_length)
+        length = longest_row(cell.task, recipe.max_length)
         return predicted_split(
             cell.model, kind, recipe, cell.technique, savers, length=length, gpu=gpu
         )
@@ -184,7 +184,7 @@ def _tokens(cell: Cell, max_length: int) -> dict[str, float]:
     return tokens
 
 
-def _longest(task: Task, max_length: int) -> int:
+def longest_row(task: Task, max_length: int) -> int:
     """Tokens of the longest training row, roughly.
 
     Raises:

@@ -22,7 +22,7 @@ from study.techniques.base import parts_of
 from study.techniques.compression import ByteDropout
 from study.techniques.state import Phase, TrainState
 from study.training.fit import one_step, start_phase
-from study.training.memory import MemorySplit, state_bytes
+from study.training.memory import MemorySplit, complete_state_bytes
 from study.training.savers import MemorySavers
 
 STEPS = 1000  # of the run, of which the first and the last step are taken
@@ -147,12 +147,7 @@ def _of_phase(
     split = max(splits, key=sum)
     if any(part.drops_moments for part in parts_of(technique)):
         return split
-    for group in optimizer.param_groups:  # in time each weight of the phase has been updated
-        for parameter in group["params"]:
-            parameter.grad = torch.empty_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad()
-    return split._replace(optimizer=state_bytes(optimizer))
+    return split._replace(optimizer=complete_state_bytes(optimizer))
 
 
 def _on_device(forward: Callable[..., Any], gpu: bool, *args: Any, **named: Any) -> Any:

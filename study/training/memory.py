@@ -132,6 +132,16 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     return bytes_of(_tensors(list(optimizer.state.values())))
 
 
+def complete_state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of an optimizer's states once it has updated every weight, which it does for this."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    return state_bytes(optimizer)
+
+
 def bytes_of(tensors: Iterable[Tensor | None]) -> int:
     """Bytes of tensors, a storage that several of them share counted once."""
     storages = [tensor.untyped_storage() for tensor in tensors if tensor is not None]

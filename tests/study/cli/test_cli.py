@@ -451,7 +451,7 @@ def test_invalid_arguments_exit_with_two(capsys):
 
 
 NEEDED = {  # arguments without which a command is refused
-    **dict.fromkeys(["run", "plan", "show", "init"], ["x"]),
+    **dict.fromkeys(["run", "plan", "memory", "show", "init"], ["x"]),
     "list": ["tasks"],
     **dict.fromkeys(["import-blurb", "export", "convert"], ["x", "--out", "y"]),
     "sync": ["--to", "x"],

@@ -1,0 +1,151 @@
+"""`study memory`: methods to train a study's models in less memory."""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from study.cli.arguments import Commands, add_json, size
+from study.cli.messages import complain
+from study.core.paths import default_home
+from study.core.spec import SpecError
+from study.planning.study_file import find_study_file, load_study, valid_study
+
+if TYPE_CHECKING:
+    from analysis.rendering.table import Table
+    from study.planning.savings import Measurement
+
+GB = 1e9
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `study memory`."""
+    parser = commands.add("memory", memory)
+    parser.add_argument("file", help="study file, or the name of a bundled design")
+    parser.add_argument(
+        "--limit", type=size, metavar="SIZE", help="memory of the device, such as 8GB"
+    )
+    parser.add_argument(
+        "--steps",
+        type=_steps,
+        default=3,
+        help="training steps to time; 0 only predicts (default 3)",
+    )
+    add_json(parser)
+
+
+def memory(arguments: argparse.Namespace) -> int:
+    """Compare methods to train a study's models in less memory: bytes, time, exactness.
+
+    For each model, on the task with the longest rows. Nothing is written to the store. Bytes are
+    those of a step: weights, gradients, optimizer states and saved activations; what kernels need
+    while they run comes on top. Exit code 1 if nothing fits the limit.
+    """
+    from analysis.rendering.table import to_text
+    from study.planning.preflight import problems
+    from study.planning.savings import compared, largest_task
+
+    study, home = valid_study(load_study(find_study_file(arguments.file))), default_home()
+    encoded = home.encoded if home.root.is_dir() else None
+    if mistakes := problems(study, encoded):
+        raise SpecError(f"study {study.name!r}", mistakes)
+    answers, missed = [], False
+    for model in study.models:
+        task = largest_task(study, model)
+        print(f"{model.name}, on {task.name}:", file=sys.stderr)
+        found = compared(study, task, model, steps=arguments.steps, encoded=encoded, tell=_tell)
+        rows = [_row(one, arguments.limit) for one in found]
+        answers += [{"model": model.name, "task": task.name, **row} for row in rows]
+        missed = missed or not any(row["fits"] for row in rows)
+        if not arguments.json:
+            batch = f"{study.recipe_of(task).batch_size} rows on {task.name}"
+            print(to_text(_table(model.name, batch, rows, limited=arguments.limit is not None)))
+            _advise(model.name, rows, arguments.limit)
+    if arguments.json:
+        print(json.dumps(answers))
+    return 1 if missed else 0
+
+
+def _tell(name: str) -> None:
+    print(f"  {name}", file=sys.stderr)
+
+
+def _steps(text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of steps")
+
+
+def _row(one: "Measurement", limit: float | None) -> dict[str, Any]:
+    """What is printed of a method; numbers that are unknown are None."""
+    total = None if math.isnan(one.total) else one.total
+    return {
+        "name": one.saving.name,
+        "gradients": one.saving.gradients,
+        "total_bytes": total,
+        "predicted_bytes": sum(one.predicted) if one.predicted else None,
+        "measured_bytes": sum(one.measured) if one.measured else None,
+        "measured": one.measured._asdict() if one.measured else None,
+        "peak_bytes": one.peak or None,
+        "seconds": None if math.isnan(one.seconds) else one.seconds,
+        "on_front": one.on_front,
+        "fits": not one.failure and total is not None and (limit is None or total <= limit),
+        "failure": one.failure,
+        "paste": one.saving.paste(),
+    }
+
+
+def _table(model: str, batch: str, rows: list[dict[str, Any]], *, limited: bool) -> "Table":
+    import pandas as pd
+
+    from analysis.rendering.builder import Columns, table_of
+
+    plain = rows[0]["seconds"]
+    columns: Columns = {
+        "Method": lambda r: r.name,
+        "Predicted": lambda r: _gigabytes(r.predicted_bytes),
+        "Measured": lambda r: _gigabytes(r.measured_bytes),
+        "Peak": lambda r: _gigabytes(r.peak_bytes),
+        "Time": lambda r: r.failure or (f"{r.seconds / plain:.2f}" if plain else "–"),
+        "Gradients": lambda r: r.gradients,
+        "Front": lambda r: "*" if r.on_front else "",
+        "Fits": lambda r: "yes" if r.fits else "no",
+    }
+    unused = [] if limited else ["Fits"]
+    unused += [] if any(row["peak_bytes"] for row in rows) else ["Peak"]
+    unused += [] if plain else ["Measured", "Time"]
+    notes = [
+        f"Bytes of a step of {batch}, in GB.",
+        f"Time: of a step, against {plain:.2f} s of full fine-tuning." if plain else "",
+        "Front: nothing else needs less memory and less time, as exactly.",
+    ]
+    title = f"Memory of {model}"
+    return table_of("memory", title, pd.DataFrame(rows), columns, notes=notes, details=unused)
+
+
+def _gigabytes(number: float | None) -> str:
+    return "–" if number is None or math.isnan(number) else f"{number / GB:.2f}"
+
+
+def _advise(model: str, rows: Sequence[dict[str, Any]], limit: float | None) -> None:
+    """Print the lines of every method on the front that fits, or that none does."""
+    fitting = [row for row in rows if row["fits"]]
+    for row in fitting:
+        if row["on_front"]:
+            lines = "".join(f"  {line}\n" for line in row["paste"].splitlines())
+            print(f"\n{row['name']}\n{lines}", end="")
+    if not fitting and (known := [row for row in rows if row["total_bytes"]]):
+        least = min(known, key=lambda row: row["total_bytes"])
+        asked = f"{(limit or 0) / GB:.2g} GB"
+        complain(
+            f"{model}: nothing fits {asked}; {least['name']} needs the least, "
+            f"{_gigabytes(least['total_bytes'])} GB. Shorten max_length, or take a smaller model "
+            "or a larger device."
+        )
+    elif not fitting:
+        complain(
+            f"{model}: what a step holds cannot be predicted (bfloat16, or this architecture); "
+            "leave out --steps 0, so that it is measured."
+        )

@@ -1,0 +1,126 @@
+"""`study memory`: what it predicts is measured, what it advises can be pasted, limits are kept."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from study import Recipe, Standard
+from study.cli.parser import run_command
+from study.planning.preflight import problems
+from study.planning.savings import APPROXIMATE, EXACT, Measurement, Saving, mark_front
+from study.planning.study_file import load_study, valid_study
+from study.testing import tiny_model, tiny_task
+from study.training.memory import MemorySplit
+
+STUDY = """\
+from study import BAdam, LISA, Recipe, Standard, Study, Task
+from study import (Adafactor, Adam8bit, BitFit, CompressedActivations, FreezeLower,
+                   InterLayerScheduling, LoRA)
+from study.models.model import Model
+
+STUDY = Study(
+    name="small",
+    tasks=[Task(name="pairs", train="train.jsonl", dev="dev.jsonl", test="test.jsonl",
+                text_pair="text_pair")],
+    models=[Model(name="tiny", checkpoint={model!r})],
+    {lines}
+    seeds=range(2),
+    data={task!r},
+)
+"""
+PLAIN = "recipe=Recipe(batch_size=8),\n    techniques=[Standard()],"
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_HOME", str(tmp_path / "home"))
+    tiny_model(tmp_path / "model")
+    tiny_task(tmp_path / "task")
+
+    def write_study(lines: str = PLAIN, name: str = "small.py") -> str:
+        path: Path = tmp_path / name
+        paths = {"model": str(tmp_path / "model"), "task": str(tmp_path / "task")}
+        path.write_text(STUDY.format(lines=lines, **paths))
+        return str(path)
+
+    return write_study
+
+
+def asked(capsys, *words: str) -> tuple[int, str, str]:
+    code = run_command(["memory", *words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_predictions_are_measured_and_advice_can_be_pasted(write, capsys, tmp_path):
+    code, out, _ = asked(capsys, write(), "--json", "--steps", "1")
+    assert code == 0
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert {"full fine-tuning", "gradient checkpointing", "LoRA", "SlimFit at 0.9"} <= set(rows)
+    assert "LISA" not in rows  # two layers are all that this model has
+    for name, row in rows.items():
+        assert row["seconds"] > 0, name
+        assert row["predicted_bytes"] == pytest.approx(row["measured_bytes"], rel=0.1), name
+        pasted = valid_study(load_study(Path(write(row["paste"], f"pasted{len(name)}.py"))))
+        assert problems(pasted) == [], name
+    assert any(row["on_front"] for row in rows.values())
+    whole = rows["full fine-tuning"]["measured"]
+    both = rows["checkpointing + step in backward"]["measured"]
+    assert both["gradients"] < whole["gradients"]
+    assert both["activations"] < whole["activations"]
+    assert not (tmp_path / "home").exists()  # nothing is kept
+
+
+def test_a_limit_that_nothing_meets(write, capsys):
+    code, out, err = asked(capsys, write(), "--limit", "0.01MB", "--steps", "0")
+    assert code == 1
+    assert "Fits" in out
+    assert "Time" not in out  # nothing was timed
+    assert "tiny: nothing fits" in err
+    assert "needs the least" in err
+
+
+def test_the_lines_to_paste_are_of_what_fits(write, capsys):
+    code, out, _ = asked(capsys, write(), "--limit", "1GB", "--steps", "0")
+    assert code == 0
+    assert "techniques=[" in out
+    assert "step_in_backward=True," in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--limit", "8"], "'8' is not a size such as 8GB or 500MB"),
+        (["--steps", "-1"], "is not a number of steps"),
+    ],
+)
+def test_wrong_arguments_are_told(write, capsys, words, message):
+    with pytest.raises(SystemExit):
+        run_command(["memory", write(), *words])
+    assert message in capsys.readouterr().err
+
+
+def method(name: str, size: int, seconds: float, gradients: str = EXACT, failure: str = ""):
+    saving = Saving(name, Standard(), Recipe(), gradients=gradients)
+    split = MemorySplit(size, 0, 0, 0)
+    return Measurement(saving, split, None if failure else split, seconds, failure=failure)
+
+
+def front(found: list[Measurement]) -> list[str]:
+    mark_front(found)
+    return [one.saving.name for one in found if one.on_front]
+
+
+def test_the_front_by_hand():
+    plain, small = method("plain", 10, 1.0), method("small", 5, 2.0)
+    worse, equal = method("worse", 6, 2.5), method("equal", 5, 2.0)
+    rough = method("rough", 4, 1.5, APPROXIMATE)
+    both = method("larger and slower than exact", 11, 1.1, APPROXIMATE)
+    failed = method("failed", 1, math.nan, failure="out of memory")
+    found = [plain, small, worse, equal, rough, both, failed]
+    # An approximate method pushes out no exact one.
+    assert front(found) == ["plain", "small", "equal", "rough"]
+    untimed = [method("plain", 10, math.nan), method("small", 5, math.nan)]
+    assert front(untimed) == ["small"]
