@@ -59,6 +59,24 @@ def memory(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*names, *MEMORY, "total_bytes", "peak_memory_bytes"])
 
 
+def needed_memory(runs: pd.DataFrame) -> pd.Series:
+    """What a device must hold for each run, in bytes; NaN if unknown.
+
+    The peak of a GPU. On a CPU the peak is that of a whole process with its libraries, so there it
+    is what the run's step holds, if that is known of every finished run of its task and model.
+
+    Args:
+        runs: Checked, see `frames.runs.checked`.
+    """
+    step = runs[MEMORY].apply(pd.to_numeric).sum(axis=1, min_count=len(MEMORY))
+    on_cpu = runs["device"].astype(str).str.contains("cpu", case=False)
+    known = (step.notna() & on_cpu) | (runs["outcome"] == "missing")
+    whole = known.groupby([runs["task"], runs["model"]]).transform("all")
+    peak = pd.to_numeric(runs["peak_memory_bytes"]).astype("float64")
+    found: pd.Series = step.where(whole, peak)
+    return found
+
+
 def memory_table(frame: pd.DataFrame) -> Table:
     """The table of `memory`.
 

@@ -16,6 +16,7 @@ from analysis.frames.runs import (
     scores,
     task_facts,
 )
+from analysis.per_task.memory import needed_memory
 from analysis.rendering.builder import NAMED, RowTuple, n_note, table_of
 from analysis.rendering.formatting import count_text, metric_text, score_text, sd_text
 from analysis.rendering.table import Table
@@ -42,9 +43,9 @@ def pareto(runs: pd.DataFrame) -> pd.DataFrame:
         (number of configurations that it was chosen from; 1 if it was not searched), n, dev_mean
         and dev_sd, failed, failure_rate (share of the runs with a score; a diverged run has that
         of the constant predictor), failure_high (upper end of the Wilson interval of all finished
-        runs, not compared: it falls with n alone), seconds (mean per run),
-        memory (highest peak of any run, in bytes), on_front, membership (share of bootstrap
-        resamples of the runs in which it is on the front; time and memory stay as measured),
+        runs, not compared: it falls with n alone), seconds (mean per run), memory (the most of any
+        run, in bytes, see `needed_memory`), on_front, membership (share of bootstrap resamples of
+        the runs in which it is on the front; time and memory stay as measured),
         goals (the objectives compared, joined by "; "; one that is unknown for a cell with two or
         more runs is left out), test_mean, test_sd, and the task's metric, higher_is_better and
         scale. Cells with fewer than two runs are not compared: NaN in on_front and membership.
@@ -66,8 +67,9 @@ def pareto(runs: pd.DataFrame) -> pd.DataFrame:
         2          bert_base_uncased     0.644   0.100       0.0  mean; sd; failures
         3                   Standard     0.635   0.066       0.0  mean; sd; failures
     """
+    runs = final(checked(runs))
     rows: list[Row] = []
-    for task, model, block in blocks(final(checked(runs))):
+    for task, model, block in blocks(runs.assign(needed_memory=needed_memory(runs))):
         rows += _block(task, model, block)
     columns = [*CELL, "technique", "tried", "n", "dev_mean", "dev_sd", "on_front", "membership"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
@@ -123,10 +125,10 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
 
 
 def costs_of(cell: pd.DataFrame) -> Mapping[str, float]:
-    """Mean seconds per run and the highest peak memory of any run in bytes; NaN if unknown."""
+    """Mean seconds per run and the most memory of any run in bytes; NaN if unknown."""
     return {
         "seconds": float(cell["seconds"].mean()),
-        "memory": float(pd.to_numeric(cell["peak_memory_bytes"]).max()),
+        "memory": float(cell["needed_memory"].max()),
     }
 
 

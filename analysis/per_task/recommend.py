@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.frames.runs import Row, blocks, checked, configurations, final
 from analysis.per_task.best_strategy import best_strategy, no_winner
+from analysis.per_task.memory import needed_memory
 from analysis.per_task.pareto import costs_of
 from analysis.rendering.builder import RowTuple
 from analysis.rendering.formatting import score_text, sd_text
@@ -27,8 +28,8 @@ def recommend(
 
     Args:
         runs: One row per run, as `load_runs` gives them.
-        max_memory: Limit on the peak memory of every run of a configuration, in bytes; None for
-            no limit.
+        max_memory: Limit on the memory of every run of a configuration, in bytes: the peak of a
+            GPU, on a CPU what a step holds; None for no limit.
         max_seconds: Limit on its mean seconds per run; None for no limit.
         prefer: How ties on dev are broken: `stable` by fewer failures, smaller sd (where all have
             15 seeds and the tests of spread show it), higher dev mean, then lower cost; `fast` by
@@ -60,6 +61,7 @@ def recommend(
         0  microsoft_deberta_v3_base             4     strong
     """
     runs = final(checked(runs))
+    runs = runs.assign(needed_memory=needed_memory(runs))
     limits = {"memory": max_memory, "seconds": max_seconds}
     fits = pd.Series(True, index=runs.index)
     rows: list[Row] = []

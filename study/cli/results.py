@@ -41,7 +41,10 @@ def add_commands(commands: Commands) -> None:
     parser = commands.add("recommend", recommend)
     add_study(parser)
     parser.add_argument(
-        "--max-memory", type=size, metavar="SIZE", help="maximum peak memory per run, such as 8GB"
+        "--max-memory",
+        type=size,
+        metavar="SIZE",
+        help="maximum memory per run, such as 8GB: the peak of a GPU; on a CPU, bytes of a step",
     )
     parser.add_argument("--max-seconds", type=float, metavar="S", help="maximum seconds per run")
     parser.add_argument(

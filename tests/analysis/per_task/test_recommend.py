@@ -292,6 +292,24 @@ def test_limits_exclude_configurations_above_them(runs):
     assert advice(found)[1] == "terms, minilm: no configuration is within the limits."
 
 
+def test_on_a_cpu_the_limit_is_on_what_a_step_holds(clean):
+    """The peak there is of the process, which has libraries and the pretrained weights as well."""
+    names = ["weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes"]
+    small = clean["configuration"] == "FreezeLower(4)"
+    split = clean.assign(peak_memory_bytes=9e9, device="cpu x86_64")
+    split = split.assign(**dict.fromkeys(names, np.where(small, 1e9, 2.5e9)))
+    found = recommend(split, max_memory=8e9)
+    assert set(found["recommended"]) == {"FreezeLower(4)"}
+    assert set(found["memory"]) == {4e9}
+    assert found["unfitting"].str.contains("Standard: 10 GB, 2 GB over", regex=False).all()
+    on_gpu = recommend(split.assign(device="NVIDIA H200"), max_memory=8e9)
+    assert (on_gpu["fitting"] == 0).all()  # there the peak counts
+    partly = split.copy()
+    partly.loc[partly.index[0], names] = np.nan  # of an earlier version: only peaks compare
+    block = at(recommend(partly, max_memory=8e9), task=partly["task"].iloc[0])
+    assert block["fitting"] == 0
+
+
 def test_an_unknown_cost_exceeds_any_limit(clean):
     found = recommend(clean.assign(peak_memory_bytes=np.nan), max_memory=8e9)
     assert (found["recommended"] == "").all()
