@@ -117,8 +117,10 @@ def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
         uri: As for `load_runs`.
 
     Returns:
-        `key, task, model, configuration, stage, seed, epoch, name, value`; `name` is `train/loss`
-        or `dev/<metric>`, epochs count from 1.
+        `key, task, model, configuration, stage, seed, epoch, name, value`; `name` is `train/loss`,
+        `dev/<metric>`, or `trained/depth_<number>`, the share of the weights at a depth (embeddings
+        0, the head last) that a step trained, of techniques that choose it step by step. Epochs
+        count from 1.
 
     Raises:
         StoreUnreachableError: If the store cannot be read, or its server does not answer.

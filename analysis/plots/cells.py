@@ -27,6 +27,7 @@ from analysis.plots.style import (
 from analysis.rendering.formatting import has_width, possible
 from analysis.statistics.summary import Scores
 
+TRAINED = "trained/"  # how the names of curves by depth start
 CURVES = {"dev": "dev/", "train": "train/loss"}  # how the names of curves start
 
 _SEED: dict[str, Any] = {"marker": "o", "s": 16, "color": BLUE, "linewidth": 0}
@@ -163,6 +164,46 @@ def plot_curves(
         label = f"dev {cells['metric'].iloc[0]}" if of == "dev" else "training loss"
         figure.supxlabel("epoch", fontsize="medium")
         figure.supylabel(label, fontsize="medium")
+    return figure
+
+
+def plot_trained(curves: pd.DataFrame, labels: list[str]) -> Figure:
+    """Which depths a technique trained in which epoch, a panel per configuration.
+
+    Args:
+        curves: Rows of `load_curves` for one task and model.
+        labels: Configurations to draw, in their order, each of which has curves `trained/...`.
+
+    Returns:
+        A figure. Colour: the share of the weights at a depth that a step trained, mean over the
+        steps of an epoch and over seeds, from 0 to 1.
+    """
+    shown = curves[curves["name"].str.startswith(TRAINED)]
+    columns = min(len(labels), 3)
+    rows = -(-len(labels) // columns)
+    with style():
+        figure = Figure(figsize=(WIDTH / 3 * columns + 0.6, 1.7 * rows + 0.5), layout="constrained")
+        grid: Any = figure.subplots(rows, columns, squeeze=False)
+        for axes, label in zip(grid.flat, labels, strict=False):
+            own = shown[shown["configuration"] == label]
+            shares = own.groupby(["name", "epoch"])["value"].mean().unstack("epoch")
+            last, epochs = len(shares) - 1, shares.columns.to_numpy("float64")
+            image = axes.imshow(
+                shares.to_numpy(),
+                cmap="Blues",
+                vmin=0,
+                vmax=1,
+                aspect="auto",
+                origin="lower",
+                extent=(epochs[0] - 0.5, epochs[-1] + 0.5, -0.5, last + 0.5),
+            )
+            axes.set_yticks([0, last], ["embeddings", "head"])
+            axes.set_title(wrapped(label, 24))
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        for axes in list(grid.flat)[len(labels) :]:
+            axes.set_visible(False)
+        figure.colorbar(image, ax=grid.ravel().tolist(), label="share trained", shrink=0.9)
+        figure.supxlabel("epoch", fontsize="medium")
     return figure
 
 

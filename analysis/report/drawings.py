@@ -94,6 +94,28 @@ def curves(runs: pd.DataFrame, cells: pd.DataFrame, stored: pd.DataFrame) -> Ite
                 )
 
 
+def trained(runs: pd.DataFrame, cells: pd.DataFrame, stored: pd.DataFrame) -> Iterator[Drawing]:
+    """Which layers were trained when, of techniques that choose them step by step."""
+    if stored.empty:
+        return
+    from analysis.plots.cells import TRAINED, plot_trained
+
+    chosen = stored[stored["name"].str.startswith(TRAINED)]
+    for number, task, model, block in _tested(runs, cells):
+        own = chosen[chosen["key"].isin(block["key"])]
+        known = set(own["configuration"])
+        labels = [c for c in _of(cells, task, model)["configuration"] if c in known]
+        if labels:
+            yield Drawing(
+                f"trained{number}",
+                task,
+                model,
+                "Share of the weights at each depth that a step trained, by epoch: mean over the "
+                "epoch's steps and over seeds.",
+                plot_trained(own, labels),
+            )
+
+
 def planes(front: pd.DataFrame) -> Iterator[Drawing]:
     """Mean against standard deviation, of the frame of `pareto`."""
     from analysis.plots.pareto import plot_plane

@@ -272,6 +272,13 @@ def _memory(material: ReportData) -> Iterator[Panel]:
         yield panel(memory_table(found))
 
 
+def _trained(material: ReportData) -> Iterator[Panel]:
+    """Which layers were trained when, of techniques that choose them step by step."""
+    figures = tuple(drawings.trained(material.runs, material.cells, material.curves))
+    if figures:
+        yield Panel("trained", "Layers in training", None, figures)
+
+
 def _aggregated(frame: pd.DataFrame) -> Table:
     """Aggregates, or one sentence where no task can be normalised."""
     table = aggregates_table(frame)
@@ -350,6 +357,7 @@ SECTIONS: tuple[Section, ...] = (
     _over_tasks,
     _trade_offs,
     _memory,
+    _trained,
     _crossed,
     _predictions,
     _searched,

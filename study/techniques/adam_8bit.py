@@ -1,11 +1,8 @@
 """Adam with its moments in 8 bits."""
 
-import logging
-import sys
-from types import ModuleType
-
 import torch
 
+from study.core.libraries import bitsandbytes
 from study.techniques.base import Technique
 from study.techniques.state import Group, TrainState
 
@@ -27,30 +24,9 @@ class Adam8bit(Technique):
 
     def optimizer(self, groups: list[Group], state: TrainState) -> torch.optim.Optimizer:
         """AdamW of bitsandbytes."""
-        optimizer: torch.optim.Optimizer = _bitsandbytes().optim.AdamW8bit(
+        optimizer: torch.optim.Optimizer = bitsandbytes().optim.AdamW8bit(
             [state.parameters(group) for group in groups],
             betas=state.recipe.betas,
             eps=state.recipe.eps,
         )
         return optimizer
-
-
-def _bitsandbytes() -> ModuleType:
-    """The library, which takes seconds to load, and must not load code from a hub meanwhile.
-
-    Where the package `kernels` is installed it would fetch a matrix product that nobody needs here.
-    """
-    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it says that it could not
-    kernels = sys.modules.get("kernels")
-    sys.modules["kernels"] = None  # type: ignore[assignment]  # an import of it fails
-    try:
-        import bitsandbytes
-    finally:
-        logger.setLevel(level)
-        del sys.modules["kernels"]
-        if kernels:
-            sys.modules["kernels"] = kernels
-    library: ModuleType = bitsandbytes
-    return library

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
+from study.core.libraries import bitsandbytes
 from study.models.families import in_layers
 from study.techniques.base import Technique
 from study.techniques.state import TrainState
@@ -49,6 +51,8 @@ class LoRA(Technique):
 
     def prepare(self, state: TrainState) -> None:
         """Insert the updates into the target modules; they and the head are trained."""
+        with suppress(ImportError):  # peft loads it where it is installed
+            bitsandbytes()
         from peft import LoraConfig, inject_adapter_in_model  # here, because it takes seconds
 
         head = {n for n in state.trainable if state.depths.of(n) == state.depths.head}

@@ -132,6 +132,8 @@ class Fit:
         scores: The dev score per epoch so far.
         totals: Sums over the rows of the current epoch of the minimised loss and of the task's own
             loss; shape (2,).
+        trained: Per epoch so far the share of the weights that a step trained, by depth, mean over
+            steps; empty where the technique does not choose step by step.
         selected: The epoch whose weights count so far; None before the first, and after divergence.
         task_loss: The task's own mean loss over the last epoch.
         step_seconds: Time spent in training steps.
@@ -146,10 +148,12 @@ class Fit:
     totals: Tensor
     losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    trained: list[list[float]] = field(default_factory=list)
     selected: SelectedEpoch | None = None
     task_loss: float = math.nan
     step_seconds: float = 0.0
     memory: MemorySplit | None = None
+    _shares: list[float] = field(default_factory=list, init=False)  # by depth, summed over steps
     _groups: list[Group] = field(default_factory=list, init=False)
     _optimizer: torch.optim.Optimizer | None = field(default=None, init=False)  # of the phase
 
@@ -229,6 +233,7 @@ class Fit:
                 in_backward=self.setting.savers.step_in_backward,
             )
             self.totals += torch.stack(losses) * len(next(iter(batch.values())))
+            self._count_trained()
             self.step_seconds += time.perf_counter() - started
             state.heartbeat()
             after_step()
@@ -239,11 +244,26 @@ class Fit:
         minimised, self.task_loss = (self.totals / train.rows).tolist()
         self.totals.zero_()
         self.losses.append(minimised)
+        if self._shares:
+            self.trained.append([share / len(batches) for share in self._shares])
+            self._shares = []
         self.step_seconds += time.perf_counter() - started
 
     def _keep_larger(self, split: MemorySplit) -> None:
         if self.memory is None or sum(split) > sum(self.memory):
             self.memory = split
+
+    def _count_trained(self) -> None:
+        """Add the share of the weights at each depth that this step trained."""
+        parts = parts_of(self.setting.technique)
+        if all(type(part).active is Technique.active for part in parts):
+            return
+        depths = self.state.depths
+        sizes = np.zeros((2, depths.head + 1))  # of all weights, and of those trained
+        for name, parameter in self.state.model.named_parameters():
+            sizes[:, depths.of(name)] += parameter.numel() * np.array([1, parameter.requires_grad])
+        shares = sizes[1] / np.maximum(sizes[0], 1)
+        self._shares = (shares + np.array(self._shares or 0.0)).tolist()
 
     def _evaluate(self) -> None:
         outputs = predict(self.state, self.data["dev"])
@@ -283,6 +303,8 @@ class Fit:
             "phase": state.phase,
             "losses": self.losses,
             "scores": self.scores,
+            "trained": self.trained,
+            "shares": self._shares,
             "totals": self.totals,
             "task_loss": self.task_loss,
             "step_seconds": self.step_seconds,
@@ -310,6 +332,7 @@ class Fit:
         restore(saved["memo"], state.memo, state.device)
         restore(saved["totals"], self.totals, state.device)
         self.losses, self.scores = saved["losses"], saved["scores"]
+        self.trained, self._shares = saved["trained"], saved["shares"]
         self.task_loss, self.step_seconds = saved["task_loss"], saved["step_seconds"]
         self.memory = MemorySplit(*saved["memory"]) if saved["memory"] else None
         if saved["selected"]:

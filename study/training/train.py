@@ -34,7 +34,9 @@ class Outcome:
         test: The same on test, which is read once, after every choice.
         dev_floor: The constant predictor's score on dev; NaN where it is not finite.
         test_floor: The same on test.
-        curves: One value per epoch: `train/loss` (mean over the epoch) and `dev/<metric>`.
+        curves: One value per epoch: `train/loss` (mean over the epoch) and `dev/<metric>`; where a
+            technique chooses in each step what it trains, also `trained/depth_<number>`, the share
+            of the weights at that depth that a step trained.
         logits: Per split (`dev`, `test`) the model's outputs, shape (n_examples, n_outputs).
         facts: `seconds`, `steps_per_second`, `peak_memory_bytes`, `trained_fraction`, `steps`, and
             what the largest step held (`MemorySplit`), such as `activations_bytes`.
@@ -92,7 +94,11 @@ def train(
         "diverged",
         dev_floor=collapse.floor(setting.metric, setting.kind, data["dev"]),
         test_floor=collapse.floor(setting.metric, setting.kind, data["test"]),
-        curves={"train/loss": fit.losses, f"dev/{setting.metric.name}": fit.scores},
+        curves={
+            "train/loss": fit.losses,
+            f"dev/{setting.metric.name}": fit.scores,
+            **_trained_curves(fit),
+        },
         facts=facts,
         device=device.type,
     )
@@ -100,6 +106,11 @@ def train(
         outputs = {"dev": fit.selected.logits, "test": test}
         outcome = _completed(outcome, setting, data, outputs, fit.task_loss)
     return outcome, fit.state.model
+
+
+def _trained_curves(fit: Fit) -> dict[str, list[float]]:
+    by_depth = zip(*fit.trained, strict=True)
+    return {f"trained/depth_{depth:02}": list(each) for depth, each in enumerate(by_depth)}
 
 
 @dataclass

@@ -26,6 +26,7 @@ from analysis.plots.cells import plot_curves, plot_mean_and_sd, plot_scores
 from analysis.plots.examples import plot_disagreement
 from analysis.plots.pareto import plot_plane
 from analysis.plots.style import WIDTH, to_svg
+from analysis.report import drawings
 from analysis.report.drawings import PLOTTED
 from analysis.report.findings import alike, over_tasks
 from analysis.report.provenance import LISTED, Extras, provenance
@@ -595,6 +596,23 @@ def test_training_loss_is_drawn_beside_the_dev_score(runs, curves):
     np.testing.assert_allclose(y, [0.7, 0.35, 0.7 / 3])
     with pytest.raises(ValueError, match="train/loss"):
         plot_curves(curves[curves["name"] == "dev/accuracy"], cells(block), of="train")
+
+
+def test_the_layers_in_training_are_drawn(runs, curves):
+    """Mean over two seeds, of the one configuration that has such curves."""
+    block = checked(runs[runs["task"] == "rte"])
+    keys = block.loc[block["configuration"] == "Standard", "key"].iloc[:2]
+    rows = [
+        {"key": key, "configuration": "Standard", "epoch": epoch, "name": name, "value": value}
+        for seed, key in enumerate(keys)
+        for name, value in (("trained/depth_00", 0.5 * seed), ("trained/depth_01", 1.0))
+        for epoch in (1, 2, 3)
+    ]
+    (drawing,) = drawings.trained(block, cells(block), pd.DataFrame(rows))
+    axes = drawing.figure.axes[0]
+    assert axes.get_title() == "Standard"
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.25] * 3, [1.0] * 3])
+    assert not list(drawings.trained(block, cells(block), curves))
 
 
 def test_failed_runs_are_marked(runs):

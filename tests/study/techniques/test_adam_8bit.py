@@ -60,8 +60,8 @@ def test_loading_the_library_fetches_no_code():
         "def get_kernel(*_, **__): raise SystemExit('fetched')\n"
         "fake.get_kernel = get_kernel\n"
         "sys.modules['kernels'] = fake\n"
-        "from study.techniques.adam_8bit import _bitsandbytes\n"
-        "_bitsandbytes()\n"
+        "from study.core.libraries import bitsandbytes\n"
+        "assert bitsandbytes() is bitsandbytes() is sys.modules['bitsandbytes']\n"
         "assert sys.modules['kernels'] is fake\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -33,7 +33,8 @@ def test_by_default_everything_is_trained_after_a_third(tiny_state, steps):
 
 
 def test_share_0_changes_nothing(tiny_run):
-    assert tiny_run(GradualUnfreezing(share=0.0)).curves == tiny_run().curves
+    plain = tiny_run().curves
+    assert tiny_run(GradualUnfreezing(share=0.0)).curves.items() >= plain.items()
 
 
 MOVED: list[list[int]] = []
@@ -60,3 +61,16 @@ def test_frozen_layers_stay_bit_identical_under_weight_decay(tiny_run):
     MOVED.clear()
     tiny_run(GradualUnfreezing(share=0.75) + DepthRecorder(), weight_decay=0.5)  # 8 steps
     assert MOVED == [[3], [3], [2, 3], [2, 3], [1, 2, 3], [1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]
+
+
+def test_the_curves_say_what_was_trained_when(tiny_run):
+    """The schedule above: eight steps in two epochs; embeddings, two layers, head."""
+    curves = tiny_run(GradualUnfreezing(share=0.75)).curves
+    found = {name: values for name, values in curves.items() if name.startswith("trained/")}
+    assert found == {
+        "trained/depth_00": [0.0, 0.5],
+        "trained/depth_01": [0.0, 1.0],
+        "trained/depth_02": [0.5, 1.0],
+        "trained/depth_03": [1.0, 1.0],
+    }
+    assert set(tiny_run().curves) == {"train/loss", "dev/accuracy"}
