@@ -1,4 +1,4 @@
-"""`study memory`: methods to train a study's models in less memory."""
+"""`study memory`: options to train a study's models in less memory."""
 
 import argparse
 import json
@@ -37,7 +37,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def memory(arguments: argparse.Namespace) -> int:
-    """Compare methods to train a study's models in less memory: bytes, time, exactness.
+    """Compare options to train a study's models in less memory: bytes, time, exactness.
 
     For each model, on the task with the longest rows. Nothing is written to the store. Bytes are
     those of a step: weights, gradients, optimizer states and saved activations; what kernels need
@@ -79,7 +79,7 @@ def _steps(text: str) -> int:
 
 
 def _row(one: "Measurement", limit: float | None) -> dict[str, Any]:
-    """What is printed of a method; numbers that are unknown are None."""
+    """What is printed of an option; numbers that are unknown are None."""
     total = None if math.isnan(one.total) else one.total
     return {
         "name": one.saving.name,
@@ -104,7 +104,7 @@ def _table(model: str, batch: str, rows: list[dict[str, Any]], *, limited: bool)
 
     plain = rows[0]["seconds"]
     columns: Columns = {
-        "Method": lambda r: r.name,
+        "Option": lambda r: r.name,
         "Predicted": lambda r: _gigabytes(r.predicted_bytes),
         "Measured": lambda r: _gigabytes(r.measured_bytes),
         "Peak": lambda r: _gigabytes(r.peak_bytes),
@@ -130,7 +130,7 @@ def _gigabytes(number: float | None) -> str:
 
 
 def _advise(model: str, rows: Sequence[dict[str, Any]], limit: float | None) -> None:
-    """Print the lines of every method on the front that fits, or that none does."""
+    """Print the lines of every option on the front that fits, or that none does."""
     fitting = [row for row in rows if row["fits"]]
     for row in fitting:
         if row["on_front"]:

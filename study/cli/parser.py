@@ -51,7 +51,7 @@ COMMANDS = {
     ),
     "memory": Command(
         "memory",
-        "compare methods to train a study's models in less memory: bytes, time, exactness",
+        "compare options to train a study's models in less memory: bytes, time, exactness",
     ),
     "list": Command(
         "listing", "list techniques, tasks, models, search spaces, or the studies in the store"

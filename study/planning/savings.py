@@ -1,4 +1,4 @@
-"""Ways to train a study's models in less memory, side by side: bytes, time, exactness."""
+"""Options to train a study's models in less memory, side by side: bytes, time, exactness."""
 
 import math
 import statistics
@@ -55,12 +55,12 @@ SLIMFIT_RATES = (0.95, 0.9, 0.8)
 
 @dataclass(frozen=True)
 class Saving:
-    """A way to train in less memory.
+    """An option to train in less memory.
 
     Attributes:
         name: For display.
         technique: What to train with.
-        recipe: The study's, with what the way needs.
+        recipe: The study's, with what the option needs.
         savers: How to run it.
         gradients: Whether gradients are those of full fine-tuning.
     """
@@ -80,10 +80,10 @@ class Saving:
 
 @dataclass
 class Measurement:
-    """What a way needs.
+    """What an option needs.
 
     Attributes:
-        saving: The way.
+        saving: The option.
         predicted: From shapes; None where unknown.
         measured: In real steps; None where none was run.
         seconds: Median of real steps; NaN where none was run.
@@ -115,7 +115,7 @@ def largest_task(study: Study, model: Model) -> Task:
 
 
 def savings(task: Task, model: Model, recipe: Recipe) -> list[Saving]:
-    """All ways that fit a model and a task; the first one saves nothing.
+    """All options that fit a model and a task; the first one saves nothing.
 
     Args:
         task: Its kind counts.
@@ -181,7 +181,7 @@ def compared(
     encoded: Path | None,
     tell: Callable[[str], None],
 ) -> list[Measurement]:
-    """Predict, and run some steps of, every way for a task and a model.
+    """Predict, and run some steps of, every option for a task and a model.
 
     Args:
         study: Its recipe and its `gpus` count.
@@ -189,7 +189,7 @@ def compared(
         model: The checkpoint.
         steps: Steps that are timed, after one that is not; 0 runs none.
         encoded: The cache of encoded data; None keeps nothing.
-        tell: Called with the name of each way before it is run.
+        tell: Called with the name of each option before it is run.
     """
     recipe, gpu = study.recipe_of(task), study.gpus > 0
     prepared = prepare_once(task.load(), model, recipe.max_length, encoded)
