@@ -102,7 +102,9 @@ def _table(model: str, batch: str, rows: list[dict[str, Any]], *, limited: bool)
 
     from analysis.rendering.builder import Columns, table_of
 
-    plain = rows[0]["seconds"]
+    timed = [row for row in rows if row["seconds"]]
+    plain = timed[0]["seconds"] if timed else None
+    tried = any(row["seconds"] or row["failure"] for row in rows)
     columns: Columns = {
         "Option": lambda r: r.name,
         "Predicted": lambda r: _gigabytes(r.predicted_bytes),
@@ -115,10 +117,10 @@ def _table(model: str, batch: str, rows: list[dict[str, Any]], *, limited: bool)
     }
     unused = [] if limited else ["Fits"]
     unused += [] if any(row["peak_bytes"] for row in rows) else ["Peak"]
-    unused += [] if plain else ["Measured", "Time"]
+    unused += [] if tried else ["Measured", "Time"]
     notes = [
         f"Bytes of a step of {batch}, in GB.",
-        f"Time: of a step, against {plain:.2f} s of full fine-tuning." if plain else "",
+        f"Time: of a step, against {plain:.2f} s of {timed[0]['name']}." if plain else "",
         "Front: nothing else needs less memory and less time, as exactly.",
     ]
     title = f"Memory of {model}"
@@ -136,11 +138,13 @@ def _advise(model: str, rows: Sequence[dict[str, Any]], limit: float | None) -> 
         if row["on_front"]:
             lines = "".join(f"  {line}\n" for line in row["paste"].splitlines())
             print(f"\n{row['name']}\n{lines}", end="")
-    if not fitting and (known := [row for row in rows if row["total_bytes"]]):
+    known = [row for row in rows if row["total_bytes"] and not row["failure"]]
+    if not fitting and not known and any(row["failure"] for row in rows):
+        complain(f"{model}: every option ran out of memory on this machine.")
+    elif not fitting and known:
         least = min(known, key=lambda row: row["total_bytes"])
-        asked = f"{(limit or 0) / GB:.2g} GB"
         complain(
-            f"{model}: nothing fits {asked}; {least['name']} needs the least, "
+            f"{model}: nothing fits {(limit or 0) / GB:.2g} GB; {least['name']} needs the least, "
             f"{_gigabytes(least['total_bytes'])} GB. Shorten max_length, or take a smaller model "
             "or a larger device."
         )

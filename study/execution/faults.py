@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from study.training.memory import NO_MEMORY
+
 Cause = Literal["machine", "process", "memory", "hang", "code", "refused"]
 
 RETRIES: dict[Cause, int] = {
@@ -12,7 +14,6 @@ RETRIES: dict[Cause, int] = {
     "hang": 2,
     "code": 0,  # it would fail again
 }
-NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "ALLOC_FAILED")  # of torch
 # Parts of Ray's messages about the end of a worker process; Tune keeps only the error's text.
 SIGNS: dict[Cause, tuple[str, ...]] = {
     "memory": ("low on memory", *NO_MEMORY),

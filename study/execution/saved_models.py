@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from study.tasks.kinds import Kind, Regression
 from study.tasks.metrics import metric_named
 from study.techniques.base import not_exportable
 from study.training.prepare import prepare
+from study.training.savers import MemorySavers
 from study.training.train import Outcome, train
 
 Keep = Literal["none", "best", "all"]
@@ -150,13 +152,14 @@ def copy(source: Path, folder: Path) -> None:
     shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
-def export(run: Run, folder: Path, device: str) -> Outcome:
+def export(run: Run, folder: Path, device: str, savers: MemorySavers | None = None) -> Outcome:
     """Train a run and save its model with its tokenizer.
 
     Args:
         run: The run.
         folder: Gets safetensors, configuration, tokenizer, `run.json` and a model card.
         device: `cpu` or `cuda`, as in the study; results differ between the two by rounding.
+        savers: How to need less memory, as in the study; None needs no less.
 
     Returns:
         The outcome, to compare with the one of the study. If a technique's modules were merged into
@@ -170,6 +173,7 @@ def export(run: Run, folder: Path, device: str) -> Outcome:
     rows = run.cell.task.load()
     loaded = Loaded(run.cell.model, rows.kind)
     data = prepare(rows, loaded.processor, run.recipe.max_length)
-    outcome, model = train(run.setting(data.kind), data.splits, loaded, torch.device(device))
+    setting = replace(run.setting(data.kind), savers=savers or MemorySavers())
+    outcome, model = train(setting, data.splits, loaded, torch.device(device))
     save(model, loaded, run, outcome, folder, key=run.key)
     return outcome

@@ -19,7 +19,7 @@ from study.core.paths import CHECKPOINTS, HANGS
 from study.core.provenance import versions
 from study.core.spec import SpecError
 from study.execution import cluster, machines
-from study.execution.faults import NO_MEMORY, Cause, Fault, MachineRefusedError
+from study.execution.faults import Cause, Fault, MachineRefusedError
 from study.execution.saved_models import save
 from study.execution.watchdog import Watchdog
 from study.models.loading import Loaded
@@ -28,6 +28,7 @@ from study.models.transport import unpacked
 from study.planning.runs import Run, run_from
 from study.tasks.kinds import Kind
 from study.training.checkpoint import ResumableCheckpoint
+from study.training.memory import out_of_memory
 from study.training.prepare import Prepared
 from study.training.result import packed
 from study.training.savers import MemorySavers
@@ -140,7 +141,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             return {"done": True, "fault": Fault("refused", str(error), traceback.format_exc())}
         except Exception as error:  # this process can execute the next run
             cause: Cause = "code"
-            if _out_of_memory(error):
+            if out_of_memory(error):
                 cause = "memory"
                 self._free_memory()
             reason = f"{type(error).__name__}: {error}"
@@ -210,10 +211,3 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         self._data.clear()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether a GPU or the machine is out of memory; torch has a class for some cases only."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        sign in str(error) for sign in NO_MEMORY
-    )

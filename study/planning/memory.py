@@ -1,8 +1,9 @@
 """What a training step will hold in memory, from the shapes of the model alone."""
 
 import copy
+import json
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,20 +13,21 @@ from torch.overrides import TorchFunctionMode
 
 from study.core.recipe import Recipe
 from study.core.seeding import Seed
-from study.core.spec import SpecError
 from study.models.families import depths_of, layers_of
 from study.models.loading import meta_model, set_dropout
 from study.models.model import Model
 from study.tasks.kinds import KINDS, Kind
 from study.techniques import Standard, Technique
-from study.techniques.base import parts_of
+from study.techniques.base import chooses_by_step, parts_of
 from study.techniques.compression import ByteDropout
 from study.techniques.state import Phase, TrainState
 from study.training.fit import one_step, start_phase
 from study.training.memory import MemorySplit, complete_state_bytes
 from study.training.savers import MemorySavers
 
-STEPS = 1000  # of the run, of which the first and the last step are taken
+STEPS = 100_000  # of the run, of which the first and another step are taken
+TRIED = 100  # steps among which the other is the largest
+_KNOWN: dict[Any, MemorySplit | None] = {}
 STANDARD, PLAIN = Standard(), MemorySavers()
 CPU = torch.device("cpu")  # of generators; tensors are on the meta device
 
@@ -43,7 +45,8 @@ def predicted_split(
     """What a step holds, without training anything.
 
     The step runs on torch's meta device, where tensors have shapes and no values, so the size of
-    the model does not matter. Of a technique that draws what it trains, one draw counts.
+    the model does not matter. Of a technique that draws what it trains, the draw that trains from
+    the lowest layer counts, and of several the one with the most weights.
 
     Args:
         model: The checkpoint; only its configuration is read.
@@ -66,10 +69,13 @@ def predicted_split(
     # What can change bytes, so that other fields do not repeat a prediction.
     counts = ("epochs", "batch_size", "micro_batch_size", "dropout", "clip_norm")
     shapes = Recipe(**{name: getattr(recipe, name) for name in counts})
-    return _predicted(model, kind, shapes, technique, savers, length, gpu)
+    named = json.dumps(technique.canonical(), sort_keys=True)
+    key = (model, kind, shapes, named, savers, length, gpu)
+    if key not in _KNOWN:
+        _KNOWN[key] = _predicted(model, kind, shapes, technique, savers, length, gpu)
+    return _KNOWN[key]
 
 
-@cache
 def _predicted(
     model: Model,
     kind: str,
@@ -103,8 +109,8 @@ def _predicted(
         phases = technique.phases([Phase(recipe, state.trainable)], state)
         for state.phase, phase in enumerate(phases):
             splits.append(_of_phase(technique, state, phase, batch, savers, gpu=gpu))
-    except (RuntimeError, NotImplementedError, LookupError, SpecError):
-        return None  # values are asked of meta tensors, or inputs that they lack
+    except Exception:  # values are asked of meta tensors, by a technique in whatever way
+        return None
     return max(splits, key=sum)
 
 
@@ -117,7 +123,7 @@ def _of_phase(
     *,
     gpu: bool,
 ) -> MemorySplit:
-    """The larger of the phase's first and last step; some techniques train ever more weights.
+    """The larger of the phase's first step and of one that trains as much as any.
 
     Raises:
         RuntimeError: If values are needed before a step is over.
@@ -128,7 +134,7 @@ def _of_phase(
     optimizer.step = partial(_stepped, optimizer.step)  # type: ignore[method-assign, assignment]
     state.rates = {name: group.lr for group in groups for name in group.names}
     splits: list[MemorySplit] = []
-    for number, step in enumerate((0, STEPS - 1), start=1):
+    for number, step in enumerate((0, _largest_step(technique, phase, state)), start=1):
         state.step = step
         try:
             with DeviceKernels(gpu):
@@ -141,7 +147,7 @@ def _of_phase(
                     splits.append,
                     in_backward=savers.step_in_backward,
                 )
-        except (RuntimeError, NotImplementedError):
+        except Exception:
             if len(splits) < number:  # else only what follows the step needs values
                 raise
     split = max(splits, key=sum)
@@ -153,6 +159,21 @@ def _of_phase(
 def _on_device(forward: Callable[..., Any], gpu: bool, *args: Any, **named: Any) -> Any:
     with DeviceKernels(gpu):
         return forward(*args, **named)
+
+
+def _largest_step(technique: Technique, phase: Phase, state: TrainState) -> int:
+    """Of many steps of the run one that trains from the lowest layer, and then the most weights."""
+    if not chooses_by_step(technique):
+        return STEPS - 1
+    sizes = {name: state.model.get_parameter(name).numel() for name in phase.names}
+
+    def reach(step: int) -> tuple[int, int]:
+        state.step = step
+        names = technique.active(phase.names, state)
+        lowest = min((state.depths.of(name) for name in names), default=0)
+        return -lowest, sum(sizes[name] for name in names)
+
+    return max(range(STEPS - 1, 0, -(STEPS // TRIED)), key=reach)
 
 
 def _stepped(step: Callable[[], Any]) -> None:

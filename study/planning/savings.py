@@ -41,6 +41,7 @@ from study.training.fit import Setting, begin, one_step, start_phase
 from study.training.memory import (
     MemorySplit,
     complete_state_bytes,
+    out_of_memory,
     peak_memory,
     reset_peak_memory,
 )
@@ -50,6 +51,7 @@ from study.training.savers import MemorySavers, misfit
 EXACT, ROUNDED = "exact", "exact, states rounded"
 SOME, APPROXIMATE = "of some weights", "approximate"
 EXACTNESS = (EXACT, ROUNDED)  # in this order; the others are less exact, and not comparable
+ADAFACTOR_LR = 1e-3  # its rates are relative to the weights
 SLIMFIT_RATES = (0.95, 0.9, 0.8)
 
 
@@ -108,10 +110,14 @@ class Measurement:
 
 
 def largest_task(study: Study, model: Model) -> Task:
-    """The task whose longest row has the most tokens for this model."""
-    return max(
-        study.located_tasks(), key=lambda task: longest_row(task, study.recipe_of(task).max_length)
-    )
+    """The task whose largest pass has the most tokens: rows of a batch times the longest row."""
+
+    def tokens(task: Task) -> int:
+        recipe = study.recipe_of(task)
+        rows = recipe.micro_batch_size or recipe.batch_size
+        return rows * longest_row(task, recipe.max_length)
+
+    return max(study.located_tasks(), key=tokens)
 
 
 def savings(task: Task, model: Model, recipe: Recipe) -> list[Saving]:
@@ -127,6 +133,7 @@ def savings(task: Task, model: Model, recipe: Recipe) -> list[Saving]:
 
 
 def _savings(recipe: Recipe, depths: Depths) -> Iterator[Saving]:
+    recipe = recipe.replace(micro_batch_size=None)
     plain, free = Standard(), recipe.replace(clip_norm=None)
     checkpointing, both = MemorySavers(True), MemorySavers(True, True)
     yield Saving("full fine-tuning", plain, recipe)
@@ -140,9 +147,10 @@ def _savings(recipe: Recipe, depths: Depths) -> Iterator[Saving]:
     yield Saving("8-bit Adam", Adam8bit(), recipe, gradients=ROUNDED)
     name = "8-bit Adam + checkpointing + step in backward"
     yield Saving(name, Adam8bit(), free, both, ROUNDED)
-    yield Saving("Adafactor", Adafactor(), recipe, gradients=ROUNDED)
+    relative = max(recipe.lr, ADAFACTOR_LR)
+    yield Saving("Adafactor", Adafactor(), recipe.replace(lr=relative), gradients=ROUNDED)
     name = "Adafactor + checkpointing + step in backward"
-    yield Saving(name, Adafactor(), free, both, ROUNDED)
+    yield Saving(name, Adafactor(), free.replace(lr=relative), both, ROUNDED)
     for technique in (
         LoRA(),
         BitFit(),
@@ -259,13 +267,13 @@ def _measure(
             seconds.append(time.perf_counter() - started)
         one.seconds = statistics.median(seconds[1:])
         one.peak = peak_memory(device) if device.type == "cuda" else 0
-        split = splits[0]
+        one.measured = splits[0]
         if not any(part.drops_moments for part in parts_of(technique)):
-            split = split._replace(optimizer=complete_state_bytes(optimizer))
-        one.measured = split
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        one.failure = f"out of memory: {error}".splitlines()[0]
-        one.peak = 0
+            one.measured = splits[0]._replace(optimizer=complete_state_bytes(optimizer))
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        one.failure = "out of memory"
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -52,9 +52,14 @@ class BAdam(Technique):
         state.freeze(name for name in state.trainable if state.depths.of(name) == 0)
 
     def active(self, names: Names, state: TrainState) -> Names:
-        """The parameters of the head and of the layer whose turn it is."""
-        round_, place = divmod(state.step // self.interval, state.depths.layers)
+        """The parameters of the head and of the layer whose turn it is.
+
+        Layers that another technique freezes have no turn.
+        """
+        head = state.depths.head
+        layers = sorted({state.depths.of(name) for name in names} - {0, head})
+        round_, place = divmod(state.step // self.interval, max(1, len(layers)))
         rng = state.rng("noise", "BAdam", round_)
-        order = torch.randperm(state.depths.layers, generator=rng).tolist()
-        trained = (order[place] + 1, state.depths.head)
+        order = [layers[index] for index in torch.randperm(len(layers), generator=rng).tolist()]
+        trained = {head, *order[place : place + 1]}
         return tuple(name for name in names if state.depths.of(name) in trained)

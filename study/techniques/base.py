@@ -364,6 +364,11 @@ def parts_of(technique: Technique) -> Sequence[Technique]:
     return technique.parts if isinstance(technique, Combined) else [technique]
 
 
+def chooses_by_step(technique: Technique) -> bool:
+    """Whether the technique chooses in each step what it trains."""
+    return any(type(part).active is not Technique.active for part in parts_of(technique))
+
+
 def not_exportable(technique: Technique) -> str | None:
     """Why a trained model cannot be exported as a plain `transformers` model; None where it can."""
     return next((part.no_export for part in parts_of(technique) if part.no_export), None)

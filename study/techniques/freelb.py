@@ -64,7 +64,7 @@ class FreeLB(Technique):
         return adversarial if loss is outputs.loss else loss - outputs.loss + adversarial
 
     def _initial_shift(self, batch: Mapping[str, Tensor], state: TrainState) -> Tensor:
-        rng = state.device_rng("noise", "FreeLB", state.step)
+        rng = state.device_rng("noise", "FreeLB", *state.now)
         embeddings = input_embeddings(batch, state)
         real = token_mask(batch, embeddings)  # (batch, tokens, 1)
         size = real.sum((1, 2), keepdim=True) * embeddings.shape[-1]

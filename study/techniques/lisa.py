@@ -48,8 +48,13 @@ class LISA(Technique):
         return f"it has {own}, so all of them would train in every step"
 
     def active(self, names: Names, state: TrainState) -> Names:
-        """The parameters of the embeddings, the head and the layers of this interval."""
+        """The parameters of the embeddings, the head and the layers of this interval.
+
+        Layers that another technique freezes are not drawn.
+        """
+        ends = {0, state.depths.head}
+        layers = sorted({state.depths.of(name) for name in names} - ends)
         rng = state.rng("noise", "LISA", state.step // self.interval)
-        drawn = torch.randperm(state.depths.layers, generator=rng)[: self.layers] + 1
-        trained = {0, state.depths.head, *drawn.tolist()}
+        drawn = torch.randperm(len(layers), generator=rng)[: self.layers].tolist()
+        trained = ends | {layers[index] for index in drawn}
         return tuple(name for name in names if state.depths.of(name) in trained)

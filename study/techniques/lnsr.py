@@ -56,7 +56,7 @@ class LNSR(Technique):
     ) -> Tensor:
         """Add the penalty."""
         clean = outputs.hidden_states  # embeddings, then every layer: (batch, tokens, dim) each
-        rng = state.device_rng("noise", "LNSR", state.step)
+        rng = state.device_rng("noise", "LNSR", *state.now)
         noise = noise_like(clean[self.layer - 1], self.sigma, "normal", rng)
         layer = layers_of(state.model, state.depths.family)[self.layer - 1]
         handle = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] + noise, *inputs[1:]))

@@ -52,7 +52,7 @@ class R3F(Technique):
         self, loss: Tensor, outputs: Any, batch: Mapping[str, Tensor], state: TrainState
     ) -> Tensor:
         """Add the penalty."""
-        rng = state.device_rng("noise", "R3F", state.step)
+        rng = state.device_rng("noise", "R3F", *state.now)
         shift = noise_like(input_embeddings(batch, state), self.epsilon, self.noise, rng)
         noisy = extra_forward(batch, state, masks=self.masks, shift=shift)
         return loss + self.weight * symmetric_divergence(outputs, noisy, batch, state)

@@ -90,7 +90,7 @@ class SMART(Technique):
     def _adversarial_shift(
         self, outputs: Any, batch: Mapping[str, Tensor], state: TrainState
     ) -> Tensor:
-        rng = state.device_rng("noise", "SMART", state.step)
+        rng = state.device_rng("noise", "SMART", *state.now)
         shift = noise_like(input_embeddings(batch, state), self.sigma, "normal", rng)
         shift.requires_grad_()
         noisy = extra_forward(batch, state, masks=self.masks, shift=shift)

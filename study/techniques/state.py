@@ -149,11 +149,16 @@ class TrainState:
         for name in names:
             self.model.get_parameter(name).requires_grad_(False)
 
+    @property
+    def now(self) -> tuple[int, ...]:
+        """What distinguishes the draws of a pass: its step, and of several parts which one."""
+        return (self.step, self.part) if self.part else (self.step,)
+
     def rng(self, stream: Stream, *purpose: str | int) -> torch.Generator:
         """A new CPU generator of a stream.
 
-        Generators are not saved: one that is used during training has `step` in its purpose, so
-        that a resumed run derives it again.
+        Generators are not saved: one that is used during training has `step` in its purpose, or in
+        a pass `*now`, so that a resumed run derives it again.
 
         Args:
             stream: The stream to draw from.
@@ -181,10 +186,9 @@ class TrainState:
 
         Seeds are derived from their numbers, so no generator state has to be saved.
         """
-        now = (self.step, self.part) if self.part else (self.step,)
-        seed_global(derive(self.seed, "noise", *now))
+        seed_global(derive(self.seed, "noise", *self.now))
         for name, rng in self._pass_rngs.items():
-            rng.manual_seed(derive(self.seed, "noise", name, *now))
+            rng.manual_seed(derive(self.seed, "noise", name, *self.now))
 
     @contextmanager
     def replayed_rng(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from study.tasks.kinds.encoded import (
     training_rows,
 )
 from study.tasks.kinds.tagging import IGNORED
-from study.techniques.base import Technique, parts_of
+from study.techniques.base import Technique, chooses_by_step, parts_of
 from study.techniques.state import Group, Phase, TrainState, no_heartbeat, plain_groups
 from study.training.checkpoint import digest, restore
 from study.training.memory import (
@@ -44,6 +44,8 @@ EVALUATION_BATCH = {
     "cpu": 16,
     "cuda": 128,
 }  # per device type; few rows, so that a CPU can cache them
+
+EVALUATED_PER_TRAINED = 4  # rows: evaluating one holds far less than training on one
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Part(NamedTuple):
 
     number: int
     batch: dict[str, Tensor]
-    share: Tensor | None
+    share: float | None
 
 
 class SelectedEpoch(NamedTuple):
@@ -138,7 +140,8 @@ class Fit:
         task_loss: The task's own mean loss over the last epoch.
         step_seconds: Time spent in training steps.
         memory: What the step held that is measured, the one with the most tokens in the first and
-            the last epoch of a phase; of several that with the largest sum. None before the first.
+            the last epoch of a phase, or all of these epochs where the technique chooses in each
+            step what it trains; of several that with the largest sum. None before the first.
     """
 
     setting: Setting
@@ -213,16 +216,19 @@ class Fit:
         # The order of batches is derived from seed and epoch, so a resumed run skips those that are
         # done and gets the same ones as before.
         batches = _batch_rows(train, state, epoch=len(self.losses))
-        measured = None
+        measured: Collection[int] = ()
         if epochs in (0, phase.recipe.epochs - 1):  # some techniques train ever more weights
-            measured = begun + int(np.argmax([padded_tokens(train, rows) for rows in batches]))
+            largest = int(np.argmax([padded_tokens(train, rows) for rows in batches]))
+            # What a step holds depends on what it trains where a technique chooses that.
+            every = chooses_by_step(self.setting.technique)
+            measured = range(begun, begun + len(batches)) if every else {begun + largest}
         for rows in batches[state.step - begun :]:
             batch = _to_device(collate(train, rows), state.device)
             factor = schedule(phase.recipe, state.step - before, steps)
             for own, group in zip(optimizer.param_groups, self._groups, strict=True):
                 own["lr"] = group.lr * factor
             state.rates = {name: g.lr * factor for g in self._groups for name in g.names}
-            measure = self._keep_larger if state.step == measured else None
+            measure = self._keep_larger if state.step in measured else None
             losses = one_step(
                 self.setting.technique,
                 state,
@@ -255,8 +261,7 @@ class Fit:
 
     def _count_trained(self) -> None:
         """Add the share of the weights at each depth that this step trained."""
-        parts = parts_of(self.setting.technique)
-        if all(type(part).active is Technique.active for part in parts):
+        if not chooses_by_step(self.setting.technique):
             return
         depths = self.state.depths
         sizes = np.zeros((2, depths.head + 1))  # of all weights, and of those trained
@@ -411,7 +416,7 @@ def predict(state: TrainState, data: Encoded) -> Outputs:
     outputs = np.empty((data.units[-1], state.kind.outputs), np.float32)
     state.model.eval()
     with torch.inference_mode():
-        for rows, batch in evaluation_batches(data, EVALUATION_BATCH[state.device.type]):
+        for rows, batch in evaluation_batches(data, _evaluated_together(state)):
             batch = _to_device(batch, state.device)
             inputs = {name: t for name, t in batch.items() if name not in TARGETS}  # no loss
             units = state.kind.units(state.forward(inputs), batch)
@@ -419,6 +424,12 @@ def predict(state: TrainState, data: Encoded) -> Outputs:
             outputs[np.concatenate(indices)] = units.float().cpu().numpy()
             state.heartbeat()
     return outputs
+
+
+def _evaluated_together(state: TrainState) -> int:
+    """Rows of an evaluation batch; few where training has few, as memory is short."""
+    usual, part = EVALUATION_BATCH[state.device.type], state.recipe.micro_batch_size
+    return usual if part is None else min(usual, EVALUATED_PER_TRAINED * part)
 
 
 def score(setting: Setting, outputs: Outputs, data: Encoded) -> float:
@@ -439,7 +450,7 @@ def _prepare(
     model = loaded.fresh(setting.seed, recipe.dropout).to(device)
 
     def batches() -> Iterator[dict[str, Tensor]]:
-        for _, batch in evaluation_batches(train, recipe.batch_size):
+        for _, batch in evaluation_batches(train, recipe.micro_batch_size or recipe.batch_size):
             heartbeat()
             yield _to_device(batch, device)
 
@@ -511,7 +522,7 @@ def one_step(
     """
     state.part = 0
     state.reseed()  # noise depends on the seed and the step alone, so a resumed run repeats it
-    if type(technique).active is not Technique.active:
+    if chooses_by_step(technique):
         _set_trainable(state, technique.active(phase.names, state))
         if any(part.drops_moments for part in parts_of(technique)):
             _drop_states_of_frozen(optimizer)
@@ -541,22 +552,24 @@ def one_step(
 
 
 def _parts(batch: Mapping[str, Tensor], size: int | None) -> Iterator[Part]:
-    """The parts of a batch that have a pass each."""
+    """The parts of a batch that have a pass each: those with targets, whose mean is defined."""
     rows = len(next(iter(batch.values())))
     if size is None or size >= rows:
         yield Part(0, dict(batch), None)
         return
+    whole = _targets(batch)
     for number, start in enumerate(range(0, rows, size)):
         part = {name: tensor[start : start + size] for name, tensor in batch.items()}
-        yield Part(number, part, _targets(part) / _targets(batch))
+        if (own := _targets(part)) or not whole:
+            yield Part(number, part, own / whole if whole else 1.0)
 
 
-def _targets(batch: Mapping[str, Tensor]) -> Tensor:
-    """What the loss is a mean over: labelled tokens, or rows; a scalar."""
+def _targets(batch: Mapping[str, Tensor]) -> int:
+    """Number of what the loss is a mean over: labelled tokens, or rows."""
     named = batch.get("labels", next(iter(batch.values())))
-    if named.ndim > 1 and not named.is_floating_point():
-        return (named != IGNORED).sum()
-    return torch.tensor(len(named), device=named.device)
+    if named.ndim > 1 and not named.is_floating_point() and not named.is_meta:
+        return int((named != IGNORED).sum())
+    return len(named)
 
 
 def _backward(
@@ -564,7 +577,7 @@ def _backward(
     state: TrainState,
     number: int,
     batch: dict[str, Tensor],
-    share: Tensor | None,
+    share: float | None,
 ) -> tuple[Tensor, Tensor]:
     """A forward and a backward pass; returns the minimised loss and the task's own, detached."""
     if number:

@@ -16,6 +16,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from study.models.gradient_checkpointing import probed
 from study.techniques.state import TrainState
 
+NO_MEMORY = ("DefaultCPUAllocator: ", "CUDA error: out of memory", "ALLOC_FAILED")  # of torch
+
 
 class MemorySplit(NamedTuple):
     """What the tensors of a training step hold, in bytes.
@@ -136,10 +138,21 @@ def complete_state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of an optimizer's states once it has updated every weight, which it does for this."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad()
+            if parameter not in optimizer.state:
+                parameter.grad = torch.zeros_like(parameter)
+                step_alone(optimizer, group, parameter)
     return state_bytes(optimizer)
+
+
+def step_alone(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> None:
+    """Update one weight of a group as a step for all would, and drop its gradient."""
+    groups, members = optimizer.param_groups, group["params"]
+    optimizer.param_groups, group["params"] = [group], [parameter]
+    try:
+        optimizer.step()
+    finally:
+        optimizer.param_groups, group["params"] = groups, members
+    parameter.grad = None
 
 
 def bytes_of(tensors: Iterable[Tensor | None]) -> int:
@@ -155,6 +168,13 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
     elif isinstance(tree, dict | list | tuple):
         for value in tree.values() if isinstance(tree, dict) else tree:
             yield from _tensors(value)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU or the machine is out of memory; torch has a class for some cases only."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        sign in str(error) for sign in NO_MEMORY
+    )
 
 
 def reset_peak_memory(device: torch.device) -> None:

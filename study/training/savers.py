@@ -9,6 +9,7 @@ from torch import Tensor
 
 from study.core.recipe import Recipe
 from study.techniques.base import Technique, parts_of
+from study.training.memory import step_alone
 
 
 class MemorySavers(NamedTuple):
@@ -23,6 +24,12 @@ class MemorySavers(NamedTuple):
 
     gradient_checkpointing: bool = False
     step_in_backward: bool = False
+
+    @classmethod
+    def from_text(cls, text: str) -> "MemorySavers":
+        """Those that a text of `text` names; other words are ignored."""
+        words = text.split(", ")
+        return cls(**{name: name in words for name in cls._fields})
 
     def text(self) -> str:
         """Those in use, comma-separated; empty for none."""
@@ -59,18 +66,10 @@ def step_in_backward(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     The same optimizer steps one weight at a time, so states and bits are those of one step for all.
     A weight's gradient is complete once every operation that uses the weight has been passed.
     """
-    groups = optimizer.param_groups
-    own = {parameter: group for group in groups for parameter in group["params"]}
+    own = {p: group for group in optimizer.param_groups for p in group["params"]}
 
     def update(parameter: Tensor) -> None:
-        group = own[parameter]
-        members = group["params"]
-        optimizer.param_groups, group["params"] = [group], [parameter]
-        try:
-            optimizer.step()
-        finally:
-            optimizer.param_groups, group["params"] = groups, members
-        parameter.grad = None
+        step_alone(optimizer, own[parameter], parameter)
 
     trained = [parameter for parameter in own if parameter.requires_grad]
     handles = [parameter.register_post_accumulate_grad_hook(update) for parameter in trained]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from study import ComponentClip, Recipe, Standard, Study
 from study.core.seeding import Seed
@@ -13,6 +14,7 @@ from study.tasks.metrics import METRICS
 from study.techniques import RDrop
 from study.techniques.base import Technique
 from study.training.fit import Setting
+from study.training.memory import complete_state_bytes
 from study.training.savers import MemorySavers, misfit
 from study.training.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
@@ -77,6 +79,24 @@ def test_a_run_can_be_resumed_in_another_way(data, model, tmp_path):
     outcome, trained, steps = resumed(setting, data, model, folder, stops=[])
     assert 0 < steps < outcome.facts["steps"]  # else it started from scratch
     assert bits(outcome, trained) == bits(*uninterrupted(setting, data, model))
+
+
+def test_their_text_gives_them_back():
+    """`study export` reads it from a store, so that a run that needed them is trained with them."""
+    for savers in (MemorySavers(), CHECKPOINTING, BOTH):
+        assert MemorySavers.from_text(savers.text()) == savers
+    assert MemorySavers.from_text("rm -rf, step_in_backward") == MemorySavers(False, True)
+
+
+def test_counting_all_states_holds_one_gradient_at_a_time():
+    """On a device that is nearly full, gradients of all weights at once would not fit."""
+    weights = [torch.nn.Parameter(torch.ones(8)) for _ in range(3)]
+    optimizer, seen = torch.optim.AdamW(weights), []
+    own = optimizer.step
+    optimizer.step = lambda: (seen.append(sum(w.grad is not None for w in weights)), own())
+    assert complete_state_bytes(optimizer) == 3 * (2 * 8 * 4 + 4)
+    assert seen == [1, 1, 1]
+    assert all(w.grad is None for w in weights)
 
 
 class ReadsGradients(Technique):

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from study import Recipe, Standard
+from study import Recipe, Standard, Study, Task, TaskOverrides
 from study.cli.parser import run_command
+from study.models import MINILM
+from study.models.families import depths_of
+from study.models.loading import meta_model
+from study.planning import savings
 from study.planning.preflight import problems
 from study.planning.savings import APPROXIMATE, EXACT, Measurement, Saving, mark_front
 from study.planning.study_file import load_study, valid_study
+from study.tasks.kinds import KINDS
 from study.testing import tiny_model, tiny_task
 from study.training.memory import MemorySplit
 
@@ -87,6 +92,76 @@ def test_the_lines_to_paste_are_of_what_fits(write, capsys):
     assert code == 0
     assert "techniques=[" in out
     assert "step_in_backward=True," in out
+
+
+def failing(names: set[str], monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Options with these names run out of memory, the way torch says so on a CPU."""
+    real = savings.begin
+
+    def begin(setting, *rest):  # type: ignore[no-untyped-def]
+        full = setting.technique == Standard() and not any(setting.savers)
+        if "all" in names or (full and "full" in names):
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return real(setting, *rest)
+
+    monkeypatch.setattr(savings, "begin", begin)
+
+
+def test_where_full_fine_tuning_does_not_fit_the_others_are_still_timed(write, capsys, monkeypatch):
+    failing({"full"}, monkeypatch)
+    code, out, _ = asked(capsys, write(), "--steps", "1")
+    assert code == 0
+    assert "out of memory" in out
+    assert "Measured" in out
+    assert "of gradient checkpointing." in " ".join(out.split())  # what times are relative to
+
+
+def test_where_nothing_fits_on_this_machine_that_is_said(write, capsys, monkeypatch):
+    failing({"all"}, monkeypatch)
+    code, _, err = asked(capsys, write(), "--steps", "1")
+    assert code == 1
+    assert "every option ran out of memory on this machine" in err
+
+
+def test_the_task_with_the_largest_batch_counts(tmp_path):
+    lines = write_lengths(tmp_path, long=40, short=30)
+    few, many = Recipe(batch_size=4), Recipe(batch_size=64)
+    overrides = {"long": TaskOverrides(recipe=few), "short": TaskOverrides(recipe=many)}
+    study = Study(
+        name="s",
+        tasks=lines,
+        models=[MINILM],
+        techniques=[Standard()],
+        seeds=[0],
+        per_task=overrides,
+    )
+    assert savings.largest_task(study, MINILM).name == "short"
+    split = overrides | {"short": TaskOverrides(recipe=many.replace(micro_batch_size=2))}
+    assert savings.largest_task(study.replace(per_task=split), MINILM).name == "long"
+
+
+def write_lengths(folder: Path, **words: int) -> list[Task]:
+    """Tasks whose rows have so many words."""
+    tasks = []
+    for name, count in words.items():
+        for part in ("train", "dev", "test"):
+            rows = [
+                json.dumps({"id": f"{part}{i}", "text": "w " * count, "label": i % 2})
+                for i in range(4)
+            ]
+            (folder / f"{name}_{part}.jsonl").write_text("\n".join(rows))
+        files = {part: str(folder / f"{name}_{part}.jsonl") for part in ("train", "dev", "test")}
+        tasks.append(Task(name=name, **files))
+    return tasks
+
+
+def test_options_start_from_whole_batches_and_usable_rates():
+    depths = depths_of(meta_model(MINILM, KINDS["classification"]))
+    found = {one.name: one for one in savings._savings(Recipe(micro_batch_size=4), depths)}
+    assert found["full fine-tuning"].recipe.micro_batch_size is None
+    assert found["micro-batches of 4"].recipe.micro_batch_size == 4
+    assert "step in backward" in found
+    assert found["Adafactor"].recipe.lr == 1e-3  # relative to the weights
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from study.models.loading import Loaded
 from study.planning.memory import predicted_split
 from study.tasks.kinds import KINDS, Image
 from study.tasks.metrics import METRICS
-from study.techniques import TECHNIQUES, Standard, Technique
+from study.techniques import TECHNIQUES, BAdam, Standard, Technique
 from study.testing import tiny_task
 from study.training.fit import Setting
 from study.training.memory import MemorySplit
@@ -91,6 +91,41 @@ def test_a_prediction_knows_the_technique(name, savers, tmp_path):
         rel = 0.15 if name in DRAWN else 1e-9
         assert split[:3] == pytest.approx(real[:3], rel=rel)
         assert split.activations == pytest.approx(real.activations, rel=max(rel, 0.07))
+
+
+def test_the_turn_of_the_lowest_layer_is_predicted(tmp_path):
+    """Its backward pass goes through all others, so it holds the most."""
+    bench = Bench("bert", tmp_path)
+    technique = BAdam(interval=1)
+    split = bench.predicted(technique, NONE, 0.1)
+    lowest = bench.measured(FreezeAllBut(depth=1), NONE, 0.1)
+    assert split.activations == pytest.approx(lowest.activations, rel=0.02)
+    highest = bench.measured(FreezeAllBut(depth=2), NONE, 0.1)
+    assert highest.activations < lowest.activations
+    assert bench.measured(technique, NONE, 0.1).activations == lowest.activations  # also in runs
+
+
+class FreezeAllBut(Technique):
+    """Trains one layer and the head."""
+
+    depth: int
+
+    def prepare(self, state):  # type: ignore[no-untyped-def]
+        kept = (self.depth, state.depths.head)
+        state.freeze(name for name in state.trainable if state.depths.of(name) not in kept)
+
+
+class Awkward(Technique):
+    """A user's technique with a field that cannot be hashed and a loss that needs values."""
+
+    layers: list[int] = [1]
+
+    def loss(self, loss, outputs, batch, state):  # type: ignore[no-untyped-def]
+        return loss * float(outputs.logits.detach().numpy().max())
+
+
+def test_what_cannot_be_predicted_ends_nothing(tmp_path):
+    assert Bench("bert", tmp_path).predicted(Awkward(), NONE, 0.1) is None
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"image"}))

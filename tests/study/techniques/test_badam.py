@@ -4,7 +4,7 @@ import torch
 
 from study.core.seeding import Seed
 from study.tasks.metrics import METRICS
-from study.techniques import BAdam
+from study.techniques import LISA, BAdam
 from study.training.fit import Setting
 from study.training.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
@@ -28,6 +28,16 @@ def test_a_round_visits_every_layer_once():
         assert sorted(order) == list(range(1, layers + 1))
         orders.add(tuple(order))
     assert len(orders) > 1  # the order is drawn anew
+
+
+def test_frozen_layers_have_no_turn():
+    """Else two of three steps would train the head alone."""
+    state = state_of("electra")
+    for technique in (BAdam(interval=1), LISA(layers=1, interval=1)):
+        state.freeze(n for n in state.trainable if state.depths.of(n) in (1, 2))
+        last = {depth for step in range(6) for depth in trained_depths(technique, state, step)}
+        assert last - {0, state.depths.head} == {3}
+        assert all(3 in trained_depths(technique, state, step) for step in range(6))
 
 
 def test_the_embeddings_stay_as_pretrained(tiny_state):

@@ -1,17 +1,24 @@
 """Gradients accumulated over parts of a batch are those of the batch."""
 
+import sys
+
 import pytest
 import torch
 
 from study import Configuration, Recipe, Standard, SupervisedContrastive
 from study.core.seeding import Seed
 from study.core.spec import Invalid, SpecError
+from study.models.loading import Loaded
+from study.tasks.kinds.encoded import evaluation_batches
 from study.tasks.metrics import METRICS
-from study.techniques import L2SP, HyPe, Technique
+from study.techniques import L2SP, LNSR, R3F, SMART, FreeLB, HyPe, Technique
+from study.techniques.passes import noise_like
 from study.techniques.state import Phase, plain_groups
-from study.training.fit import Setting, one_step
+from study.training import fit
+from study.training.fit import Setting, _parts, one_step
 from study.training.savers import MemorySavers, misfit
-from tests.conftest import PAIRS, RECIPE
+from study.training.train import train
+from tests.conftest import CPU, PAIRS, RECIPE
 from tests.heads import KINDS, batch_of, state_of
 from tests.interrupting import bits, count_heartbeats, resumed, uninterrupted
 
@@ -70,6 +77,61 @@ def test_each_part_has_noise_of_its_own():
     one, _, _ = gradients("classification", None, **still, equal=True, rows=1)
     four, _, _ = gradients("classification", 1, **still, equal=True, rows=4)
     assert torch.allclose(four["classifier.weight"], one["classifier.weight"], rtol=1e-4)
+
+
+def test_a_part_without_labels_is_left_out():
+    """Its mean loss is undefined: NaN, which would count as a diverged run."""
+    state = state_of("bert", "tagging", dropout=0.0)
+    batch = batch_of("bert", "tagging")
+    batch["labels"][2] = -100
+    parts = [part.number for part in _parts(batch, 1)]
+    assert parts == [0, 1, 3]
+    assert sum(part.share for part in _parts(batch, 1)) == pytest.approx(1.0)
+    state.recipe = Recipe(micro_batch_size=1, clip_norm=None)
+    phase = Phase(state.recipe, state.trainable)
+    groups = [state.parameters(group) for group in plain_groups(state)]
+    losses = one_step(Standard(), state, phase, torch.optim.AdamW(groups), batch)
+    assert torch.stack(losses).isfinite().all()
+
+
+@pytest.mark.parametrize("technique", [R3F, SMART, FreeLB, LNSR])
+def test_the_noise_of_a_technique_differs_between_parts(technique, monkeypatch):
+    drawn = []
+
+    def keep(tensor, scale, noise, rng):  # type: ignore[no-untyped-def]
+        found = noise_like(tensor, scale, noise, rng)
+        drawn.append(found)
+        return found
+
+    module = sys.modules[technique.__module__]
+    monkeypatch.setattr(module, "noise_like", keep)
+    state, batch = state_of("bert", dropout=0.0), batch_of("bert")
+    state.recipe = Recipe(micro_batch_size=2, clip_norm=None)
+    own = LNSR(layer=2) if technique is LNSR else technique()
+    own.prepare(state)
+    phase = Phase(state.recipe, state.trainable)
+    groups = [state.parameters(group) for group in plain_groups(state)]
+    state.rates = dict.fromkeys(state.trainable, 1e-3)
+    one_step(own, state, phase, torch.optim.AdamW(groups), batch)
+    first, second = drawn
+    assert first.shape == second.shape
+    assert not torch.equal(first, second)
+
+
+def test_evaluation_has_few_rows_where_training_has(data, model, monkeypatch):
+    seen = []
+
+    def counting(rows, size):  # type: ignore[no-untyped-def]
+        seen.append(size)
+        return evaluation_batches(rows, size)
+
+    monkeypatch.setattr(fit, "evaluation_batches", counting)
+    for size, expected in ((None, 16), (2, 8), (6, 16)):
+        seen.clear()
+        recipe = RECIPE.replace(micro_batch_size=size, epochs=1)
+        setting = Setting(recipe, Standard(), Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
+        train(setting, data, Loaded(model, PAIRS), CPU)
+        assert set(seen) == {expected}
 
 
 def test_a_run_in_parts_resumes_with_the_same_bits(data, model, tmp_path):
