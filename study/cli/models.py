@@ -76,7 +76,6 @@ def export(arguments: argparse.Namespace) -> int:
     """Export a run's model for `transformers`: the one that was kept, or retrained bit for bit."""
     from analysis.frames.load import find_run
     from study.execution.saved_models import copy, export, saved_model
-    from study.training.savers import MemorySavers
 
     run = _trusted_run(arguments)
     if source := saved_model(run.key, default_home()):
@@ -89,8 +88,8 @@ def export(arguments: argparse.Namespace) -> int:
         found = {"metrics": {}, "tags": {}}
     device = "cuda" if "device" in found["tags"] and "cpu" not in found["tags"]["device"] else "cpu"
     print(f"training {run.name} again on {device}")
-    savers = MemorySavers.from_text(found["tags"].get("memory_savers", ""))
-    outcome = export(run, arguments.out, device, savers)
+    savers = found["tags"].get("memory_savers", "")
+    outcome = export(run, arguments.out, device, savers=savers)
     print(f"model: {near(arguments.out)}")
     if not found["tags"]:
         print(f"test score {outcome.test:.6f}; the study has not run it yet")

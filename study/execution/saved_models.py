@@ -152,14 +152,14 @@ def copy(source: Path, folder: Path) -> None:
     shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
-def export(run: Run, folder: Path, device: str, savers: MemorySavers | None = None) -> Outcome:
+def export(run: Run, folder: Path, device: str, *, savers: str = "") -> Outcome:
     """Train a run and save its model with its tokenizer.
 
     Args:
         run: The run.
         folder: Gets safetensors, configuration, tokenizer, `run.json` and a model card.
         device: `cpu` or `cuda`, as in the study; results differ between the two by rounding.
-        savers: How to need less memory, as in the study; None needs no less.
+        savers: How the study's run needed less memory, as its tag `memory_savers` says.
 
     Returns:
         The outcome, to compare with the one of the study. If a technique's modules were merged into
@@ -173,7 +173,7 @@ def export(run: Run, folder: Path, device: str, savers: MemorySavers | None = No
     rows = run.cell.task.load()
     loaded = Loaded(run.cell.model, rows.kind)
     data = prepare(rows, loaded.processor, run.recipe.max_length)
-    setting = replace(run.setting(data.kind), savers=savers or MemorySavers())
+    setting = replace(run.setting(data.kind), savers=MemorySavers.from_text(savers))
     outcome, model = train(setting, data.splits, loaded, torch.device(device))
     save(model, loaded, run, outcome, folder, key=run.key)
     return outcome

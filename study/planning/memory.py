@@ -21,9 +21,9 @@ from study.techniques import Standard, Technique
 from study.techniques.base import chooses_by_step, parts_of
 from study.techniques.compression import ByteDropout
 from study.techniques.state import Phase, TrainState
-from study.training.fit import one_step, start_phase
 from study.training.memory import MemorySplit, complete_state_bytes
 from study.training.savers import MemorySavers
+from study.training.step import one_step, start_phase
 
 STEPS = 100_000  # of the run, of which the first and another step are taken
 TRIED = 100  # steps among which the other is the largest

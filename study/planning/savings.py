@@ -37,7 +37,7 @@ from study.techniques import (
     Technique,
 )
 from study.techniques.base import parts_of
-from study.training.fit import Setting, begin, one_step, start_phase
+from study.training.fit import Setting, begin
 from study.training.memory import (
     MemorySplit,
     complete_state_bytes,
@@ -47,6 +47,7 @@ from study.training.memory import (
 )
 from study.training.prepare import prepare_once
 from study.training.savers import MemorySavers, misfit
+from study.training.step import one_step, start_phase
 
 EXACT, ROUNDED = "exact", "exact, states rounded"
 SOME, APPROXIMATE = "of some weights", "approximate"

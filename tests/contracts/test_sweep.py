@@ -5,7 +5,7 @@ import torch
 
 from study.techniques import TECHNIQUES, Technique
 from study.techniques.state import Phase, plain_groups
-from study.training.fit import one_step
+from study.training.step import one_step
 from tests.examples import EXAMPLES
 from tests.heads import batch_of, state_of
 

@@ -16,7 +16,8 @@ from study.tasks.metrics import METRICS
 from study.techniques import BitFit, InterLayerScheduling, Standard
 from study.techniques.inter_layer_scheduling import NAME, UNVISITED, _change, units_of
 from study.techniques.state import Phase, TrainState, plain_groups
-from study.training.fit import Setting, _set_trainable, one_step
+from study.training.fit import Setting
+from study.training.step import one_step, set_trainable
 from study.training.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
 from tests.heads import batch_of, state_of
@@ -110,7 +111,7 @@ def test_gradients_of_active_units_are_those_of_full_training_and_others_have_no
     for technique in (Standard(), InterLayerScheduling(freeze_rate=0.7)):
         state = fresh(clip_norm=None)
         state.reseed()
-        _set_trainable(state, technique.active(state.trainable, state))
+        set_trainable(state, technique.active(state.trainable, state))
         state.forward(batch_of("bert")).loss.backward()
         gradients[technique.title] = {n: p.grad for n, p in state.model.named_parameters()}
     full, own = gradients["Standard"], gradients[NAME]

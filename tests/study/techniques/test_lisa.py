@@ -10,7 +10,8 @@ from study.core.seeding import Seed
 from study.core.spec import Invalid
 from study.tasks.metrics import METRICS
 from study.techniques import LISA, GradualUnfreezing, Standard, Technique
-from study.training.fit import Setting, _drop_states_of_frozen, begin
+from study.training.fit import Setting, begin
+from study.training.step import drop_states_of_frozen
 from tests.conftest import CPU, PAIRS, RECIPE
 from tests.heads import state_of
 
@@ -79,7 +80,7 @@ def test_a_layer_drawn_again_starts_afresh():
         weight.grad = torch.full((4,), 5.0)
         optimizer.step()
     weight.requires_grad_(False)
-    _drop_states_of_frozen(optimizer)
+    drop_states_of_frozen(optimizer)
     weight.requires_grad_(True)
     before = weight.detach().clone()
     weight.grad = torch.full((4,), -1e-3)

@@ -15,8 +15,9 @@ from study.techniques import L2SP, LNSR, R3F, SMART, FreeLB, HyPe, Technique
 from study.techniques.passes import noise_like
 from study.techniques.state import Phase, plain_groups
 from study.training import fit
-from study.training.fit import Setting, _parts, one_step
+from study.training.fit import Setting
 from study.training.savers import MemorySavers, misfit
+from study.training.step import one_step, parts_of_batch
 from study.training.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
 from tests.heads import KINDS, batch_of, state_of
@@ -84,9 +85,9 @@ def test_a_part_without_labels_is_left_out():
     state = state_of("bert", "tagging", dropout=0.0)
     batch = batch_of("bert", "tagging")
     batch["labels"][2] = -100
-    parts = [part.number for part in _parts(batch, 1)]
+    parts = [part.number for part in parts_of_batch(batch, 1)]
     assert parts == [0, 1, 3]
-    assert sum(part.share for part in _parts(batch, 1)) == pytest.approx(1.0)
+    assert sum(part.share for part in parts_of_batch(batch, 1)) == pytest.approx(1.0)
     state.recipe = Recipe(micro_batch_size=1, clip_norm=None)
     phase = Phase(state.recipe, state.trainable)
     groups = [state.parameters(group) for group in plain_groups(state)]
