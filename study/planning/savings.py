@@ -105,9 +105,12 @@ class Measurement:
 
     @property
     def total(self) -> float:
-        """Bytes: measured, else predicted; NaN if neither is known."""
-        split = self.measured or self.predicted
-        return float(max(sum(split), self.peak)) if split else math.nan
+        """The most of what was predicted and measured, in bytes; NaN if neither is known.
+
+        A prediction is of the largest draw of what is trained, and no step need have had it.
+        """
+        known = [sum(split) for split in (self.predicted, self.measured) if split]
+        return float(max([*known, self.peak])) if known else math.nan
 
 
 def largest_task(study: Study, model: Model) -> Task:
