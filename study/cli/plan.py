@@ -121,7 +121,8 @@ def plan(arguments: argparse.Namespace) -> int:
     for cell in cells:
         each = expected[cell.key]
         took, size = f"{duration(each.seconds)} a run ({each.basis})", f"{each.memory / 1e9:.1f} GB"
-        size = f"{size} at peak (measured)" if each.peak else _unmeasured(size, each)
+        whole = " of the process" if each.process else ""
+        size = f"{size} at peak{whole} (measured)" if each.peak else _unmeasured(size, each)
         print(f"  {cell.name:<50} {took:>24}, {size}")
     rough = any(expected[cell.key].basis == "rough" for cell in cells)
     one, all_of_them = (span_text(total / n, rough=rough) for n in (1, workers))
@@ -153,7 +154,10 @@ def plan(arguments: argparse.Namespace) -> int:
 
 
 def _unmeasured(size: str, each: "Estimate") -> str:
-    return f"about {size} (predicted)" if each.predicted else f"more than {size} (rough)"
+    whole = " for the process" if each.process else ""
+    if each.predicted:
+        return f"about {size}{whole} (predicted)"
+    return f"more than {size}{whole} (rough)"
 
 
 def _sd_so_far(name: str, home: Home) -> float | None:

@@ -166,7 +166,8 @@ def show(arguments: argparse.Namespace) -> int:
     for name, value in found.items():
         text = value if isinstance(value, str) else json.dumps(value)
         print(f"{name:<20} {text}")
-    print(f"\nnext: {program()} export {found['key']} --out FOLDER    the trained model")
+    export = f"{program()} export {found['key']} --out FOLDER"
+    print(f"\nnext: {export}    the trained model: kept, or trained again")
     return 0
 
 

@@ -59,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "may be repeated; all must match",
     )
     parser.add_argument(
-        "--address", help="Ray cluster; default: the one on this machine, or a new one"
+        "--address",
+        help="Ray cluster; default: one that `ray start` started on this machine, else one of its "
+        "own, which no other study uses",
     )
     parser.add_argument(
         "--workers", type=count, help="maximum concurrent runs; default: as many as fit"

@@ -22,12 +22,12 @@ STUDY = Study(
     tasks=[TASK],  # TASK.subset(300, seed=0, dev_rows=150, test_rows=300) for a first look
     models=[MINILM],  # or Model(name="bert", checkpoint="google-bert/bert-base-uncased")
     # lr: 3e-5 to 3e-4 for models smaller than base, such as this one (Turc et al. 2019), 1e-5 to
-    # 5e-5 from base on (Gu et al. 2021). epochs: few rows need many; Mosbach et al. 2021 train for
-    # 20 on a few thousand.
+    # 5e-5 from base on (Gu et al. 2021). epochs: 5 for a first look; few rows need many, Mosbach et
+    # al. 2021 train for 20 on a few thousand.
     recipe=Recipe(lr=1e-4, epochs=5, batch_size=16, max_length=128),
     techniques=[
-        Standard(),  # the baseline
-        FreezeLower(layers=3),
+        Standard(),  # the baseline; the others are the three of Tinn et al. 2023
+        FreezeLower(layers=3),  # the lower half
         LayerwiseDecay(rate=0.8),
         ReinitTop(layers=1),
     ],

@@ -44,6 +44,7 @@ class Estimate:
             same task and model, or `rough` from the sizes of model and data.
         peak: Whether `memory` is a peak that was measured.
         predicted: Whether it is predicted, with activations.
+        process: Whether it is of a whole process, with its libraries, as for runs on a CPU.
     """
 
     seconds: float
@@ -51,6 +52,7 @@ class Estimate:
     memory: float = math.nan
     peak: bool = False
     predicted: bool = False
+    process: bool = False
 
 
 def estimate_runs(
@@ -119,13 +121,13 @@ def _with_memory(
 ) -> Estimate:
     """The estimate with the measured peak; else with what is predicted, or a lower bound."""
     if math.isfinite(peak):
-        return replace(estimate, memory=peak, peak=True)
+        return replace(estimate, memory=peak, peak=True, process=not gpu)
     split = _predicted(cell, savers, gpu=gpu)
     # Without a prediction weights, gradients and both of Adam's moments as float32.
     memory = sum(split) if split else 16.0 * _sizes(cell)[1]
     if not gpu:  # a worker keeps the pretrained weights as well
         memory += PROCESS_BYTES + (split.weights if split else 0)
-    return replace(estimate, memory=memory, predicted=split is not None)
+    return replace(estimate, memory=memory, predicted=split is not None, process=not gpu)
 
 
 def _predicted(cell: Cell, savers: MemorySavers, *, gpu: bool) -> MemorySplit | None:
