@@ -1,4 +1,7 @@
-"""Gradient checkpointing and the step in the backward pass move no bit, and save memory."""
+"""Gradient checkpointing and the step in the backward pass save memory; what they refuse.
+
+That they move no bit is tested over techniques and families in `test_families.py`.
+"""
 
 from dataclasses import replace
 
@@ -7,7 +10,6 @@ import torch
 
 from study import ComponentClip, Recipe, Standard, Study
 from study.core.seeding import Seed
-from study.models.families import depths_of
 from study.models.loading import Loaded
 from study.planning.preflight import problems
 from study.tasks.metrics import METRICS
@@ -15,10 +17,10 @@ from study.techniques import RDrop
 from study.techniques.base import Technique
 from study.training.fit import Setting
 from study.training.memory import complete_state_bytes
-from study.training.savers import MemorySavers, misfit
+from study.training.savers import MemorySavers
 from study.training.train import train
 from tests.conftest import CPU, PAIRS, RECIPE
-from tests.contracts.test_families import CASES, SEED, bench  # noqa: F401  (a fixture)
+from tests.contracts.test_families import BOTH, CHECKPOINTING, bench  # noqa: F401  (a fixture)
 from tests.families import CONFIGS
 from tests.interrupting import (
     CountingCheckpoint,
@@ -30,29 +32,11 @@ from tests.interrupting import (
     uninterrupted,
 )
 
-BOTH = MemorySavers(gradient_checkpointing=True, step_in_backward=True)
-CHECKPOINTING = MemorySavers(gradient_checkpointing=True)
-
-
-@pytest.mark.parametrize(("technique", "family"), CASES)
-def test_they_move_no_bit(technique, family, bench):  # noqa: F811
-    here = bench(family)
-    setting = here.setting(technique)
-    setting = replace(setting, recipe=setting.recipe.replace(clip_norm=None))
-    technique = setting.technique
-    if technique.objection(depths_of(here.loaded.fresh(SEED, None)), here.kind.name):
-        return
-    savers = BOTH if misfit(BOTH, technique, technique.recipe(setting.recipe)) is None else None
-    saving = replace(setting, savers=savers or CHECKPOINTING)
-    plain = train(setting, here.data, here.loaded, CPU)
-    assert bits(*train(saving, here.data, here.loaded, CPU)) == bits(*plain)
-
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_each_saves_memory(family, bench):  # noqa: F811
     here = bench(family)
     setting = here.setting("Standard")
-    setting = replace(setting, recipe=setting.recipe.replace(clip_norm=None))
 
     def facts(**savers: bool) -> dict[str, float]:
         saving = replace(setting, savers=MemorySavers(**savers))
