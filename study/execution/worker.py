@@ -74,7 +74,7 @@ class Shared:
     folder: Path
     checkpoint_seconds: float
     hang_seconds: float
-    savers: MemorySavers
+    savers: MemorySavers = MemorySavers()
 
     def checkpoint(self, key: str) -> Path:
         """The folder of a run's resumable checkpoint."""

@@ -218,7 +218,8 @@ def _kind(label: str, column: Sequence[Any]) -> tuple[dict[str, Any], str]:
         kind = {"kind": "regression", "metric": "spearman", "standardise": True}
         reason = (
             f"label: {label!r} holds numbers from {low:g} to {high:g}: kind is regression, metric "
-            "spearman, and labels are standardised."
+            "spearman (agreement of ranks; take mae or rmse if the size of an error counts), and "
+            "labels are standardised."
         )
         if others:
             few = ", ".join(f"row {row} {column[row - 1]!r}" for row in others[:SHOWN])

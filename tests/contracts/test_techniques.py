@@ -103,6 +103,8 @@ def test_it_names_its_source(name):
 
 
 PAIRS = list(combinations(sorted(TECHNIQUES), 2))
+# Of the model's two layers one is left, which has every turn.
+AS_FREEZING_ALONE = [("BAdam", "FreezeLower"), ("FreezeLower", "LISA")]
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +128,8 @@ def test_every_pair_is_deterministic_and_differs_from_its_parts(one, two, tiny_r
     for part in (one, two):
         if part not in single_results:
             single_results[part] = result(tiny_run(EXAMPLES[part]))
-        assert both != single_results[part], part
+        alone = part == "FreezeLower" and (one, two) in AS_FREEZING_ALONE
+        assert (both == single_results[part]) == alone, part
 
 
 @pytest.mark.parametrize("technique", [EMA(), EMA(beta=0.9), SWA(start=0.5)])
