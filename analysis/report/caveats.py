@@ -445,13 +445,30 @@ def _small_sets(runs: pd.DataFrame) -> list[str]:
     found = []
     for split, use in (("dev", "Selection on them"), ("test", "A score on them")):
         rows = runs.groupby("task")[f"{split}_rows"].max().dropna()
-        small = [f"{task} ({n} rows)" for task, n in rows[rows < SMALL].items()]
+        metrics = dict(runs.groupby("task")["metric"].first())
+        small = [
+            f"{task} ({n} rows{_standard_error(metrics[task], int(n))})"
+            for task, n in rows[rows < SMALL].items()
+        ]
         if small:
             found.append(
                 f"Small {split} sets: {_some(small)}. {use} has a sampling error that more "
                 "seeds do not reduce and that the intervals here do not include."
             )
     return found
+
+
+def _standard_error(metric: str, rows: int) -> str:
+    """How far off so few rows leave a score, in points; empty where that is not simple.
+
+    Source: binomial for shares, largest at one half; 1 / sqrt(n - 1) for correlations of
+    independent variables.
+    """
+    if metric == "accuracy":
+        return f", standard error up to {50 / rows**0.5:.1f} points"
+    if metric in ("pearson", "spearman") and rows > 1:
+        return f", standard error about {100 / (rows - 1) ** 0.5:.0f} points near 0"
+    return ""
 
 
 def _label(cell: object) -> str:

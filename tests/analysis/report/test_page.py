@@ -472,7 +472,10 @@ def test_caveats_name_the_tasks_whose_texts_were_cut(clean):
             "The score of a constant predictor is unknown: rte",
         ),
         ({"test": np.nan}, "No test scores at all: rte, terms"),
-        ({"dev_rows": 120}, "Small dev sets: rte (120 rows), terms (120 rows)"),
+        (
+            {"dev_rows": 120},
+            "Small dev sets: rte (120 rows, standard error up to 4.6 points), terms (120 rows",
+        ),
         ({"head": 0}, "hold the head seed fixed"),
         ({"order": [seed // 2 for seed in range(7)] * 10}, "share order seeds"),
     ],
