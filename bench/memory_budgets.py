@@ -62,15 +62,15 @@ def options(checkpoint: str, rows: int, length: int, steps: int, only: str = "")
     from study.planning import savings
     from study.training.memory import peak_memory
 
-    every = savings.savings
-    if only:
-        savings.savings = lambda *where: [one for one in every(*where) if one.name == only]
     with tempfile.TemporaryDirectory() as folder:
         study = study_of(checkpoint, rows, length, Path(folder))
+        task, model = study.located_tasks()[0], study.models[0]
+        every = savings.savings(task, model, study.recipe)
         found = savings.compared(
             study,
-            study.located_tasks()[0],
-            study.models[0],
+            task,
+            model,
+            [one for one in every if only in ("", one.name)],
             steps=steps,
             encoded=None,
             tell=lambda name: print(name, file=sys.stderr),

@@ -19,11 +19,10 @@ def memory(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per cell of the final stage with a measured run: task, model, configuration,
-        technique, device, memory_savers (in use in
-        any run), n (measured runs), and in bytes the largest of any run: weights_bytes,
-        gradients_bytes, optimizer_bytes, activations_bytes, their sum total_bytes, and
-        peak_memory_bytes, what the device (on a CPU: the process) held at most. NaN where a peak
-        is unknown. Empty if no run was measured.
+        technique, device, memory_savers (in use in any run), n (measured runs), and in bytes the
+        largest of any run: weights_bytes, gradients_bytes, optimizer_bytes, activations_bytes,
+        their sum total_bytes, and peak_memory_bytes, what the device (on a CPU: the process) held
+        at most. NaN where a peak is unknown. Empty if no run was measured.
 
     Raises:
         ValueError: If `runs` is malformed; see `frames.runs.checked`.

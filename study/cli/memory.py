@@ -39,13 +39,13 @@ def add_commands(commands: Commands) -> None:
 def memory(arguments: argparse.Namespace) -> int:
     """Compare options to train a study's models in less memory: bytes, time, exactness.
 
-    For each model, on the task with the longest rows. Nothing is written to the store. Bytes are
-    those of a step: weights, gradients, optimizer states and saved activations; what kernels need
-    while they run comes on top. Exit code 1 if nothing fits the limit.
+    For each model, on the task whose largest batch has the most tokens. Nothing is written to the
+    store. Bytes are those of a step: weights, gradients, optimizer states and saved activations;
+    what kernels need while they run comes on top. Exit code 1 if nothing fits the limit.
     """
     from analysis.rendering.table import to_text
     from study.planning.preflight import problems
-    from study.planning.savings import compared, largest_task
+    from study.planning.savings import compared, largest_task, savings
     from study.techniques import Standard
 
     study, home = valid_study(load_study(find_study_file(arguments.file))), default_home()
@@ -56,8 +56,12 @@ def memory(arguments: argparse.Namespace) -> int:
     for model in study.models:
         task = largest_task(study, model)
         print(f"{model.name}, on {task.name}:", file=sys.stderr)
-        found = compared(study, task, model, steps=arguments.steps, encoded=encoded, tell=_tell)
-        plain = Standard(), study.recipe_of(task)
+        recipe = study.recipe_of(task)
+        options = savings(task, model, recipe)
+        found = compared(
+            study, task, model, options, steps=arguments.steps, encoded=encoded, tell=_tell
+        )
+        plain = Standard(), recipe
         rows = [
             _row(one, arguments.limit)
             | {"keeps_runs": (one.saving.technique, one.saving.recipe) == plain}
@@ -66,7 +70,7 @@ def memory(arguments: argparse.Namespace) -> int:
         answers += [{"model": model.name, "task": task.name, **row} for row in rows]
         missed = missed or not any(row["fits"] for row in rows)
         if not arguments.json:
-            batch = f"{study.recipe_of(task).batch_size} rows on {task.name}"
+            batch = f"{recipe.batch_size} rows on {task.name}"
             print(to_text(_table(model.name, batch, rows, limited=arguments.limit is not None)))
             _advise(model.name, rows, arguments.limit)
     if arguments.json:

@@ -38,8 +38,7 @@ class Estimate:
         seconds: On one worker.
         memory: Bytes on the device with the model: the peak of a finished run of this cell; else
             what its step holds, predicted from shapes (the peak is larger by what operations need
-            while they run); else a lower bound without activations. NaN
-            where it was not asked for.
+            while they run); else a lower bound without activations. NaN where it was not asked for.
         basis: Of the seconds: `measured` on runs of this cell, `similar` from other cells of the
             same task and model, or `rough` from the sizes of model and data.
         peak: Whether `memory` is a peak that was measured.

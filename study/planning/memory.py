@@ -18,12 +18,12 @@ from study.models.loading import meta_model, set_dropout
 from study.models.model import Model
 from study.tasks.kinds import KINDS, Kind
 from study.techniques import Standard, Technique
-from study.techniques.base import chooses_by_step, parts_of
+from study.techniques.base import chooses_by_step
 from study.techniques.compression import ByteDropout
 from study.techniques.state import Phase, TrainState
-from study.training.memory import MemorySplit, complete_state_bytes
+from study.training.memory import MemorySplit
 from study.training.savers import MemorySavers
-from study.training.step import one_step, start_phase
+from study.training.step import one_step, start_phase, with_all_states
 
 STEPS = 100_000  # of the run, of which the first and another step are taken
 TRIED = 100  # steps among which the other is the largest
@@ -130,9 +130,8 @@ def _of_phase(
     """
     state.step, state.steps = 0, STEPS
     state.model.train()  # as the loop does in every epoch
-    optimizer, groups = start_phase(technique, state, phase)
+    optimizer, _ = start_phase(technique, state, phase)
     optimizer.step = partial(_stepped, optimizer.step)  # type: ignore[method-assign, assignment]
-    state.rates = {name: group.lr for group in groups for name in group.names}
     splits: list[MemorySplit] = []
     for number, step in enumerate((0, _largest_step(technique, phase, state)), start=1):
         state.step = step
@@ -151,9 +150,7 @@ def _of_phase(
             if len(splits) < number:  # else only what follows the step needs values
                 raise
     split = max(splits, key=sum)
-    if any(part.drops_moments for part in parts_of(technique)):
-        return split
-    return split._replace(optimizer=complete_state_bytes(optimizer))
+    return with_all_states(split, technique, optimizer)
 
 
 def _on_device(forward: Callable[..., Any], gpu: bool, *args: Any, **named: Any) -> Any:

@@ -12,7 +12,6 @@ import torch
 
 from study.core.recipe import Recipe
 from study.core.seeding import Seed
-from study.core.spec import Invalid
 from study.models.families import Depths, depths_of
 from study.models.loading import Loaded, meta_model
 from study.models.model import Model
@@ -36,18 +35,16 @@ from study.techniques import (
     Standard,
     Technique,
 )
-from study.techniques.base import parts_of
 from study.training.fit import Setting, begin
 from study.training.memory import (
     MemorySplit,
-    complete_state_bytes,
     out_of_memory,
     peak_memory,
     reset_peak_memory,
 )
 from study.training.prepare import prepare_once
 from study.training.savers import MemorySavers, misfit
-from study.training.step import one_step, start_phase
+from study.training.step import one_step, start_phase, with_all_states
 
 EXACT, ROUNDED = "exact", "exact, states rounded"
 SOME, APPROXIMATE = "of some weights", "approximate"
@@ -176,8 +173,6 @@ def _savings(recipe: Recipe, depths: Depths) -> Iterator[Saving]:
 
 
 def _fits(saving: Saving, depths: Depths, kind: str) -> bool:
-    if isinstance(saving.technique, Invalid) or isinstance(saving.recipe, Invalid):
-        return False
     recipe = saving.technique.recipe(saving.recipe)
     return not (
         saving.technique.objection(depths, kind) or misfit(saving.savers, saving.technique, recipe)
@@ -188,17 +183,19 @@ def compared(
     study: Study,
     task: Task,
     model: Model,
+    options: Sequence[Saving],
     *,
     steps: int,
     encoded: Path | None,
     tell: Callable[[str], None],
 ) -> list[Measurement]:
-    """Predict, and run some steps of, every option for a task and a model.
+    """Predict, and run some steps of, options for a task and a model.
 
     Args:
         study: Its recipe and its `gpus` count.
         task: Its largest batch is trained on.
         model: The checkpoint.
+        options: As `savings` lists them.
         steps: Steps that are timed, after one that is not; 0 runs none.
         encoded: The cache of encoded data; None keeps nothing.
         tell: Called with the name of each option before it is run.
@@ -207,7 +204,7 @@ def compared(
     prepared = prepare_once(task.load(), model, recipe.max_length, encoded)
     length = int(prepared.splits["train"].lengths.max())
     found = []
-    for saving in savings(task, model, recipe):
+    for saving in options:
         own = saving.technique.recipe(saving.recipe)
         split = predicted_split(
             model, task.kind, own, saving.technique, saving.savers, length=length, gpu=gpu
@@ -250,12 +247,11 @@ def _measure(
         state, technique = fit.state, setting.technique
         state.phase = len(fit.phases) - 1
         phase = fit.phases[state.phase]
-        optimizer, groups = start_phase(technique, state, phase)
+        optimizer, _ = start_phase(technique, state, phase)
         state.model.train()
         rows = np.argsort(-data["train"].lengths, kind="stable")[: phase.recipe.batch_size]
         batch = {name: t.to(device) for name, t in collate(data["train"], rows).items()}
         for step in range(steps + 1):
-            state.rates = {name: group.lr for group in groups for name in group.names}
             started = time.perf_counter()
             one_step(
                 technique,
@@ -271,9 +267,8 @@ def _measure(
             seconds.append(time.perf_counter() - started)
         one.seconds = statistics.median(seconds[1:])
         one.peak = peak_memory(device) if device.type == "cuda" else 0
-        one.measured = splits[0]
-        if not any(part.drops_moments for part in parts_of(technique)):
-            one.measured = splits[0]._replace(optimizer=complete_state_bytes(optimizer))
+        one.measured = splits[0]  # also where the rest of the states no longer fits
+        one.measured = with_all_states(splits[0], technique, optimizer)
     except Exception as error:
         if not out_of_memory(error):
             raise

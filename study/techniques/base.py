@@ -369,6 +369,11 @@ def chooses_by_step(technique: Technique) -> bool:
     return any(type(part).active is not Technique.active for part in parts_of(technique))
 
 
+def drops_moments(technique: Technique) -> bool:
+    """Whether weights that the technique freezes for a step lose their optimizer states."""
+    return any(part.drops_moments for part in parts_of(technique))
+
+
 def not_exportable(technique: Technique) -> str | None:
     """Why a trained model cannot be exported as a plain `transformers` model; None where it can."""
     return next((part.no_export for part in parts_of(technique) if part.no_export), None)

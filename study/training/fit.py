@@ -112,7 +112,8 @@ class Fit:
     task_loss: float = math.nan
     step_seconds: float = 0.0
     memory: MemorySplit | None = None
-    _shares: list[float] = field(default_factory=list, init=False)  # by depth, summed over steps
+    _counts: list[int] = field(default_factory=list, init=False)  # trained, by depth, over steps
+    _sizes: list[tuple[Tensor, int]] = field(default_factory=list, init=False)  # with their depths
     _groups: list[Group] = field(default_factory=list, init=False)
     _optimizer: torch.optim.Optimizer | None = field(default=None, init=False)  # of the phase
 
@@ -156,6 +157,9 @@ class Fit:
         """Set up the current phase, at its start or after resuming inside it."""
         phase = self.phases[self.state.phase]
         self._optimizer, self._groups = start_phase(self.setting.technique, self.state, phase)
+        if chooses_by_step(self.setting.technique):
+            named = self.state.model.named_parameters()
+            self._sizes = [(parameter, self.state.depths.of(name)) for name, parameter in named]
         return self._optimizer
 
     def _train_epoch(
@@ -206,9 +210,13 @@ class Fit:
         minimised, self.task_loss = (self.totals / train.rows).tolist()
         self.totals.zero_()
         self.losses.append(minimised)
-        if self._shares:
-            self.trained.append([share / len(batches) for share in self._shares])
-            self._shares = []
+        if self._counts:
+            whole = [0] * len(self._counts)
+            for parameter, depth in self._sizes:
+                whole[depth] += parameter.numel() * len(batches)
+            shares = zip(self._counts, whole, strict=True)
+            self.trained.append([count / max(1, size) for count, size in shares])
+            self._counts = []
         self.step_seconds += time.perf_counter() - started
 
     def _keep_larger(self, split: MemorySplit) -> None:
@@ -216,15 +224,13 @@ class Fit:
             self.memory = split
 
     def _count_trained(self) -> None:
-        """Add the share of the weights at each depth that this step trained."""
-        if not chooses_by_step(self.setting.technique):
+        """Count the weights at each depth that this step trained, if the technique chooses them."""
+        if not self._sizes:
             return
-        depths = self.state.depths
-        sizes = np.zeros((2, depths.head + 1))  # of all weights, and of those trained
-        for name, parameter in self.state.model.named_parameters():
-            sizes[:, depths.of(name)] += parameter.numel() * np.array([1, parameter.requires_grad])
-        shares = sizes[1] / np.maximum(sizes[0], 1)
-        self._shares = (shares + np.array(self._shares or 0.0)).tolist()
+        self._counts = self._counts or [0] * (self.state.depths.head + 1)
+        for parameter, depth in self._sizes:
+            if parameter.requires_grad:
+                self._counts[depth] += parameter.numel()
 
     def _evaluate(self) -> None:
         outputs = predict(self.state, self.data["dev"])
@@ -265,7 +271,7 @@ class Fit:
             "losses": self.losses,
             "scores": self.scores,
             "trained": self.trained,
-            "shares": self._shares,
+            "counts": self._counts,
             "totals": self.totals,
             "task_loss": self.task_loss,
             "step_seconds": self.step_seconds,
@@ -293,7 +299,7 @@ class Fit:
         restore(saved["memo"], state.memo, state.device)
         restore(saved["totals"], self.totals, state.device)
         self.losses, self.scores = saved["losses"], saved["scores"]
-        self.trained, self._shares = saved["trained"], saved["shares"]
+        self.trained, self._counts = saved["trained"], saved["counts"]
         self.task_loss, self.step_seconds = saved["task_loss"], saved["step_seconds"]
         self.memory = MemorySplit(*saved["memory"]) if saved["memory"] else None
         if saved["selected"]:

@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 
 from study.tasks.kinds.tagging import IGNORED
-from study.techniques.base import Technique, chooses_by_step, parts_of
+from study.techniques.base import Technique, chooses_by_step, drops_moments
 from study.techniques.state import Group, Names, Phase, TrainState, plain_groups
-from study.training.memory import MemorySplit, SavedActivations, bytes_of, measured_split
+from study.training.memory import (
+    MemorySplit,
+    SavedActivations,
+    bytes_of,
+    complete_state_bytes,
+    measured_split,
+)
 from study.training.savers import step_in_backward
 
 
@@ -31,7 +37,7 @@ class Part(NamedTuple):
 def start_phase(
     technique: Technique, state: TrainState, phase: Phase
 ) -> tuple[torch.optim.Optimizer, list[Group]]:
-    """Make a phase the current one; returns its optimizer and its parameter groups."""
+    """Make a phase the current one, at its peak rates; returns its optimizer and its groups."""
     state.recipe = phase.recipe
     set_trainable(state, phase.names)
     groups: list[Group] = technique.groups(plain_groups(state), state)
@@ -49,7 +55,17 @@ def start_phase(
         eps=state.recipe.eps,
         fused=not next(state.model.parameters()).is_meta,
     )
+    state.rates = {name: group.lr for group in groups for name in group.names}
     return optimizer, groups
+
+
+def with_all_states(
+    split: MemorySplit, technique: Technique, optimizer: torch.optim.Optimizer
+) -> MemorySplit:
+    """The split of a step once each weight of the phase has been updated, which is done for it."""
+    if drops_moments(technique):
+        return split
+    return split._replace(optimizer=complete_state_bytes(optimizer))
 
 
 def one_step(
@@ -80,7 +96,7 @@ def one_step(
     state.reseed()  # noise depends on the seed and the step alone, so a resumed run repeats it
     if chooses_by_step(technique):
         set_trainable(state, technique.active(phase.names, state))
-        if any(part.drops_moments for part in parts_of(technique)):
+        if drops_moments(technique):
             drop_states_of_frozen(optimizer)
     technique.before_step(state)
     meter = SavedActivations(state.model, batch) if measure else None
@@ -90,8 +106,10 @@ def one_step(
     ):
         parts = list(parts_of_batch(batch, state.recipe.micro_batch_size))
         losses = [_backward(technique, state, *part) for part in parts]
-    if in_backward:  # one gradient at a time
-        gradients = max(bytes_of([p]) for p in state.model.parameters() if p.requires_grad)
+    gradients = 0
+    if in_backward:
+        if measure:  # one gradient at a time
+            gradients = max(bytes_of([p]) for p in state.model.parameters() if p.requires_grad)
     else:
         if state.recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(state.model.parameters(), state.recipe.clip_norm)
