@@ -1,6 +1,7 @@
 """Compressed activations: store what cannot be dropped in fewer bits, and prune the rest."""
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any, Literal
 
 import torch
@@ -28,6 +29,10 @@ class CompressedActivations(Technique):
         attention: `recompute` stores query, key and value and computes attention again, in memory
             linear in the length (not part of SlimFit); `stored` stores the probabilities too.
         parts: What is compressed.
+        steps: Distance of neighbouring 8-bit codes: `constant`, which cuts off values beyond 8 and
+            rounds probabilities below 1/512 to 0, or `measured`, from the largest value of a head
+            (attention), of a token (feed-forward, probabilities).
+        gelu_bits: 4 or 8, of an input of GELU. Most of the error of gradients is that of 4.
 
     Example:
         >>> from study import CompressedActivations, InterLayerScheduling
@@ -35,11 +40,13 @@ class CompressedActivations(Technique):
         'InterLayerScheduling(0.9) + CompressedActivations'
 
     Source: Ardakani et al. 2023 (SlimFit); formats and formulas as in their code. Differs:
-        `recompute` is ours; a norm's own epsilon is used.
+        `recompute`, `measured` and 8 bits are ours; a norm's own epsilon is used.
     """
 
     attention: Literal["recompute", "stored"] = "recompute"
     parts: tuple[Part, ...] = PARTS
+    steps: Literal["constant", "measured"] = "constant"
+    gelu_bits: Literal[4, 8] = 4
 
     def objection(self, depths: Depths, kind: str) -> str | None:
         """The layers must have LayerNorm and GELU."""
@@ -49,7 +56,7 @@ class CompressedActivations(Technique):
 
     def prepare(self, state: TrainState) -> None:
         """Change the classes of modules, and the attention function."""
-        model, classes = state.model, _classes()
+        model, classes = state.model, self._classes()
         ends = state.depths.family.block_ends[-1:]
         feed_forward = set(in_layers(model, state.depths, ends))
         for name, module in model.named_modules():
@@ -60,50 +67,61 @@ class CompressedActivations(Technique):
                 module.__class__ = compressed
         if "attention" in self.parts and _has_attention_functions(model):
             register()
-            model.set_attn_implementation(f"study_{self.attention}")  # type: ignore[operator]
+            model.set_attn_implementation(_named(self.attention, self.steps))  # type: ignore[operator]
 
     def merge(self, model: nn.Module) -> None:
         """Put the stock classes and the stock attention back."""
-        stock = {compressed: own for own, (_, compressed) in _classes().items()}
+        stock = {compressed: own for own, (_, compressed) in self._classes().items()}
         for module in model.modules():
             module.__class__ = stock.get(type(module), type(module))
         if _has_attention_functions(model):
             model.set_attn_implementation("sdpa")  # type: ignore[operator]
 
+    def _classes(self) -> Mapping[type[nn.Module], tuple[str, type[nn.Module]]]:
+        """The part and the compressed class of each stock class.
 
-def _classes() -> Mapping[type[nn.Module], tuple[str, type[nn.Module]]]:
-    """The part and the compressed class of each stock class.
+        What another technique has put in place of one is of none of these, and keeps its own.
+        """
+        from transformers.activations import GELUActivation  # transformers takes seconds
 
-    What another technique has put in place of one is of none of these, and keeps its own.
-    """
-    from transformers.activations import GELUActivation  # transformers takes seconds
-
-    return {
-        GELUActivation: ("gelu", compression.CompressedGelu),
-        nn.LayerNorm: ("norm", compression.CompressedNorm),
-        nn.Linear: ("feed_forward", compression.CompressedLinear),
-        nn.Dropout: ("dropout", compression.CompressedDropout),
-    }
+        gelu = {4: compression.CompressedGelu, 8: compression.CompressedGelu8}
+        linear = {
+            "constant": compression.CompressedLinear,
+            "measured": compression.MeasuredLinear,
+        }
+        return {
+            GELUActivation: ("gelu", gelu[self.gelu_bits]),
+            nn.LayerNorm: ("norm", compression.CompressedNorm),
+            nn.Linear: ("feed_forward", linear[self.steps]),
+            nn.Dropout: ("dropout", compression.CompressedDropout),
+        }
 
 
 def _has_attention_functions(model: Any) -> bool:
     return bool(model._can_set_attn_implementation())
 
 
+def _named(attention: str, steps: str) -> str:
+    """Name of an attention function for transformers."""
+    return f"study_{attention}_{steps}"
+
+
 def register() -> None:
-    """Make both attention functions known to transformers, under their names after `study_`."""
+    """Make the attention functions known to transformers."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    for name, function in (
-        ("study_recompute", compression.RecomputedAttention),
-        ("study_stored", compression.StoredAttention),
-    ):
-        AttentionInterface.register(name, _attention(function))
+    functions = {
+        "recompute": compression.RecomputedAttention,
+        "stored": compression.StoredAttention,
+    }
+    for (attention, function), steps in product(functions.items(), ("constant", "measured")):
+        name = _named(attention, steps)
+        AttentionInterface.register(name, _attention(function, measured=steps == "measured"))
         AttentionMaskInterface.register(name, sdpa_mask)
 
 
-def _attention(function: Any) -> Callable[..., tuple[Tensor, None]]:
+def _attention(function: Any, *, measured: bool) -> Callable[..., tuple[Tensor, None]]:
     def attend(
         module: nn.Module,
         query: Tensor,
@@ -132,7 +150,7 @@ def _attention(function: Any) -> Callable[..., tuple[Tensor, None]]:
         if dropout:
             value = compression.ByteDropout.apply(value, dropout)  # type: ignore[no-untyped-call]
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-        attended = function.apply(query, key, value, attention_mask, scale)
+        attended = function.apply(query, key, value, attention_mask, scale, measured)
         return attended.transpose(1, 2).contiguous(), None
 
     return attend

@@ -1,13 +1,15 @@
 """Autograd functions that store less than stock ones for the backward pass; forwards are exact.
 
-Codes are signed fixed-point numbers with one constant scale: x is stored as round(x * scale) within
-the range of its bits, half to even. Everything stored goes through `save_for_backward`. None of
-them can be differentiated twice.
+Codes are signed fixed-point numbers: x is stored as round(x / step) within the range of its bits,
+half to even. The steps are constants, or measured: a 127th of the largest absolute value, which
+nothing exceeds. Everything stored goes through `save_for_backward`. None of them can be
+differentiated twice.
 
 Source: Ardakani et al. 2023 (SlimFit) and their code: formats, formulas and what is pruned.
 """
 
 import math
+from itertools import chain
 from typing import Any
 
 import torch
@@ -18,17 +20,30 @@ from torch.nn import functional
 # Codes per unit.
 OPERAND = 16  # of 8-bit operands, within [-8, 7.9375]
 HALF = 2  # of 4-bit inputs of GELU, within [-4, 3.5]
+FINE = 32  # of 8-bit inputs of GELU, within [-4, 3.96875]
 PROBABILITY = 256  # of probabilities; 1 becomes 255/256
+HEAD, TOKEN = (-2, -1), (-1,)  # dimensions that share a measured step
 
 
-def to_int8(x: Tensor) -> Tensor:
-    """8-bit codes, of the same shape."""
-    return (x * OPERAND).round().clamp(-128, 127).to(torch.int8)
+def to_int8(x: Tensor, shared: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor | None]:
+    """8-bit codes of the same shape, and their step.
+
+    Args:
+        x: Any shape.
+        shared: Dimensions over which a step is measured; None for the constant one.
+
+    Returns:
+        The step is None where it is constant; it has size 1 in the shared dimensions.
+    """
+    if shared is None:
+        return (x * OPERAND).round().clamp(-128, 127).to(torch.int8), None
+    step = (x.abs().amax(shared, keepdim=True) / 127).clamp_min(torch.finfo(x.dtype).tiny)
+    return (x / step).round().clamp(-127, 127).to(torch.int8), step
 
 
-def from_int8(code: Tensor, like: torch.dtype) -> Tensor:
+def from_int8(code: Tensor, step: Tensor | None, like: torch.dtype) -> Tensor:
     """The values of 8-bit codes."""
-    return code.to(like) / OPERAND
+    return code.to(like) / OPERAND if step is None else code.to(like) * step.to(like)
 
 
 def pack4(x: Tensor) -> Tensor:
@@ -48,24 +63,26 @@ def unpack4(packed: Tensor, shape: torch.Size, like: torch.dtype) -> Tensor:
     return ((code.to(like) - 8) / HALF).reshape(shape)
 
 
-class Gelu4(torch.autograd.Function):
-    """GELU with its input stored in 4 bits; the gradient is that at the rounded input."""
+class RoundedGelu(torch.autograd.Function):
+    """GELU with its input stored in 4 or 8 bits; the gradient is that at the rounded input."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bits: int) -> Tensor:
         """From any shape to the same."""
-        ctx.save_for_backward(pack4(x))
-        ctx.shape = x.shape
+        code = pack4(x) if bits == 4 else (x * FINE).round().clamp(-128, 127).to(torch.int8)
+        ctx.save_for_backward(code)
+        ctx.shape, ctx.bits = x.shape, bits
         return functional.gelu(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Phi(x) + x phi(x) at the rounded x."""
-        (packed,) = ctx.saved_tensors
-        x = unpack4(packed, ctx.shape, gradient.dtype)
+        (code,) = ctx.saved_tensors
+        like = gradient.dtype
+        x = unpack4(code, ctx.shape, like) if ctx.bits == 4 else code.to(like) / FINE
         density = torch.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
-        return gradient * (0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * density)
+        return gradient * (0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * density), None
 
 
 class ByteDropout(torch.autograd.Function):
@@ -128,20 +145,20 @@ class Linear8(torch.autograd.Function):
     """A linear map with a trained weight and its input stored in 8 bits."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """From shape (..., in) to (..., out)."""
-        ctx.save_for_backward(to_int8(x), weight)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, measured: bool) -> Tensor:
+        """From shape (..., in) to (..., out); measured steps are of a token."""
+        ctx.save_for_backward(*to_int8(x, TOKEN if measured else None), weight)
         return functional.linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
         """The weight's gradient is that of the rounded input; the others are exact."""
-        code, weight = ctx.saved_tensors
+        code, step, weight = ctx.saved_tensors
         flat = gradient.flatten(0, -2)
         of_x = gradient @ weight.to(gradient.dtype) if ctx.needs_input_grad[0] else None
-        of_weight = flat.T @ from_int8(code, gradient.dtype).flatten(0, -2)
-        return of_x, of_weight, flat.sum(0) if ctx.needs_input_grad[2] else None
+        of_weight = flat.T @ from_int8(code, step, gradient.dtype).flatten(0, -2)
+        return of_x, of_weight, flat.sum(0) if ctx.needs_input_grad[2] else None, None
 
 
 class StoredAttention(torch.autograd.Function):
@@ -152,29 +169,39 @@ class StoredAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        measured: bool,
     ) -> Tensor:
-        """From (rows, heads, tokens, width) to the same; `mask` is True where attended."""
+        """From (rows, heads, tokens, width) to the same; `mask` is True where attended.
+
+        Measured steps are of a head, and of a token's probabilities.
+        """
         scores = query @ key.transpose(-1, -2) * scale
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         probabilities = scores.softmax(-1)
-        levels = (probabilities * PROBABILITY).round().clamp(max=PROBABILITY - 1).to(torch.uint8)
-        ctx.save_for_backward(to_int8(query), to_int8(key), levels, to_int8(value))
+        step = probabilities.amax(-1, keepdim=True) / (PROBABILITY - 1) if measured else None
+        levels = probabilities / (1 / PROBABILITY if step is None else step)
+        levels = levels.round().clamp(max=PROBABILITY - 1).to(torch.uint8)
+        _save_operands(ctx, (query, key, value), measured, levels, step)
         ctx.scale = scale
         return probabilities @ value
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Softmax and both products at the rounded operands."""
-        *codes, levels, last = ctx.saved_tensors
-        query, key, value = (from_int8(code, gradient.dtype) for code in (*codes, last))
-        p = levels.to(gradient.dtype) / PROBABILITY
+        (query, key, value), (levels, step) = _saved_operands(ctx, gradient.dtype)
+        p = levels.to(gradient.dtype) * (1 / PROBABILITY if step is None else step)
         of_p = gradient @ value.transpose(-1, -2)
         of_scores = p * (of_p - (of_p * p).sum(-1, keepdim=True)) * ctx.scale
         of_value = p.transpose(-1, -2) @ gradient
-        return of_scores @ key, of_scores.transpose(-1, -2) @ query, of_value, None, None
+        return of_scores @ key, of_scores.transpose(-1, -2) @ query, of_value, None, None, None
 
 
 class RecomputedAttention(torch.autograd.Function):
@@ -186,10 +213,19 @@ class RecomputedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        measured: bool,
     ) -> Tensor:
-        """From (rows, heads, tokens, width) to the same; `mask` is True where attended."""
-        ctx.save_for_backward(to_int8(query), to_int8(key), to_int8(value), mask)
+        """From (rows, heads, tokens, width) to the same; `mask` is True where attended.
+
+        Measured steps are of a head.
+        """
+        _save_operands(ctx, (query, key, value), measured, mask)
         ctx.scale = scale
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=scale
@@ -197,29 +233,51 @@ class RecomputedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """That of fused attention at the rounded operands."""
-        *codes, mask = ctx.saved_tensors
-        query, key, value = (from_int8(code, gradient.dtype).requires_grad_() for code in codes)
+        operands, (mask,) = _saved_operands(ctx, gradient.dtype)
+        query, key, value = (operand.requires_grad_() for operand in operands)
         with torch.enable_grad():
             output = functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask, scale=ctx.scale
             )
         of_query, of_key, of_value = torch.autograd.grad(output, (query, key, value), gradient)
-        return of_query, of_key, of_value, None, None
+        return of_query, of_key, of_value, None, None, None
+
+
+def _save_operands(
+    ctx: Any, operands: tuple[Tensor, ...], measured: bool, *others: Tensor | None
+) -> None:
+    codes = [to_int8(operand, HEAD if measured else None) for operand in operands]
+    ctx.save_for_backward(*chain.from_iterable(codes), *others)
+
+
+def _saved_operands(ctx: Any, like: torch.dtype) -> tuple[list[Tensor], tuple[Any, ...]]:
+    """Query, key and value, and what was saved beside them."""
+    saved = ctx.saved_tensors
+    pairs = zip(saved[0:6:2], saved[1:6:2], strict=True)
+    return [from_int8(code, step, like) for code, step in pairs], saved[6:]
 
 
 # --- modules, put in place of stock ones by changing their class ------------------------------
 
 
 class CompressedGelu(nn.Module):
-    """GELU; see `Gelu4`."""
+    """GELU; see `RoundedGelu`."""
+
+    bits = 4
 
     def forward(self, x: Tensor) -> Tensor:
         """From any shape to the same."""
         if not (torch.is_grad_enabled() and x.requires_grad):
             return functional.gelu(x)
-        return Gelu4.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+        return RoundedGelu.apply(x, self.bits)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class CompressedGelu8(CompressedGelu):
+    """GELU with 8 bits."""
+
+    bits = 8
 
 
 class CompressedDropout(nn.Dropout):
@@ -251,8 +309,17 @@ class CompressedNorm(nn.LayerNorm):
 class CompressedLinear(nn.Linear):
     """A linear map; see `Linear8`. Stock where its weight is frozen, which then stores nothing."""
 
+    measured = False
+
     def forward(self, x: Tensor) -> Tensor:
         """From shape (..., in) to (..., out)."""
         if not (self.weight.requires_grad and torch.is_grad_enabled()):
             return super().forward(x)
-        return Linear8.apply(x, self.weight, self.bias)  # type: ignore[no-any-return, no-untyped-call]
+        arguments = (x, self.weight, self.bias, self.measured)
+        return Linear8.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class MeasuredLinear(CompressedLinear):
+    """A linear map with a measured step for each token of its input."""
+
+    measured = True
