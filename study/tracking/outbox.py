@@ -12,7 +12,8 @@ from pathlib import Path
 
 from study.core.atomic import PARTIAL, atomic
 from study.tracking.entry import Entry
-from study.tracking.schema import PREDICTIONS, RUN_JSON
+from study.tracking.schema import PREDICTIONS, RUN_JSON, TRAINED
+from study.tracking.trained_picture import trained_picture
 
 REFUSED = "refused"  # beside the outbox: damaged entries
 
@@ -47,6 +48,8 @@ class Outbox:
             (partial / "artifacts" / RUN_JSON).write_text(spec)
             if predictions:
                 (partial / "artifacts" / PREDICTIONS).write_bytes(predictions)
+            if picture := trained_picture(entry.metrics):
+                (partial / "artifacts" / TRAINED).write_text(picture)
             (partial / "entry.json").write_text(entry.to_json())
 
     def keys(self) -> list[str]:

@@ -78,8 +78,10 @@ RUN_METRICS = (
     *("cut_rows", "cut_tokens"),  # shares of rows and tokens lost to the maximum length; texts only
 )
 CURVE = "/"
+TRAINED_CURVE = "trained/depth_"  # prefix; of techniques that choose step by step what they train
 
-RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"  # artifacts
+RUN_JSON, PREDICTIONS, TRAINED = "run.json", "predictions.parquet", "trained.svg"
+ARTIFACTS = (RUN_JSON, PREDICTIONS, TRAINED)
 
 # --- the experiment ---------------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ def _copy_run(run: MlflowRun, source: Store, to: Experiment) -> None:
     artifacts = get_artifact_repository(run.info.artifact_uri, source.uri)
     names = {file.path for file in artifacts.list_artifacts()}
     with tempfile.TemporaryDirectory(prefix="study-sync-") as folder:
-        for name in sorted(names & {schema.RUN_JSON, schema.PREDICTIONS}):
+        for name in sorted(names.intersection(schema.ARTIFACTS)):
             artifacts.download_artifacts(name, folder)
         to.send(entry, Path(folder), parent)
     to.settle(entry)
