@@ -94,6 +94,7 @@ def _row(one: "Measurement", limit: float | None) -> dict[str, Any]:
     return {
         "name": one.saving.name,
         "gradients": one.saving.gradients,
+        "freeze_rate": one.saving.rate or None,
         "total_bytes": total,
         "predicted_bytes": sum(one.predicted) if one.predicted else None,
         "measured_bytes": sum(one.measured) if one.measured else None,
@@ -133,7 +134,10 @@ def _table(model: str, batch: str, rows: list[dict[str, Any]], *, limited: bool)
         f"Time: of a step, against {plain:.2f} s of {timed[0]['name']}." if plain else "",
         "Front: no option with gradients as exact needs less memory"
         + (" and less time." if plain else "."),
-        "Lines to paste follow for those that fit." if limited else "Lines to paste follow.",
+        "Lines to paste follow for those"
+        + (" that fit" if limited else "")
+        + "; of SlimFit at its lowest rate"
+        + (" that fits." if limited else "."),
         "Fits: the larger of predicted and measured is within the limit, which leaves nothing for "
         "what kernels need while they run, nor on a CPU for the process itself.",
     ]
@@ -146,10 +150,16 @@ def _gigabytes(number: float | None) -> str:
 
 
 def _advise(model: str, rows: Sequence[dict[str, Any]], limit: float | None) -> None:
-    """Print the lines of every option on the front that fits, or that none does."""
+    """Print the lines of every option on the front that fits, or that none does.
+
+    Of those that differ in their freeze rate the lowest that fits stands for all: the others need
+    less memory than there is, for fewer updates.
+    """
     fitting = [row for row in rows if row["fits"]]
+    lowest = min((row["freeze_rate"] for row in fitting if row["freeze_rate"]), default=None)
     for row in fitting:
-        if row["on_front"]:
+        rate = row["freeze_rate"]
+        if (rate and rate == lowest) or (not rate and row["on_front"]):
             lines = "".join(f"  {line}\n" for line in row["paste"].splitlines())
             keys = "finished runs stay valid" if row["keeps_runs"] else "all runs are new"
             print(f"\n{row['name']} ({keys})\n{lines}", end="")

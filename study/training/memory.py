@@ -99,7 +99,9 @@ class _Saved:
     __slots__ = ("_meter", "_size", "_storage", "tensor")
 
     def __init__(self, tensor: Tensor, meter: SavedActivations) -> None:
-        self.tensor, self._meter = tensor, meter
+        # Detached: an output that its own operation saves would else keep that operation, and so
+        # itself, for ever where no backward pass follows. Autograd attaches it again.
+        self.tensor, self._meter = tensor.detach(), meter
         storage = tensor.untyped_storage()
         self._storage, self._size = _identity(storage), storage.nbytes()
         meter.add(self._storage, self._size)

@@ -94,6 +94,19 @@ def test_the_lines_to_paste_are_of_what_fits(write, capsys):
     assert "step_in_backward=True," in out
 
 
+def test_of_slimfit_the_lowest_rate_that_fits_is_advised(write, capsys):
+    _, out, _ = asked(capsys, write(), "--json", "--steps", "0")
+    sizes = {row["freeze_rate"]: row["total_bytes"] for row in json.loads(out)}
+    del sizes[None]
+    assert sorted(sizes) == [0.75, 0.8, 0.85, 0.9, 0.95]  # as published
+    least, limit = max(sizes.items(), key=lambda one: one[1] - sizes[0.95])[0], sizes[0.95]
+    assert sizes[least] > limit
+    _, out, _ = asked(capsys, write(), "--limit", f"{limit / 1e6:.6f}MB", "--steps", "0")
+    fitting = min(rate for rate, size in sizes.items() if size <= limit)
+    assert f"SlimFit at {fitting} (all runs are new)" in out
+    assert out.count("SlimFit at ") == 5 + 2 + 1  # the table, with 8-bit Adam too, and the lines
+
+
 def failing(names: set[str], monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """Options with these names run out of memory, the way torch says so on a CPU."""
     real = savings.begin

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from study.models.families import depths_of
+from study.models.gradient_checkpointing import checkpointed_layers
 from study.training.memory import SavedActivations, bytes_of
 from tests.families import bert_batch, wide_bert
 
@@ -85,6 +87,33 @@ def test_what_is_freed_is_no_longer_held():
         first, second = (leaf * 2).exp().sum(), (leaf * 3).exp().sum()
         assert meter.peak == 800
         (first + second).backward()
+    assert meter._held == 0
+
+
+def test_a_pass_that_no_backward_pass_follows_leaves_nothing():
+    """Softmax saves its own output, which must not keep the pass alive."""
+    meter = SavedActivations(nn.Module(), {})
+    leaf = torch.ones(100, requires_grad=True)
+    with meter.counting():
+        output = leaf.softmax(0)
+    assert meter._held == 400
+    del output
+    assert meter._held == 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_checkpointing_holds_the_inputs_of_all_layers_and_one_layer(layers, device):
+    rows, tokens, width, heads = 2, 8, 16, 4
+    model = wide_bert(layers, width, heads, device, attention="eager")
+    batch = bert_batch(rows, tokens, device)
+    meter = SavedActivations(model, batch)
+    with meter.counting(), checkpointed_layers(model, depths_of(model), ()):
+        model(**batch).loss.backward()
+    n, one = rows * tokens, closed_form(1, rows, tokens, width, heads, mask=4)
+    # Until the layer's turn comes, the backward pass has freed what follows the layers.
+    after = n * 4 * width + rows * (12 * width + 8) + 4
+    assert meter.peak == one - after + (layers - 1) * n * 4 * width
     assert meter._held == 0
 
 
