@@ -3,8 +3,9 @@
 Steps on one CPU thread, on rows that all have the maximum length, with real weights: MiniLM, or the
 folder that scripts/join_mpnet.py writes. Of each option the bytes of a step and the median time of
 some steps; for budgets of 25, 35 and 50% of the bytes of full fine-tuning the fastest that fits;
-the peak of a fresh process that trains with some of them; and what inter-layer scheduling itself
-costs. Bar: choosing and scoring take at most 10% of a step.
+the peak of a fresh process that trains with some of them; the throughput of some at the largest
+batch that needs no more bytes than full fine-tuning; and what inter-layer scheduling itself costs.
+Bar: choosing and scoring take at most 10% of a step.
 """
 
 import argparse
@@ -27,6 +28,14 @@ PEAKS = (  # options whose processes are measured
     "SlimFit at 0.95",
     "SlimFit at 0.95 + 8-bit Adam + step in backward",
 )
+LARGER = (  # options whose largest batch is measured
+    "full fine-tuning",
+    "gradient checkpointing",
+    "checkpointing + step in backward",
+    "SlimFit at 0.9",
+    "SlimFit at 0.95",
+)
+ROWS_AT_MOST = 64
 MOST, GB = 0.10, 1e9
 
 
@@ -123,6 +132,16 @@ def scheduling(checkpoint: str, rows: int, length: int, steps: int) -> float:
     return spent[0] / (steps + 1) / seconds
 
 
+def largest_batch(checkpoint: str, rows: int, length: int, name: str, budget: float) -> int:
+    """Rows of an option's largest batch within some bytes, which grow by as much with every row."""
+    sizes = [
+        measured(options, checkpoint, count, length, 0, name).answer[0][2]
+        for count in (rows, 2 * rows)
+    ]
+    per_row = (sizes[1] - sizes[0]) / rows
+    return min(ROWS_AT_MOST, int(rows + (budget - sizes[0]) / per_row))
+
+
 def figure(found: list[Any], file: Path, title: str) -> None:
     """Write the picture of time against memory."""
     from matplotlib.figure import Figure
@@ -183,6 +202,16 @@ def main() -> int:
         for name in PEAKS:
             ((*_, peak),) = measured(options, *where, name).answer
             print(f"peak of a process with {name}: {peak / GB:.2f} GB")
+        print()
+        for name in LARGER:
+            count = largest_batch(asked.checkpoint, rows, length, name, found[0][2])
+            ((_, total, _, seconds, *_),) = measured(
+                options, asked.checkpoint, count, length, steps, name
+            ).answer
+            print(
+                f"{name}: {count} rows of {length} in {total / GB:.2f} GB, "
+                f"{count * length / seconds:,.0f} tokens/s"
+            )
     if asked.figure:
         figure(found, asked.figure, f"{model}, {rows} x {length} tokens, one CPU thread")
     share = measured(scheduling, *where).answer
