@@ -17,7 +17,8 @@ import torch
 
 # Packages whose version can change a run's result.
 PACKAGES = (
-    *("finetuning-stability", "torch", "transformers", "peft", "bitsandbytes", "numpy"),
+    *("finetuning-stability", "torch", "transformers", "peft", "numpy"),
+    *("bitsandbytes", "pytorch_optimizer"),  # optimizers
     *("scipy", "scikit-learn", "seqeval"),  # the metrics
 )
 

@@ -30,6 +30,7 @@ from study.techniques import (
     BitFit,
     CompressedActivations,
     FreezeLower,
+    GaLore,
     InterLayerScheduling,
     LoRA,
     Standard,
@@ -154,6 +155,9 @@ def _savings(recipe: Recipe, depths: Depths) -> Iterator[Saving]:
     yield Saving("Adafactor", Adafactor(), recipe.replace(lr=relative), gradients=ROUNDED)
     name = "Adafactor + checkpointing + step in backward"
     yield Saving(name, Adafactor(), free.replace(lr=relative), both, ROUNDED)
+    yield Saving("GaLore", GaLore(), recipe, gradients=APPROXIMATE)
+    name = "GaLore + checkpointing + step in backward"
+    yield Saving(name, GaLore(), free, both, APPROXIMATE)
     for technique in (
         LoRA(),
         BitFit(),

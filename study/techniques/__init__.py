@@ -22,6 +22,7 @@ from study.techniques.compressed_activations import CompressedActivations
 from study.techniques.ema import EMA
 from study.techniques.freelb import FreeLB
 from study.techniques.freeze_lower import FreezeLower
+from study.techniques.galore import GaLore
 from study.techniques.gradual_unfreezing import GradualUnfreezing
 from study.techniques.hype import HyPe
 from study.techniques.inter_layer_scheduling import InterLayerScheduling
@@ -52,6 +53,7 @@ __all__ = [
     "RecAdam",
     "Adam8bit",
     "Adafactor",
+    "GaLore",
     "NoisyTune",
     "ReinitTop",
     "LoRA",
