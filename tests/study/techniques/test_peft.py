@@ -1,5 +1,6 @@
 """PEFT: each method worked by hand, at the pretrained model at first, merged and resumed."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -16,7 +17,9 @@ from study.techniques import L2SP, PEFT, LoRA, RecAdam
 from study.techniques.peft import METHODS
 from study.techniques.state import plain_groups
 from study.training.fit import Setting
+from study.training.savers import MemorySavers
 from tests.conftest import PAIRS, RECIPE
+from tests.contracts.test_sweep import stepped
 from tests.families import ALL, batch_of, logits_of, state_of
 from tests.interrupting import bits, count_heartbeats, resumed, uninterrupted
 
@@ -33,12 +36,13 @@ DRAWING = ["dora", "hra", "loha", "lokr"]
 
 
 def move(state):
-    """Change everything that is trained, as training does."""
+    """Change what is trained below the head, as training does."""
     rng = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name in state.trainable:
             parameter = state.model.get_parameter(name)
-            parameter.add_(torch.randn(parameter.shape, generator=rng))
+            if state.depths.of(name) < state.depths.head:
+                parameter.add_(torch.randn(parameter.shape, generator=rng))
 
 
 def new(state, module=QUERY):
@@ -80,7 +84,7 @@ def hra(w: Tensor, p: dict[str, Tensor]) -> Tensor:
 
 
 def miss(w: Tensor, p: dict[str, Tensor]) -> Tensor:
-    return w + p["miss_block"].T.repeat(1, 4)  # four inputs after another share a row
+    return w + p["miss_block"].T.repeat(1, 4)  # inputs four apart share a column
 
 
 def fourierft(w: Tensor, p: dict[str, Tensor]) -> Tensor:
@@ -119,7 +123,8 @@ def test_road_by_hand(tiny_state):
 
 def test_ia3_by_hand(tiny_state):
     """It scales outputs of queries and values, and inputs of the second feed-forward map."""
-    x, hidden = torch.randn(3, 16), torch.randn(3, 32)
+    rng = torch.Generator().manual_seed(2)
+    x, hidden = torch.randn(3, 16, generator=rng), torch.randn(3, 32, generator=rng)
     plain = tiny_state.model.get_submodule(QUERY)(x)
     second = tiny_state.model.get_submodule(FEED_FORWARD)
     SMALL["ia3"].prepare(tiny_state)
@@ -155,17 +160,17 @@ def test_it_starts_at_the_pretrained_model_learns_and_merges_back(method, kind):
     assert head < set(state.trainable)
     rest = set(state.trainable) - head
     assert all(0 < state.depths.of(name) < state.depths.head for name in rest)
-    if method != "ln_tuning":
-        assert rest.isdisjoint({name.replace(".base_layer", "") for name in named})
+    assert rest.isdisjoint(named) or method == "ln_tuning"
     state.forward(batch_of(kind)).loss.backward()
     learning = [n for n in rest if state.model.get_parameter(n).grad.abs().max() > 0]
     assert learning
 
     move(state)
     moved = logits_of(state, kind)
-    assert not torch.allclose(moved, plain, atol=1e-4)
+    change = (moved - plain).abs().max()  # small where the random model hardly uses attention
+    assert change > 1e-6
     SMALL[method].merge(state.model)
-    assert torch.allclose(logits_of(state, kind), moved, atol=1e-4)
+    assert (logits_of(state, kind) - moved).abs().max() < 0.01 * change
     assert [name for name, _ in state.model.named_parameters()] == named
     assert {name: type(module) for name, module in state.model.named_modules()} == classes
 
@@ -244,6 +249,21 @@ def test_an_interrupted_run_has_the_same_bits(method, data, model, tmp_path):
     outcome, trained, steps = resumed(setting, data, model, tmp_path, stops=[beats // 2])
     assert bits(outcome, trained) == bits(*uninterrupted(setting, data, model))
     assert 0 < steps < outcome.facts["steps"]  # else it started from scratch
+
+
+@pytest.mark.parametrize("method", SMALL)
+def test_gradient_checkpointing_moves_no_bit(method, data, model):
+    setting = Setting(RECIPE, SMALL[method], Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
+    saving = replace(setting, savers=MemorySavers(gradient_checkpointing=True))
+    assert bits(*uninterrupted(saving, data, model)) == bits(*uninterrupted(setting, data, model))
+
+
+@pytest.mark.parametrize("method", SMALL)
+def test_a_step_in_bfloat16(method):
+    before, after = stepped(SMALL[method], "bert", "classification", "bfloat16")
+    assert all(weight.isfinite().all() for weight in after.values())
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(".layer." in name for name in moved)
 
 
 def test_the_table_never_changes():
