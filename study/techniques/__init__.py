@@ -33,6 +33,7 @@ from study.techniques.lnsr import LNSR
 from study.techniques.lora import LoRA
 from study.techniques.mixout import Mixout
 from study.techniques.noisy_tune import NoisyTune
+from study.techniques.peft import PEFT
 from study.techniques.prior_decay import PriorDecay
 from study.techniques.probe_then_tune import ProbeThenTune
 from study.techniques.r3f import R3F
@@ -58,6 +59,7 @@ __all__ = [
     "ReinitTop",
     "LoRA",
     "Adapters",
+    "PEFT",
     "Mixout",
     "FreezeLower",
     "BitFit",
