@@ -112,10 +112,12 @@ class Depths:
     Attributes:
         family: Module paths of the architecture.
         layers: n, the number of layers.
+        width: Features of a token between layers; 0 if unknown.
     """
 
     family: Family
     layers: int
+    width: int = 0
 
     @property
     def head(self) -> int:
@@ -165,7 +167,8 @@ def depths_of(model: nn.Module) -> Depths:
         raise unknown_architecture(architecture)
     # The body's name depends on the task head: Llama has another one for question answering.
     family = replace(FAMILIES[architecture], body=str(model.base_model_prefix))
-    return Depths(family, 1 if family.shared_layers else len(layers_of(model, family)))
+    layers = 1 if family.shared_layers else len(layers_of(model, family))
+    return Depths(family, layers, getattr(model.config, "hidden_size", 0))
 
 
 def layers_of(model: nn.Module, family: Family) -> list[nn.Module]:

@@ -13,7 +13,7 @@ from torch import nn
 from study.core.libraries import bitsandbytes
 from study.core.seeding import derive
 from study.core.spec import Mistake
-from study.models.families import in_layers, in_norm
+from study.models.families import Depths, in_layers, in_norm
 from study.techniques.base import Technique
 from study.techniques.state import Group, TrainState
 
@@ -128,6 +128,13 @@ class PEFT(Technique):
             return [Mistake("size", f"{size} is odd, but {method} works on pairs.")]
         return []
 
+    def objection(self, depths: Depths, kind: str) -> str | None:
+        """The blocks of `oft` must divide the model's width."""
+        block = self.size or METHODS["oft"].size
+        if self.method == "oft" and depths.width % block:
+            return f"size {block} does not divide its width of {depths.width}"
+        return None
+
     def prepare(self, state: TrainState) -> None:
         """Freeze the pretrained weights and insert the method's parameters."""
         top = state.depths.head
@@ -185,7 +192,7 @@ class PEFT(Technique):
             targets = [n for n in maps if isinstance(model.get_submodule(n), nn.Linear)]
         arguments = method.arguments(size)
         if self.method == "oft":  # peft would take another size
-            for name in targets:
+            for name in targets:  # maps inside a feed-forward block have a width of their own
                 width = model.get_submodule(name).in_features
                 if width % size:  # type: ignore[operator]
                     raise ValueError(f"size: {size} does not divide {width}, the width of {name}.")

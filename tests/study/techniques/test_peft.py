@@ -303,5 +303,9 @@ def test_what_does_not_fit_is_refused():
         assert text in str(wrong.error)
     assert not isinstance(PEFT(method="ia3", size=None, targets="query_value"), Invalid)
     assert not isinstance(PEFT(method="dora") + RecAdam(), Invalid)
+    depths = state_of("bert").depths
+    assert PEFT(method="oft").objection(depths, "span") == "size 32 does not divide its width of 16"
+    assert PEFT(method="oft", size=8).objection(depths, "span") is None
+    assert PEFT(method="hra").objection(depths, "span") is None
     with pytest.raises(ValueError, match="32 does not divide 16, the width of bert"):
         PEFT(method="oft").prepare(state_of("bert"))
