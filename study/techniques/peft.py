@@ -129,10 +129,17 @@ class PEFT(Technique):
         return []
 
     def objection(self, depths: Depths, kind: str) -> str | None:
-        """The blocks of `oft` must divide the model's width."""
-        block = self.size or METHODS["oft"].size
-        if self.method == "oft" and depths.width % block:
-            return f"size {block} does not divide its width of {depths.width}"
+        """Sizes must fit the model's width."""
+        if self.method not in METHODS or not depths.width:
+            return None
+        width, size = depths.width, self.size or METHODS[self.method].size
+        match self.method:
+            case "oft" | "road" if width % size:
+                return f"size {size} does not divide its width of {width}"
+            case "miss" if size > width:
+                return f"size {size} is larger than its width of {width}"
+            case "fourierft" if size > width**2:
+                return f"its matrices of {width} x {width} have fewer than {size:,} coefficients"
         return None
 
     def prepare(self, state: TrainState) -> None:

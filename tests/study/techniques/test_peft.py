@@ -306,6 +306,12 @@ def test_what_does_not_fit_is_refused():
     depths = state_of("bert").depths
     assert PEFT(method="oft").objection(depths, "span") == "size 32 does not divide its width of 16"
     assert PEFT(method="oft", size=8).objection(depths, "span") is None
-    assert PEFT(method="hra").objection(depths, "span") is None
+    assert (
+        PEFT(method="road").objection(depths, "span") == "size 64 does not divide its width of 16"
+    )
+    assert PEFT(method="miss").objection(depths, "span") == "size 64 is larger than its width of 16"
+    assert "fewer than 1,000" in PEFT(method="fourierft").objection(depths, "span")
+    for method in ("hra", "ia3", "ln_tuning", "dora", "loha", "lokr"):
+        assert PEFT(method=method).objection(depths, "span") is None
     with pytest.raises(ValueError, match="32 does not divide 16, the width of bert"):
         PEFT(method="oft").prepare(state_of("bert"))
