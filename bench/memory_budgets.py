@@ -35,7 +35,7 @@ LARGER = (  # options whose largest batch is measured
     "SlimFit at 0.9",
     "SlimFit at 0.95",
 )
-ROWS_AT_MOST = 64
+ROWS_AT_MOST = 24
 MOST, GB = 0.10, 1e9
 
 
