@@ -4,7 +4,7 @@ BERT-base and ViT-base at the batches, lengths and freeze rates of the official 
 with AdamW: weights, gradients, optimizer states and saved activations, predicted from shapes. Of
 SlimFit the step counts that holds the most. With `--device cuda` every arm then trains real steps
 with random weights, past the opening sweep, and the peak of allocated memory stands beside the
-prediction. `--quick` measures tiny models on the CPU, which shows that it runs and no more. Bar:
+prediction. `--quick` measures tiny models on the CPU, which shows that it runs and misses the bar:
 2.2 times less than eager attention on average and 3 times at best, with `stored` attention.
 
 Settings: the official code of Ardakani et al. 2023; GLUE tasks with the same setting are one row.
@@ -211,7 +211,7 @@ def main() -> int:
     device = "cpu" if asked.quick else asked.device
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
-        for setting in SETTINGS:
+        for setting in (SETTINGS[0], SETTINGS[-1]) if asked.quick else SETTINGS:
             if asked.quick:
                 small = 32 if setting.kind == "image" else 16
                 setting = setting._replace(rows=2, length=small)
@@ -233,9 +233,6 @@ def main() -> int:
                 print(f"{arm.name:<34}" + "".join(cells), flush=True)
             column = 1 if device == "cuda" else 0
             ratios.append(found[EAGER][column] / found[STORED][column])
-    if asked.quick:
-        print("\nslimfit_totals: a dry run")
-        return 0
     known = [ratio for ratio in ratios if not math.isnan(ratio)]
     mean, best = sum(known) / len(known), max(known)
     return ending(

@@ -21,7 +21,7 @@ from study.training.memory import MemorySplit
 
 STUDY = """\
 from study import BAdam, LISA, Recipe, Standard, Study, Task
-from study import (Adafactor, Adam8bit, BitFit, CompressedActivations, FreezeLower,
+from study import (Adafactor, Adam8bit, BitFit, CompressedActivations, FreezeLower, GaLore,
                    InterLayerScheduling, LoRA)
 from study.models.model import Model
 
@@ -91,7 +91,7 @@ def test_the_lines_to_paste_are_of_what_fits(write, capsys):
     code, out, _ = asked(capsys, write(), "--limit", "1GB", "--steps", "0")
     assert code == 0
     assert "techniques=[" in out
-    assert "step_in_backward=True," in out
+    assert "gradient_checkpointing=True," in out
 
 
 def test_of_slimfit_the_lowest_rate_that_fits_is_advised(write, capsys):
