@@ -1,17 +1,13 @@
 """LoRA: trainable low-rank updates of frozen weights."""
 
-import math
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import nn
 
-from study.core.libraries import bitsandbytes
-from study.models.families import in_layers
 from study.techniques.base import Technique
+from study.techniques.injection import drawn_uniformly, inject, merge_injected, target_maps
 from study.techniques.state import TrainState
 
 
@@ -51,38 +47,18 @@ class LoRA(Technique):
 
     def prepare(self, state: TrainState) -> None:
         """Insert the updates into the target modules; they and the head are trained."""
-        with suppress(ImportError):  # peft loads it where it is installed
-            bitsandbytes()
-        from peft import LoraConfig, inject_adapter_in_model  # here, because it takes seconds
-
-        head = {n for n in state.trainable if state.depths.of(n) == state.depths.head}
-        config = LoraConfig(
-            r=self.rank,
-            lora_alpha=self.scale * self.rank,
-            lora_dropout=self.dropout,
-            target_modules=self._targets(state),
-        )
-        inject_adapter_in_model(config, state.model)  # keeps names, freezes the head, draws A
+        arguments = {
+            "r": self.rank,
+            "lora_alpha": self.scale * self.rank,
+            "lora_dropout": self.dropout,
+            "target_modules": target_maps(state, self.targets),
+        }
+        inject(state, "LoraConfig", arguments)
         for name, parameter in state.model.named_parameters():
-            if name in head:
-                parameter.requires_grad_()
             if ".lora_A." in name:
-                bound = 1 / math.sqrt(parameter.shape[1])
                 rng = state.rng("head", "LoRA", name)
-                drawn = torch.rand(parameter.shape, generator=rng) * 2 * bound - bound
-                parameter.data.copy_(drawn)
+                parameter.data.copy_(drawn_uniformly(parameter, rng))
 
     def merge(self, model: nn.Module) -> None:
         """Add each update to its weight and put the plain module back."""
-        from peft.tuners.lora import LoraLayer
-
-        for name, module in list(model.named_modules()):
-            if isinstance(module, LoraLayer):
-                module.merge()
-                model.set_submodule(name, module.get_base_layer())
-
-    def _targets(self, state: TrainState) -> list[str]:
-        if self.targets == "query_value":
-            return in_layers(state.model, state.depths, state.depths.family.query_value)
-        maps = in_layers(state.model, state.depths, ["*"])
-        return [n for n in maps if isinstance(state.model.get_submodule(n), nn.Linear)]
+        merge_injected(model)

@@ -1,20 +1,17 @@
 """PEFT: methods of the `peft` library that change the modules of a frozen model."""
 
-import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import torch
 from pydantic import Field
 from torch import nn
 
-from study.core.libraries import bitsandbytes
 from study.core.seeding import derive
 from study.core.spec import Mistake
 from study.models.families import Depths, in_layers, in_norm
 from study.techniques.base import Technique
+from study.techniques.injection import drawn_uniformly, inject, merge_injected, target_maps
 from study.techniques.state import Group, TrainState
 
 
@@ -144,26 +141,15 @@ class PEFT(Technique):
 
     def prepare(self, state: TrainState) -> None:
         """Freeze the pretrained weights and insert the method's parameters."""
-        top = state.depths.head
         if self.method == "ln_tuning":
             named = {n: state.depths.of(n) for n, _ in state.model.named_parameters()}
-            below = [n for n, depth in named.items() if depth < top]
+            below = [n for n, depth in named.items() if depth < state.depths.head]
             state.freeze(n for n in below if named[n] == 0 or not in_norm(state.model, n))
             return
-        with suppress(ImportError):  # peft loads it where it is installed
-            bitsandbytes()
-        import peft  # here, because it takes seconds
-
-        head = {n for n in state.trainable if state.depths.of(n) == top}
-        config = getattr(peft, METHODS[self.method].config)
-        peft.inject_adapter_in_model(config(**self._arguments(state)), state.model)
+        inject(state, METHODS[self.method].config, self._arguments(state))
         for name, parameter in state.model.named_parameters():
-            if name in head:
-                parameter.requires_grad_()  # peft freezes it
             if any(part in name for part in METHODS[self.method].drawn):
-                bound = 1 / math.sqrt(parameter.shape[1])
-                rng = state.rng("head", "PEFT", name)
-                drawn = torch.rand(parameter.shape, generator=rng) * 2 * bound - bound
+                drawn = drawn_uniformly(parameter, state.rng("head", "PEFT", name))
                 if self.method == "hra":  # two equal reflections in a row change nothing
                     drawn = drawn[:, ::2].repeat_interleave(2, dim=1)
                 parameter.data.copy_(drawn)
@@ -178,25 +164,16 @@ class PEFT(Technique):
             split += [replace(group, names=factors, weight_decay=0.0)] if factors else []
         return split
 
-    @torch.no_grad()
     def merge(self, model: nn.Module) -> None:
         """Merge each update into its weight and put the plain module back."""
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
-        for name, module in list(model.named_modules()):
-            if isinstance(module, BaseTunerLayer):
-                module.merge()
-                model.set_submodule(name, module.get_base_layer())
+        merge_injected(model)
 
     def _arguments(self, state: TrainState) -> dict[str, Any]:
         """Those of the method's configuration."""
         model, depths = state.model, state.depths
         method = METHODS[self.method]
         size = self.size or method.size
-        targets = in_layers(model, depths, depths.family.query_value)
-        if self.targets == "linear":
-            maps = in_layers(model, depths, ["*"])
-            targets = [n for n in maps if isinstance(model.get_submodule(n), nn.Linear)]
+        targets = target_maps(state, self.targets)
         arguments = method.arguments(size)
         if self.method == "oft":  # peft would take another size
             for name in targets:  # maps inside a feed-forward block have a width of their own
