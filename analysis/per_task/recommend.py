@@ -145,12 +145,15 @@ def _sentence(row: RowTuple) -> str:
     if pd.notna(row.test_sd):
         test += f" ± {sd_text(row.test_sd, row.scale)}"
     seeds = "seed" if row.n == 1 else "seeds"
-    start = f"{no_winner(row)}. Use " if row.tied else ""
-    text = f"{block}: {start}{row.recommended}, {row.confidence} confidence"
+    if row.tied:  # as the report says it
+        text = f"{block}: {no_winner(row)}. If one must be taken now: {row.recommended}"
+    else:
+        text = f"{block}: {row.recommended}, {row.confidence} confidence"
     text += f" (test {row.metric} {test} over {row.n:.0f} {seeds}"
     text += f"; {', '.join(costs)} per run)." if costs else ")."
     if row.ranked == 1:
         text += " There is no other to compare it with."
     if row.tied:
-        text += f" Tied with {row.tied.replace('; ', ', ')}; tie broken by {row.decided_by}."
+        text += f" Tied with {row.tied.replace('; ', ', ')}; tie broken by {row.decided_by}, "
+        text += "which is no evidence."
     return text

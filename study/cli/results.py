@@ -18,6 +18,8 @@ from study.core.spec import SpecError
 from study.planning.study import Study
 from study.planning.study_file import resolve_study_name, study_in
 
+CAVEATS = 3  # that `study recommend` prints, the most important
+
 
 def add_commands(commands: Commands) -> None:
     """Add `study report`, `table`, `recommend`, `show` and `ui`."""
@@ -122,7 +124,7 @@ def recommend(arguments: argparse.Namespace) -> int:
     Configurations are chosen by dev score among those within the limits on memory and time. The
     exit code is 1 if none is within the limits, none has a score, or all runs failed.
     """
-    from analysis import by_group, load_runs
+    from analysis import by_group, caveats, load_runs
     from analysis.across_tasks.groups import sentences
     from analysis.per_task.recommend import advice
     from analysis.per_task.recommend import recommend as recommended
@@ -148,8 +150,10 @@ def recommend(arguments: argparse.Namespace) -> int:
             print("".join(f"  {line}\n" for line in row.paste.splitlines()))
         if len(found) > 1:
             print("\n".join(sentences(by_group(runs))))
-        if missing := int((runs["outcome"] == "missing").sum()):
-            complain(f"{missing} of {len(runs)} runs are missing; the advice may change with them.")
+        limits = caveats(runs)  # without those from learning curves, which take long to read
+        for sentence in limits[:CAVEATS]:
+            print(f"caveat: {sentence}")
+        print(f"all caveats: {program()} report {arguments.study}")
     return 0 if (found["recommended"] != "").any() else 1
 
 

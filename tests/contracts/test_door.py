@@ -158,7 +158,10 @@ def test_what_is_recommended_can_be_pasted(home, study, outcomes, prepared, caps
     monkeypatch.setenv("STUDY_HOME", str(home.root))
     assert run_command(["recommend", "door", "--max-memory", "64GiB", "--prefer", "score"]) == 0
     said = capsys.readouterr().out
-    assert "confidence (test accuracy" in said
+    assert "If one must be taken now: " in said
+    assert " (test accuracy" in said
+    assert "caveat: Fewer than 5 seeds: in every cell. " in said
+    assert said.splitlines()[-1].startswith("all caveats: ")
     lines = "".join(line.strip() for line in said.splitlines() if line.startswith("  "))
     names = {"Recipe": Recipe, "LayerwiseDecay": LayerwiseDecay, "Standard": Standard}
     pasted = eval(f"dict({lines})", names)

@@ -367,8 +367,10 @@ def test_advice_on_a_tie_begins_with_there_being_no_winner(clean):
     part = clean[(clean["task"] == "rte") & (clean["seed"] < 2)]
     found = recommend(part)
     (text,) = advice(found)
-    start = "rte, minilm: no clear winner among 5 configurations with 2 seeds each. Use "
-    assert text.startswith(f"{start}{found['recommended'][0]}, weak confidence (")
+    start = "rte, minilm: no clear winner among 5 configurations with 2 seeds each. If one must be "
+    assert text.startswith(f"{start}taken now: {found['recommended'][0]} (test ")
+    assert text.endswith("which is no evidence.")
+    assert "confidence" not in text
     assert advice(recommend(a_clear_winner(5)))[0].startswith(
         "terms, minilm: Mixout(0.1), strong confidence ("
     )
