@@ -7,7 +7,16 @@ from torch import Tensor, nn
 from study.core.recipe import Recipe
 from study.core.seeding import Seed
 from study.models.families import depths_of
-from study.tasks.kinds import Classification, Image, Kind, Multilabel, Regression, Span, Tagging
+from study.tasks.kinds import (
+    Classification,
+    Generation,
+    Image,
+    Kind,
+    Multilabel,
+    Regression,
+    Span,
+    Tagging,
+)
 from study.techniques.state import TrainState
 from tests.conftest import CPU
 from tests.families import config
@@ -20,6 +29,7 @@ KINDS: dict[str, Kind] = {
     "tagging": Tagging(TWO),
     "span": Span(()),
     "image": Image(TWO),
+    "generation": Generation(()),
 }
 
 
@@ -77,5 +87,6 @@ def batch_of(family: str, kind: str = "") -> dict[str, Tensor]:
         "regression": classes.float(),
         "multilabel": torch.stack([classes, 1 - classes], 1).float(),
         "tagging": (ids % 2).masked_fill(mask == 0, -100),
+        "generation": ids.masked_fill((mask == 0) | (torch.arange(7) < 3), -100),
     }
     return {**inputs, "labels": targets.get(kind, classes)}

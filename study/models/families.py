@@ -113,11 +113,15 @@ class Depths:
         family: Module paths of the architecture.
         layers: n, the number of layers.
         width: Features of a token between layers; 0 if unknown.
+        kept_head: The pretrained output layer of a decoder that generates, part of the top layer,
+            as a final norm is. One that is tied to the embeddings is these, at depth 0, and there
+            is no head at all.
     """
 
     family: Family
     layers: int
     width: int = 0
+    kept_head: tuple[str, ...] = ()
 
     @property
     def head(self) -> int:
@@ -131,6 +135,8 @@ class Depths:
             LookupError: If the parameter is in the body but in no known part of it.
         """
         body, _, inside = name.partition(".")
+        if lies_under(name, self.kept_head):
+            return self.layers
         if body != self.family.body:
             return self.head  # outside the body: the head, and modules that techniques add there
         for path, depth in self.family.elsewhere:
@@ -168,7 +174,15 @@ def depths_of(model: nn.Module) -> Depths:
     # The body's name depends on the task head: Llama has another one for question answering.
     family = replace(FAMILIES[architecture], body=str(model.base_model_prefix))
     layers = 1 if family.shared_layers else len(layers_of(model, family))
-    return Depths(family, layers, getattr(model.config, "hidden_size", 0))
+    return Depths(family, layers, getattr(model.config, "hidden_size", 0), _kept_head(model))
+
+
+def _kept_head(model: nn.Module) -> tuple[str, ...]:
+    """The name of an output layer that predicts tokens with weights of its own."""
+    output = model.get_output_embeddings()  # type: ignore[operator]
+    if output is None or output.weight is model.get_input_embeddings().weight:  # type: ignore[operator]
+        return ()
+    return tuple(name for name, module in model.named_modules() if module is output)
 
 
 def layers_of(model: nn.Module, family: Family) -> list[nn.Module]:

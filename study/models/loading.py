@@ -68,6 +68,9 @@ def meta_model(model: Model, kind: type[Kind]) -> Any:
             "have it, else to null."
         )
         raise checkpoint_error(model, text)
+    if kind.pretrained_head and not FAMILIES[config.model_type].causal:
+        text = f"{config.model_type!r} is no decoder, so it cannot generate text; use a decoder."
+        raise checkpoint_error(model, text)
     with torch.device("meta"):
         return getattr(transformers, kind.auto).from_config(config)
 
@@ -104,9 +107,9 @@ class Loaded:
                 folder,
                 dtype=torch.float32,
                 use_safetensors=True,
-                num_labels=kind.outputs,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # a head of another size; the body is checked below
+                **({} if kind.pretrained_head else {"num_labels": kind.outputs}),
                 **({"problem_type": kind.problem} if kind.problem else {}),
             )
         self.kind = kind
@@ -177,7 +180,7 @@ def _new_parameters(model: Model, template: Any, report: Mapping[str, Any]) -> l
     outside = {
         name
         for name, _ in template.named_parameters()
-        if not lies_under(name, [depths.family.body, *depths.family.kept])
+        if not lies_under(name, [depths.family.body, *depths.family.kept, *depths.kept_head])
     }
     mismatched = {name for name, *_ in report["mismatched_keys"]}
     new = sorted({*report["missing_keys"], *mismatched, *outside})

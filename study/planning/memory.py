@@ -190,7 +190,9 @@ def _network(model: Model, task: Kind, dropout: float | None) -> nn.Module:
     import transformers  # takes seconds
 
     config = copy.deepcopy(meta_model(model, type(task)).config)
-    config.num_labels, config.problem_type = task.outputs, task.problem
+    config.problem_type = task.problem
+    if not task.pretrained_head:
+        config.num_labels = task.outputs
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = 0
     with torch.device("meta"):
@@ -216,7 +218,7 @@ def _batch(config: Any, task: Kind, rows: int, length: int) -> dict[str, Tensor]
                 labels = torch.empty(rows)
             case "multilabel":
                 labels = torch.empty(rows, task.outputs)
-            case "tagging":
+            case "tagging" | "generation":
                 labels = torch.empty(rows, length, dtype=whole)
             case _:
                 labels = torch.empty(rows, dtype=whole)

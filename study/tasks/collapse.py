@@ -109,7 +109,8 @@ def _too_easy(metric: Metric, kind: Kind, split: Split, perfect: Any) -> str:
     """Why a perfect prediction would count as collapsed; empty if it would not."""
     gold, count = kind.references(split), len(split.ids)
     best, constant = metric(gold, perfect), floor_of(metric, kind, split)
-    if metric.oriented(best - constant) > margin(metric, constant, count):
+    known = np.isfinite(constant)  # without tokens that of a perplexity is not
+    if not known or metric.oriented(best - constant) > margin(metric, constant, count):
         return ""
     return (
         f"on its {count} rows a perfect prediction scores {best:.3g} in {metric.name} and a "

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from study.core.spec import did_you_mean
 from study.tasks.kinds import KINDS
+from study.tasks.kinds.generation import Answer
 
 CLASSES = ("classification", "image")
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
@@ -167,6 +168,17 @@ def _overlap(gold: str, given: str) -> float:
     return 2 * common / (len(gold_words) + len(given_words))
 
 
+def _generated(gold: list[tuple[str, ...]], predicted: list[Answer]) -> float:
+    """Share of examples whose answer greedy generation gives."""
+    return float(np.mean([p.text in accepted for p, accepted in zip(predicted, gold, strict=True)]))
+
+
+def _perplexity(gold: Any, predicted: list[Answer]) -> float:
+    """Exponential of the mean negative log-likelihood of a token, over all tokens of answers."""
+    nats = -sum(answer.log_likelihood for answer in predicted)
+    return float(np.exp(nats / sum(answer.tokens for answer in predicted)))
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -186,6 +198,10 @@ METRICS: dict[str, Metric] = {
         Metric("word_macro_f1", _word_macro_f1, kinds=("tagging",)),
         Metric("squad_f1", _squad(_overlap), kinds=("span",)),
         Metric("squad_em", _squad(_exact), kinds=("span",)),
+        Metric("exact_match", _generated, kinds=("generation",)),
+        Metric(
+            "perplexity", _perplexity, higher_is_better=False, bounded=False, kinds=("generation",)
+        ),
     )
 }
 

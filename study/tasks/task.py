@@ -57,8 +57,9 @@ class Task(Spec):
             (squared error), `multilabel` (labels are a list, one text with `|` between them, or
             with `labels` a 0 or 1 per class), `tagging` (lists of words and of tags), `span` (the
             question in `text`, the context in `text_pair`, a list of answers with `text` and
-            `start`, or as in SQuAD), `image` (an image file: its name, bytes or base64 text). Lists
-            may be written as text, in JSON or as Python prints them.
+            `start`, or as in SQuAD), `image` (an image file: its name, bytes or base64 text),
+            `generation` (the prompt in `text`, the text to generate in the label). Lists may be
+            written as text, in JSON or as Python prints them.
         metric: A name in `METRICS`, or `"module:name"` for a custom metric.
         train: Source of the training rows: a path to JSONL, CSV, TSV, Parquet or, for tagging,
             CoNLL (text may be `.gz`), or to a folder with one folder of images per class; relative

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from study.models.families import Depths
+from study.models.families import Depths, lies_under
 from study.techniques.base import Technique
 from study.techniques.state import Names, TrainState
 
@@ -16,7 +16,7 @@ class BAdam(Technique):
 
     A round visits every layer once, for `interval` steps each. A layer begins its turn without
     moments, and the optimizer holds only those of the layer in training and of the head. The
-    embeddings stay as pretrained.
+    embeddings stay as pretrained, and so does the head of a generating decoder.
 
     Attributes:
         interval: Optimizer steps per layer, the paper's K. A run of fewer than `interval` times
@@ -48,8 +48,9 @@ class BAdam(Technique):
         return (0,)
 
     def prepare(self, state: TrainState) -> None:
-        """Freeze the embeddings."""
-        state.freeze(name for name in state.trainable if state.depths.of(name) == 0)
+        """Freeze the embeddings, and a pretrained head."""
+        kept = state.depths.kept_head
+        state.freeze(n for n in state.trainable if state.depths.of(n) == 0 or lies_under(n, kept))
 
     def active(self, names: Names, state: TrainState) -> Names:
         """The parameters of the head and of the layer whose turn it is.

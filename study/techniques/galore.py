@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from study.models.families import lies_under
 from study.techniques.base import Technique
 from study.techniques.state import Group, TrainState
 
@@ -44,10 +45,14 @@ class GaLore(Technique):
     def optimizer(self, groups: list[Group], state: TrainState) -> torch.optim.Optimizer:
         """GaLore for the matrices in layers, Adam for all else."""
         named = {n: state.model.get_parameter(n) for group in groups for n in group.names}
-        layers = range(1, state.depths.head)
+        layers, kept = range(1, state.depths.head), state.depths.kept_head
         return PlainGaLore(
             [state.parameters(group) for group in groups],
-            {p for n, p in named.items() if p.ndim == 2 and state.depths.of(n) in layers},
+            {
+                p
+                for n, p in named.items()
+                if p.ndim == 2 and state.depths.of(n) in layers and not lies_under(n, kept)
+            },
             rank=self.rank,
             interval=self.interval,
             scale=self.scale,

@@ -11,7 +11,8 @@ from study.techniques.state import Names, TrainState
 class GradualUnfreezing(Technique):
     """Train the head alone at first, then unfreeze the layers below one by one, at equal intervals.
 
-    Dropout of frozen layers stays on. Adam's moments of a layer start when it is unfrozen, with a
+    A generating decoder has no new head and begins with its top layer. Dropout of frozen layers
+    stays on. Adam's moments of a layer start when it is unfrozen, with a
     bias correction that counts from there.
 
     Attributes:
@@ -31,8 +32,8 @@ class GradualUnfreezing(Technique):
 
     def active(self, names: Names, state: TrainState) -> Names:
         """The parameters unfrozen by now; the embeddings come last."""
-        end, head = self.share * state.steps, state.depths.head
+        end, top = self.share * state.steps, max(map(state.depths.of, names))
         if state.step >= end:
             return names
-        unfrozen = math.floor(state.step * head / end)  # of the `head` blocks below the head
-        return tuple(n for n in names if state.depths.of(n) >= head - unfrozen)
+        unfrozen = math.floor(state.step * top / end)  # of the `top` blocks below the highest
+        return tuple(n for n in names if state.depths.of(n) >= top - unfrozen)

@@ -11,7 +11,8 @@ from study.techniques.state import Group, TrainState
 class LayerwiseDecay(Technique):
     """Shrink the learning rate by a constant factor per block below the head.
 
-    lr(block) = recipe.lr * rate ** (head depth - depth); embeddings have depth 0.
+    lr(block) = recipe.lr * rate ** (head depth - depth); embeddings have depth 0. A generating
+    decoder has no new head, so its top layer keeps the full rate.
 
     Attributes:
         rate: Factor per block, unitless, in (0, 1]; 1.0 changes nothing.
@@ -29,5 +30,5 @@ class LayerwiseDecay(Technique):
 
     def groups(self, groups: list[Group], state: TrainState) -> list[Group]:
         """Scale the learning rate of each group; its members and weight decay are unchanged."""
-        top = state.depths.head
+        top = max(group.depth for group in groups)  # the head, if the task has a new one
         return [replace(g, lr=g.lr * self.rate ** (top - g.depth)) for g in groups]

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from study.models.families import Depths
+from study.models.families import Depths, lies_under
 from study.techniques.base import Technique
 from study.techniques.state import Names, TrainState
 
@@ -57,4 +57,5 @@ class LISA(Technique):
         rng = state.rng("noise", "LISA", state.step // self.interval)
         drawn = torch.randperm(len(layers), generator=rng)[: self.layers].tolist()
         trained = ends | {layers[index] for index in drawn}
-        return tuple(name for name in names if state.depths.of(name) in trained)
+        kept = state.depths.kept_head  # a head too, though its depth is that of the top layer
+        return tuple(n for n in names if state.depths.of(n) in trained or lies_under(n, kept))

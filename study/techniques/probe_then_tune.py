@@ -4,6 +4,8 @@ from pydantic import Field
 
 from study.core.recipe import Recipe
 from study.core.spec import Mistake, SpecError
+from study.models.families import Depths
+from study.tasks.kinds import KINDS
 from study.techniques.base import Technique
 from study.techniques.state import Phase, TrainState
 
@@ -33,6 +35,12 @@ class ProbeThenTune(Technique):
 
     epochs: int = Field(default=1, gt=0)
     lr: float = Field(default=1e-3, gt=0.0)
+
+    def objection(self, depths: Depths, kind: str) -> str | None:
+        """There must be a new head."""
+        if not KINDS[kind].pretrained_head:
+            return None
+        return "its head is that of pretraining, so there is no new one to train first"
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Refuse a recipe that is too short for both phases."""

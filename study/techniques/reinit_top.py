@@ -4,6 +4,7 @@ from pydantic import Field
 
 from study.models.families import Depths
 from study.models.loading import initialise
+from study.tasks.kinds import KINDS
 from study.techniques.base import Technique
 from study.techniques.state import TrainState
 
@@ -28,7 +29,12 @@ class ReinitTop(Technique):
     layers: int = Field(ge=0)
 
     def objection(self, depths: Depths, kind: str) -> str | None:
-        """The model must have that many layers with weights of their own, or a pooler."""
+        """The model must have that many layers with weights of their own, or a pooler.
+
+        A pretrained head reads what the pretrained layers write.
+        """
+        if KINDS[kind].pretrained_head:
+            return "its head is that of pretraining and cannot read what new layers write"
         pooler = depths.family.head and kind not in WITHOUT_POOLER
         if self.layers == 0 and not pooler:
             return "layers=0 re-initialises the pooler alone, and it has none"

@@ -5,6 +5,8 @@ from pydantic import Field
 from study.core.recipe import Recipe
 from study.core.seeding import Seed, derive
 from study.core.spec import Mistake, SpecError
+from study.models.families import Depths
+from study.tasks.kinds import KINDS
 from study.techniques.base import Technique
 from study.techniques.state import Starts
 
@@ -34,6 +36,12 @@ class Restarts(Technique):
 
     heads: int = Field(default=5, ge=2)
     epochs: int = Field(default=1, ge=1)
+
+    def objection(self, depths: Depths, kind: str) -> str | None:
+        """There must be a new head."""
+        if not KINDS[kind].pretrained_head:
+            return None
+        return "its head is that of pretraining, so there are no heads to choose from"
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Refuse a recipe that ends before the comparison."""

@@ -381,7 +381,7 @@ def predict(state: TrainState, data: Encoded) -> Outputs:
         for rows, batch in evaluation_batches(data, _evaluated_together(state)):
             batch = _to_device(batch, state.device)
             inputs = {name: t for name, t in batch.items() if name not in TARGETS}  # no loss
-            units = state.kind.units(state.forward(inputs), batch)
+            units = state.kind.stored(state.forward(inputs), batch)
             indices = [np.arange(data.units[row], data.units[row + 1]) for row in rows]
             outputs[np.concatenate(indices)] = units.float().cpu().numpy()
             state.heartbeat()

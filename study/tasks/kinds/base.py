@@ -50,6 +50,7 @@ class Kind(ABC):
         problem: Name of the loss in transformers (`problem_type`); None where the class has only
             one loss.
         words: Whether a row's text is a list of words.
+        pretrained_head: Whether the head is that of pretraining, which only decoders have.
     """
 
     labels: tuple[str, ...]
@@ -57,10 +58,11 @@ class Kind(ABC):
     auto: ClassVar[str] = "AutoModelForSequenceClassification"
     problem: ClassVar[str | None] = None
     words: ClassVar[bool] = False
+    pretrained_head: ClassVar[bool] = False
 
     @property
     def outputs(self) -> int:
-        """Size of the head's output."""
+        """Number of values that `stored` has per unit; of a new head the size of its output."""
         return len(self.labels) or 1
 
     # --- rows ---
@@ -128,9 +130,13 @@ class Kind(ABC):
     # --- outputs ---
 
     def units(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """The outputs that are scored, row by row, shape (n_units of the batch, n_outputs)."""
+        """The logits that are scored, row by row, first axis the units of the batch."""
         logits: Tensor = outputs.logits
         return logits
+
+    def stored(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """What a run keeps of each unit, row by row, shape (n_units of the batch, outputs)."""
+        return self.units(outputs, batch)
 
     def divergence(self, p: Any, q: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """KL(p || q) of the predicted distributions, mean over units.

@@ -10,6 +10,7 @@ from study import Task
 from study.models.model import Model
 from study.tasks.kinds import KINDS
 from study.training.prepare import prepare_once
+from tests.generating import decoder
 from tests.needs import ROOT
 
 PAGE = (ROOT / "docs" / "tasks.md").read_text()
@@ -55,13 +56,16 @@ def test_there_is_an_example_of_each_kind(examples):
         ("papers", "Mice without the gene live longer", [1, 1, 0]),
         ("genes", ["BRCA1", "is", "mutated"], ["B-Gene", "O", "O"]),
         ("questions", "Who sat?", (("cat", 2),)),
+        ("capitals", "What is the capital of Peru?", ("Lima",)),
     ],
 )
-def test_examples_are_read_and_encoded(examples, model: Model, name, text, gold):
+def test_examples_are_read_and_encoded(examples, model: Model, name, text, gold, tmp_path):
     data = examples[name].load()
     train = data.splits["train"]
     found = train.gold[train.text.index(text)]
     assert (found.tolist() if hasattr(found, "tolist") else found) == gold
+    if data.kind.pretrained_head:
+        model = decoder(tmp_path / "decoder", tied=True)
     prepared = prepare_once(data, model, 64, None)
     assert {split: made.rows for split, made in prepared.splits.items()} == {
         split: len(rows.ids) for split, rows in data.splits.items()

@@ -127,13 +127,16 @@ GOLD_OF = {
     "multilabel": np.array([[1, 0], [0, 1], [1, 1]]),
     "tagging": [["O", "B-X"], ["B-X", "I-X"], ["O"]],
     "span": [("w1",), (), ("w2", "w3")],
+    "generation": [("w1",), ("w2",), ("w3",)],
 }
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_undefined_scores_of_every_kind(name):
     """Neither an error nor a score that is never defined gets the value 0; a correlation does."""
-    labels = {"tagging": ("O", "B-X", "I-X"), "regression": (), "span": ()}.get(name, ("n", "y"))
+    labels = {"tagging": ("O", "B-X", "I-X"), "regression": (), "span": (), "generation": ()}.get(
+        name, ("n", "y")
+    )
     kind = KINDS[name](labels)
     rows = np.arange(4)
     data = Encoded(["a", "b", "c"], GOLD_OF[name], rows, rows)
@@ -155,7 +158,7 @@ def test_undefined_scores_of_every_kind(name):
         assert score == pytest.approx(expected, nan_ok=True)
     for metric in METRICS.values():
         if name in metric.kinds:
-            best = 1.0 if metric.higher_is_better else 0.0
+            best = 1.0 if metric.higher_is_better or metric.name == "perplexity" else 0.0
             assert recorded(metric, kind, data, perfect) == pytest.approx(best), metric.name
 
 

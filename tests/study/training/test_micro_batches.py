@@ -23,7 +23,7 @@ from tests.conftest import CPU, PAIRS, RECIPE
 from tests.heads import KINDS, batch_of, state_of
 from tests.interrupting import bits, count_heartbeats, resumed, uninterrupted
 
-FAMILY_OF = dict.fromkeys(sorted(set(KINDS) - {"image"}), "bert") | {"image": "vit"}
+FAMILY_OF = dict.fromkeys(sorted(KINDS), "bert") | {"image": "vit", "generation": "llama"}
 GRADIENTS: dict[str, torch.Tensor] = {}
 
 

@@ -1,0 +1,277 @@
+"""Generation: what is encoded and scored, against transformers, greedy generation and by hand."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch.nn import functional
+
+from study import Recipe, Standard, Study, Task
+from study.core.seeding import Seed
+from study.core.spec import SpecError
+from study.models.families import depths_of
+from study.models.loading import Loaded, meta_model
+from study.tasks import collapse
+from study.tasks.kinds import Generation, Split
+from study.tasks.kinds.encoded import TARGETS, collate
+from study.tasks.kinds.generation import Answer
+from study.tasks.metrics import METRICS
+from study.training.fit import Setting
+from study.training.prepare import prepare, prepare_once
+from study.training.train import train
+from tests.conftest import CPU
+from tests.families import family_model
+from tests.generating import answering_task, decoder
+
+KIND = Generation(())
+SEED = Seed(0, 0, 0)
+IGNORED = -100
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def here(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generation")
+    return decoder(folder / "model", tied=request.param)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return answering_task(tmp_path_factory.mktemp("rows"), rows=50).load()
+
+
+def split_of(*pairs: tuple[str, str]) -> Split:
+    gold = [(answer,) for _, answer in pairs]
+    return Split([str(n) for n in range(len(pairs))], [prompt for prompt, _ in pairs], None, gold)
+
+
+# --- rows --------------------------------------------------------------------------------------
+
+
+def test_a_row_is_prompt_answer_and_end(here):
+    tokenizer = Loaded(here, KIND).processor
+    w1, w2, w3, end = tokenizer.convert_tokens_to_ids(["w1", "w2", "w3", "<|end|>"])
+    made = KIND.encode(split_of(("w1 w2", "w3"), ("w3 ", "w1 w2")), tokenizer, **cut_at(8))
+    assert made.columns["input_ids"].tolist() == [w1, w2, w3, end, w3, w1, w2, end]
+    none = IGNORED
+    assert made.columns["labels"].tolist() == [none, none, w3, end, none, w1, w2, end]
+    assert made.starts.tolist() == [0, 4, 8]
+    assert made.units.tolist() == [0, 2, 5]
+
+
+def cut_at(length: int) -> dict[str, object]:
+    return {"max_length": length, "truncate": "longest_first"}
+
+
+def test_a_prompt_loses_its_beginning_and_an_answer_nothing(here):
+    tokenizer = Loaded(here, KIND).processor
+    made = KIND.encode(split_of(("w1 w2 w3 w4", "w5")), tokenizer, **cut_at(4))
+    assert tokenizer.decode(made.columns["input_ids"]) == "w3 w4 w5 <|end|>"
+    assert KIND.full_lengths(split_of(("w1 w2 w3 w4", "w5")), tokenizer).tolist() == [6]
+
+
+def test_answers_are_tokenised_after_a_space_or_a_line_break(tmp_path):
+    """By byte-level tokens, of which " yes" is one and "yes" another."""
+    given: list[list[str]] = []
+
+    class Tokenizer:
+        eos_token_id = pad_token_id = 0
+
+        def __call__(self, texts, **options):
+            if texts == "":
+                return {"input_ids": [9]}  # what begins every text
+            given.append(texts)
+            return {"input_ids": [[1, 2] for _ in texts]}
+
+    made = KIND.encode(
+        split_of(("A?", "yes"), ("A:  ", "yes"), ("A\n", "yes")), Tokenizer(), **cut_at(9)
+    )
+    assert given == [["A?", "A:", "A\n"], [" yes", " yes", "yes"]]
+    assert made.columns["input_ids"].tolist() == [9, 1, 2, 1, 2, 0] * 3
+
+
+@pytest.mark.parametrize(
+    ("value", "prompt", "text"),
+    [
+        ("", "w1", "is empty; give the answer"),
+        (["a", "b"], "w1", "is not a text; give one answer per row"),
+        (None, "w1", "None is not a text"),
+        ("w2", "  ", "has an empty prompt"),
+    ],
+)
+def test_mistakes_of_a_row(value, prompt, text):
+    _, mistakes = KIND.gold([value], [prompt], None)
+    assert [row for row, _ in mistakes] == [0]
+    assert text in mistakes[0][1]
+
+
+def test_numbers_are_answers(here):
+    assert KIND.gold([42, 1.5, "x"], ["a", "b", "c"], None) == ([("42",), ("1.5",), ("x",)], [])
+
+
+def test_an_answer_that_would_be_cut_is_said_before_the_first_run(here, tmp_path):
+    data = answering_task(tmp_path, rows=8).load()  # answers of two words and the end
+    with pytest.raises(SpecError) as caught:
+        prepare_once(data, here, 3, None)
+    assert [str(mistake) for mistake in caught.value.mistakes] == [
+        "recipe.max_length: 3 leaves no room for the text beside the longest answer, up to 3; "
+        "raise it."
+    ]
+    prepare_once(data, here, 4, None)
+
+
+def test_an_encoder_is_refused(tmp_path):
+    with pytest.raises(SpecError, match="'bert' is no decoder, so it cannot generate text"):
+        meta_model(family_model("bert", tmp_path / "bert"), Generation)
+
+
+# --- the head ------------------------------------------------------------------------------------
+
+
+def test_the_head_is_pretrained_and_in_the_top_layer_or_the_embeddings(here):
+    loaded = Loaded(here, KIND)
+    assert loaded.new == []
+    model = loaded.fresh(SEED, None)
+    plain = transformers.AutoModelForCausalLM.from_pretrained(here.folder(), dtype=torch.float32)
+    for name, parameter in plain.named_parameters():
+        assert torch.equal(model.get_parameter(name), parameter), name
+    depths = depths_of(model)
+    by_name = {name: depths.of(name) for name, _ in model.named_parameters()}
+    assert by_name["model.embed_tokens.weight"] == 0
+    assert by_name["model.norm.weight"] == 2
+    assert by_name.get("lm_head.weight") == (None if here.name == "tied" else 2)
+    assert depths.head not in by_name.values()
+
+
+# --- scores, against transformers and by hand ----------------------------------------------------
+
+
+def logits_of(model, data, row: int) -> torch.Tensor:
+    """The logits of one row, without padding, shape (tokens, vocabulary)."""
+    inside = slice(data.starts[row], data.starts[row + 1])
+    with torch.no_grad():
+        return model(torch.tensor(data.columns["input_ids"][None, inside])).logits[0]
+
+
+def test_loss_and_likelihoods_are_those_of_transformers(here, rows):
+    loaded = Loaded(here, KIND)
+    data = prepare(rows, loaded.processor, 32).splits["dev"]
+    model = loaded.fresh(SEED, None).eval()
+    batch = collate(data, np.arange(6))
+    kept = {name: tensor for name, tensor in batch.items() if name not in TARGETS}
+    with torch.no_grad():
+        loss = model(**batch).loss
+        stored = KIND.stored(model(**kept), batch)
+    by_hand, best = [], []
+    for row in range(6):
+        logits = logits_of(model, data, row)
+        labels = data.columns["labels"][data.starts[row] : data.starts[row + 1]]
+        for place in np.flatnonzero(labels != IGNORED):
+            before = logits[place - 1]
+            by_hand.append(-functional.cross_entropy(before[None], torch.tensor(labels[[place]])))
+            best.append(int(before.argmax()))
+    np.testing.assert_allclose(stored[:, 0], torch.stack(by_hand), rtol=1e-5)
+    assert stored[:, 1].tolist() == best
+    assert float(loss) == pytest.approx(-float(torch.stack(by_hand).mean()), rel=1e-5)
+
+
+def test_scores_equal_those_of_one_row_at_a_time_and_greedy_generation(here, rows):
+    """On 50 rows, of which a trained model gets some right and some wrong."""
+    loaded = Loaded(here, KIND)
+    data = prepare(rows, loaded.processor, 32).splits
+    recipe = Recipe(lr=1e-2, epochs=12, batch_size=8)
+    setting = Setting(recipe, Standard(), SEED, METRICS["exact_match"], KIND)
+    outcome, model = train(setting, data, loaded, CPU)
+    test, tokenizer = data["test"], loaded.processor
+    answers = KIND.answers(outcome.logits["test"], test)
+    right = [answer.text is not None for answer in answers]
+    assert 5 < sum(right) < 45
+
+    model.eval()
+    generated, nats = [], 0.0
+    for row in range(50):
+        inside = slice(test.starts[row], test.starts[row + 1])
+        ids, labels = test.columns["input_ids"][inside], test.columns["labels"][inside]
+        prompt = torch.tensor(ids[labels == IGNORED])[None]
+        new = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=8,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+        )[0, prompt.shape[1] :]
+        generated.append(tokenizer.decode(new, skip_special_tokens=True) == test.gold[row][0])
+        before = logits_of(model, test, row)[:-1].log_softmax(-1)
+        shifted = torch.tensor(labels[1:])
+        chosen = before[shifted != IGNORED].gather(1, shifted[shifted != IGNORED, None])
+        assert answers[row].log_likelihood == pytest.approx(float(chosen.sum()), rel=1e-4)
+        assert answers[row].tokens == len(chosen)
+        nats -= float(chosen.sum())
+    assert right == generated
+    assert outcome.test == pytest.approx(np.mean(generated))
+    perplexity = METRICS["perplexity"](test.gold, answers)
+    assert perplexity == pytest.approx(np.exp(nats / np.diff(test.units).sum()), rel=1e-4)
+
+
+def test_padding_on_the_left_gives_the_same_likelihoods(here, rows):
+    loaded = Loaded(here, KIND)
+    data = prepare(rows, loaded.processor, 32).splits["dev"]
+    model = loaded.fresh(SEED, None).eval()
+    batch = collate(data, np.arange(6))
+    lengths = batch["attention_mask"].sum(1).tolist()
+    longest = batch["attention_mask"].shape[1]
+    left = {
+        name: torch.stack([row.roll(longest - n) for row, n in zip(t, lengths, strict=True)])
+        for name, t in batch.items()
+    }
+    positions = (left["attention_mask"].cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        plain = KIND.stored(model(batch["input_ids"], batch["attention_mask"]), batch)
+        moved = KIND.stored(
+            model(left["input_ids"], left["attention_mask"], position_ids=positions), left
+        )
+    np.testing.assert_allclose(plain, moved, rtol=1e-4, atol=1e-5)
+
+
+# --- constant answers ----------------------------------------------------------------------------
+
+
+def test_floors_by_hand(here):
+    """The most frequent answer; every token by its frequency among a w1, two w2 and three ends."""
+    tokenizer = Loaded(here, KIND).processor
+    split = split_of(("w5", "w2"), ("w6", "w1"), ("w7", "w2"))
+    made = KIND.encode(split, tokenizer, **cut_at(8))
+    assert collapse.floor(METRICS["exact_match"], KIND, made) == pytest.approx(2 / 3)
+    shares = np.array([1 / 6] + [2 / 6] * 2 + [3 / 6] * 3)
+    entropy = -np.log(shares).sum() / 6
+    assert collapse.floor(METRICS["perplexity"], KIND, made) == pytest.approx(np.exp(entropy))
+    assert KIND.loss_to_beat(made) == pytest.approx(entropy - 0.01)
+    assert collapse.floor_of(METRICS["exact_match"], KIND, split) == pytest.approx(2 / 3)
+    assert np.isnan(collapse.floor_of(METRICS["perplexity"], KIND, split))  # without tokens
+
+
+def test_what_is_not_generated_is_no_constant_answer():
+    assert KIND.is_constant([Answer("a", 0.0, 1)] * 3)
+    assert not KIND.is_constant([Answer(None, 0.0, 1)] * 3)
+    assert not KIND.is_constant([Answer("a", 0.0, 1), Answer(None, 0.0, 1)])
+
+
+def test_predictions_have_a_row_per_example(here, rows):
+    loaded = Loaded(here, KIND)
+    data = prepare(rows, loaded.processor, 32).splits["dev"]
+    gold = data.columns["labels"][data.columns["labels"] != IGNORED]
+    outputs = np.stack([np.full(len(gold), -0.5), gold], axis=1).astype(np.float32)
+    outputs[data.units[1] - 1, 1] = 5  # the first row ends with another token
+    table = KIND.table(outputs, data)
+    assert table["answer"] == ["", *[g[0] for g in data.gold[1:]]]
+    assert table["label"] == [g[0] for g in data.gold]
+    np.testing.assert_allclose(table["log_likelihood"], -0.5 * np.diff(data.units))
+    assert Counter(map(len, table.values())) == {50: 5}
+
+
+def test_a_metric_of_classes_is_refused(tmp_path):
+    task = Task(name="t", kind="generation", train="a", dev="b", test="c")
+    study = Study(name="s", tasks=[task], models=[], techniques=[Standard()], seeds=[0])
+    with pytest.raises(SpecError, match="use one of exact_match, perplexity"):
+        _ = study.tasks
