@@ -207,21 +207,27 @@ class TrainState:
                     rng.set_state(rng_state)
 
     def forward(
-        self, batch: Mapping[str, Tensor], *, weights: Mapping[str, Tensor] | None = None
+        self,
+        batch: Mapping[str, Tensor],
+        *,
+        weights: Mapping[str, Tensor] | None = None,
+        targets: bool = True,
     ) -> Any:
-        """The model's outputs for a batch, with `loss` where the batch has labels.
+        """The model's outputs for a batch, with `loss` where it has targets.
 
         Args:
-            batch: The model's inputs.
+            batch: The model's inputs and targets.
             weights: Parameters, by name, that replace the model's own in this pass. It is not
                 checkpointed, since its backward pass would recompute layers with the model's own.
+            targets: Whether the model gets the targets; without them it computes no loss.
         """
+        inputs = self.kind.inputs(batch, targets=targets)
         bf16 = self.recipe.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             if weights is not None:
-                return functional_call(self.model, dict(weights), kwargs=dict(batch))
+                return functional_call(self.model, dict(weights), kwargs=inputs)
             with self._checkpointed() if self.gradient_checkpointing else nullcontext():
-                return self.model(**batch)
+                return self.model(**inputs)
 
     def _checkpointed(self) -> AbstractContextManager[None]:
         generators = tuple(self._pass_rngs.values())

@@ -18,7 +18,6 @@ from study.models.loading import Loaded
 from study.tasks import metrics
 from study.tasks.kinds import Kind, Outputs
 from study.tasks.kinds.encoded import (
-    TARGETS,
     Encoded,
     Ints,
     collate,
@@ -380,8 +379,7 @@ def predict(state: TrainState, data: Encoded) -> Outputs:
     with torch.inference_mode():
         for rows, batch in evaluation_batches(data, _evaluated_together(state)):
             batch = _to_device(batch, state.device)
-            inputs = {name: t for name, t in batch.items() if name not in TARGETS}  # no loss
-            units = state.kind.stored(state.forward(inputs), batch)
+            units = state.kind.stored(state.forward(batch, targets=False), batch)
             indices = [np.arange(data.units[row], data.units[row + 1]) for row in rows]
             outputs[np.concatenate(indices)] = units.float().cpu().numpy()
             state.heartbeat()

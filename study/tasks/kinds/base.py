@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from study.core.spec import did_you_mean
-from study.tasks.kinds.encoded import Encoded, Ints
+from study.tasks.kinds.encoded import TARGETS, Encoded, Ints
 
 QUESTION_TOKENS = 64  # longer questions are truncated
 Outputs = npt.NDArray[np.float32]  # (n_units, n_outputs)
@@ -127,7 +127,11 @@ class Kind(ABC):
         """The text that each example's answer is extracted from; empty for non-extractive kinds."""
         return []
 
-    # --- outputs ---
+    # --- passes ---
+
+    def inputs(self, batch: Mapping[str, Tensor], *, targets: bool) -> dict[str, Any]:
+        """What the model is called with for a batch; without targets it computes no loss."""
+        return {name: tensor for name, tensor in batch.items() if targets or name not in TARGETS}
 
     def units(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """The logits that are scored, row by row, first axis the units of the batch."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from study.tasks.kinds.base import Kind, Outputs, RowMistake, Split, row_starts
 from study.tasks.kinds.encoded import Encoded, Ints
@@ -93,9 +94,23 @@ class Generation(Kind):
         both = zip(prompts, answers, strict=True)
         return np.array([len(start) + len(prompt) + len(answer) for prompt, answer in both])
 
+    def inputs(self, batch: Mapping[str, Tensor], *, targets: bool) -> dict[str, Any]:
+        """With the places whose logits are computed: those before a token of an answer.
+
+        On the meta device, which has no values, these are unknown and all are computed.
+        """
+        inputs = super().inputs(batch, targets=targets)
+        if batch["labels"].is_meta:
+            return inputs
+        scored = _scored(batch)
+        inputs["logits_to_keep"] = functional.pad(scored, (0, 1))  # nothing follows the last token
+        if targets:
+            inputs["shift_labels"] = batch["labels"][:, 1:][scored]
+        return inputs
+
     def units(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """The logits before each token of an answer, shape (n_tokens, vocabulary)."""
-        logits: Tensor = outputs.logits[:, :-1][_scored(batch)]
+        logits: Tensor = outputs.logits
         return logits
 
     def stored(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:

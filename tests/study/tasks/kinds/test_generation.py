@@ -15,7 +15,7 @@ from study.models.families import depths_of
 from study.models.loading import Loaded, meta_model
 from study.tasks import collapse
 from study.tasks.kinds import Generation, Split
-from study.tasks.kinds.encoded import TARGETS, collate
+from study.tasks.kinds.encoded import collate
 from study.tasks.kinds.generation import Answer
 from study.tasks.metrics import METRICS
 from study.training.fit import Setting
@@ -159,10 +159,14 @@ def test_loss_and_likelihoods_are_those_of_transformers(here, rows):
     data = prepare(rows, loaded.processor, 32).splits["dev"]
     model = loaded.fresh(SEED, None).eval()
     batch = collate(data, np.arange(6))
-    kept = {name: tensor for name, tensor in batch.items() if name not in TARGETS}
     with torch.no_grad():
-        loss = model(**batch).loss
-        stored = KIND.stored(model(**kept), batch)
+        whole = model(**batch)  # as transformers computes it: all logits, shifted inside
+        outputs = model(**KIND.inputs(batch, targets=True))
+        stored = KIND.stored(model(**KIND.inputs(batch, targets=False)), batch)
+    assert outputs.logits.shape[0] == data.units[6]
+    assert torch.equal(KIND.stored(outputs, batch), stored)
+    assert float(outputs.loss) == pytest.approx(float(whole.loss), rel=1e-6)
+    loss = whole.loss
     by_hand, best = [], []
     for row in range(6):
         logits = logits_of(model, data, row)
@@ -227,10 +231,9 @@ def test_padding_on_the_left_gives_the_same_likelihoods(here, rows):
     }
     positions = (left["attention_mask"].cumsum(1) - 1).clamp(min=0)
     with torch.no_grad():
-        plain = KIND.stored(model(batch["input_ids"], batch["attention_mask"]), batch)
-        moved = KIND.stored(
-            model(left["input_ids"], left["attention_mask"], position_ids=positions), left
-        )
+        plain = KIND.stored(model(**KIND.inputs(batch, targets=False)), batch)
+        inputs = KIND.inputs(left, targets=False)
+        moved = KIND.stored(model(**inputs, position_ids=positions), left)
     np.testing.assert_allclose(plain, moved, rtol=1e-4, atol=1e-5)
 
 
