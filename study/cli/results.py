@@ -238,11 +238,18 @@ def _texts(study: Study) -> dict[str, dict[str, str]]:
     for task in study.located_tasks():
         if task.kind != "image":
             split = task.load().splits["test"]
-            texts = [" ".join(text) if isinstance(text, list) else text for text in split.text]
+            texts = [_readable(text) for text in split.text]
             if split.text_pair:
                 texts = [" / ".join(pair) for pair in zip(texts, split.text_pair, strict=True)]
             found[task.name] = dict(zip(split.ids, texts, strict=True))
     return found
+
+
+def _readable(text: Any) -> str:
+    """A text, words, or the messages of a conversation, as one line."""
+    if isinstance(text, tuple):
+        return " ".join(f"{role}: {content}" for role, content in text)
+    return " ".join(text) if isinstance(text, list) else str(text)
 
 
 def _to_paste_if_readable(key: str, study: str, home: Home) -> str:

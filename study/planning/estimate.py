@@ -198,9 +198,11 @@ def longest_row(task: Task, max_length: int) -> int:
 
 
 def _words(text: Any) -> int:
-    """Number of words of a text or a list of words; of an image, the number of patches."""
+    """Number of words of a text, words or messages; of an image, the number of patches."""
     if isinstance(text, bytes):
         return PATCHES
+    if isinstance(text, tuple):
+        return sum(_words(content) for _, content in text)
     return len(text.split() if isinstance(text, str) else text)
 
 

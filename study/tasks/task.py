@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from study.core.spec import Mistake, Spec, SpecError, did_you_mean, few
 from study.tasks import checks, metrics
-from study.tasks.kinds import KINDS, Kind, Regression, Split
+from study.tasks.kinds import KINDS, Generation, Kind, Regression, Split
 from study.tasks.pictures import read_folder, with_files
 from study.tasks.reading import read_rows, resolve
 from study.tasks.rows import Rows
@@ -75,6 +75,9 @@ class Task(Spec):
         standardise: For regression: train on labels less their mean, divided by their standard
             deviation, both of the training rows in use. Scores, floors and predictions stay in the
             label's unit. Set it for labels far from unit scale, such as 0 to 100.
+        chat: For generation: write prompts and answers as turns of a conversation, by the
+            checkpoint's chat template. A prompt may then be a list of messages, objects with
+            `role` (`system`, `user`, `assistant`) and `content`, of which the last is the user's.
         id: Column with a unique id. Without a column `id`, rows are numbered; None numbers them
             even if there is such a column.
         truncate: Truncation of pairs that are too long: of the longer text (`longest_first`), or
@@ -111,6 +114,7 @@ class Task(Spec):
     text_pair: str | None = None
     label: str = "label"
     standardise: bool = False
+    chat: bool = False
     id: str | None = "id"
     truncate: Literal["longest_first", "only_second"] = "longest_first"
     labels: tuple[str, ...] | None = None
@@ -178,6 +182,9 @@ class Task(Spec):
         if fields.get("standardise") and kind != "regression":
             text = f"is for regression; a {kind} task has no values to standardise."
             mistakes.append(Mistake("standardise", text))
+        if fields.get("chat") and kind != "generation":
+            text = f"is for generation; a {kind} task has no conversations."
+            mistakes.append(Mistake("chat", text))
         if label in (text_column, fields.get("text_pair")):
             text = f"is {label!r}, as the text is; a model would read the answer."
             mistakes.append(Mistake("label", text))
@@ -265,6 +272,8 @@ class Task(Spec):
             identity["truncate"] = self.truncate
         if self.standardise:
             identity["standardise"] = True
+        if self.chat:
+            identity["chat"] = True
         return identity
 
 
@@ -279,6 +288,8 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
 
     values = chain.from_iterable(rows.columns[task.label] for rows in tables.values())
     kind = KINDS[task.kind](task.labels or KINDS[task.kind].class_names(values))
+    if isinstance(kind, Generation):
+        kind = replace(kind, chat=task.chat)
     labels = f"{tables['train'].source}, {task.label}"
     mistakes += checks.count_mistakes(kind, task.metric, labels)
     if task.labels is None:

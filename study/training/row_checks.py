@@ -8,7 +8,7 @@ from study.core.spec import Mistake
 from study.tasks import TaskData
 from study.tasks.kinds.base import QUESTION_TOKENS
 from study.tasks.kinds.encoded import Encoded
-from study.tasks.kinds.generation import longest_answer
+from study.tasks.kinds.generation import Generation, longest_answer, template_mistake
 
 SHOWN = 5  # rows that are named of those with the same mistake
 CHECKPOINT = "checkpoint"  # path of mistakes of the model
@@ -34,8 +34,11 @@ def text_mistakes(data: TaskData, tokenizer: Any, max_length: int) -> list[Mista
     if data.kind.name == "span":
         taken += min(QUESTION_TOKENS, max_length // 3) + max_length // 3
         by += ", the question and the overlap of windows"
-    elif data.kind.name == "generation":
-        taken = max(longest_answer(split, tokenizer) for split in data.splits.values())
+    elif isinstance(data.kind, Generation):
+        first = data.splits["train"].text[0]
+        if data.kind.chat and (mistake := template_mistake(first, tokenizer)):
+            return [*mistakes, Mistake(CHECKPOINT, mistake)]
+        taken = max(longest_answer(data.kind, split, tokenizer) for split in data.splits.values())
         by = "the longest answer"
     elif data.truncate == "only_second":
         taken += min(QUESTION_TOKENS, max_length // 2)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from study.tasks.kinds.base import Kind, Outputs, RowMistake, Split, row_starts
+from study.tasks.kinds.base import Kind, Outputs, RowMistake, Split, row_starts, unquoted
 from study.tasks.kinds.encoded import Encoded, Ints
 from study.tasks.kinds.tagging import IGNORED
 
@@ -29,6 +30,10 @@ class Answer(NamedTuple):
     tokens: int
 
 
+Message = tuple[str, str]  # role and content
+
+
+@dataclass(frozen=True)
 class Generation(Kind):
     """An answer to a prompt; gold is a tuple with the right answer per example.
 
@@ -38,11 +43,16 @@ class Generation(Kind):
     prompt ends with a line break. A prompt that is too long loses its beginning, the answer
     nothing. The head is that of pretraining and no new one.
 
+    Attributes:
+        chat: Whether prompts and answers are turns of a conversation, written by the checkpoint's
+            chat template. A prompt may then be a conversation, a tuple of messages.
+
     Source: Touvron et al. 2023 (Llama 2), section 3.1, the loss on answers alone; Gao et al. 2021
         (language model evaluation harness), exact match by the most likely token of each place,
         and the space.
     """
 
+    chat: bool = False
     name = "generation"
     auto = "AutoModelForCausalLM"
     pretrained_head = True
@@ -51,6 +61,19 @@ class Generation(Kind):
     def outputs(self) -> int:
         """Two: of each token of an answer its log-likelihood, and the most likely token's id."""
         return 2
+
+    @classmethod
+    def parse_text(cls, value: Any) -> Any:
+        """A text, or a tuple of messages of a list of objects with `role` and `content`."""
+        given = unquoted(value)
+        if isinstance(given, list) and given and all(isinstance(turn, dict) for turn in given):
+            try:
+                messages = tuple((str(turn["role"]), str(turn["content"])) for turn in given)
+            except KeyError as error:
+                raise ValueError(f"has a message without {error}.") from error
+            _check_roles(messages)
+            return messages
+        return super().parse_text(value)
 
     def gold(
         self, values: Sequence[Any], texts: Sequence[Any], pairs: Sequence[Any] | None
@@ -66,13 +89,15 @@ class Generation(Kind):
                 mistakes.append((row, "is empty; give the answer that is to be generated."))
             if isinstance(prompt, str) and not prompt.strip():
                 mistakes.append((row, "has an empty prompt, from which nothing follows."))
+            if prompt and not isinstance(prompt, str) and not self.chat:
+                mistakes.append((row, "has a list of messages as prompt; set chat=True."))
         return gold, mistakes
 
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
     ) -> Encoded:
         """One row per example."""
-        start, prompts, answers = _tokens(split, processor)
+        start, prompts, answers = self.tokens(split, processor)
         inputs, labels = [], []
         for prompt, answer in zip(prompts, answers, strict=True):
             room = max(0, max_length - len(start) - len(answer))
@@ -90,9 +115,27 @@ class Generation(Kind):
 
     def full_lengths(self, split: Split, processor: Any) -> Ints | None:
         """Tokens of prompt and answer."""
-        start, prompts, answers = _tokens(split, processor)
+        start, prompts, answers = self.tokens(split, processor)
         both = zip(prompts, answers, strict=True)
         return np.array([len(start) + len(prompt) + len(answer) for prompt, answer in both])
+
+    def tokens(
+        self, split: Split, tokenizer: Any
+    ) -> tuple[list[int], list[list[int]], list[list[int]]]:
+        """Ids before every prompt, of each prompt, and of each answer with its end."""
+        gold = [answer for answer, *_ in split.gold]
+        if self.chat:
+            return [], *_turns(split.text, gold, tokenizer)
+        options = {"add_special_tokens": False, "verbose": False}  # no warning about lengths
+        prompts = [prompt.rstrip(" ") for prompt in split.text]
+        breaks = [prompt.endswith("\n") for prompt in prompts]
+        texts = [g if broken else f" {g}" for g, broken in zip(gold, breaks, strict=True)]
+        end = tokenizer.eos_token_id
+        return (
+            tokenizer("")["input_ids"],
+            tokenizer(prompts, **options)["input_ids"],
+            [[*ids, end] for ids in tokenizer(texts, **options)["input_ids"]],
+        )
 
     def inputs(self, batch: Mapping[str, Tensor], *, targets: bool) -> dict[str, Any]:
         """With the places whose logits are computed: those before a token of an answer.
@@ -175,25 +218,68 @@ class Generation(Kind):
         }
 
 
-def _tokens(split: Split, tokenizer: Any) -> tuple[list[int], list[list[int]], list[list[int]]]:
-    """Ids before every prompt, of each prompt, and of each answer with its end."""
-    options = {"add_special_tokens": False, "verbose": False}  # no warning about lengths
-    prompts, answers = [], []
-    for prompt, (answer, *_) in zip(split.text, split.gold, strict=True):
-        bare = prompt.rstrip(" ")
-        prompts.append(bare)
-        answers.append(answer if bare.endswith("\n") else f" {answer}")
-    return (
-        tokenizer("")["input_ids"],
-        tokenizer(prompts, **options)["input_ids"],
-        [[*ids, tokenizer.eos_token_id] for ids in tokenizer(answers, **options)["input_ids"]],
-    )
-
-
-def longest_answer(split: Split, tokenizer: Any) -> int:
+def longest_answer(kind: Generation, split: Split, tokenizer: Any) -> int:
     """Tokens of the longest answer with those that stand before every prompt, and the end."""
-    start, _, answers = _tokens(split, tokenizer)
+    start, _, answers = kind.tokens(split, tokenizer)
     return len(start) + max(map(len, answers))
+
+
+def template_mistake(prompt: str | tuple[Message, ...], tokenizer: Any) -> str | None:
+    """What prevents a tokenizer's chat template from being used; None if nothing does."""
+    if not tokenizer.chat_template:
+        return "its tokenizer has no chat template; take a chat model, or leave out chat=True."
+    asked, answered = _written(prompt, None, tokenizer), _written(prompt, "yes", tokenizer)
+    if answered[: len(asked)] != asked or len(answered) == len(asked):
+        return (
+            "its chat template writes a prompt differently when an answer follows, so that the "
+            "tokens of the answer cannot be told; use chat=False with a prompt of your own."
+        )
+    return None
+
+
+def _turns(
+    prompts: Sequence[str | tuple[Message, ...]], answers: Sequence[str], tokenizer: Any
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Ids of each prompt and of each answer, up to the token that ends a turn."""
+    asked, answered = [], []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        before = _written(prompt, None, tokenizer)
+        ids = _written(prompt, answer, tokenizer)[len(before) :]
+        end = tokenizer.eos_token_id
+        if end in ids:  # templates often write a line break after it, which nothing reads
+            ids = ids[: len(ids) - ids[::-1].index(end)]
+        asked.append(before)
+        answered.append(ids if end in ids else [*ids, end])
+    return asked, answered
+
+
+def _written(prompt: str | tuple[Message, ...], answer: str | None, tokenizer: Any) -> list[int]:
+    """Ids of a conversation, up to where the answer begins if there is none."""
+    messages = (("user", prompt),) if isinstance(prompt, str) else prompt
+    turns = [{"role": role, "content": content} for role, content in messages]
+    if answer is not None:
+        turns.append({"role": "assistant", "content": answer})
+    ids: list[int] = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=answer is None, tokenize=True, return_dict=False
+    )
+    return ids
+
+
+def _check_roles(messages: Sequence[Message]) -> None:
+    """That a conversation is one: maybe `system`, then `user` and `assistant` by turns.
+
+    Raises:
+        ValueError: If not, or if the last message is not the user's.
+    """
+    roles = [role for role, _ in messages]
+    turns = roles[1:] if roles[0] == "system" else roles
+    if not turns or turns != (["user", "assistant"] * len(turns))[: len(turns)]:
+        raise ValueError(
+            f"has messages of {', '.join(roles)}; after an optional system message they must be of "
+            "user and assistant by turns."
+        )
+    if turns[-1] != "user":
+        raise ValueError("ends with a message of assistant; give that one as the label.")
 
 
 def _scored(batch: Mapping[str, Tensor]) -> Tensor:

@@ -16,7 +16,7 @@ from study.models.loading import Loaded, meta_model
 from study.tasks import collapse
 from study.tasks.kinds import Generation, Split
 from study.tasks.kinds.encoded import collate
-from study.tasks.kinds.generation import Answer
+from study.tasks.kinds.generation import Answer, template_mistake
 from study.tasks.metrics import METRICS
 from study.training.fit import Setting
 from study.training.prepare import prepare, prepare_once
@@ -89,6 +89,69 @@ def test_answers_are_tokenised_after_a_space_or_a_line_break(tmp_path):
     )
     assert given == [["A?", "A:", "A\n"], [" yes", " yes", "yes"]]
     assert made.columns["input_ids"].tolist() == [9, 1, 2, 1, 2, 0] * 3
+
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} <|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
+)
+
+
+@pytest.fixture
+def talking(here):
+    tokenizer = Loaded(here, KIND).processor
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def test_turns_are_those_of_the_chat_template(talking):
+    """The model is asked as it would be in use, and the answer ends with the end of its turn."""
+    prompt = (("system", "w9"), ("user", "w1"), ("assistant", "w2"), ("user", "w3"))
+    split = Split(["a", "b"], ["w4", prompt], None, [("w5",), ("w6 w7",)])
+    made = Generation((), chat=True).encode(split, talking, **cut_at(64))
+    rows = [slice(*made.starts[row : row + 2]) for row in (0, 1)]
+    texts = [talking.decode(made.columns["input_ids"][row]).replace("\n", "") for row in rows]
+    assert texts[0] == "<unk> w4 <|end|> <unk> w5 <|end|>"  # the words of roles are unknown to it
+    assert texts[1].endswith("<unk> w3 <|end|> <unk> w6 w7 <|end|>")
+    answers = made.columns["labels"][made.columns["labels"] != IGNORED]
+    assert talking.decode(answers) == "w5 <|end|> w6 w7 <|end|>"
+    assert made.units.tolist() == [0, 2, 5]
+
+
+def test_a_conversation_is_read_from_objects():
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    asked = [*turns, {"role": "user", "content": "c"}]
+    assert Generation.parse_text(asked) == (("user", "a"), ("assistant", "b"), ("user", "c"))
+    assert Generation.parse_text(str(asked)) == Generation.parse_text(asked)
+    assert Generation.parse_text("[a]") == "[a]"
+    for wrong, text in (
+        (turns, "ends with a message of assistant; give that one as the label"),
+        (asked[1:], "by turns"),
+        ([{"role": "system", "content": "a"}], "by turns"),
+        ([{"role": "user"}], "has a message without 'content'"),
+        (3, "3 is not text"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            Generation.parse_text(wrong)
+    _, mistakes = KIND.gold(["x"], [Generation.parse_text(asked)], None)
+    assert mistakes == [(0, "has a list of messages as prompt; set chat=True.")]
+
+
+def test_a_chat_template_must_exist_and_keep_the_prompt(talking):
+    assert template_mistake("w1", talking) is None
+    talking.chat_template = "{{ messages | length }} w1"
+    assert "writes a prompt differently" in (template_mistake("w1", talking) or "")
+    talking.chat_template = None
+    assert "has no chat template" in (template_mistake("w1", talking) or "")
+
+
+def test_chat_is_part_of_the_key_and_for_generation_alone(tmp_path):
+    task = answering_task(tmp_path, rows=8)
+    talk = task.replace(chat=True)
+    assert "chat" not in task.identity()
+    assert talk.identity()["chat"]
+    assert (task.load().kind, talk.load().kind) == (KIND, Generation((), chat=True))
+    assert "chat" in str(task.replace(kind="classification", metric="accuracy", chat=True).error)
 
 
 @pytest.mark.parametrize(
