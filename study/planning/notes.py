@@ -75,6 +75,8 @@ def _bar(task: Task, data: TaskData) -> str:
     """What a constant answer scores on dev, and the bar that a run must exceed there."""
     metric, dev = metric_named(task.metric), data.splits["dev"]
     lowest = floor_of(metric, data.kind, dev)
+    if np.isnan(lowest):  # a perplexity depends on the model's tokens
+        return f"what a constant answer scores on dev ({metric.name}) is known with the first run"
     above = margin(metric, lowest, len(dev.ids))
     bar = lowest + (above if metric.higher_is_better else -above)
     scale = 100 if metric.bounded else 1

@@ -5,6 +5,7 @@ import pytest
 from study import ByGroup, KFold, Recipe, Standard, Study, Task
 from study.planning.notes import data_lines, notes
 from study.testing import tiny_model
+from tests.generating import answering_task
 
 
 def study_of(folder, tasks):
@@ -63,6 +64,13 @@ def test_groups_of_each_part_are_counted(tmp_path):
     lowest = abs(gold - sorted(gold)[len(gold) // 2]).mean()
     assert f"scores {lowest:.3g} on dev (mae); a run counts as collapsed down to" in bar
     assert bar.endswith(f"{0.99 * lowest:.3g}")
+
+
+def test_a_bar_that_depends_on_a_models_tokens_is_not_given(tmp_path):
+    *_, bar = data_lines(study_of(tmp_path, [answering_task(tmp_path / "answers")]))
+    assert bar.endswith(
+        "what a constant answer scores on dev (perplexity) is known with the first run"
+    )
 
 
 def told(folder, rows, **fields):
