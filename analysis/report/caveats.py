@@ -464,7 +464,7 @@ def _standard_error(metric: str, rows: int) -> str:
     Source: binomial for shares, largest at one half; 1 / sqrt(n - 1) for correlations of
     independent variables.
     """
-    if metric == "accuracy":
+    if metric in ("accuracy", "exact_match", "squad_em"):
         return f", standard error up to {50 / rows**0.5:.1f} points"
     if metric in ("pearson", "spearman") and rows > 1:
         return f", standard error about {100 / (rows - 1) ** 0.5:.0f} points near 0"
