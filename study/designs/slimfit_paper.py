@@ -8,9 +8,7 @@ the time. `study memory slimfit_paper --limit 8GB` says what fits on a GPU.
 Source: the official scripts of Ardakani et al. 2023 (arXiv 2305.18513) for learning rates, batches,
 lengths and epochs; they run one seed each. Their rates: CoLA, MRPC and RTE 0.9, SST-2 and QNLI
 0.95, STS-B 0.85, QQP and MNLI 0.8. Gradients are not clipped here, since their norm depends on
-what is frozen. Their other tasks are the same technique on `SQUAD2` (rate 0.8, lr 1.8e-4, batches
-of 128, 384 tokens) and on images with `VIT_BASE` (CIFAR-10 0.9 and 7.5e-5, CIFAR-100 0.75 and
-5.5e-5, batches of 32).
+what is frozen. Their other tasks are in `slimfit_squad` and `slimfit_images`.
 """
 
 from study import (
