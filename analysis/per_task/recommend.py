@@ -155,5 +155,5 @@ def _sentence(row: RowTuple) -> str:
         text += " There is no other to compare it with."
     if row.tied:
         text += f" Tied with {row.tied.replace('; ', ', ')}; tie broken by {row.decided_by}, "
-        text += "which is no evidence."
+        text += "which is no evidence of a better score."
     return text

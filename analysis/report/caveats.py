@@ -63,12 +63,12 @@ def caveats(runs: pd.DataFrame, curves: pd.DataFrame | None = None) -> list[str]
         *_missing(runs),
         *_directions(runs),
         *_few_seeds(runs),
+        *_without_scatter(finished),
         *_cut(finished),
         *_unfinished(finished, curves),
         *_small_sets(runs),
         *_failures(runs),
         *_variability(runs),
-        *_without_scatter(finished),
         *_unscored(runs),
         *_unknown(runs),
         *_collapse(runs),
@@ -260,9 +260,10 @@ def _without_scatter(finished: pd.DataFrame) -> list[str]:
     if not found:
         return []
     return [
-        f"All runs scored the same: {_some(found)}. Seeds seem to change nothing there: training "
-        "is deterministic, the seed does not reach it, or a few runs agree by chance. An sd of 0 "
-        "is no evidence of stability, and a test against such a cell takes its score for exact."
+        f"All runs scored the same: {_some(found)}. The task may be too easy, or have too few "
+        "rows, to tell runs apart; or training is deterministic, or the seed does not reach it. An "
+        "sd of 0 is no evidence of stability, and a test against such a cell takes its score for "
+        "exact."
     ]
 
 

@@ -158,7 +158,7 @@ def _choice(row: RowTuple, cells: list[RowTuple]) -> list[str]:
         first = (
             f"{words[0].upper()}{words[1:]}: {_listed(level)} do not differ significantly on dev. "
             f"If one must be taken now: {row.recommended}, for its {row.decided_by}, which is no "
-            "evidence."
+            "evidence of a better score."
         )
         others = {cell.configuration for cell in cells} - {*level, *str(row.unscored).split("; ")}
         if others:

@@ -16,6 +16,8 @@ from study.tasks.metrics import METRICS
 from study.tasks.reading import read_records
 
 EPOCHS_OF_SEVERAL = 15  # a new head with several labels answers none of them for many steps
+SMALL = 1000  # rows; of fewer the template's subset would leave little or nothing out
+FIRST_LOOK = "  # TASK.subset(300, seed=0, dev_rows=150, test_rows=300) for a first look"
 COLUMNS = {
     "text": "with the text",
     "text_pair": "with the second text of pairs",
@@ -51,7 +53,8 @@ def init(arguments: argparse.Namespace) -> int:
     beside = out.resolve().parent == table.resolve().parent
     train = table.name if beside else str(table.resolve())
     given = {field: column for field in COLUMNS if (column := getattr(arguments, field))}
-    guessed = guess(read_records(table), given=given)
+    records = read_records(table)
+    guessed = guess(records, given=given)
     fields: dict[str, Any] = {"name": name, "train": train, **guessed.fields}
     template = resources.files("study.designs").joinpath("own_data.py").read_text("utf-8")
     head, study = template.split("\n\nSTUDY = ")
@@ -73,6 +76,8 @@ def init(arguments: argparse.Namespace) -> int:
         "Template for your own data: copy this file and", f"A study of {table.name}:"
     )
     study = _with_field(study, "name", name)
+    if len(records) < SMALL:
+        study = study.replace(FIRST_LOOK, "")
     if fields["kind"] == "multilabel":
         study = study.replace("epochs=5", f"epochs={EPOCHS_OF_SEVERAL}")
     out.write_text(f"{first}\n{rest}\n\nSTUDY = {study}", "utf-8")

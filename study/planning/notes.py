@@ -222,7 +222,7 @@ def _rare_classes(data: TaskData) -> list[str]:
     few = ", ".join(f"{label!r} {count}" for label, count in list(rare.items())[:CLASSES])
     return [
         "few rows of dev / test have these classes, and each has as much weight in macro_f1 as "
-        f"the others: {few}."
+        f"the others: {few}. More rows of them, or another metric, make scores steadier."
     ]
 
 

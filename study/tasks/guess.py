@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from study.core.spec import Mistake, SpecError, did_you_mean
-from study.tasks.reading import SHOWN, looks_like_data
+from study.tasks.reading import SHOWN, header_missing, looks_like_data
 
 NAMES = {  # usual names of columns, the most telling first
     "text": ("text", "sentence", "sentence1", "text1", "question1", "premise", "content", "review"),
@@ -80,6 +80,8 @@ def guess(records: Records, *, given: Mapping[str, str] | None = None) -> Guess:
         problem = f"no column looks like it; the columns are {', '.join(columns)}. "
         problem += f"Name one with --{what} COLUMN."
         raise SpecError("data", [Mistake(what, looks_like_data(columns) or problem)])
+    if not known and label in set(map(str, values[label])):  # a column named after a class of it
+        raise SpecError("data", [Mistake("label", header_missing(columns))])
     why = "as given" if "text" in given else _why_text(text)
     if len(set(map(str, values[label]))) == len(records) and not _numbers(values[label])[0]:
         distinct = f"{label!r} has another value in every row, so there is nothing to learn."

@@ -124,8 +124,12 @@ def looks_like_data(names: Iterable[str]) -> str:
     """
     names = list(names)
     data = [name for name in names if is_number(name) or len(name) > LONGEST_NAME]
-    if 2 * len(data) <= len(names):
-        return ""
+    return header_missing(names) if 2 * len(data) > len(names) else ""
+
+
+def header_missing(names: Iterable[str]) -> str:
+    """What to do about a table whose first row, of these values, is data."""
+    names = list(names)
     few = ", ".join(repr(name[:LONGEST_NAME]) for name in names[:SHOWN])
     return (
         f"the first row looks like data, not like names of columns: {few}. Write a row of "

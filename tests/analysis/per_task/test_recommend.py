@@ -369,7 +369,7 @@ def test_advice_on_a_tie_begins_with_there_being_no_winner(clean):
     (text,) = advice(found)
     start = "rte, minilm: no clear winner among 5 configurations with 2 seeds each. If one must be "
     assert text.startswith(f"{start}taken now: {found['recommended'][0]} (test ")
-    assert text.endswith("which is no evidence.")
+    assert text.endswith("which is no evidence of a better score.")
     assert "confidence" not in text
     assert advice(recommend(a_clear_winner(5)))[0].startswith(
         "terms, minilm: Mixout(0.1), strong confidence ("

@@ -512,7 +512,7 @@ def test_the_first_words_say_whether_there_is_a_winner(runs):
         "No clear winner among 4 of 5 configurations with 5 to 7 seeds each: Standard, "
         "Mixout(0.1), LayerwiseDecay(0.7) and ReinitTop(2) do not differ significantly on dev. "
         "If one must be taken now: Standard, for its lower failure rate, then higher dev mean, "
-        "which is no evidence. Behind them on dev: FreezeLower(4)."
+        "which is no evidence of a better score. Behind them on dev: FreezeLower(4)."
     )
     apart = runs["configuration"].isin(["LayerwiseDecay(0.7)", "FreezeLower(4)"])
     clear = runs[(runs["task"] == "rte") & apart]

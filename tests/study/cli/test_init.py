@@ -51,6 +51,23 @@ def test_a_file_is_not_overwritten(tmp_path, capsys, monkeypatch):
     assert "no file 'absent.csv'" in capsys.readouterr().err
 
 
+def test_a_table_without_a_header_is_refused(tmp_path, capsys):
+    """Its first row became the names: a message, and the class of it."""
+    rows = [("ham", f"See you at {n}?") if n % 2 else ("spam", f"Win {n} now!") for n in range(20)]
+    (tmp_path / "sms.tsv").write_text("".join(f"{label}\t{text}\n" for label, text in rows))
+    assert run_command(["init", str(tmp_path / "sms.tsv")]) == 2
+    assert "the first row looks like data" in (said := capsys.readouterr().err)
+    assert "'spam', 'Win 0 now!'" in said
+
+
+@pytest.mark.parametrize(("rows", "said"), [(300, False), (2000, True)])
+def test_a_subset_is_advised_for_tables_that_it_makes_smaller(rows, said, tmp_path):
+    lines = [f"text {n},{'ab'[n % 2]}" for n in range(rows)]
+    (tmp_path / "table.csv").write_text("\n".join(["text,label", *lines]))
+    assert run_command(["init", str(tmp_path / "table.csv")]) == 0
+    assert ("TASK.subset(300" in (tmp_path / "table_study.py").read_text()) == said
+
+
 def test_other_formats(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("semicolons.csv").write_text("satz;klasse\n" + "ein Satz, mit Komma;a\nnoch einer;b\n" * 9)
