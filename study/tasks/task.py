@@ -185,6 +185,9 @@ class Task(Spec):
         if fields.get("chat") and kind != "generation":
             text = f"is for generation; a {kind} task has no conversations."
             mistakes.append(Mistake("chat", text))
+        if kind == "generation" and fields.get("text_pair") is not None:
+            text = "is not read by a generation task; write both texts into the prompt."
+            mistakes.append(Mistake("text_pair", text))
         if label in (text_column, fields.get("text_pair")):
             text = f"is {label!r}, as the text is; a model would read the answer."
             mistakes.append(Mistake("label", text))

@@ -35,6 +35,12 @@ def text_mistakes(data: TaskData, tokenizer: Any, max_length: int) -> list[Mista
         taken += min(QUESTION_TOKENS, max_length // 3) + max_length // 3
         by += ", the question and the overlap of windows"
     elif isinstance(data.kind, Generation):
+        if tokenizer.eos_token_id is None:
+            text = (
+                "its tokenizer has no end token, so that no answer would end; set "
+                '"eos_token" in tokenizer_config.json to the one that it was trained with.'
+            )
+            return [*mistakes, Mistake(CHECKPOINT, text)]
         first = data.splits["train"].text[0]
         if data.kind.chat and (mistake := template_mistake(first, tokenizer)):
             return [*mistakes, Mistake(CHECKPOINT, mistake)]

@@ -20,6 +20,7 @@ from study.tasks.kinds.generation import Answer, template_mistake
 from study.tasks.metrics import METRICS
 from study.training.fit import Setting
 from study.training.prepare import prepare, prepare_once
+from study.training.row_checks import text_mistakes
 from study.training.train import train
 from tests.conftest import CPU
 from tests.families import family_model
@@ -182,6 +183,19 @@ def test_an_answer_that_would_be_cut_is_said_before_the_first_run(here, tmp_path
         "raise it."
     ]
     prepare_once(data, here, 4, None)
+
+
+def test_a_tokenizer_without_an_end_is_refused(here, tmp_path):
+    tokenizer = Loaded(here, KIND).processor
+    tokenizer.pad_token, tokenizer.eos_token = "w1", None
+    data = answering_task(tmp_path, rows=8).load()
+    (mistake,) = text_mistakes(data, tokenizer, 32)
+    assert "its tokenizer has no end token, so that no answer would end" in str(mistake)
+
+
+def test_a_second_text_is_refused(tmp_path):
+    wrong = answering_task(tmp_path, rows=8).replace(text_pair="more")
+    assert "text_pair is not read by a generation task" in str(wrong.error)
 
 
 def test_an_encoder_is_refused(tmp_path):
