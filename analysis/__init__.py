@@ -18,7 +18,13 @@ from analysis.across_tasks.suite import (
     suite_score,
     suite_table,
 )
-from analysis.frames.load import load_curves, load_predictions, load_runs, load_settings
+from analysis.frames.load import (
+    load_curves,
+    load_predictions,
+    load_retained,
+    load_runs,
+    load_settings,
+)
 from analysis.frames.score_files import example_runs, read_scores
 from analysis.per_example.agreement import (
     agreement,
@@ -37,6 +43,7 @@ from analysis.per_task.memory import memory, memory_table
 from analysis.per_task.pairs import pairs, pairs_table
 from analysis.per_task.pareto import pareto, pareto_table
 from analysis.per_task.recommend import recommend
+from analysis.per_task.retained import retained, retained_table
 from analysis.per_task.search import best_of_k, importance, trials
 from analysis.per_task.stability import stability, stability_table
 from analysis.per_task.two_studies import against, against_table
@@ -80,6 +87,7 @@ __all__ = [
     "importance",
     "load_curves",
     "load_predictions",
+    "load_retained",
     "load_runs",
     "load_settings",
     "memory",
@@ -96,6 +104,8 @@ __all__ = [
     "read_scores",
     "recommend",
     "rescored",
+    "retained",
+    "retained_table",
     "rope",
     "rope_table",
     "seeds_and_examples",

@@ -12,6 +12,7 @@ from analysis.frames.load import (
     load_curves,
     load_links,
     load_predictions,
+    load_retained,
     load_runs,
     load_settings,
     studies,
@@ -157,6 +158,7 @@ def report(
         settings=load_settings(name),
         other_settings=load_settings(other) if other and not holds_scores(other) else None,
         links=load_links(name),
+        retained=load_retained(name),
         ui=ui_address(),
         store=store_folder(),
     )

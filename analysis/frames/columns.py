@@ -11,6 +11,8 @@ NAME = "mlflow.runName"
 MODEL_FACT = "model."  # prefix of the tags in `FACTS`
 COLLAPSE_RULE = "collapsed"  # the tag; the frame's column `collapsed` says whether there is one
 DEV_FLOOR = "dev_floor"
+# Prefixes of metrics, then the name of a task that runs are only scored on and its metric.
+SKILL = {"before": "before.", "after": "after.", "retained": "retained."}
 RUN_JSON, PREDICTIONS = "run.json", "predictions.parquet"
 
 # Columns of `load_finished`.
@@ -42,6 +44,7 @@ RUN_NUMBERS = [
     "peak_memory_bytes",
     *MEMORY,
     "trained_fraction",
+    "retained",
     "cut_rows",
     "cut_tokens",
 ]
@@ -71,6 +74,7 @@ COLUMNS = [
     *MEMORY,
     "memory_savers",
     "trained_fraction",
+    "retained",
     "cut_rows",
     "cut_tokens",
     "versions",

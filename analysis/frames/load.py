@@ -31,6 +31,7 @@ from analysis.frames.columns import (
     RUN_NUMBERS,
     RUN_TEXT,
     SEEDS,
+    SKILL,
     STAGE,
     STREAMS,
     seeds_of,
@@ -137,6 +138,52 @@ def load_curves(study: str, uri: str | None = None) -> pd.DataFrame:
     history["key"] = history.pop("run").map(keys)
     merged = runs[IDENTITY].merge(history, on="key")
     return merged.sort_values(["key", "name", "epoch"], ignore_index=True)
+
+
+def load_retained(study: str, uri: str | None = None) -> pd.DataFrame:
+    """Load what runs retained of skills that they did not train, one row per run and skill.
+
+    Args:
+        study: Name of the study.
+        uri: As for `load_runs`.
+
+    Returns:
+        `key, task, model, configuration, stage, seed, skill, metric, before, after, retained`:
+        `skill` is a task in the study's `retains` and `metric` its metric; `before` is the score of
+        the untouched checkpoint and `after` that of the run's model, in the metric's own unit;
+        `retained` is after over before, or before over after where lower is better, NaN where the
+        score before is not above 0. Completed runs only; empty if the study has no `retains`.
+
+    Raises:
+        StoreUnreachableError: If the store cannot be read, or its server does not answer.
+        LookupError: If there is no such study or no such store.
+
+    Example:
+        >>> retained = load_retained("sft_small")  # doctest: +SKIP
+    """
+    long = read_experiment(study, uri or default_uri())
+    runs, metrics = _frame(long, study), long.metrics
+    keys = long.tags[long.tags["name"] == KEY].set_index("run")["value"]
+    parts = []
+    for column, prefix in SKILL.items():
+        own = metrics[metrics["name"].str.startswith(prefix)]
+        name = own["name"].str.removeprefix(prefix).str.rsplit(".", n=1, expand=True)
+        name = name.reindex(columns=[0, 1])
+        parts.append(
+            pd.DataFrame(
+                {
+                    "key": own["run"].map(keys),
+                    "skill": name[0],
+                    "metric": name[1],
+                    "name": column,
+                    "value": own["value"].astype("float64"),
+                }
+            )
+        )
+    wide = pd.concat(parts).pivot(index=["key", "skill", "metric"], columns="name", values="value")
+    wide = wide.reindex(columns=list(SKILL)).dropna(subset="after").reset_index()
+    merged = runs[IDENTITY].merge(wide, on="key")
+    return merged.sort_values(["skill", "key"], ignore_index=True)
 
 
 def load_predictions(study: str, uri: str | None = None) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from analysis.frames.runs import (
     task_facts,
 )
 from analysis.per_task.failures import failed_text
+from analysis.per_task.retained import retained_columns, retained_notes, retained_of
 from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
@@ -103,6 +104,7 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         "95% CI of sd": lambda r: sd_interval_text(r.test_sd_low, r.test_sd_high, scale=r.scale),
         f"vs {BASELINE}": versus_text,
         "p": lambda r: p_text(r.p_holm) + ("*" if r.method == "permutation" else ""),
+        **retained_columns(frame),
         "P(best)": lambda r: number_text(r.probability_best),
         "P(near best)": lambda r: number_text(r.probability_near_best),
         "Possible ranks": lambda r: rank_range_text(r.rank_low, r.rank_high, r.ranked),
@@ -120,6 +122,7 @@ def best_strategy_table(frame: pd.DataFrame) -> Table:
         *([] if alone else [_VERSUS, *starred_notes(frame)]),
         *floor_notes(frame),
         *tried_notes(frame),
+        *retained_notes(frame),
     ]
     if not frame.empty:
         for row in frame[frame["sensitivity"] != ""].itertuples():
@@ -226,7 +229,8 @@ def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataF
         set, joined by "; "), seeds (finished runs of each member, such as `3 to 5`), untested and
         unscored configurations. For the configuration picked: tried (as in `cells`), n, finished,
         asked, failed, dev_mean, test mean and sd with intervals that hold for all configurations at
-        once, since the choice and the test scores are of the same runs, and, on dev, the possible
+        once, since the choice and the test scores are of the same runs, what it retained (see
+        `retained_of`), and, on dev, the possible
         ranks (rank_low to rank_high out of `ranked`), probability_best and probability_near_best
         (within half a point; NaN where scores are not shares). For best_dev: dev_corrected, its dev
         mean minus its selection bias (`optimism`); expected_test, the expected test mean when
@@ -327,6 +331,7 @@ def _best_of(task: str, model: str, block: pd.DataFrame, prefer: Preference) -> 
             f"test_{field}": summary[field]
             for field in ("mean", "mean_low", "mean_high", "sd", "sd_low", "sd_high")
         }
+        | retained_of(parts.get(name, block[:0]), level)
         | _rank_uncertainty(name, coded, drawn, rope=ROPE if facts["scale"] == 100 else np.nan)
         | _transfer_to_test(chosen.best, drawn, on_test, sign)
         | versus_baseline

@@ -17,6 +17,7 @@ from analysis.frames.runs import (
     task_facts,
 )
 from analysis.per_task.failures import failed_text
+from analysis.per_task.retained import retained_columns, retained_notes, retained_of
 from analysis.rendering.builder import (
     SHARED_COLUMNS,
     Columns,
@@ -65,7 +66,8 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
         One row per cell of the final stage: task, model, configuration, technique, tried
         (number of configurations that it was chosen from; 1 if it was not searched), metric,
         higher_is_better, scale (factor by which tables multiply scores), asked (runs that the
-        study asks for), finished (completed or diverged), seconds (mean per run), missing,
+        study asks for), finished (completed or diverged), seconds (mean per run), retained_mean
+        with retained_low, retained_high and retained_sd (see `retained_of`), missing,
         diverged, collapsed, failure rate with its interval, and the fields of
         `statistics.summary.Statistics` of all finished runs as `test_*` and `dev_*`, of those that
         did not fail as `test_clean_*` and `dev_clean_*`, in the metric's own unit. Sorted by task,
@@ -94,6 +96,7 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
             counts = asdict(min(both.values(), key=lambda summary: summary.missing))
             row |= {"asked": len(cell), "finished": len(cell) - counts["missing"]}
             row["seconds"] = float(cell["seconds"].mean())
+            row |= retained_of(cell)
             for split, summary in both.items():
                 whole, clean = asdict(summary.whole), asdict(summary.clean)
                 row |= {f"{split}_{field}": value for field, value in whole.items()}
@@ -144,6 +147,7 @@ def cells_table(frame: pd.DataFrame) -> Table:
         "Dev IQM": lambda r: score_text(r.dev_iqm, r.scale),
         "Dev min, max": lambda r: pair_text(r.dev_minimum, r.dev_maximum, r.scale),
         "Seconds": lambda r: "–" if np.isnan(r.seconds) else f"{r.seconds:.3g}",
+        **retained_columns(frame),
     }
     for split in SPLITS:
         if not frame.empty and frame[f"{split}_mean"].isna().all() and frame["finished"].any():
@@ -155,6 +159,7 @@ def cells_table(frame: pd.DataFrame) -> Table:
         *(floor_notes(frame[frame["finished"] > 0]) if not frame.empty else []),
         *_splits_notes(frame),
         *tried_notes(frame),
+        *retained_notes(frame),
     ]
     method = [
         f"A failed run {ENTERS}{_left_out(frame)}.",

@@ -17,6 +17,7 @@ from analysis.frames.runs import (
     task_facts,
 )
 from analysis.per_task.memory import needed_memory
+from analysis.per_task.retained import retained_columns, retained_notes, retained_of
 from analysis.rendering.builder import NAMED, RowTuple, n_note, table_of
 from analysis.rendering.formatting import count_text, metric_text, score_text, sd_text
 from analysis.rendering.table import Table
@@ -27,13 +28,13 @@ from analysis.statistics.pareto import on_front
 from analysis.statistics.rank_uncertainty import resample, widened
 from analysis.statistics.summary import Scores
 
-GOALS = ("mean", "sd", "failures", "seconds", "memory")
+GOALS = ("mean", "sd", "failures", "retained", "seconds", "memory")
 SAME_COST = 0.02  # smaller relative differences of time or memory count as equal
 RESAMPLES = 1_000  # for front membership
 
 
 def pareto(runs: pd.DataFrame) -> pd.DataFrame:
-    """Pareto front over mean, sd and failure rate on dev, training time and memory.
+    """Pareto front over mean, sd and failure rate on dev, skills retained, time and memory.
 
     Args:
         runs: One row per run, as `load_runs` gives them.
@@ -45,12 +46,14 @@ def pareto(runs: pd.DataFrame) -> pd.DataFrame:
         of the constant predictor), failure_high (upper end of the Wilson interval of all finished
         runs, not compared: it falls with n alone), seconds (mean per run), memory (the most of any
         run, in bytes, see `needed_memory`), on_front, membership (share of bootstrap resamples of
-        the runs in which it is on the front; time and memory stay as measured),
+        the runs in which it is on the front; time and memory stay as measured), what it retained
+        of other skills (see `retained_of`),
         goals (the objectives compared, joined by "; "; one that is unknown for a cell with two or
         more runs is left out), test_mean, test_sd, and the task's metric, higher_is_better and
         scale. Cells with fewer than two runs are not compared: NaN in on_front and membership.
-        Differences below half their standard error (mean, sd and failure rate), below one run of
-        the cell with fewer runs (failure rate), or below 2% (time and memory) count as equal.
+        Differences below half their standard error (mean, sd, failure rate and retained), below
+        one run of the cell with fewer runs (failure rate), or below 2% (time and memory) count as
+        equal.
 
     Raises:
         ValueError: If `runs` is malformed; see `frames.runs.checked`.
@@ -84,8 +87,14 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
         name: _draws(dev[name], sign, stream(task, model, name, "pareto")) for name in names
     }  # each (1 + RESAMPLES, 3)
     used, front = list(GOALS[:3]), np.empty((0, 0), dtype=bool)
+    kept = {name: parts[name]["retained"].dropna().to_numpy("float64") for name in names}
     if names:
         goals = np.stack([drawn[name] for name in names], axis=1)  # (draw, cell, goal)
+        if all(kept[name].size > 1 for name in names):
+            rngs = [stream(task, model, name, "retained") for name in names]
+            means = [_means(kept[name], rng) for name, rng in zip(names, rngs, strict=True)]
+            goals = np.concatenate([goals, np.stack(means, axis=1)[:, :, None]], axis=2)
+            used.append("retained")
         slack = _slack(goals, np.array([dev[name].all_floor.size for name in names]))
         for goal in ("seconds", "memory"):
             known = np.array([costs[name][goal] for name in names])
@@ -109,7 +118,7 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
         rate = np.nan if i is None else abs(float(goals[0, i, 2]))  # not -0.0
         row |= {"failed": failed, "failure_rate": rate}
         row["failure_high"] = wilson_interval(failed, own.finished).high
-        row |= costs[label]
+        row |= {**costs[label], **retained_of(cell)}
         row["on_front"] = np.nan if i is None else float(front[0, i])
         row["membership"] = np.nan if i is None else float(front[1:, i].mean())
         row |= {"goals": "; ".join(used), "test_mean": mean(test), "test_sd": sd(test)}
@@ -125,10 +134,14 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
 
 
 def costs_of(cell: pd.DataFrame) -> Mapping[str, float]:
-    """Mean seconds per run and the most memory of any run in bytes; NaN if unknown."""
+    """Mean seconds per run, and of any run the most memory in bytes and the least retained.
+
+    NaN if unknown.
+    """
     return {
         "seconds": float(cell["seconds"].mean()),
         "memory": float(cell["needed_memory"].max()),
+        "retained": float(cell["retained"].min()),
     }
 
 
@@ -143,6 +156,14 @@ def _draws(own: Scores, sign: float, rng: np.random.Generator) -> FloatArray:
         means[1:] = widened(means[1:], means[0], x.size)
         drawn.append(means)
     return np.stack([drawn[0], -x[which].std(axis=1, ddof=1), drawn[1]], axis=1)
+
+
+def _means(values: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """The mean observed, then those of resamples; shape (1 + RESAMPLES,)."""
+    which = np.concatenate([np.arange(values.size)[None], resample(values.size, rng, RESAMPLES)])
+    means = values[which].mean(axis=1)
+    means[1:] = widened(means[1:], means[0], values.size)
+    return np.asarray(means)
 
 
 def _slack(goals: FloatArray, n: IntArray) -> FloatArray:
@@ -182,18 +203,21 @@ def pareto_table(frame: pd.DataFrame) -> Table:
         "Dev mean": lambda r: score_text(r.dev_mean, r.scale),
         "Dev sd": lambda r: sd_text(r.dev_sd, r.scale),
         "Failure rate (upper 95% limit)": _failure_rate,
+        **retained_columns(frame),
         "Seconds": lambda r: score_text(r.seconds, 1),
         "Memory, GB": lambda r: score_text(r.memory / 1e9, 1),
         "Test mean": lambda r: score_text(r.test_mean, r.scale),
         "Test sd": lambda r: sd_text(r.test_sd, r.scale),
     }
+    skills = "mean share retained, " if retained_columns(frame) else ""
     notes = [
         n_note(frame),
         "On Pareto front: no other configuration of the task and model is at least as good in all "
-        "of dev mean, dev sd over seeds (n − 1), failure rate, seconds per run and peak memory, "
-        "and better in one.",
+        f"of dev mean, dev sd over seeds (n − 1), failure rate, {skills}seconds per run and peak "
+        "memory, and better in one.",
         *_left_out(frame),
         *_without_scatter(frame),
+        *retained_notes(frame),
     ]
     method = [
         "Differences below half their standard error (mean, sd, failure rate), "
@@ -234,7 +258,8 @@ def _without_scatter(frame: pd.DataFrame) -> list[str]:
 
 def _left_out(frame: pd.DataFrame) -> list[str]:
     goals = [set(text.split("; ")) for text in frame["goals"]] if len(frame) else []
-    absent = [goal for goal in GOALS if not all(goal in own for own in goals)]
+    asked = [goal for goal in GOALS if goal != "retained" or retained_columns(frame)]
+    absent = [goal for goal in asked if not all(goal in own for own in goals)]
     if not absent:
         return []
     return [f"Not compared, since unknown for some configurations: {', '.join(absent)}."]

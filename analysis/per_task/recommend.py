@@ -1,4 +1,4 @@
-"""Recommended configuration per task and model, under limits on memory and time."""
+"""Recommended configuration per task and model, under limits on memory, time and forgetting."""
 
 from typing import Literal
 
@@ -8,8 +8,9 @@ from analysis.frames.runs import Row, blocks, checked, configurations, final
 from analysis.per_task.best_strategy import best_strategy, no_winner
 from analysis.per_task.memory import needed_memory
 from analysis.per_task.pareto import costs_of
+from analysis.per_task.retained import retained_text
 from analysis.rendering.builder import RowTuple
-from analysis.rendering.formatting import score_text, sd_text
+from analysis.rendering.formatting import percent_text, score_text, sd_text
 from analysis.statistics.tie_set import Preference
 
 Confidence = Literal["strong", "moderate", "weak"]
@@ -22,6 +23,7 @@ def recommend(
     *,
     max_memory: float | None = None,
     max_seconds: float | None = None,
+    keep: float | None = None,
     prefer: Preference = "stable",
 ) -> pd.DataFrame:
     """The best strategy among the configurations within the limits, with its confidence.
@@ -31,6 +33,8 @@ def recommend(
         max_memory: Limit on the memory of every run of a configuration, in bytes: the peak of a
             GPU, on a CPU what a step holds; None for no limit.
         max_seconds: Limit on its mean seconds per run; None for no limit.
+        keep: The least share of other skills that every run of a configuration must have retained
+            (see `frames.load.load_retained`), such as 0.95; None for no limit.
         prefer: How ties on dev are broken: `stable` by fewer failures, smaller sd (where all have
             15 seeds and the tests of spread show it), higher dev mean, then lower cost; `fast` by
             fewer failures, lower cost, then as `stable`; `score` by the best dev mean alone.
@@ -38,8 +42,9 @@ def recommend(
     Returns:
         One row per task and model, with the columns of `best_strategy` over the configurations
         within the limits, and: fitting (number of those), unfitting (the others, each with its
-        cost and by how much that exceeds the limit, joined by "; "; an unknown cost exceeds any
-        limit), seconds and memory of the recommended one, the key of one of its runs (from which
+        cost and by how much that is beyond the limit, joined by "; "; an unknown cost is beyond any
+        limit), seconds, memory and retained of the recommended one (of any run the most memory and
+        the least retained), the key of one of its runs (from which
         its settings can be read), and confidence: `strong` if it has the best dev mean in 95% of
         resamples, leaving out failed runs changes nothing, no run of it failed, no other is tied
         with it and all have at least five seeds; `moderate` from 80%, if leaving out failed runs
@@ -62,7 +67,7 @@ def recommend(
     """
     runs = final(checked(runs))
     runs = runs.assign(needed_memory=needed_memory(runs))
-    limits = {"memory": max_memory, "seconds": max_seconds}
+    limits = {"memory": max_memory, "seconds": max_seconds, "retained": keep}
     fits = pd.Series(True, index=runs.index)
     rows: list[Row] = []
     for task, model, block in blocks(runs):
@@ -70,9 +75,9 @@ def recommend(
         for label, cell in configurations(block).items():
             costs = costs_of(cell)
             broken = [
-                _excess(name, costs[name], most)
-                for name, most in limits.items()
-                if most is not None and not costs[name] <= most
+                _excess(name, costs[name], limit)
+                for name, limit in limits.items()
+                if limit is not None and not _within(name, costs[name], limit)
             ]
             if broken:
                 over_limit[label] = f"{label}: {', and '.join(broken)}"
@@ -107,10 +112,16 @@ def advice(frame: pd.DataFrame) -> list[str]:
     return [_sentence(row) for row in frame.itertuples()]
 
 
+def _within(name: str, cost: float, limit: float) -> bool:
+    return cost >= limit if name == "retained" else cost <= limit
+
+
 def _excess(name: str, cost: float, most: float) -> str:
-    """A cost and how far it is over the limit, such as `9.1 GB, 1.1 GB over`."""
+    """A cost and how far it is beyond the limit, such as `9.1 GB, 1.1 GB over`."""
     if not cost >= 0:
         return f"{name} unknown"
+    if name == "retained":
+        return f"a run retained {percent_text(cost, digits=1)}, not {percent_text(most, digits=1)}"
     unit, size = ("GB", 1e9) if name == "memory" else ("s", 1.0)
     return f"{_short(cost / size)} {unit}, {_short((cost - most) / size)} {unit} over"
 
@@ -122,7 +133,8 @@ def _short(number: float) -> str:
 def _about(runs: pd.DataFrame, row: RowTuple) -> Row:
     """Costs, key and confidence of the recommended configuration, from the runs in question."""
     if not row.recommended:
-        return {"seconds": float("nan"), "memory": float("nan"), "key": "", "confidence": ""}
+        unknown = dict.fromkeys(("seconds", "memory", "retained"), float("nan"))
+        return {**unknown, "key": "", "confidence": ""}
     block = runs[(runs["task"] == row.task) & (runs["model"] == row.model)]
     finished = (block["outcome"] != "missing").groupby(block["configuration"]).sum()
     cell = block[block["configuration"] == row.recommended]
@@ -150,6 +162,8 @@ def _sentence(row: RowTuple) -> str:
     else:
         text = f"{block}: {row.recommended}, {row.confidence} confidence"
     text += f" (test {row.metric} {test} over {row.n:.0f} {seeds}"
+    if pd.notna(row.retained_mean):
+        text += f"; {retained_text(row)} % of other skills retained"
     text += f"; {', '.join(costs)} per run)." if costs else ")."
     if row.ranked == 1:
         text += " There is no other to compare it with."

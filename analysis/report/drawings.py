@@ -127,9 +127,27 @@ def planes(front: pd.DataFrame) -> Iterator[Drawing]:
                 task,
                 model,
                 "Mean and sd on dev, numbered as in the legend. Filled: on the Pareto front of "
-                "mean, sd, failures, time and memory; in parentheses: the share of bootstrap "
-                "resamples in which it is on the front.",
+                f"{_goals(part)}; in parentheses: the share of bootstrap resamples in which it is "
+                "on the front.",
                 plot_plane(part),
+            )
+
+
+def retained(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Drawing]:
+    """Score against what was retained of other skills, where that was measured."""
+    from analysis.plots.retained import plot_retained
+
+    for number, task, model, block in _tested(runs, cells):
+        own = _of(cells, task, model)
+        known = own.loc[own["retained_mean"].notna(), "configuration"].tolist()
+        if known:
+            yield Drawing(
+                f"retained{number}",
+                task,
+                model,
+                "Test score against the share of other skills retained: small markers are runs, "
+                "large ones means; at 100 nothing is lost.",
+                plot_retained(block, known, scale=float(own["scale"].iloc[0])),
             )
 
 
@@ -260,6 +278,12 @@ def _pools(frame: pd.DataFrame) -> Iterator[tuple[int, str, pd.DataFrame]]:
         return
     for number, (model, part) in enumerate(list(frame.groupby("model"))[:PLOTTED]):
         yield number, str(model), part
+
+
+def _goals(front: pd.DataFrame) -> str:
+    """What a Pareto front compares, as words."""
+    known = front["retained_mean"].notna().any()
+    return f"mean, sd, failures, {'skills retained, ' if known else ''}time and memory"
 
 
 def _recommended(best: pd.DataFrame) -> Iterator[tuple[int, Any]]:

@@ -28,6 +28,7 @@ class Extras:
         settings: As `load_settings` gives them, or None.
         other_settings: Those of the study to compare with, or None.
         links: As `load_links` gives them, or None.
+        retained: As `load_retained` gives it; empty where nothing was measured.
         ui: Address of MLflow's UI, which `links` continue.
         store: Folder of the store; a page in it has links to the files of runs.
         paste: From the key of a run to the lines of a study file that set its configuration.
@@ -38,6 +39,7 @@ class Extras:
     settings: pd.DataFrame | None = None
     other_settings: pd.DataFrame | None = None
     links: pd.DataFrame | None = None
+    retained: pd.DataFrame = field(default_factory=pd.DataFrame)
     ui: str = ""
     store: Path | None = None
     paste: Callable[[str], str] | None = None

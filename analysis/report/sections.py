@@ -41,6 +41,7 @@ from analysis.per_task.dev_to_test import transfer, transfer_table
 from analysis.per_task.memory import memory, memory_table
 from analysis.per_task.pairs import pairs, pairs_table
 from analysis.per_task.pareto import pareto, pareto_table
+from analysis.per_task.retained import retained, retained_table
 from analysis.per_task.search import best_of_k, search_tables
 from analysis.per_task.stability import stability, stability_table
 from analysis.per_task.two_studies import against, against_table
@@ -265,6 +266,13 @@ def _trade_offs(material: ReportData) -> Iterator[Panel]:
             yield panel(groups_table(by_group(material.runs)))
 
 
+def _retained(material: ReportData) -> Iterator[Panel]:
+    """What runs retained of other skills, if the study measured any."""
+    found = retained(material.extras.retained)
+    if not found.empty:
+        yield panel(retained_table(found), drawings.retained(material.runs, material.cells))
+
+
 def _memory(material: ReportData) -> Iterator[Panel]:
     """Where the memory of a step goes, if it was measured."""
     found = memory(material.runs)
@@ -341,7 +349,7 @@ def opened(material: ReportData) -> tuple[Section, ...]:
     """The sections that answer: scores and curves, or over many tasks the ranks."""
     if len(material.best) > PLOTTED and material.by:
         return (_compared, _ranked)
-    return (_compared, _scores, _learning)
+    return (_compared, _scores, _retained, _learning)
 
 
 # The page's sections in order; all but those that `opened` names are collapsed. Tables are also
@@ -356,6 +364,7 @@ SECTIONS: tuple[Section, ...] = (
     _ranked,
     _over_tasks,
     _trade_offs,
+    _retained,
     _memory,
     _trained,
     _crossed,

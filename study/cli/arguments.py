@@ -63,6 +63,19 @@ def positive(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
 
 
+def share(text: str) -> float:
+    """A share such as 0.95, above 0."""
+    with suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            if float(text) > 2:
+                raise argparse.ArgumentTypeError(
+                    f"{text!r} is not a share such as 0.95; for {text} per cent write "
+                    f"{float(text) / 100:g}"
+                )
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 0.95")
+
+
 def size(text: str) -> float:
     """A size such as 8GB or 500MB, in bytes."""
     units = {"MB": 1e6, "GB": 1e9, "MiB": 2.0**20, "GiB": 2.0**30}

@@ -73,9 +73,10 @@ def rows(what: str) -> list[dict[str, str]]:
 
 
 def _availability(task: Task) -> str:
-    if task.train.startswith("bundled:"):
+    source = task.train or ""
+    if source.startswith("bundled:"):
         return "bundled"
-    if task.train.startswith("hf:"):
+    if source.startswith("hf:"):
         return "from the Hugging Face hub"
     return "bring your data (docs/tasks.md)"
 

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from study.cli import finished
-from study.cli.arguments import Commands, add_json, add_study, size
+from study.cli.arguments import Commands, add_json, add_study, share, size
 from study.cli.listing import rows
 from study.cli.messages import complain, near, program
 from study.core.paths import Home, default_home, without_password
@@ -49,6 +49,12 @@ def add_commands(commands: Commands) -> None:
         help="maximum memory per run, such as 8GB: the peak of a GPU; on a CPU, bytes of a step",
     )
     parser.add_argument("--max-seconds", type=float, metavar="S", help="maximum seconds per run")
+    parser.add_argument(
+        "--keep",
+        type=share,
+        metavar="SHARE",
+        help="least share of other skills that every run retained, such as 0.95; see `retains`",
+    )
     parser.add_argument(
         "--prefer",
         choices=["stable", "fast", "score"],
@@ -121,7 +127,8 @@ def table(arguments: argparse.Namespace) -> int:
 def recommend(arguments: argparse.Namespace) -> int:
     """Recommend a configuration, with its uncertainty and the lines to paste.
 
-    Configurations are chosen by dev score among those within the limits on memory and time. The
+    Configurations are chosen by dev score among those within the limits on memory, time and
+    forgetting. The
     exit code is 1 if none is within the limits, none has a score, or all runs failed.
     """
     from analysis import by_group, caveats, load_runs
@@ -136,6 +143,7 @@ def recommend(arguments: argparse.Namespace) -> int:
         runs,
         max_memory=arguments.max_memory,
         max_seconds=arguments.max_seconds,
+        keep=arguments.keep,
         prefer=arguments.prefer,
     )
     found["paste"] = [_to_paste(key, name, home) for key in found["key"]]
@@ -146,7 +154,7 @@ def recommend(arguments: argparse.Namespace) -> int:
         for row, text in zip(rows, advice(found), strict=True):
             print(text)
             for excluded in filter(None, row.unfitting.split("; ")):
-                print(f"  over the limit: {excluded}")
+                print(f"  beyond the limit: {excluded}")
             print("".join(f"  {line}\n" for line in row.paste.splitlines()))
         if len(found) > 1:
             print("\n".join(sentences(by_group(runs))))

@@ -10,6 +10,7 @@ from study.core.lock import StudyLock
 FOLDER = "study-store"
 # Folders within a study's own folder.
 OUTBOX, CHECKPOINTS, HANGS, PROBLEMS = "outbox", "checkpoints", "hangs", "problems"
+UNTOUCHED = "untouched"  # scores of checkpoints before training
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def publish_inputs(
 
     Args:
         runs: What is missing so far.
-        data: Prepared data by `Run.data_key`.
+        data: Prepared data by `Run.data_keys`.
         study: Says what a run needs.
         folder: The study's own.
         local: Whether the cluster is this machine and will not grow.

@@ -201,12 +201,13 @@ def following(tracking: TrackingWriter, progress: Progress, wanted: Wanted | Non
 
 
 def prepare_all(runs: list[Run], home: Home) -> dict[str, Prepared]:
-    """The data of these runs, each encoded once, by `Run.data_key`."""
+    """The data of these runs, each encoded once, by `Run.data_keys`."""
     prepared: dict[str, Prepared] = {}
     for run in runs:
-        if run.data_key not in prepared:
-            rows, length = run.cell.task.load(), run.recipe.max_length
-            prepared[run.data_key] = prepare_once(rows, run.cell.model, length, home.encoded)
+        for key, task in run.data_keys.items():
+            if key not in prepared:
+                model, length = run.cell.model, run.recipe.max_length
+                prepared[key] = prepare_once(task.load(), model, length, home.encoded)
     return prepared
 
 

@@ -15,7 +15,7 @@ import torch
 from ray import tune
 from torch import nn
 
-from study.core.paths import CHECKPOINTS, HANGS
+from study.core.paths import CHECKPOINTS, HANGS, UNTOUCHED
 from study.core.provenance import versions
 from study.core.spec import SpecError
 from study.execution import cluster, machines
@@ -27,10 +27,13 @@ from study.models.model import Model
 from study.models.transport import unpacked
 from study.planning.runs import Run, run_from
 from study.tasks.kinds import Kind
+from study.tasks.metrics import metric_named
 from study.training.checkpoint import ResumableCheckpoint
+from study.training.fit import Setting
 from study.training.memory import out_of_memory
 from study.training.prepare import Prepared
 from study.training.result import packed
+from study.training.retained import Skill, measured_before
 from study.training.savers import MemorySavers
 from study.training.train import Outcome, train
 
@@ -56,7 +59,7 @@ class Shared:
     """What all runs of a study share.
 
     Attributes:
-        data: Object references to the prepared data, by `Run.data_key`.
+        data: Object references to the prepared data, by `Run.data_keys`.
         versions: The driver's, if workers may be on other machines; else empty.
         weights: The driver's by model, likewise.
         gpus: GPUs per run, or a fraction of one; 0 trains on the CPU.
@@ -124,11 +127,14 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         try:
             with Watchdog(shared.hang_seconds, shared.hang(self._config["key"])) as watchdog:
                 run = run_from(json.loads(self._config["spec"]))
-                data = self._prepared(run)
+                data = self._prepared(run.data_key)
                 loaded = self._weights(run, data.kind)
                 checkpoints = self._checkpoints(watchdog)
                 setting = replace(run.setting(data.kind), savers=shared.savers)
-                outcome, model = train(setting, data.splits, loaded, self._device, checkpoints)
+                skills = self._skills(run, setting, loaded, watchdog)
+                outcome, model = train(
+                    setting, data.splits, loaded, self._device, checkpoints, skills
+                )
                 not_kept = ""
                 if self._config["keep"] and outcome.outcome == "completed":
                     try:
@@ -169,12 +175,35 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
         every = shared.checkpoint_seconds if shared.folder.is_dir() else math.inf
         return ResumableCheckpoint(shared.checkpoint(key), every, key, heartbeat=watchdog.heartbeat)
 
-    def _prepared(self, run: Run) -> Prepared:
-        if run.data_key not in self._data:
+    def _skills(
+        self, run: Run, setting: Setting, loaded: Loaded, watchdog: Watchdog
+    ) -> list[Skill]:
+        """What the run is scored on beside its task, with the scores before training."""
+        skills = []
+        for task in run.cell.retains:
+            data = self._prepared(run.key_of(task))
+            metric = metric_named(task.metric)
+            name = f"{task.name}.{metric.name}"
+            skills.append(Skill(name, metric, data.kind, data.splits["test"]))
+        if not skills:
+            return skills
+        shared = self._shared
+        return measured_before(
+            skills,
+            setting,
+            loaded,
+            self._device,
+            identity=self._local(run.cell.model).identity(),
+            folder=shared.folder / UNTOUCHED if shared.folder.is_dir() else None,
+            heartbeat=watchdog.heartbeat,
+        )
+
+    def _prepared(self, key: str) -> Prepared:
+        if key not in self._data:
             while len(self._data) >= KEPT_DATA:
                 self._data.pop(next(iter(self._data)))
-            self._data[run.data_key] = ray.get(self._shared.data[run.data_key])
-        return self._data[run.data_key]
+            self._data[key] = ray.get(self._shared.data[key])
+        return self._data[key]
 
     def _weights(self, run: Run, kind: Kind) -> Loaded:
         key = (run.cell.model, kind)

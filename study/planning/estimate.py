@@ -106,9 +106,10 @@ def rough_estimate(cell: Cell, *, gpus: float) -> Estimate:
     """
     weights, _ = _sizes(cell)
     recipe = cell.technique.recipe(cell.recipe)
-    tokens = _tokens(cell, recipe.max_length)
+    tokens = _tokens(cell.task, recipe.max_length)
     trained = recipe.epochs * tokens["train"]
     evaluated = recipe.epochs * tokens["dev"] + tokens["test"]
+    evaluated += sum(_tokens(task, recipe.max_length)["test"] for task in cell.retains)
     # Kaplan et al. 2020, section 2.1: 6 operations per weight and token trained on, 2 per token
     # evaluated, without embeddings and attention products.
     operations = weights * (6 * trained + 2 * evaluated)
@@ -161,9 +162,8 @@ def total_seconds(runs: Iterable[Run], estimates: Mapping[str, Estimate]) -> flo
     return sum(estimates[run.cell.key].seconds for run in runs)
 
 
-def _tokens(cell: Cell, max_length: int) -> dict[str, float]:
+def _tokens(task: Task, max_length: int) -> dict[str, float]:
     """Number of tokens in each split, from the rows or from their published number."""
-    task = cell.task
     try:
         splits = task.load().splits
     except SpecError:

@@ -40,7 +40,7 @@ def notes(study: Study, encoded: Path | None = None) -> list[str]:
 
 
 def data_lines(study: Study) -> list[str]:
-    """The rows of each task's parts and how often each class occurs in them; call after `problems`.
+    """The rows of each task's parts, and how often each class occurs; call it after `problems`.
 
     Misspelt classes, and parts with other shares of the classes, are seen there.
     """
@@ -59,6 +59,9 @@ def data_lines(study: Study) -> list[str]:
         found.append(f"task {task.name!r}: {rows} rows{listed}{_grouped(task, data)}")
         if not data.kind.words:  # of tags, seconds
             found.append(f"task {task.name!r}: {_bar(task, data)}")
+    for task in study.located_retains():
+        count = len(task.load().splits["test"].ids)
+        found.append(f"task {task.name!r}: {count:,} test rows, scored before and after training")
     return found
 
 
@@ -99,7 +102,8 @@ def _class_counts(gold: Any, labels: Any) -> dict[str, int]:
 def _cut_texts(study: Study, encoded: Path | None) -> list[str]:
     """What the maximum length cuts, by task and length; a range over models."""
     found: dict[tuple[str, int], dict[str, Truncation]] = {}
-    for task, model in product(study.located_tasks(), study.models):
+    tasks = [*study.located_tasks(), *study.located_retains()]
+    for task, model in product(tasks, study.models):
         longest = longest_input(configuration(model)) or sys.maxsize
         for length in max_lengths(study, task):
             cut = truncation_of(task.load(), model, length, encoded)

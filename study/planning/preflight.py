@@ -47,6 +47,8 @@ def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
         encoded: The cache of encoded data, which the runs read later; None keeps nothing.
     """
     readable, mistakes = _readable_tasks(study)
+    measured, unreadable = _readable_retains(study)
+    mistakes += unreadable
     architectures, checkpoint_mistakes = _architectures(study)
     mistakes += checkpoint_mistakes
     shared = list(dict.fromkeys(study.recipe_of(task) for task in study.tasks))
@@ -58,7 +60,7 @@ def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
             mistakes += _fit_mistakes(technique, recipe, path, architectures, study.savers)
     # A study that is refused anyway leaves no folder.
     cache = None if mistakes else encoded
-    mistakes += _encoding_mistakes(study, readable, architectures, cache)
+    mistakes += _encoding_mistakes(study, [*readable, *measured], architectures, cache)
     return list(dict.fromkeys(mistakes)) or _duplicate_mistakes(study)
 
 
@@ -73,6 +75,18 @@ def _readable_tasks(study: Study) -> tuple[list[Task], list[Mistake]]:
         else:
             readable.append(task)
             mistakes += _label_mistakes(task, data)
+    return readable, mistakes
+
+
+def _readable_retains(study: Study) -> tuple[list[Task], list[Mistake]]:
+    """The tasks that are only measured and can be read, and what is wrong with the others."""
+    readable, mistakes = [], []
+    for task in study.located_retains():
+        try:
+            task.load()
+            readable.append(task)
+        except SpecError as error:
+            mistakes += error.mistakes
     return readable, mistakes
 
 
@@ -130,10 +144,12 @@ def _encoding_mistakes(
 
 
 def max_lengths(study: Study, task: Task) -> list[int]:
-    """The maximum lengths that configurations encode a task with."""
+    """The maximum lengths that configurations encode a task with, or measure it with."""
+    trained = [task] if task.name in [own.name for own in study.tasks] else study.tasks
+    recipes = list(dict.fromkeys(map(study.recipe_of, trained)))
     lengths = []
     for entry in study.techniques:
-        for technique, recipe in _configurations(entry, [study.recipe_of(task)]):
+        for technique, recipe in _configurations(entry, recipes):
             with suppress(SpecError):  # reported with the technique
                 lengths.append(technique.recipe(recipe).max_length)
     return list(dict.fromkeys(lengths))

@@ -31,6 +31,7 @@ class Cell:
         technique: The fine-tuning technique.
         recipe: The configuration's recipe, before the technique's `recipe` hook.
         label: Display name of the configuration, such as `LayerwiseDecay(0.7)`.
+        retains: What the model is scored on before and after training, without training on it.
     """
 
     task: Task
@@ -38,6 +39,7 @@ class Cell:
     technique: Technique
     recipe: Recipe
     label: str
+    retains: tuple[Task, ...] = ()
 
     @property
     def name(self) -> str:
@@ -48,11 +50,13 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """Everything except the seed that affects a result."""
         corrected = padding_corrected(self.model, KINDS[self.task.kind])
+        measured = [task.identity() for task in self.retains]
         return {
             "task": self.task.identity(),
             "model": self.model.identity(),
             "recipe": self.recipe.canonical(),
             "technique": self.technique.canonical(),
+            **({"retains": sorted(measured, key=digest)} if measured else {}),
             **({CORRECTION: "padding"} if corrected else {}),
         }
 
@@ -88,7 +92,16 @@ class Run:
     @property
     def data_key(self) -> str:
         """Identifies the encoded data; runs with the same value share it."""
-        return f"{self.cell.task.name}/{self.cell.model.name}/{self.recipe.max_length}"
+        return self.key_of(self.cell.task)
+
+    @property
+    def data_keys(self) -> dict[str, Task]:
+        """What it reads encoded: its task, and those that it is only scored on, by their keys."""
+        return {self.key_of(task): task for task in (self.cell.task, *self.cell.retains)}
+
+    def key_of(self, task: Task) -> str:
+        """The `data_key` of runs that train this one's model on a task."""
+        return f"{task.name}/{self.cell.model.name}/{self.recipe.max_length}"
 
     @property
     def recipe(self) -> Recipe:
@@ -106,6 +119,7 @@ class Run:
 
     def spec(self) -> dict[str, Any]:
         """Plain data from which `run_from` restores the run."""
+        retains = self.cell.retains
         return {
             "task": self.cell.task.canonical(),
             "model": self.cell.model.canonical(),
@@ -113,6 +127,7 @@ class Run:
             "recipe": self.cell.recipe.canonical(),
             "label": self.cell.label,
             "seed": list(self.seed),
+            **({"retains": [task.canonical() for task in retains]} if retains else {}),
         }
 
 
@@ -124,6 +139,7 @@ def run_from(spec: Mapping[str, Any]) -> Run:
         technique_from(spec["technique"], TECHNIQUES),
         Recipe(**spec["recipe"]),
         spec["label"],
+        tuple(Task(**task) for task in spec.get("retains", ())),
     )
     return Run(cell, Seed(*spec["seed"]))
 
@@ -165,7 +181,8 @@ def own_code(spec: Mapping[str, Any]) -> list[str]:
     checkpoint = str(spec["model"]["checkpoint"])
     packages = {model.checkpoint for model in MODELS.values()}
     techniques = [part["technique"] for part in technique_parts(spec["technique"])]
-    named = [*techniques, str(spec["task"].get("metric", ""))]
+    tasks = [spec["task"], *spec.get("retains", ())]
+    named = [*techniques, *(str(task.get("metric", "")) for task in tasks)]
     return [name for name in named if ":" in name] + (
         [checkpoint] if checkpoint.startswith("package:") and checkpoint not in packages else []
     )

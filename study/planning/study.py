@@ -15,6 +15,7 @@ from study.planning.budget import Budget
 from study.planning.runs import Cell, Run, compact_ranges, round_robin
 from study.planning.search import Search, Tune, tuning_mistakes
 from study.tasks import Task
+from study.tasks.kinds import KINDS
 from study.techniques import TECHNIQUES, Technique
 from study.techniques.base import short, technique_from
 from study.training.savers import MemorySavers
@@ -165,6 +166,9 @@ class Study(Spec):
         seeds: Integers, each of which sets all three streams, or `Seeds`, which crosses them.
         per_task: Recipe or seeds of single tasks, by task name.
         tune: The protocol of searches; None if there are none.
+        retains: Tasks on whose test rows each model is scored before and after training, without
+            training on them: what fine-tuning forgets. Of kind `generation`, as all tasks are then,
+            since other kinds have no head from pretraining. Part of every run's key.
         keep: Which trained models to save in the study's folder: `none`, the `best` on dev of each
             cell, or `all`. Finished runs are not trained again for it; `study export` recreates
             their models.
@@ -213,6 +217,7 @@ class Study(Spec):
     seeds: Annotated[AnySeeds, BeforeValidator(_as_seeds)]
     per_task: dict[str, TaskOverrides] = {}
     tune: Tune | None = None
+    retains: Annotated[tuple[Task, ...], BeforeValidator(_not_single)] = ()
     keep: Literal["none", "best", "all"] = "none"
     data: str | None = None
     folder: str | None = None
@@ -230,7 +235,10 @@ class Study(Spec):
         mistakes = _name_mistakes(fields.get("name"))
         for field in ("tasks", "models", "techniques", "seeds"):
             mistakes += _list_mistakes(field, fields.get(field))
+        if fields.get("retains"):
+            mistakes += _list_mistakes("retains", fields["retains"])
         mistakes += _override_mistakes(fields)
+        mistakes += _measured_mistakes(fields)
         mistakes += _resource_mistakes(fields)
         techniques = fields.get("techniques")
         if isinstance(techniques, list | tuple):
@@ -256,15 +264,11 @@ class Study(Spec):
         It is the study's data folder, itself beside the study file or in the working directory; or
         without one the folder of the study file.
         """
-        if self.data is None:
-            own = [task.folder or self.folder for task in self.tasks]
-            return [
-                task.replace(folder=folder) if folder and task.is_relative else task
-                for task, folder in zip(self.tasks, own, strict=True)
-            ]
-        beside = Path(self.folder or "", self.data)
-        folder = str(beside) if beside.is_dir() else self.data
-        return [task.replace(folder=folder) for task in self.tasks]
+        return [self._located(task) for task in self.tasks]
+
+    def located_retains(self) -> list[Task]:
+        """`retains`, with the folder where their relative paths begin, as in `located_tasks`."""
+        return [self._located(task) for task in self.retains]
 
     def task_model_pairs(self) -> list[tuple[Task, Model]]:
         """Every task with every model, in the order of the file."""
@@ -284,7 +288,8 @@ class Study(Spec):
         shared = self.recipe_of(task)
         technique, recipe = configuration.technique, configuration.recipe or shared
         label = _on_one_line(technique.label + _difference(recipe, shared))
-        return Cell(task, model, technique, recipe, label)
+        retains = tuple(self.located_retains())
+        return Cell(task, model, technique, recipe, label, retains)
 
     def recipe_of(self, task: Task) -> Recipe:
         """The recipe on a task of configurations that have none of their own."""
@@ -307,6 +312,13 @@ class Study(Spec):
         """The runs of `cells`, seed by seed, so that an interrupted study has balanced cells."""
         cells = self.cells()
         return round_robin([[Run(cell, s) for s in self.seeds_of(cell.task)] for cell in cells])
+
+    def _located(self, task: Task) -> Task:
+        if self.data is None:
+            folder = task.folder or self.folder
+            return task.replace(folder=folder) if folder and task.is_relative else task
+        beside = Path(self.folder or "", self.data)
+        return task.replace(folder=str(beside) if beside.is_dir() else self.data)
 
     def _stated_seeds(self, task: Task) -> AnySeeds:
         own = self.per_task.get(task.name)
@@ -363,6 +375,35 @@ def _override_mistakes(fields: Mapping[str, Any]) -> list[Mistake]:
         Mistake(f"per_task[{name!r}]", f"{own!r} is not a TaskOverrides(recipe=..., seeds=...).")
         for name, own in per_task.items()
         if not isinstance(own, TaskOverrides | Invalid)
+    ]
+
+
+def _measured_mistakes(fields: Mapping[str, Any]) -> list[Mistake]:
+    """Whether tasks have rows to train on, and what is measured keeps its head of pretraining."""
+    tasks, retains = ([*(fields.get(name) or [])] for name in ("tasks", "retains"))
+    mistakes = [
+        Mistake(f"tasks[{index}].train", "is missing; only a task in `retains` can do without.")
+        for index, task in enumerate(tasks)
+        if isinstance(task, Task) and task.train is None
+    ]
+    if not retains:
+        return mistakes
+    for field, listed in (("tasks", tasks), ("retains", retains)):
+        mistakes += [
+            Mistake(
+                f"{field}[{index}].kind",
+                f"is {task.kind!r}, whose head is new, so that with `retains` there is nothing to "
+                "measure before training; use generation.",
+            )
+            for index, task in enumerate(listed)
+            if isinstance(task, Task) and not KINDS[task.kind].pretrained_head
+        ]
+    names = [task.name for task in tasks if isinstance(task, Task)]
+    text = "is also the name of a task that is trained on: {}."
+    return mistakes + [
+        Mistake(f"retains[{index}].name", text.format(task.name))
+        for index, task in enumerate(retains)
+        if isinstance(task, Task) and task.name in names
     ]
 
 

@@ -73,7 +73,7 @@ def spelling_mistakes(kind: Kind, tables: Mapping[str, Rows], column: str) -> li
                 "labels of the task in `labels`."
             )
             mistakes.append(Mistake(path, text))
-    return few(mistakes, tables["train"].source)
+    return few(mistakes, next(iter(tables.values())).source)
 
 
 def _occurrences(

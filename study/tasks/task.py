@@ -65,7 +65,8 @@ class Task(Spec):
             CoNLL (text may be `.gz`), or to a folder with one folder of images per class; relative
             to the study's data folder or else its file, to `STUDY_DATA` or to the working
             directory. Or `hf:DATASET:SPLIT` or `hf:DATASET/CONFIG:SPLIT` on the Hugging Face hub,
-            where a split may be a part such as `train[:90%]`.
+            where a split may be a part such as `train[:90%]`. A task that a study only measures, in
+            `retains`, needs none, nor `dev`.
         dev: Source of the dev rows, on which configurations and epochs are selected.
         test: Source of the test rows, which are reported and never used for selection.
         split: How to divide the rows of `train` if `dev` and `test` are not given.
@@ -106,7 +107,7 @@ class Task(Spec):
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.@+-]*$")
     kind: str = "classification"
     metric: str = "accuracy"
-    train: str
+    train: str | None = None
     dev: str | None = None
     test: str | None = None
     split: AnyDivision | None = None
@@ -154,17 +155,7 @@ class Task(Spec):
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
         """The metric fits the kind, all three splits are defined, and pairs have two columns."""
-        given = [name for name in ("dev", "test") if fields.get(name) is not None]
-        mistakes = []
-        if fields.get("split") is None:
-            missing = [name for name in ("dev", "test") if name not in given]
-            hint = (
-                "is missing; name its file, or divide `train`, such as with split=KFold(folds=5)."
-            )
-            mistakes = [Mistake(name, hint) for name in missing]
-        elif given:
-            text = f"`split` already divides the rows of `train`; remove {' and '.join(given)}."
-            mistakes = [Mistake("split", text)]
+        mistakes = cls._source_mistakes(fields)
         pairs = {"kind": "span", "truncate": "only_second"}
         if fields.get("text_pair") is None:
             mistakes += [
@@ -192,6 +183,29 @@ class Task(Spec):
             text = f"is {label!r}, as the text is; a model would read the answer."
             mistakes.append(Mistake("label", text))
         return mistakes + cls._metric_mistakes(fields)
+
+    @classmethod
+    def _source_mistakes(cls, fields: Mapping[str, Any]) -> list[Mistake]:
+        """Whether all splits are defined; a task that is only measured has test rows alone."""
+        given = [name for name in SPLITS if fields.get(name) is not None]
+        if given == ["test"] and fields.get("split") is None:
+            return [
+                Mistake(name, "limits rows that the task lacks: it has no `train`.")
+                for name in ("train_rows", "dev_rows")
+                if fields.get(name) is not None
+            ]
+        if "train" not in given:
+            return [Mistake("train", "is missing; name the file with the training rows.")]
+        given.remove("train")
+        if fields.get("split") is None:
+            hint = (
+                "is missing; name its file, or divide `train`, such as with split=KFold(folds=5)."
+            )
+            return [Mistake(name, hint) for name in ("dev", "test") if name not in given]
+        if given:
+            text = f"`split` already divides the rows of `train`; remove {' and '.join(given)}."
+            return [Mistake("split", text)]
+        return []
 
     @classmethod
     def _metric_mistakes(cls, fields: Mapping[str, Any]) -> list[Mistake]:
@@ -293,12 +307,12 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     kind = KINDS[task.kind](task.labels or KINDS[task.kind].class_names(values))
     if isinstance(kind, Generation):
         kind = replace(kind, chat=task.chat)
-    labels = f"{tables['train'].source}, {task.label}"
+    labels = f"{next(iter(tables.values())).source}, {task.label}"
     mistakes += checks.count_mistakes(kind, task.metric, labels)
     if task.labels is None:
         mistakes += checks.spelling_mistakes(kind, tables, task.label)
     limits = {"train": task.train_rows, "dev": task.dev_rows, "test": task.test_rows}
-    for split, limit in limits.items():
+    for split, limit in ((name, limits[name]) for name in tables):
         available = len(tables[split].ids)
         if limit is not None and limit > available:
             part = f"{split} part of {tables[split].source}" if task.split else tables[split].source
@@ -327,7 +341,7 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
 
 
 def _tables(task: Task, folders: list[str]) -> tuple[dict[str, Rows], list[Mistake]]:
-    if task.split is not None:
+    if task.split is not None and task.train is not None:
         try:
             rows = _read(task, task.train, "row", folders)
             stratified = task.kind in ("classification", "image")
@@ -337,8 +351,11 @@ def _tables(task: Task, folders: list[str]) -> tuple[dict[str, Rows], list[Mista
         return {name: rows.take(parts[name]) for name in SPLITS}, []
     tables, mistakes = {}, []
     for split in SPLITS:
+        source = getattr(task, split)
+        if source is None:  # of a task that is only measured
+            continue
         try:
-            tables[split] = _read(task, getattr(task, split), split, folders)
+            tables[split] = _read(task, source, split, folders)
         except SpecError as error:
             mistakes += error.mistakes
     return tables, mistakes

@@ -74,9 +74,12 @@ SECONDS = "seconds"
 RUN_METRICS = (
     *(DEV, TEST, DEV_FLOOR, TEST_FLOOR, SECONDS, "steps_per_second", "peak_memory_bytes"),
     *("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes"),
-    *("trained_fraction", "steps"),
+    *("trained_fraction", "steps", "retained"),
     *("cut_rows", "cut_tokens"),  # shares of rows and tokens lost to the maximum length; texts only
 )
+# Prefixes, then the name of a task that is only measured, a dot and its metric: the scores before
+# and after training, and the share retained; the metric `retained` is the mean of these shares.
+BEFORE, AFTER, RETAINED = "before.", "after.", "retained."
 CURVE = "/"
 TRAINED_CURVE = "trained/depth_"  # prefix; of techniques that choose step by step what they train
 
@@ -99,7 +102,7 @@ def metric_key(name: str) -> str:
     """The key of a metric or curve; signs that MLflow refuses become `_`, as in `dev/hits_1`."""
     prefix, slash, own = name.partition("/")
     if not slash:
-        return name
+        return re.sub(r"[^\w.\- ]", "_", name)[:NAME_LENGTH]
     own = re.sub(r"[^\w.\- ]", "_", own)[: NAME_LENGTH - len(prefix) - 1]
     return f"{prefix}/{own if own.strip('.') else '_' * max(len(own), 1)}"
 

@@ -29,7 +29,8 @@ def text_mistakes(data: TaskData, tokenizer: Any, max_length: int) -> list[Mista
             'make no batch; set "pad_token" in tokenizer_config.json to one of its tokens.'
         )
         mistakes.append(Mistake(CHECKPOINT, text))
-    taken = tokenizer.num_special_tokens_to_add(pair=data.splits["train"].text_pair is not None)
+    some = next(iter(data.splits.values()))
+    taken = tokenizer.num_special_tokens_to_add(pair=some.text_pair is not None)
     by = "special tokens"
     if data.kind.name == "span":
         taken += min(QUESTION_TOKENS, max_length // 3) + max_length // 3
@@ -41,8 +42,7 @@ def text_mistakes(data: TaskData, tokenizer: Any, max_length: int) -> list[Mista
                 '"eos_token" in tokenizer_config.json to the one that it was trained with.'
             )
             return [*mistakes, Mistake(CHECKPOINT, text)]
-        first = data.splits["train"].text[0]
-        if data.kind.chat and (mistake := template_mistake(first, tokenizer)):
+        if data.kind.chat and (mistake := template_mistake(some.text[0], tokenizer)):
             return [*mistakes, Mistake(CHECKPOINT, mistake)]
         taken = max(longest_answer(data.kind, split, tokenizer) for split in data.splits.values())
         by = "the longest answer"

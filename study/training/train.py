@@ -1,7 +1,7 @@
 """Training one run, from pretrained weights to its outcome."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -20,6 +20,7 @@ from study.techniques.state import no_heartbeat
 from study.training.checkpoint import ResumableCheckpoint
 from study.training.fit import Fit, Setting, begin
 from study.training.memory import peak_memory, reset_peak_memory
+from study.training.retained import Skill, facts_of
 from study.training.tensor_file import CheckpointError, Tree
 
 
@@ -39,7 +40,8 @@ class Outcome:
             of the weights at that depth that a step trained.
         logits: Per split (`dev`, `test`) the model's outputs, shape (n_examples, n_outputs).
         facts: `seconds`, `steps_per_second`, `peak_memory_bytes`, `trained_fraction`, `steps`, and
-            what the largest step held (`MemorySplit`), such as `activations_bytes`.
+            what the largest step held (`MemorySplit`), such as `activations_bytes`. With skills
+            also what it retained of them, see `training.retained.facts_of`.
         device: Kind of device.
     """
 
@@ -61,6 +63,7 @@ def train(
     loaded: Loaded,
     device: torch.device,
     checkpoint: ResumableCheckpoint | None = None,
+    skills: Sequence[Skill] = (),
 ) -> tuple[Outcome, nn.Module]:
     """Fine-tune once.
 
@@ -70,6 +73,7 @@ def train(
         loaded: The pretrained model.
         device: Where to train.
         checkpoint: The run's resumable checkpoint; the caller clears it.
+        skills: What to score beside the task, with the scores before training.
 
     Returns:
         The outcome, and the model with the selected weights. On one kind of device the same
@@ -90,6 +94,7 @@ def train(
     }
     if fit.memory is not None:
         facts |= {f"{name}_bytes": float(n) for name, n in fit.memory._asdict().items()}
+    facts |= facts_of(skills, None if test is None else fit.state)
     outcome = Outcome(
         "diverged",
         dev_floor=collapse.floor(setting.metric, setting.kind, data["dev"]),
