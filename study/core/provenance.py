@@ -19,7 +19,7 @@ import torch
 PACKAGES = (
     *("finetuning-stability", "torch", "transformers", "peft", "numpy"),
     *("bitsandbytes", "pytorch_optimizer"),  # optimizers
-    *("scipy", "scikit-learn", "seqeval"),  # the metrics
+    *("scipy", "scikit-learn", "seqeval", "rouge-score"),  # the metrics
 )
 
 

@@ -37,6 +37,7 @@ class Metric:
         kinds: The kinds of task it scores.
         constant: For regression: the best constant answer to gold values of shape (n,) where that
             is not their mean, such as `numpy.median` for absolute errors.
+        generates: Whether it compares generated texts, which it finds in `Answer.text`.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Metric:
     bounded: bool = True
     kinds: tuple[str, ...] = CLASSES
     constant: Callable[[Any], float] | None = None
+    generates: bool = False
 
     def __call__(self, gold: Any, predicted: Any) -> float:
         """Score the predictions; NaN where the metric is undefined."""
@@ -169,8 +171,31 @@ def _overlap(gold: str, given: str) -> float:
 
 
 def _generated(gold: list[tuple[str, ...]], predicted: list[Answer]) -> float:
-    """Share of examples whose answer greedy generation gives."""
+    """Share of examples for which greedy generation gives a right answer."""
     return float(np.mean([p.text in accepted for p, accepted in zip(predicted, gold, strict=True)]))
+
+
+def _of_texts(compare: Callable[[str, str], float]) -> Callable[[Any, list[Answer]], float]:
+    """Mean over examples of the best score of the generated text against any right answer."""
+
+    def score(gold: list[tuple[str, ...]], predicted: list[Answer]) -> float:
+        pairs = zip(predicted, gold, strict=True)
+        best = [max(compare(text, own.text or "") for text in right) for own, right in pairs]
+        return float(np.mean(best))
+
+    return score
+
+
+def _token_f1(right: str, given: str) -> float:
+    """F1 over words as in SQuAD: lower case, without punctuation and articles."""
+    return _overlap(_normalised(right), _normalised(given))
+
+
+def _rouge_l(right: str, given: str) -> float:
+    """F-measure of the longest common subsequence of words (Lin 2004), by `rouge-score`."""
+    from rouge_score.rouge_scorer import RougeScorer  # takes a second
+
+    return float(RougeScorer(["rougeL"]).score(right, given)["rougeL"].fmeasure)
 
 
 def _perplexity(gold: Any, predicted: list[Answer]) -> float:
@@ -199,6 +224,8 @@ METRICS: dict[str, Metric] = {
         Metric("squad_f1", _squad(_overlap), kinds=("span",)),
         Metric("squad_em", _squad(_exact), kinds=("span",)),
         Metric("exact_match", _generated, kinds=("generation",)),
+        Metric("token_f1", _of_texts(_token_f1), kinds=("generation",), generates=True),
+        Metric("rouge_l", _of_texts(_rouge_l), kinds=("generation",), generates=True),
         Metric(
             "perplexity", _perplexity, higher_is_better=False, bounded=False, kinds=("generation",)
         ),

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from study.tasks.kinds.encoded import (
 from study.techniques.base import Technique, chooses_by_step
 from study.techniques.state import Group, Phase, TrainState, no_heartbeat
 from study.training.checkpoint import digest, restore
+from study.training.generate import generate
 from study.training.memory import MemorySplit, state_bytes
 from study.training.savers import MemorySavers
 from study.training.step import one_step, start_phase
@@ -69,11 +70,25 @@ class SelectedEpoch(NamedTuple):
         logits: Its dev outputs.
         oriented: Its dev score, higher is better.
         weights: Its weights; None where the model still has them.
+        texts: What it generated for the dev rows; None where the metric needs none.
     """
 
     logits: Outputs
     oriented: float
     weights: dict[str, Tensor] | None
+    texts: list[str] | None = None
+
+
+class Read(NamedTuple):
+    """What a model makes of a split.
+
+    Attributes:
+        outputs: Its outputs, shape (n_units, n_outputs).
+        texts: What it generates, one per example; None where the metric needs none.
+    """
+
+    outputs: Outputs
+    texts: list[str] | None
 
 
 @dataclass
@@ -87,6 +102,7 @@ class Fit:
         phases: The phases of training, in order.
         losses: `train/loss` per epoch so far.
         scores: The dev score per epoch so far.
+        tokenizer: The checkpoint's, or its image processor.
         totals: Sums over the rows of the current epoch of the minimised loss and of the task's own
             loss; shape (2,).
         trained: Per epoch so far the share of the weights that a step trained, by depth, mean over
@@ -103,6 +119,7 @@ class Fit:
     data: Mapping[str, Encoded]
     state: TrainState
     phases: list[Phase]
+    tokenizer: Any
     totals: Tensor
     losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
@@ -130,7 +147,7 @@ class Fit:
     def finished(self) -> bool:
         """Whether no epoch is left or the last one diverged."""
         diverged = bool(self.losses) and self.selected is None
-        return diverged or len(self.losses) == self._epochs_before(len(self.phases))
+        return diverged or self._trained
 
     def epochs(self, after_step: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Train, yielding after every epoch; ends early where a loss or output is not finite.
@@ -148,6 +165,11 @@ class Fit:
             if self.selected is None:
                 return
             yield
+
+    @property
+    def _trained(self) -> bool:
+        """Whether no epoch is left."""
+        return len(self.losses) == self._epochs_before(len(self.phases))
 
     def _epochs_before(self, phase: int) -> int:
         return sum(phase.recipe.epochs for phase in self.phases[:phase])
@@ -236,14 +258,24 @@ class Fit:
         if not (np.isfinite(self.losses[-1]) and np.isfinite(outputs).all()):
             self.selected = None
             return
-        self.scores.append(score(self.setting, outputs, self.data["dev"]))
-        self.selected = _select(self.selected, outputs, self.scores[-1], self.setting, self.state)
+        # Generating takes long, so it is done where the score decides about an epoch, or reports.
+        read = self._trained or self.state.recipe.checkpoint == "best_dev"
+        texts = self._texts("dev") if read else None
+        known = read or not self.setting.metric.generates
+        dev = score(self.setting, Read(outputs, texts), self.data["dev"]) if known else math.nan
+        self.scores.append(dev)
+        self.selected = _select(self.selected, Read(outputs, texts), dev, self.setting, self.state)
 
-    def final(self) -> Outputs | None:
+    def _texts(self, split: str) -> list[str] | None:
+        if not self.setting.metric.generates:
+            return None
+        return generate(self.state, self.data[split], self.tokenizer)
+
+    def final(self) -> Read | None:
         """Load the selected weights and read test, once.
 
         Returns:
-            The test outputs; None where the run diverged.
+            None where the run diverged.
         """
         if self.selected is None:
             return None
@@ -254,7 +286,7 @@ class Fit:
         for name, parameter in self.state.model.named_parameters():
             parameter.data = evaluated[name].detach()
         outputs = predict(self.state, self.data["test"])
-        return outputs if np.isfinite(outputs).all() else None
+        return Read(outputs, self._texts("test")) if np.isfinite(outputs).all() else None
 
     def state_dict(self) -> dict[str, Tree]:
         """The state between two steps, without what `begin` rebuilds."""
@@ -302,9 +334,9 @@ class Fit:
         self.task_loss, self.step_seconds = saved["task_loss"], saved["step_seconds"]
         self.memory = MemorySplit(*saved["memory"]) if saved["memory"] else None
         if saved["selected"]:
-            logits, oriented, weights = saved["selected"]
+            logits, oriented, weights, texts = saved["selected"]
             self.selected = SelectedEpoch(
-                logits.numpy(), oriented, restore(weights, None, state.device)
+                logits.numpy(), oriented, restore(weights, None, state.device), texts
             )
         restore(saved["weights"], dict(state.model.named_parameters()), state.device)
         restore(saved["buffers"], dict(state.model.named_buffers()), state.device)
@@ -345,7 +377,7 @@ def begin(
     state = _prepare(setting, data["train"], loaded, device, heartbeat=heartbeat)
     phases = setting.technique.phases([Phase(state.recipe, state.trainable)], state)
     state.steps = sum(_steps(phase.recipe, data["train"]) for phase in phases)
-    return Fit(setting, data, state, phases, torch.zeros(2, device=device))
+    return Fit(setting, data, state, phases, loaded.processor, torch.zeros(2, device=device))
 
 
 def schedule(recipe: Recipe, step: int, steps: int) -> float:
@@ -392,9 +424,15 @@ def _evaluated_together(state: TrainState) -> int:
     return usual if part is None else min(usual, EVALUATED_PER_TRAINED * part)
 
 
-def score(setting: Setting, outputs: Outputs, data: Encoded) -> float:
-    """The deciding metric; NaN where it is undefined for these outputs."""
-    return setting.metric(data.gold, setting.kind.answers(outputs, data))
+def score(setting: Setting, read: Read, data: Encoded) -> float:
+    """The deciding metric; NaN where it is undefined for what was read."""
+    return setting.metric(data.gold, answers_of(setting.kind, read, data))
+
+
+def answers_of(kind: Kind, read: Read, data: Encoded) -> Any:
+    """The answers that metrics compare with `data.gold`, one per example."""
+    answers = kind.answers(read.outputs, data)
+    return answers if read.texts is None else kind.generated(answers, read.texts)
 
 
 def _prepare(
@@ -459,17 +497,17 @@ def _evaluation_weights(technique: Technique, state: TrainState) -> Iterator[Non
 
 
 def _select(
-    selected: SelectedEpoch | None, logits: Outputs, dev: float, setting: Setting, state: TrainState
+    selected: SelectedEpoch | None, read: Read, dev: float, setting: Setting, state: TrainState
 ) -> SelectedEpoch:
     """The epoch whose weights count: the last one, or the first with the best dev score."""
     if state.recipe.checkpoint == "last":
-        return SelectedEpoch(logits, dev, None)
+        return SelectedEpoch(read.outputs, dev, None, read.texts)
     oriented = setting.metric.oriented(dev)
     oriented = oriented if np.isfinite(oriented) else -np.inf
     if selected is not None and oriented <= selected.oriented:
         return selected
     weights = {name: p.detach().clone() for name, p in state.model.named_parameters()}
-    return SelectedEpoch(logits, oriented, weights)
+    return SelectedEpoch(read.outputs, oriented, weights, read.texts)
 
 
 def _steps(recipe: Recipe, train: Encoded) -> int:

@@ -26,7 +26,7 @@ from study.training.truncation import Truncation, truncation
 ENCODERS = ("tokenizers", "transformers", "pillow")
 # Of the cache; raise it with every change of `kinds` that changes encoded data, and with every new
 # check of it: what is in the cache is not checked again.
-FORMAT = 3
+FORMAT = 4
 
 
 class Prepared(NamedTuple):
@@ -52,12 +52,22 @@ def prepare(data: TaskData, processor: Any, max_length: int) -> Prepared:
         max_length: Tokens per row at most.
     """
     splits = {
-        name: data.kind.encode(split, processor, max_length=max_length, truncate=data.truncate)
+        name: data.kind.encode(
+            _encoded(name, split, data.kind),
+            processor,
+            max_length=max_length,
+            truncate=data.truncate,
+        )
         for name, split in data.splits.items()
     }
     lengths = full_lengths(data, processor)
     cut = None if lengths is None else truncation(lengths, max_length)
     return Prepared(splits, data.kind, cut)
+
+
+def _encoded(name: str, split: Split, kind: Kind) -> Split:
+    """What is encoded of a split."""
+    return kind.trained_on(split) if name == "train" else split
 
 
 def full_lengths(data: TaskData, processor: Any) -> Ints | None:
@@ -85,7 +95,7 @@ def prepare_once(data: TaskData, model: Model, max_length: int, folder: Path | N
         with np.load(file, allow_pickle=False) as opened:
             stored = dict(opened)
         splits = {
-            part: _unflatten(stored, f"{part}/", split, data.kind)
+            part: _unflatten(stored, f"{part}/", _encoded(part, split, data.kind), data.kind)
             for part, split in data.splits.items()
         }
         return Prepared(splits, data.kind, _read_truncation(stored))

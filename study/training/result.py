@@ -54,7 +54,7 @@ def packed(
     facts = dict(outcome.facts)
     if data.truncation:
         facts |= {"cut_rows": data.truncation.rows, "cut_tokens": data.truncation.tokens}
-    without_logits = replace(outcome, logits={}, facts=facts)
+    without_logits = replace(outcome, logits={}, texts={}, facts=facts)
     return RunResult(without_logits, predictions_of(outcome, data), started, ended, about)
 
 
@@ -70,6 +70,8 @@ def predictions_of(outcome: Outcome, data: Prepared) -> bytes:
     for split, logits in outcome.logits.items():
         rows = data.splits[split]
         columns = data.kind.table(logits, rows)
+        if split in outcome.texts:
+            columns["answer"] = outcome.texts[split]
         names = pa.array([split] * len(columns["id"]))
         tables.append(pa.table({"split": names, **{n: pa.array(c) for n, c in columns.items()}}))
     sink = io.BytesIO()

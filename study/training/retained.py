@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from study.tasks.kinds import Kind
 from study.tasks.kinds.encoded import Encoded
 from study.tasks.metrics import Metric
 from study.techniques.state import TrainState
-from study.training.fit import Setting, predict
+from study.training.fit import Read, Setting, answers_of, predict
+from study.training.generate import generate
 
 
 class Skill(NamedTuple):
@@ -44,9 +45,11 @@ class Skill(NamedTuple):
     rows: Encoded
     before: float = math.nan
 
-    def score(self, state: TrainState) -> float:
+    def score(self, state: TrainState, tokenizer: Any) -> float:
         """The score of the model as it is now, in the metric's own unit; NaN where undefined."""
-        return self.metric(self.rows.gold, self.kind.answers(predict(state, self.rows), self.rows))
+        texts = generate(state, self.rows, tokenizer) if self.metric.generates else None
+        read = Read(predict(state, self.rows), texts)
+        return self.metric(self.rows.gold, answers_of(self.kind, read, self.rows))
 
     def kept(self, after: float) -> float:
         """The share of the score before that a score after training still has.
@@ -60,12 +63,13 @@ class Skill(NamedTuple):
         return part / whole if self.before > 0 and whole > 0 else math.nan
 
 
-def facts_of(skills: Sequence[Skill], state: TrainState | None) -> dict[str, float]:
+def facts_of(skills: Sequence[Skill], state: TrainState | None, tokenizer: Any) -> dict[str, float]:
     """What a run has kept of some skills.
 
     Args:
         skills: With their scores before training.
         state: The model with the weights that count; None where the run has none.
+        tokenizer: The checkpoint's.
 
     Returns:
         `before.<name>` of each skill; with a model also `after.<name>` and `retained.<name>`, see
@@ -74,7 +78,7 @@ def facts_of(skills: Sequence[Skill], state: TrainState | None) -> dict[str, flo
     facts = {f"before.{skill.name}": skill.before for skill in skills}
     if state is None or not skills:
         return facts
-    after = [skill.score(state) for skill in skills]
+    after = [skill.score(state, tokenizer) for skill in skills]
     kept = [skill.kept(score) for skill, score in zip(skills, after, strict=True)]
     facts |= {f"after.{skill.name}": n for skill, n in zip(skills, after, strict=True)}
     facts |= {f"retained.{skill.name}": n for skill, n in zip(skills, kept, strict=True)}
@@ -127,7 +131,7 @@ def measured_before(
                 batches=lambda: iter(()),
                 heartbeat=heartbeat,
             )
-        known.append(skill._replace(before=skill.score(state)))
+        known.append(skill._replace(before=skill.score(state, loaded.processor)))
         if file:
             with atomic(file) as partial:
                 partial.write_text(json.dumps(known[-1].before), "utf-8")

@@ -18,7 +18,7 @@ from study.tasks.kinds.encoded import Encoded
 from study.techniques.base import parts_of
 from study.techniques.state import no_heartbeat
 from study.training.checkpoint import ResumableCheckpoint
-from study.training.fit import Fit, Setting, begin
+from study.training.fit import Fit, Read, Setting, answers_of, begin
 from study.training.memory import peak_memory, reset_peak_memory
 from study.training.retained import Skill, facts_of
 from study.training.tensor_file import CheckpointError, Tree
@@ -39,6 +39,7 @@ class Outcome:
             technique chooses in each step what it trains, also `trained/depth_<number>`, the share
             of the weights at that depth that a step trained.
         logits: Per split (`dev`, `test`) the model's outputs, shape (n_examples, n_outputs).
+        texts: Per split the generated texts, where the metric is of these.
         facts: `seconds`, `steps_per_second`, `peak_memory_bytes`, `trained_fraction`, `steps`, and
             what the largest step held (`MemorySplit`), such as `activations_bytes`. With skills
             also what it retained of them, see `training.retained.facts_of`.
@@ -53,6 +54,7 @@ class Outcome:
     test_floor: float = float("nan")
     curves: dict[str, list[float]] = field(default_factory=dict)
     logits: dict[str, Outputs] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
     device: str = "cpu"
 
@@ -94,7 +96,7 @@ def train(
     }
     if fit.memory is not None:
         facts |= {f"{name}_bytes": float(n) for name, n in fit.memory._asdict().items()}
-    facts |= facts_of(skills, None if test is None else fit.state)
+    facts |= facts_of(skills, None if test is None else fit.state, loaded.processor)
     outcome = Outcome(
         "diverged",
         dev_floor=collapse.floor(setting.metric, setting.kind, data["dev"]),
@@ -108,8 +110,8 @@ def train(
         device=device.type,
     )
     if fit.selected is not None and test is not None:
-        outputs = {"dev": fit.selected.logits, "test": test}
-        outcome = _completed(outcome, setting, data, outputs, fit.task_loss)
+        dev = Read(fit.selected.logits, fit.selected.texts)
+        outcome = _completed(outcome, setting, data, {"dev": dev, "test": test}, fit.task_loss)
     return outcome, fit.state.model
 
 
@@ -249,12 +251,12 @@ def _completed(
     outcome: Outcome,
     setting: Setting,
     data: Mapping[str, Encoded],
-    logits: dict[str, Outputs],
+    read: dict[str, Read],
     train_loss: float,
 ) -> Outcome:
     """The outcome of a run with finite outputs; it has diverged if a score is not finite."""
     metric, kind = setting.metric, setting.kind
-    answers = {split: kind.answers(logits[split], data[split]) for split in ("dev", "test")}
+    answers = {split: answers_of(kind, each, data[split]) for split, each in read.items()}
     dev, test = (collapse.recorded(metric, kind, data[s], answers[s]) for s in ("dev", "test"))
     if not (np.isfinite(dev) and np.isfinite(test)):
         return outcome
@@ -267,4 +269,12 @@ def _completed(
         train_loss=train_loss,
         loss_to_beat=kind.loss_to_beat(data["train"]),
     )
-    return replace(outcome, outcome="completed", collapsed=rules, dev=dev, test=test, logits=logits)
+    return replace(
+        outcome,
+        outcome="completed",
+        collapsed=rules,
+        dev=dev,
+        test=test,
+        logits={split: each.outputs for split, each in read.items()},
+        texts={split: each.texts for split, each in read.items() if each.texts is not None},
+    )

@@ -119,6 +119,10 @@ class Kind(ABC):
         """
         return text_lengths(split, processor)
 
+    def trained_on(self, split: Split) -> Split:
+        """What is encoded of the training rows."""
+        return split
+
     def references(self, split: Split) -> Any:
         """The gold answers in the form that metrics compare with `answers`."""
         return split.gold
@@ -158,6 +162,10 @@ class Kind(ABC):
     @abstractmethod
     def answers(self, outputs: Outputs, data: Encoded) -> Any:
         """Predictions from the outputs, one per example, comparable to `data.gold`."""
+
+    def generated(self, answers: Any, texts: Sequence[str]) -> Any:
+        """The answers with the texts that were generated; of generation alone."""
+        return answers
 
     def perfect(self, references: Any) -> Any:
         """The right answers in the form of `answers`, from `references` of a split."""

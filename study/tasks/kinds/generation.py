@@ -19,9 +19,9 @@ class Answer(NamedTuple):
     """What a model makes of the right answer to a prompt.
 
     Attributes:
-        text: The right answer where each of its tokens is the most likely one, so that greedy
-            generation gives it; else None, whatever would be generated.
-        log_likelihood: Of the right answer and the end after it, in nats; NaN where unknown.
+        text: The text that was generated. Where none was: the right answer if each of its tokens is
+            the most likely one, so that greedy generation gives it; else None.
+        log_likelihood: Of the first right answer and the end after it, in nats; NaN where unknown.
         tokens: Their number.
     """
 
@@ -35,10 +35,12 @@ Message = tuple[str, str]  # role and content
 
 @dataclass(frozen=True)
 class Generation(Kind):
-    """An answer to a prompt; gold is a tuple with the right answer per example.
+    """An answer to a prompt; gold is a tuple of right answers per example.
 
-    A row is the prompt, the answer and the end-of-text token, and the loss is the mean over the
-    tokens of the answers in a batch, the end included. Prompt and answer are tokenised apart, so
+    A row is the prompt, an answer and the end-of-text token, and the loss is the mean over the
+    tokens of the answers in a batch, the end included. An example with several right answers is
+    trained on the first of them, and has a row for each where it is evaluated: any may be given,
+    and likelihoods are those of the first. Prompt and answer are tokenised apart, so
     that the model sees the same tokens when it generates; a space is put between them unless the
     prompt ends with a line break. A prompt that is too long loses its beginning, the answer
     nothing. The head is that of pretraining and no new one.
@@ -78,14 +80,18 @@ class Generation(Kind):
     def gold(
         self, values: Sequence[Any], texts: Sequence[Any], pairs: Sequence[Any] | None
     ) -> tuple[Any, list[RowMistake]]:
-        """A tuple with one text per example; numbers as they are written."""
+        """A tuple of texts per example; numbers as they are written.
+
+        A label may be a list of them, which no text is read as: it may be an answer in JSON.
+        """
         gold: list[tuple[str, ...]] = []
         mistakes: list[RowMistake] = []
         for row, (value, prompt) in enumerate(zip(values, texts, strict=True)):
-            gold.append((str(value),))
-            if not isinstance(value, str | int | float):
-                mistakes.append((row, f"{value!r} is not a text; give one answer per row."))
-            elif not gold[row][0].strip():
+            wordings = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+            gold.append(tuple(dict.fromkeys(map(str, wordings))))
+            if not all(isinstance(each, str | int | float) for each in wordings):
+                mistakes.append((row, f"{value!r} is not a text, nor a list of texts."))
+            elif not wordings or not all(each.strip() for each in gold[row]):
                 mistakes.append((row, "is empty; give the answer that is to be generated."))
             if isinstance(prompt, str) and not prompt.strip():
                 mistakes.append((row, "has an empty prompt, from which nothing follows."))
@@ -96,7 +102,8 @@ class Generation(Kind):
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
     ) -> Encoded:
-        """One row per example."""
+        """One row per right answer."""
+        owners = np.repeat(np.arange(len(split.ids)), [len(gold) for gold in split.gold])
         start, prompts, answers = self.tokens(split, processor)
         inputs, labels = [], []
         for prompt, answer in zip(prompts, answers, strict=True):
@@ -111,7 +118,12 @@ class Generation(Kind):
             row_starts(map(len, answers)),
             {"input_ids": np.concatenate(inputs), "labels": np.concatenate(labels)},
             {"input_ids": processor.pad_token_id, "labels": IGNORED},
+            aside={"owners": owners},
         )
+
+    def trained_on(self, split: Split) -> Split:
+        """The rows with the first of their right answers."""
+        return split._replace(gold=[gold[:1] for gold in split.gold])
 
     def full_lengths(self, split: Split, processor: Any) -> Ints | None:
         """Tokens of prompt and answer."""
@@ -122,12 +134,13 @@ class Generation(Kind):
     def tokens(
         self, split: Split, tokenizer: Any
     ) -> tuple[list[int], list[list[int]], list[list[int]]]:
-        """Ids before every prompt, of each prompt, and of each answer with its end."""
-        gold = [answer for answer, *_ in split.gold]
+        """Ids before every prompt, and per row of the prompt and of the answer with its end."""
+        gold = [answer for wordings in split.gold for answer in wordings]
+        asked = [p for p, own in zip(split.text, split.gold, strict=True) for _ in own]
         if self.chat:
-            return [], *_turns(split.text, gold, tokenizer)
+            return [], *_turns(asked, gold, tokenizer)
         options = {"add_special_tokens": False, "verbose": False}  # no warning about lengths
-        prompts = [prompt.rstrip(" ") for prompt in split.text]
+        prompts = [prompt.rstrip(" ") for prompt in asked]
         breaks = [prompt.endswith("\n") for prompt in prompts]
         texts = [g if broken else f" {g}" for g, broken in zip(gold, breaks, strict=True)]
         end = tokenizer.eos_token_id
@@ -166,13 +179,19 @@ class Generation(Kind):
     def answers(self, outputs: Outputs, data: Encoded) -> Any:
         """An `Answer` per example."""
         right = outputs[:, 1].astype(np.int64) == _answer_tokens(data)
+        given = np.logical_and.reduceat(right, data.units[:-1])  # per row
         answers = []
-        for row, gold in enumerate(data.gold):
+        for gold, row in zip(data.gold, _firsts(data), strict=True):
             inside = slice(data.units[row], data.units[row + 1])
             likelihood = float(outputs[inside, 0].sum(dtype=np.float64))
-            text = gold[0] if right[inside].all() else None
+            wordings = zip(gold, given[row : row + len(gold)], strict=True)
+            text = next((wording for wording, is_given in wordings if is_given), None)
             answers.append(Answer(text, likelihood, inside.stop - inside.start))
         return answers
+
+    def generated(self, answers: Any, texts: Sequence[str]) -> Any:
+        """The answers with these texts."""
+        return [a._replace(text=text) for a, text in zip(answers, texts, strict=True)]
 
     def perfect(self, references: Any) -> Any:
         """The right answers, each certain."""
@@ -184,16 +203,18 @@ class Generation(Kind):
         The frequencies are those in the rows of `data`; where these are not encoded, likelihoods
         are NaN.
         """
-        ((text, _),) = Counter(gold[0] for gold in data.gold).most_common(1)
+        ((text, _),) = Counter(text for gold in data.gold for text in gold).most_common(1)
         if not data.columns:
             return [[Answer(text, float("nan"), 1) for _ in data.gold]]
+        tokens, firsts = _answer_tokens(data), _firsts(data)
+        rows = [tokens[data.units[row] : data.units[row + 1]] for row in firsts]
         _, numbers, counts = np.unique(
-            _answer_tokens(data), return_inverse=True, return_counts=True
+            np.concatenate(rows), return_inverse=True, return_counts=True
         )
-        logs = np.log(counts / counts.sum())[numbers]
-        sums = np.add.reduceat(logs, data.units[:-1])
-        lengths = np.diff(data.units)
-        return [[Answer(text, float(s), int(n)) for s, n in zip(sums, lengths, strict=True)]]
+        logs = np.split(
+            np.log(counts / counts.sum())[numbers], np.cumsum(list(map(len, rows)))[:-1]
+        )
+        return [[Answer(text, float(each.sum()), len(each)) for each in logs]]
 
     def is_constant(self, answers: Any) -> bool:
         """Whether the model certainly generates the same text for all examples."""
@@ -207,7 +228,10 @@ class Generation(Kind):
         return float(stats.entropy(counts)) - 0.01
 
     def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:
-        """`answer` (empty where not the right one), its `log_likelihood` and `tokens`."""
+        """`label` (the first right answer), its `log_likelihood` and `tokens`, and `answer`.
+
+        `answer` is empty where nothing was generated and it is not a right one.
+        """
         answers = self.answers(outputs, data)
         return {
             "id": data.ids,
@@ -285,6 +309,18 @@ def _check_roles(messages: Sequence[Message]) -> None:
 def _scored(batch: Mapping[str, Tensor]) -> Tensor:
     """Whether the next token is one of an answer, shape (n_rows, longest - 1)."""
     return batch["labels"][:, 1:] != IGNORED
+
+
+def _firsts(data: Encoded) -> Ints:
+    """Row of the first right answer of each example, shape (n_examples,)."""
+    return np.flatnonzero(np.diff(data.aside["owners"], prepend=-1))
+
+
+def prompt_ids(data: Encoded) -> list[Ints]:
+    """The ids of each example's prompt, as a model reads them when it generates."""
+    ids, labels = data.columns["input_ids"], data.columns["labels"]
+    rows = [slice(data.starts[row], data.starts[row + 1]) for row in _firsts(data)]
+    return [ids[row][labels[row] == IGNORED] for row in rows]
 
 
 def _answer_tokens(data: Encoded) -> Ints:

@@ -140,7 +140,7 @@ def test_the_mean_over_skills_is_unknown_where_one_is(loaded, data, skill):
     outcome, _ = train(setting_of(), data, loaded, CPU, skills=[known, lacking])
     assert math.isnan(outcome.facts["retained"])
     assert outcome.facts["retained.other.perplexity"] > 0
-    assert facts_of([], None) == {}
+    assert facts_of([], None, None) == {}
 
 
 def test_the_untouched_checkpoint_is_measured_once(loaded, skill, tmp_path):

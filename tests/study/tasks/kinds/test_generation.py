@@ -1,8 +1,11 @@
 """Generation: what is encoded and scored, against transformers, greedy generation and by hand."""
 
 from collections import Counter
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
@@ -16,10 +19,11 @@ from study.models.loading import Loaded, meta_model
 from study.tasks import collapse
 from study.tasks.kinds import Generation, Split
 from study.tasks.kinds.encoded import collate
-from study.tasks.kinds.generation import Answer, template_mistake
+from study.tasks.kinds.generation import Answer, prompt_ids, template_mistake
 from study.tasks.metrics import METRICS
 from study.training.fit import Setting
 from study.training.prepare import prepare, prepare_once
+from study.training.result import predictions_of
 from study.training.row_checks import text_mistakes
 from study.training.train import train
 from tests.conftest import CPU
@@ -159,7 +163,9 @@ def test_chat_is_part_of_the_key_and_for_generation_alone(tmp_path):
     ("value", "prompt", "text"),
     [
         ("", "w1", "is empty; give the answer"),
-        (["a", "b"], "w1", "is not a text; give one answer per row"),
+        (["a", None], "w1", "is not a text, nor a list of texts"),
+        (["a", " "], "w1", "is empty; give the answer"),
+        ([], "w1", "is empty; give the answer"),
         (None, "w1", "None is not a text"),
         ("w2", "  ", "has an empty prompt"),
     ],
@@ -355,3 +361,136 @@ def test_a_metric_of_classes_is_refused(tmp_path):
     study = Study(name="s", tasks=[task], models=[], techniques=[Standard()], seeds=[0])
     with pytest.raises(SpecError, match="use one of exact_match, perplexity"):
         _ = study.tasks
+
+
+# --- several right answers, and generated texts -------------------------------------------------
+
+
+WORDINGS = Split(
+    ["one", "two"],
+    ["w1 w2", "w3"],
+    None,
+    [("w4", "w5 w6", "w7"), ("w8 w9",)],
+)
+
+
+def test_any_of_several_right_answers_counts(here):
+    """A row per wording where it is evaluated, the first alone where it is trained on."""
+    tokenizer = Loaded(here, KIND).processor
+    made = KIND.encode(WORDINGS, tokenizer, **cut_at(8))
+    assert made.rows == 4
+    assert made.aside["owners"].tolist() == [0, 0, 0, 1]
+    assert np.diff(made.units).tolist() == [2, 3, 2, 3]
+    tokens = made.columns["labels"][made.columns["labels"] != IGNORED]
+    outputs = np.stack([-np.arange(1.0, 11.0), np.full(10, -1.0)], axis=1).astype(np.float32)
+    outputs[2:5, 1] = tokens[2:5]  # the second wording of the first is given, nothing of the other
+    first, second = KIND.answers(outputs, made)
+    assert first == Answer("w5 w6", -3.0, 2)  # the likelihood is that of the first wording
+    assert second == Answer(None, -27.0, 3)
+    assert METRICS["exact_match"](made.gold, [first, second]) == 0.5
+    table = KIND.table(outputs, made)
+    assert table["label"] == ["w4", "w8 w9"]
+    assert table["answer"] == ["w5 w6", ""]
+
+    trained = KIND.encode(KIND.trained_on(WORDINGS), tokenizer, **cut_at(8))
+    assert trained.rows == 2
+    assert trained.gold == [("w4",), ("w8 w9",)]
+    unfit = Split(["a", "b", "c"], ["w1"] * 3, None, [("w4", "w5"), ("w6", "w5"), ("w7",)])
+    assert collapse.floor_of(METRICS["exact_match"], KIND, unfit) == pytest.approx(2 / 3)
+
+
+def test_wordings_of_one_row_are_those_of_rows_of_their_own(here):
+    loaded = Loaded(here, KIND)
+    model = loaded.fresh(SEED, None).eval()
+    together = KIND.encode(WORDINGS, loaded.processor, **cut_at(8))
+    alone = KIND.encode(
+        split_of(("w1 w2", "w4"), ("w1 w2", "w5 w6"), ("w1 w2", "w7"), ("w3", "w8 w9")),
+        loaded.processor,
+        **cut_at(8),
+    )
+    for name in ("input_ids", "labels"):
+        np.testing.assert_array_equal(together.columns[name], alone.columns[name])
+    assert logits_of(model, together, 1).shape == logits_of(model, alone, 1).shape
+
+
+def test_generated_texts_are_those_of_one_prompt_at_a_time(here, rows):
+    """Batches padded on the left against transformers without padding, on 50 rows."""
+    loaded = Loaded(here, KIND)
+    data = prepare(rows, loaded.processor, 32).splits
+    recipe = Recipe(lr=1e-2, epochs=8, batch_size=8)
+    setting = Setting(recipe, Standard(), SEED, METRICS["token_f1"], KIND)
+    outcome, model = train(setting, data, loaded, CPU)
+    test, tokenizer = data["test"], loaded.processor
+    model.eval()
+    alone = []
+    for prompt in prompt_ids(test):
+        ids = torch.tensor(prompt)[None]
+        new = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=2 * 3,  # the longest answer has two words and the end
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+        )[0, ids.shape[1] :]
+        alone.append(tokenizer.decode(new, skip_special_tokens=True).strip())
+    assert outcome.texts["test"] == alone
+    assert len(set(alone)) > 2
+    assert outcome.test == pytest.approx(
+        np.mean([squad_f1(own, text) for text, (own,) in zip(alone, test.gold, strict=True)])
+    )
+    # Teacher-forced exact match says the same without generating.
+    forced = METRICS["exact_match"](test.gold, KIND.answers(outcome.logits["test"], test))
+    assert forced == pytest.approx(
+        np.mean([text == own for text, (own,) in zip(alone, test.gold, strict=True)])
+    )
+    # Generated once, at the end, unless every epoch is compared with the others.
+    assert np.isnan(outcome.curves["dev/token_f1"]).tolist() == [True] * 7 + [False]
+    best = setting.recipe.replace(checkpoint="best_dev", epochs=2)
+    curves = train(replace(setting, recipe=best), data, loaded, CPU)[0].curves
+    assert np.isfinite(curves["dev/token_f1"]).all()
+
+
+def squad_f1(right: str, given: str) -> float:
+    """By hand, for words without capitals, articles and punctuation."""
+    common = (Counter(right.split()) & Counter(given.split())).total()
+    return 2 * common / (len(right.split()) + len(given.split()))
+
+
+def test_texts_are_kept_and_rescored(here, rows, tmp_path):
+    loaded = Loaded(here, KIND)
+    ready = prepare(rows, loaded.processor, 32)
+    setting = Setting(Recipe(lr=1e-2, epochs=2), Standard(), SEED, METRICS["rouge_l"], KIND)
+    outcome, _ = train(setting, ready.splits, loaded, CPU)
+    (tmp_path / "p.parquet").write_bytes(predictions_of(outcome, ready))
+    kept = pd.read_parquet(tmp_path / "p.parquet")
+    test = kept[kept["split"] == "test"]
+    assert test["answer"].tolist() == outcome.texts["test"]
+    pairs = zip(test["label"], test["answer"], strict=True)
+    assert outcome.test == pytest.approx(np.mean([rouge_l(*pair) for pair in pairs]))
+
+
+def rouge_l(right: str, given: str) -> float:
+    """F-measure of the longest common subsequence of words, by the table of its lengths."""
+    a, b = right.split(), given.split()
+    table = np.zeros((len(a) + 1, len(b) + 1), int)
+    for i, j in product(range(len(a)), range(len(b))):
+        same = a[i] == b[j]
+        table[i + 1, j + 1] = table[i, j] + 1 if same else max(table[i, j + 1], table[i + 1, j])
+    return 2 * table[-1, -1] / (len(a) + len(b)) if b else 0.0
+
+
+@pytest.mark.parametrize(
+    ("right", "given", "f1", "rouge"),
+    [
+        ("The cat sat.", "cat sat", 1.0, 4 / 5),
+        ("a b c d", "b d", 2 * 2 / 5, 2 * 2 / 6),  # F1 leaves out the article
+        ("cat", "", 0.0, 0.0),
+        ("cat", "dog", 0.0, 0.0),
+    ],
+)
+def test_texts_are_compared_as_squad_and_rouge_do(right, given, f1, rouge):
+    predicted = [Answer(given, 0.0, 1)]
+    assert METRICS["token_f1"]([(right,)], predicted) == pytest.approx(f1)
+    assert METRICS["rouge_l"]([(right,)], predicted) == pytest.approx(rouge)
+    assert METRICS["token_f1"]([("other", right)], predicted) == pytest.approx(f1)
+    assert METRICS["token_f1"]([(right,)], predicted) == METRICS["squad_f1"]([(right,)], [given])
