@@ -14,11 +14,14 @@ class Recipe(Spec):
     Attributes:
         lr: Peak learning rate.
         epochs: Passes over the training data.
+        steps: Optimizer steps, in place of `epochs`; the last pass ends where they do. Dev is
+            scored after each pass and at the end.
         batch_size: Examples per optimizer step.
         micro_batch_size: Examples per forward and backward pass, whose gradients are accumulated;
             None takes the whole batch at once. Less memory; the gradient is that of the batch up to
             rounding, but each pass has noise of its own.
-        schedule: After warm-up the learning rate decays linearly to 0, or stays constant.
+        schedule: After warm-up the learning rate decays to 0, linearly or along half a cosine, or
+            stays constant.
         warmup: Fraction of the steps over which the learning rate rises linearly from 0.
         hold: Fraction of the steps after which the learning rate is held constant; 1 never does.
         weight_decay: Decoupled weight decay; not applied to biases and normalisation layers.
@@ -35,7 +38,7 @@ class Recipe(Spec):
         threads: CPU threads per run; another number changes rounding.
 
     Source: Mosbach et al. 2021 for Adam with bias correction, warm-up and linear decay as the
-        defaults of a fair baseline.
+        defaults of a fair baseline; Loshchilov & Hutter 2017, equation 5, for the cosine.
 
     Example:
         >>> recipe = Recipe(lr=5e-5, epochs=10)
@@ -45,9 +48,10 @@ class Recipe(Spec):
 
     lr: float = Field(default=2e-5, gt=0.0)
     epochs: int = Field(default=3, gt=0)
+    steps: int | None = Field(default=None, gt=0)
     batch_size: int = Field(default=16, gt=0)
     micro_batch_size: int | None = Field(default=None, gt=0)
-    schedule: Literal["linear", "constant"] = "linear"
+    schedule: Literal["linear", "constant", "cosine"] = "linear"
     warmup: float = Field(default=0.1, ge=0.0, le=1.0)
     hold: float = Field(default=1.0, gt=0.0, le=1.0)
     weight_decay: float = Field(default=0.01, ge=0.0)
@@ -63,7 +67,9 @@ class Recipe(Spec):
 
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
-        """A batch is split only into smaller ones."""
+        """A batch is split only into smaller ones, and the length is given once."""
+        if fields.get("steps") is not None and "epochs" in fields:
+            return [Mistake("epochs", "and `steps` both say how long to train; leave one out.")]
         whole = fields.get("batch_size", cls.model_fields["batch_size"].default)
         part = fields.get("micro_batch_size")
         if isinstance(whole, int) and isinstance(part, int) and part >= whole > 0:

@@ -107,8 +107,11 @@ def rough_estimate(cell: Cell, *, gpus: float) -> Estimate:
     weights, _ = _sizes(cell)
     recipe = cell.technique.recipe(cell.recipe)
     tokens = _tokens(cell.task, recipe.max_length)
-    trained = recipe.epochs * tokens["train"]
-    evaluated = recipe.epochs * tokens["dev"] + tokens["test"]
+    passes = float(recipe.epochs)
+    if recipe.steps is not None:
+        passes = recipe.steps * recipe.batch_size / _training_rows(cell.task)
+    trained = passes * tokens["train"]
+    evaluated = math.ceil(passes) * tokens["dev"] + tokens["test"]
     evaluated += sum(_tokens(task, recipe.max_length)["test"] for task in cell.retains)
     # Kaplan et al. 2020, section 2.1: 6 operations per weight and token trained on, 2 per token
     # evaluated, without embeddings and attention products.
@@ -183,6 +186,16 @@ def _tokens(task: Task, max_length: int) -> dict[str, float]:
             counts = counts + np.array([_words(text) for text in split.text_pair])
         tokens[name] = float(np.minimum(counts * WORDS_TO_TOKENS + 3, max_length).sum())
     return tokens
+
+
+def _training_rows(task: Task) -> int:
+    """Number of training rows, or their published number."""
+    try:
+        return len(task.load().splits["train"].ids)
+    except SpecError:
+        if task.published is None:
+            raise
+        return task.train_rows or task.published[0]
 
 
 def longest_row(task: Task, max_length: int) -> int:

@@ -43,7 +43,10 @@ class ProbeThenTune(Technique):
         return "its head is that of pretraining, so there is no new one to train first"
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """Refuse a recipe that is too short for both phases."""
+        """Refuse a recipe that is too short for both phases, or counts in steps."""
+        if recipe.steps is not None:
+            text = "counts epochs, and the recipe has `steps`; give it `epochs` instead."
+            raise SpecError("ProbeThenTune", [Mistake("epochs", text)])
         if self.epochs >= recipe.epochs:
             text = f"{self.epochs} epochs of probing leave none of the recipe's {recipe.epochs}."
             raise SpecError("ProbeThenTune", [Mistake("epochs", text)])

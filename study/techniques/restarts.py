@@ -44,7 +44,10 @@ class Restarts(Technique):
         return "its head is that of pretraining, so there are no heads to choose from"
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """Refuse a recipe that ends before the comparison."""
+        """Refuse a recipe that ends before the comparison, or counts in steps."""
+        if recipe.steps is not None:
+            text = "counts epochs, and the recipe has `steps`; give it `epochs` instead."
+            raise SpecError("Restarts", [Mistake("epochs", text)])
         if self.epochs >= recipe.epochs:
             text = f"{self.epochs} leaves nothing to train of the recipe's {recipe.epochs} epochs."
             raise SpecError("Restarts", [Mistake("epochs", text)])

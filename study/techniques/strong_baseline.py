@@ -35,4 +35,4 @@ class StrongBaseline(Technique):
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Set the epochs; warm-up and decay are shares of the steps, so they stretch along."""
-        return recipe.replace(epochs=self.epochs, warmup=0.1, schedule="linear")
+        return recipe.replace(epochs=self.epochs, steps=None, warmup=0.1, schedule="linear")

@@ -172,7 +172,8 @@ class Fit:
         return len(self.losses) == self._epochs_before(len(self.phases))
 
     def _epochs_before(self, phase: int) -> int:
-        return sum(phase.recipe.epochs for phase in self.phases[:phase])
+        train = self.data["train"]
+        return sum(_epochs(phase.recipe, train) for phase in self.phases[:phase])
 
     def _start_phase(self) -> torch.optim.Optimizer:
         """Set up the current phase, at its start or after resuming inside it."""
@@ -190,15 +191,16 @@ class Fit:
         state, train, phase = self.state, self.data["train"], self.phases[self.state.phase]
         before = sum(_steps(earlier.recipe, train) for earlier in self.phases[: state.phase])
         epochs = len(self.losses) - self._epochs_before(state.phase)
-        begun = before + epochs * _batches_per_epoch(phase.recipe, train)
-        steps = _steps(phase.recipe, train)
+        done = epochs * _batches_per_epoch(phase.recipe, train)
+        begun, steps = before + done, _steps(phase.recipe, train)
         started = time.perf_counter()
         state.model.train()
         # The order of batches is derived from seed and epoch, so a resumed run skips those that are
         # done and gets the same ones as before.
-        batches = _batch_rows(train, state, epoch=len(self.losses))
+        batches = _batch_rows(train, state, epoch=len(self.losses))[: steps - done]
         measured: Collection[int] = ()
-        if epochs in (0, phase.recipe.epochs - 1):  # some techniques train ever more weights
+        last = _epochs(phase.recipe, train) - 1
+        if epochs in (0, last):  # some techniques train ever more weights
             largest = int(np.argmax([padded_tokens(train, rows) for rows in batches]))
             # What a step holds depends on what it trains where a technique chooses that.
             every = chooses_by_step(self.setting.technique)
@@ -228,7 +230,7 @@ class Fit:
         if self.memory is not None:
             states = max(self.memory.optimizer, state_bytes(optimizer))
             self.memory = self.memory._replace(optimizer=states)
-        minimised, self.task_loss = (self.totals / train.rows).tolist()
+        minimised, self.task_loss = (self.totals / sum(map(len, batches))).tolist()
         self.totals.zero_()
         self.losses.append(minimised)
         if self._counts:
@@ -381,7 +383,7 @@ def begin(
 
 
 def schedule(recipe: Recipe, step: int, steps: int) -> float:
-    """The learning rate's factor: warm-up, then linear decay or constant.
+    """The learning rate's factor: warm-up, then decay or constant.
 
     Args:
         recipe: Its schedule, `warmup` and `hold`.
@@ -397,7 +399,8 @@ def schedule(recipe: Recipe, step: int, steps: int) -> float:
         return (step + 1) / warm
     if recipe.schedule == "constant":
         return 1.0
-    return (steps - step) / max(1, steps - warm)
+    left = (steps - step) / max(1, steps - warm)
+    return left if recipe.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
 def predict(state: TrainState, data: Encoded) -> Outputs:
@@ -511,7 +514,14 @@ def _select(
 
 
 def _steps(recipe: Recipe, train: Encoded) -> int:
-    return recipe.epochs * _batches_per_epoch(recipe, train)
+    return recipe.steps or recipe.epochs * _batches_per_epoch(recipe, train)
+
+
+def _epochs(recipe: Recipe, train: Encoded) -> int:
+    """Passes over the data, the last of which may end early."""
+    if recipe.steps is None:
+        return recipe.epochs
+    return -(-recipe.steps // _batches_per_epoch(recipe, train))
 
 
 def _batches_per_epoch(recipe: Recipe, train: Encoded) -> int:

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from study.core.recipe import Recipe
 from study.core.seeding import Seed
 from study.tasks.metrics import METRICS
 from study.techniques import TECHNIQUES, Technique
@@ -12,6 +13,7 @@ from tests.conftest import PAIRS, RECIPE
 from tests.examples import EXAMPLES as E
 from tests.interrupting import bits, count_heartbeats, resumed, uninterrupted
 
+STEPS = Recipe(lr=1e-2, steps=13, batch_size=8, schedule="cosine")  # ends within an epoch
 LAST, BEST = RECIPE, RECIPE.replace(epochs=3, checkpoint="best_dev", lr=0.03)
 COMBINED = [
     E["LoRA"] + E["EMA"] + E["RDrop"],
@@ -23,6 +25,7 @@ COMBINED = [
     E["ChildTuningD"] + E["FreezeLower"] + E["Restarts"] + E["FreeLB"],
 ]
 CASES = [(E[name], LAST) for name in sorted(TECHNIQUES)] + [(sum_, BEST) for sum_ in COMBINED]
+CASES += [(E["GradualUnfreezing"], STEPS), (E["SWA"] + E["LISA"], STEPS)]
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,17 @@ def test_replace_checks_like_a_new_one():
     assert mistakes(Recipe().replace(lr=0)) == ["lr: 0 is not in (0, inf)."]
 
 
+def test_the_length_of_training_is_given_once():
+    assert mistakes(Recipe(epochs=3, steps=10)) == [
+        "epochs: and `steps` both say how long to train; leave one out."
+    ]
+    assert Recipe(steps=10).canonical() == {"steps": 10}
+    assert StrongBaseline().recipe(Recipe(steps=10)).steps is None
+    for technique in (ProbeThenTune(), Restarts()):
+        with pytest.raises(SpecError, match="counts epochs, and the recipe has `steps`"):
+            technique.recipe(Recipe(steps=10))
+
+
 def test_the_canonical_form_leaves_out_defaults():
     assert Recipe(lr=2e-5, epochs=7).canonical() == {"epochs": 7}
     assert LayerwiseDecay(rate=0.9).canonical() == {"technique": "LayerwiseDecay", "rate": 0.9}
@@ -120,6 +131,7 @@ def test_released_defaults_never_change():
     assert Recipe().model_dump() == {
         "lr": 2e-5,
         "epochs": 3,
+        "steps": None,
         "batch_size": 16,
         "micro_batch_size": None,
         "schedule": "linear",

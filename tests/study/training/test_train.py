@@ -60,6 +60,35 @@ def test_the_schedule_by_hand():
     )
 
 
+def test_half_a_cosine_by_hand():
+    wave = Recipe(warmup=0.2, schedule="cosine")
+    assert [schedule(wave, step, 10) for step in range(10)] == pytest.approx(
+        [0.5, 1.0, *((1 + np.cos(np.pi * part / 8)) / 2 for part in range(8))]
+    )
+
+
+def test_steps_are_counted_in_place_of_epochs(data, loaded):
+    """As many steps as in two epochs are two epochs; fewer end within one."""
+
+    def run(**length):
+        recipe = Recipe(lr=1e-2, batch_size=8, schedule="constant", warmup=0.0, **length)
+        setting = Setting(recipe, Standard(), Seed(0, 0, 0), METRICS["accuracy"], PAIRS)
+        return train(setting, data, loaded, CPU)[0]
+
+    whole, each = run(epochs=2), -(-data["train"].rows // 8)
+    same = run(steps=2 * each)
+    assert (same.curves, same.facts["steps"]) == (whole.curves, 2 * each)
+    assert np.array_equal(same.logits["test"], whole.logits["test"])
+    part = run(steps=each + 1)
+    assert part.facts["steps"] == each + 1
+    assert part.curves["train/loss"][0] == whole.curves["train/loss"][0]
+    assert len(part.curves["dev/accuracy"]) == 2
+    losses = [run(steps=each + n).curves["train/loss"][1] for n in (1, 2, each)]
+    assert len(set(losses)) == 3
+    assert losses[-1] == whole.curves["train/loss"][1]
+    assert run(steps=1).facts["steps"] == 1
+
+
 def test_a_loss_that_is_not_finite_diverges(tiny_run):
     outcome = tiny_run(lr=1e30, clip_norm=None)
     assert outcome.outcome == "diverged"
