@@ -73,7 +73,7 @@ def rows(what: str) -> list[dict[str, str]]:
 
 
 def _availability(task: Task) -> str:
-    source = task.train or ""
+    source = str(task.train or task.test)
     if source.startswith("bundled:"):
         return "bundled"
     if source.startswith("hf:"):

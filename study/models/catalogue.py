@@ -183,6 +183,10 @@ SMOLLM2_135M = Model(
     objective="next token",
     source="Ben Allal et al. 2025, Apache-2.0",
 )
+SMOLLM2_135M_INSTRUCT = SMOLLM2_135M.replace(
+    name="smollm2-135m-instruct",
+    checkpoint="HuggingFaceTB/SmolLM2-135M-Instruct",
+)
 
 # --- biomedical and scientific ----------------------------------------------------------------
 
@@ -336,6 +340,7 @@ MODELS: dict[str, Model] = {
         MODERNBERT_BASE,
         MODERNBERT_LARGE,
         SMOLLM2_135M,
+        SMOLLM2_135M_INSTRUCT,
         PUBMED_BERT_BASE,
         PUBMED_BERT_FULLTEXT,
         PUBMED_BERT_LARGE,

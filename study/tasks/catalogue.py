@@ -1,9 +1,9 @@
-"""Catalogue of tasks: BLURB, GLUE, SQuAD, CIFAR, and the bundled term pairs.
+"""Catalogue of tasks: BLURB, GLUE, SQuAD, CIFAR, and those that are bundled.
 
-Only `TERMS` is bundled; the others may not be redistributed, or only by some. Some of GLUE are read
-from the Hugging Face hub. The rows of all others are read from the study's `data` folder or
-`STUDY_DATA`: one folder per task with `train`, `dev` and `test` as `.jsonl.gz`, which
-`study import-blurb` creates from BLURB's data.
+`TERMS`, `SQUAD_SENTENCES`, `WIKIPEDIA_TEXT` and `FACTS` are bundled; the others may not be
+redistributed, or only by some. Some of GLUE are read from the Hugging Face hub. The rows of all
+others are read from the study's `data` folder or `STUDY_DATA`: one folder per task with `train`,
+`dev` and `test` as `.jsonl.gz`, which `study import-blurb` creates from BLURB's data.
 """
 
 from typing import Any
@@ -54,6 +54,32 @@ TERMS = Task(
     text_pair="text_pair",
     labels=("different", "same"),
     source="Biomedical term pairs curated in biomappings 0.6.0, CC0-1.0; see study/bundled/terms.",
+)
+
+_ANSWERS = "bundled:answers"
+
+SQUAD_SENTENCES = Task(
+    name="squad_sentences",
+    kind="generation",
+    metric="token_f1",
+    **{split: f"{_ANSWERS}/{split}.jsonl.gz" for split in ("train", "dev", "test")},
+    source="Short questions to a sentence of SQuAD 2.0, CC BY-SA 4.0; see study/bundled/answers.",
+)
+WIKIPEDIA_TEXT = Task(
+    name="wikipedia_text",
+    kind="generation",
+    metric="perplexity",
+    end=False,
+    test=f"{_ANSWERS}/wikipedia.jsonl.gz",
+    source="Paragraphs of SQuAD 2.0, CC BY-SA 4.0, to measure only; see study/bundled/answers.",
+)
+FACTS = Task(
+    name="facts",
+    kind="generation",
+    metric="exact_match",
+    end=False,
+    test=f"{_ANSWERS}/facts.jsonl",
+    source="What most people know, a word each, CC0, to measure only; see study/bundled/answers.",
 )
 
 # --- BLURB (Gu et al. 2021, arXiv 2007.15779) ---------------------------------------------------
@@ -325,5 +351,9 @@ CIFAR10_SMALL = _task(
 )
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (TERMS, *BLURB, *GLUE, MNLI_MISMATCHED, SQUAD2, CIFAR10_SMALL)
+    task.name: task
+    for task in (
+        *(TERMS, *BLURB, *GLUE, MNLI_MISMATCHED, SQUAD2, CIFAR10_SMALL),
+        *(SQUAD_SENTENCES, WIKIPEDIA_TEXT, FACTS),
+    )
 }

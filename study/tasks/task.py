@@ -79,6 +79,8 @@ class Task(Spec):
         chat: For generation: write prompts and answers as turns of a conversation, by the
             checkpoint's chat template. A prompt may then be a list of messages, objects with
             `role` (`system`, `user`, `assistant`) and `content`, of which the last is the user's.
+        end: For generation: learn and score the end after an answer. Without it an answer is right
+            if generation begins with it, as for words that complete a sentence.
         id: Column with a unique id. Without a column `id`, rows are numbered; None numbers them
             even if there is such a column.
         truncate: Truncation of pairs that are too long: of the longer text (`longest_first`), or
@@ -116,6 +118,7 @@ class Task(Spec):
     label: str = "label"
     standardise: bool = False
     chat: bool = False
+    end: bool = True
     id: str | None = "id"
     truncate: Literal["longest_first", "only_second"] = "longest_first"
     labels: tuple[str, ...] | None = None
@@ -176,6 +179,9 @@ class Task(Spec):
         if fields.get("chat") and kind != "generation":
             text = f"is for generation; a {kind} task has no conversations."
             mistakes.append(Mistake("chat", text))
+        if fields.get("end") is False and kind != "generation":
+            text = f"is for generation; a {kind} task has no texts that end."
+            mistakes.append(Mistake("end", text))
         if kind == "generation" and fields.get("text_pair") is not None:
             text = "is not read by a generation task; write both texts into the prompt."
             mistakes.append(Mistake("text_pair", text))
@@ -291,6 +297,8 @@ class Task(Spec):
             identity["standardise"] = True
         if self.chat:
             identity["chat"] = True
+        if not self.end:
+            identity["end"] = False
         return identity
 
 
@@ -306,7 +314,7 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     values = chain.from_iterable(rows.columns[task.label] for rows in tables.values())
     kind = KINDS[task.kind](task.labels or KINDS[task.kind].class_names(values))
     if isinstance(kind, Generation):
-        kind = replace(kind, chat=task.chat)
+        kind = replace(kind, chat=task.chat, end=task.end)
     labels = f"{next(iter(tables.values())).source}, {task.label}"
     mistakes += checks.count_mistakes(kind, task.metric, labels)
     if task.labels is None:

@@ -38,16 +38,18 @@ class Generation(Kind):
     """An answer to a prompt; gold is a tuple of right answers per example.
 
     A row is the prompt, an answer and the end-of-text token, and the loss is the mean over the
-    tokens of the answers in a batch, the end included. An example with several right answers is
-    trained on the first of them, and has a row for each where it is evaluated: any may be given,
-    and likelihoods are those of the first. Prompt and answer are tokenised apart, so
-    that the model sees the same tokens when it generates; a space is put between them unless the
-    prompt ends with a line break. A prompt that is too long loses its beginning, the answer
-    nothing. The head is that of pretraining and no new one.
+    tokens of the answers in a batch, the end included (see `end`). An example with several right
+    answers is trained on the first of them, and has a row for each where it is evaluated: any may
+    be given, and likelihoods are those of the first. Prompt and answer are tokenised apart, so that
+    the model sees the same tokens when it generates; a space is put between them unless the prompt
+    ends with a line break. A prompt that is too long loses its beginning, the answer nothing. The
+    head is that of pretraining and no new one.
 
     Attributes:
         chat: Whether prompts and answers are turns of a conversation, written by the checkpoint's
             chat template. A prompt may then be a conversation, a tuple of messages.
+        end: Whether the end after an answer is learnt and scored. Without it an answer is right if
+            generation begins with it, as for words that complete a sentence.
 
     Source: Touvron et al. 2023 (Llama 2), section 3.1, the loss on answers alone; Gao et al. 2021
         (language model evaluation harness), exact match by the most likely token of each place,
@@ -55,6 +57,7 @@ class Generation(Kind):
     """
 
     chat: bool = False
+    end: bool = True
     name = "generation"
     auto = "AutoModelForCausalLM"
     pretrained_head = True
@@ -138,16 +141,17 @@ class Generation(Kind):
         gold = [answer for wordings in split.gold for answer in wordings]
         asked = [p for p, own in zip(split.text, split.gold, strict=True) for _ in own]
         if self.chat:
-            return [], *_turns(asked, gold, tokenizer)
+            asked_ids, answered = _turns(asked, gold, tokenizer)
+            return [], asked_ids, answered if self.end else [ids[:-1] for ids in answered]
         options = {"add_special_tokens": False, "verbose": False}  # no warning about lengths
         prompts = [prompt.rstrip(" ") for prompt in asked]
         breaks = [prompt.endswith("\n") for prompt in prompts]
         texts = [g if broken else f" {g}" for g, broken in zip(gold, breaks, strict=True)]
-        end = tokenizer.eos_token_id
+        end = [tokenizer.eos_token_id] if self.end else []
         return (
             tokenizer("")["input_ids"],
             tokenizer(prompts, **options)["input_ids"],
-            [[*ids, end] for ids in tokenizer(texts, **options)["input_ids"]],
+            [[*ids, *end] for ids in tokenizer(texts, **options)["input_ids"]],
         )
 
     def inputs(self, batch: Mapping[str, Tensor], *, targets: bool) -> dict[str, Any]:

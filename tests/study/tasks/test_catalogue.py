@@ -54,7 +54,7 @@ def test_a_task_of_the_hub(hub):
     assert data.kind.labels == ("entailment", "not_entailment")
 
 
-FROM_HUB = [task for task in TASKS.values() if task.train.startswith("hf:")]
+FROM_HUB = [task for task in TASKS.values() if str(task.train).startswith("hf:")]
 
 
 @pytest.mark.parametrize("task", FROM_HUB, ids=lambda task: task.name)

@@ -494,3 +494,18 @@ def test_texts_are_compared_as_squad_and_rouge_do(right, given, f1, rouge):
     assert METRICS["rouge_l"]([(right,)], predicted) == pytest.approx(rouge)
     assert METRICS["token_f1"]([("other", right)], predicted) == pytest.approx(f1)
     assert METRICS["token_f1"]([(right,)], predicted) == METRICS["squad_f1"]([(right,)], [given])
+
+
+def test_without_the_end_an_answer_may_go_on(here, tmp_path):
+    """Its tokens alone are learnt and scored; all else is as with it."""
+    tokenizer = Loaded(here, KIND).processor
+    open_end = replace(KIND, end=False)
+    ended, plain = (kind.encode(WORDINGS, tokenizer, **cut_at(8)) for kind in (KIND, open_end))
+    assert (np.diff(ended.units) - np.diff(plain.units)).tolist() == [1] * 4
+    assert tokenizer.eos_token_id not in plain.columns["input_ids"]
+    assert (np.diff(ended.starts) - np.diff(plain.starts)).tolist() == [1] * 4
+    task = answering_task(tmp_path, rows=8)
+    assert "end" not in task.identity()
+    assert task.replace(end=False).identity()["end"] is False
+    assert task.replace(end=False).load().kind == open_end
+    assert "end" in str(task.replace(kind="classification", metric="accuracy", end=False).error)
