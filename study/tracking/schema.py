@@ -102,9 +102,14 @@ def metric_key(name: str) -> str:
     """The key of a metric or curve; signs that MLflow refuses become `_`, as in `dev/hits_1`."""
     prefix, slash, own = name.partition("/")
     if not slash:
-        return re.sub(r"[^\w.\- ]", "_", name)[:NAME_LENGTH]
-    own = re.sub(r"[^\w.\- ]", "_", own)[: NAME_LENGTH - len(prefix) - 1]
+        is_skill = name.startswith((BEFORE, AFTER, RETAINED))
+        return _allowed(name)[:NAME_LENGTH] if is_skill else name
+    own = _allowed(own)[: NAME_LENGTH - len(prefix) - 1]
     return f"{prefix}/{own if own.strip('.') else '_' * max(len(own), 1)}"
+
+
+def _allowed(name: str) -> str:
+    return re.sub(r"[^\w.\- ]", "_", name)
 
 
 def storable(text: str) -> str:

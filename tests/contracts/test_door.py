@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from analysis import load_curves, load_predictions, load_runs, load_settings
-from analysis.frames.columns import seeds_of
+from analysis.frames.columns import SKILL, seeds_of
 from analysis.frames.load import find_run, load_links, studies
 from study import LayerwiseDecay, Recipe, Restarts, Seeds, Standard, Study
 from study.core.lock import StudyLockedError
@@ -120,6 +120,9 @@ def test_the_store_has_the_names_of_the_schema(home, study, outcomes, prepared):
 
     tracking = opened(home, study)
     run, outcome = next(iter(outcomes.items()))
+    skill = dict.fromkeys((schema.BEFORE, schema.AFTER, schema.RETAINED), "text@8.perplexity")
+    facts = {f"{prefix}{name}": 0.9 for prefix, name in skill.items()} | {"retained": 0.9}
+    outcome = replace(outcome, facts=outcome.facts | facts)
     options = {"started": 100.0, "ended": 101.5, "resumed": True, "not_kept": "the disk is full"}
     options["memory_savers"] = "gradient_checkpointing"
     result = packed(outcome, prepared, **options)
@@ -139,7 +142,9 @@ def test_the_store_has_the_names_of_the_schema(home, study, outcomes, prepared):
     assert child.data.params.keys() == {*schema.PARAMETERS}
     curves = {name for name in child.data.metrics if schema.CURVE in name}
     assert curves == {"train/loss", "dev/accuracy"}
-    assert child.data.metrics.keys() - curves == {*schema.RUN_METRICS}
+    skills = {f"{prefix}text_8.perplexity" for prefix in skill}
+    assert child.data.metrics.keys() - curves == {*schema.RUN_METRICS} | skills
+    assert (*skill,) == (*SKILL.values(),)
     files = {file.path for file in client.list_artifacts(child.info.run_id)}
     assert files == {schema.RUN_JSON, schema.PREDICTIONS}
     parents = {run.info.run_id: run for run in client.search_runs([number], schema.CELLS)}

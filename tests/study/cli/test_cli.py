@@ -209,7 +209,7 @@ def test_lists_have_a_purpose_for_every_name(what, capsys):
 def test_tasks_are_listed_with_the_line_that_imports_them(capsys):
     _, out, _ = typed(capsys, "list", "tasks", "--json")
     rows = {row["name"]: row for row in json.loads(out)}
-    assert len(rows) == 26
+    assert len(rows) == 29
     for name, row in rows.items():
         scope: dict[str, object] = {}
         exec(row["import"], scope)

@@ -10,11 +10,15 @@ import transformers
 
 from study.core.recipe import Recipe
 from study.core.seeding import Seed
+from study.models.families import depths_of
 from study.models.loading import Loaded
 from study.tasks.kinds import Generation
+from study.tasks.kinds.generation import Answer
 from study.tasks.metrics import METRICS
 from study.techniques import FreezeLower, LoRA, Standard
+from study.techniques.state import TrainState
 from study.training.fit import Setting
+from study.training.generate import generate
 from study.training.prepare import prepare
 from study.training.retained import Skill, facts_of, measured_before
 from study.training.train import train
@@ -141,6 +145,18 @@ def test_the_mean_over_skills_is_unknown_where_one_is(loaded, data, skill):
     assert math.isnan(outcome.facts["retained"])
     assert outcome.facts["retained.other.perplexity"] > 0
     assert facts_of([], None, None) == {}
+
+
+def test_a_skill_can_be_what_is_generated(loaded, skill):
+    [known] = before_of([skill._replace(metric=METRICS["rouge_l"])], loaded)
+    state = state_of(loaded)
+    texts = generate(state, skill.rows, loaded.processor)
+    assert known.before == METRICS["rouge_l"](skill.rows.gold, [Answer(t, 0.0, 1) for t in texts])
+
+
+def state_of(loaded):
+    model = loaded.fresh(SEED, None)
+    return TrainState(model, RECIPE, SEED, depths_of(model), CPU, KIND, lambda: iter(()))
 
 
 def test_the_untouched_checkpoint_is_measured_once(loaded, skill, tmp_path):
