@@ -12,8 +12,9 @@ quickstart: $(STAMP)
 	$(BIN)/study report quickstart
 
 # More than a small machine has cores: many tests start processes and wait for them.
-# Compiled modules are kept, wherever that is switched off: tests start some 200 processes.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+# Compiled modules are kept, wherever that is switched off: tests start some 200 processes. Each
+# computes on one thread: beside the others a second one only gets in their way.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 test: $(STAMP)
 	$(PYTEST)

@@ -16,6 +16,7 @@ FILE = """\
 from study import FreezeLower, Model, Recipe, Standard, Study, Task, main
 
 ROWS = {folder!r} + "/rows/"
+OTHER = ROWS + "dev.jsonl"
 STUDY = Study(
     name="forgets",
     tasks=[
@@ -31,8 +32,8 @@ STUDY = Study(
     techniques=[Standard(), FreezeLower(layers=1)],
     seeds=range(2),
     retains=[
-        Task(name="text", kind="generation", metric="perplexity", test=ROWS + "dev.jsonl"),
-        Task(name="words", kind="generation", metric="perplexity", end=False, test=ROWS + "dev.jsonl"),
+        Task(name="text", kind="generation", metric="perplexity", test=OTHER),
+        Task(name="words", kind="generation", metric="perplexity", end=False, test=OTHER),
     ],
 )
 
