@@ -203,7 +203,7 @@ def read_parameters(study: str, uri: str) -> pd.DataFrame:
 
 
 def metric_history(study: str, uri: str, runs: list[str]) -> pd.DataFrame:
-    """Read training losses and dev scores by epoch.
+    """Read all curves by epoch: metrics whose names have a slash.
 
     Args:
         study: Name of the study.
@@ -218,13 +218,13 @@ def metric_history(study: str, uri: str, runs: list[str]) -> pd.DataFrame:
             "SELECT t.run_uuid AS run, t.key AS name, t.step AS epoch, t.value"
             " FROM metrics t JOIN runs r ON r.run_uuid = t.run_uuid"
             " WHERE r.experiment_id = :experiment AND r.lifecycle_stage = 'active'"
-            " AND (t.key = 'train/loss' OR t.key LIKE 'dev/%')"
+            " AND t.key LIKE '%/%'"
         )
         found = _query(uri, query, experiment=int(experiment_number(study, uri)))
         return found[found["run"].isin(runs)].drop_duplicates(["run", "name", "epoch"])
     client, rows = _client(uri), []
     for run in runs:
-        names = [n for n in client.get_run(run).data.metrics if n.startswith(("dev/", "train/"))]
+        names = [name for name in client.get_run(run).data.metrics if "/" in name]
         for name in names:
             for point in client.get_metric_history(run, name):
                 rows.append({"run": run, "name": name, "epoch": point.step, "value": point.value})

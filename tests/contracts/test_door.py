@@ -66,6 +66,8 @@ def opened(home: Home, study: Study) -> TrackingWriter:
 
 def test_written_runs_are_loaded_unchanged(home, study, outcomes, prepared):
     tracking = opened(home, study)
+    layers = {"trained/depth_00": [0.5, 0.25], "trained/depth_01": [1.0, 0.0]}
+    outcomes = {run: replace(one, curves=one.curves | layers) for run, one in outcomes.items()}
     put(tracking, outcomes, prepared)
     assert tracking.close(20) == 0
     frame = load_runs("door", home.uri).set_index("key")
@@ -82,9 +84,10 @@ def test_written_runs_are_loaded_unchanged(home, study, outcomes, prepared):
         assert row["train_rows"] == 32
     curves = load_curves("door", home.uri)
     first = study.runs()[0]
-    own = curves[(curves["key"] == first.key) & (curves["name"] == "train/loss")]
-    assert list(own["value"]) == outcomes[first].curves["train/loss"]
-    assert list(own["epoch"]) == [1, 2]
+    own = curves[curves["key"] == first.key]
+    found_curves = {name: list(part["value"]) for name, part in own.groupby("name")}
+    assert found_curves == outcomes[first].curves
+    assert own.groupby("name")["epoch"].agg(list).tolist() == [[1, 2]] * 4
     predictions = load_predictions("door", home.uri)
     part = predictions[(predictions["key"] == first.key) & (predictions["split"] == "test")]
     logits = part[["logit_no", "logit_yes"]].to_numpy(np.float32)
