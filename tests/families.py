@@ -48,6 +48,7 @@ CONFIGS = {
     "albert": partial(hf.AlbertConfig, **WIDTHS, embedding_size=8),
     "modernbert": partial(hf.ModernBertConfig, **WIDTHS),
     "llama": partial(hf.LlamaConfig, **WIDTHS, num_key_value_heads=1),
+    "qwen2": partial(hf.Qwen2Config, **WIDTHS, num_key_value_heads=1),
     "vit": partial(
         hf.ViTConfig,
         **{name: size for name, size in WIDTHS.items() if name != "max_position_embeddings"},
@@ -55,6 +56,7 @@ CONFIGS = {
         patch_size=4,
     ),
 }
+DECODERS = ("llama", "qwen2")
 TEXT = [kind for kind in CONFIGS if kind != "vit"]
 ALL = sorted(CONFIGS)
 MASKED = {"bert", "electra", "deberta-v2", "distilbert", "albert", "modernbert"}
@@ -68,9 +70,10 @@ def config(kind: str, layers: int) -> hf.PreTrainedConfig:
     special = {"pad_token_id": 0} if kind in MASKED else {}
     if kind in ("roberta", "mpnet"):
         special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-    if kind == "llama":  # like SmolLM2's base model: no padding token
+    if kind in DECODERS:  # like SmolLM2's base model: no padding token
         special = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": None}
-    return CONFIGS[kind](vocab_size=len(_special_tokens(kind)) + len(WORDS), **depth, **special)
+    tokens = 256 if kind == "qwen2" else len(WORDS)
+    return CONFIGS[kind](vocab_size=len(_special_tokens(kind)) + tokens, **depth, **special)
 
 
 def family_model(kind: str, folder: Path) -> Model:
@@ -140,7 +143,7 @@ def state_of(kind: str, seed: Seed = Seed(0, 0, 0)) -> TrainState:
         torch.manual_seed(0)
         model = auto.from_config(config(kind, 3))
     model.eval()
-    if kind == "llama":
+    if kind in DECODERS:
         model.config.pad_token_id = 0
     return TrainState(
         model, Recipe(), seed, depths_of(model), CPU, PAIRS, lambda: iter([batch_of(kind)])
@@ -167,13 +170,15 @@ def logits_of(state: TrainState, kind: str) -> Tensor:
 def _special_tokens(kind: str) -> list[str]:
     if kind in ("roberta", "mpnet"):
         return ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    if kind == "llama":
+    if kind in DECODERS:
         return ["<unk>", "<|end|>"]
     return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def _tokenizer(kind: str) -> hf.PreTrainedTokenizerFast:
     special = _special_tokens(kind)
+    if kind == "qwen2":  # which transformers reads with a class of its own, as byte pairs
+        return _byte_pairs(special)
     ids = {word: number for number, word in enumerate([*special, *WORDS])}
     segments = kind in ("bert", "electra", "deberta-v2", "albert")
     inputs = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
@@ -184,7 +189,7 @@ def _tokenizer(kind: str) -> hf.PreTrainedTokenizerFast:
         roles = {"unk_token": "<unk>", "pad_token": "<pad>", "cls_token": "<s>"}
         roles |= {"sep_token": "</s>", "bos_token": "<s>", "eos_token": "</s>"}
         template = ("<s> $A </s>", "<s> $A </s> </s> $B </s>")
-    if kind == "llama":
+    if kind in DECODERS:
         roles = {"unk_token": "<unk>", "bos_token": "<|end|>", "eos_token": "<|end|>"}
         template = ("$A", "$A $B")
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=roles["unk_token"]))
@@ -194,3 +199,11 @@ def _tokenizer(kind: str) -> hf.PreTrainedTokenizerFast:
         single=template[0], pair=template[1], special_tokens=used
     )
     return hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **roles)
+
+
+def _byte_pairs(special: list[str]) -> hf.PreTrainedTokenizerFast:
+    """Qwen2's tokenizer with every byte as a token, and no pairs."""
+    tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    roles = {"unk_token": special[0], **dict.fromkeys(("eos_token", "pad_token"), special[1])}
+    return hf.Qwen2Tokenizer(vocab=vocabulary, merges=[], **roles)

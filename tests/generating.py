@@ -11,10 +11,10 @@ from study.tasks import Task
 from tests.families import config, family_model
 
 
-def decoder(folder: Path, *, tied: bool, layers: int = 2) -> Model:
-    """Write a random Llama checkpoint with its output layer, tied to the embeddings or not."""
-    family_model("llama", folder)  # its tokenizer; the weights are replaced
-    settings = config("llama", layers)
+def decoder(folder: Path, *, tied: bool, layers: int = 2, family: str = "llama") -> Model:
+    """Write a random checkpoint with its output layer, tied to the embeddings or not."""
+    family_model(family, folder)  # its tokenizer; the weights are replaced
+    settings = config(family, layers)
     settings.tie_word_embeddings = tied
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -22,7 +22,7 @@ def decoder(folder: Path, *, tied: bool, layers: int = 2) -> Model:
         for parameter in network.parameters():  # as drawn, all tokens are about equally likely
             parameter.data *= 5.0 if parameter.ndim > 1 else 1.0
         network.save_pretrained(folder)
-    return Model(name="tied" if tied else "untied", checkpoint=str(folder), family="llama")
+    return Model(name="tied" if tied else "untied", checkpoint=str(folder), family=family)
 
 
 def answering_task(folder: Path, *, rows: int = 16) -> Task:

@@ -19,7 +19,7 @@ from study.tasks.kinds import (
 )
 from study.techniques.state import TrainState
 from tests.conftest import CPU
-from tests.families import config
+from tests.families import DECODERS, config
 
 TWO = ("no", "yes")
 KINDS: dict[str, Kind] = {
@@ -47,7 +47,7 @@ def state_of(
     task = KINDS[kind or ("image" if family == "vit" else "classification")]
     settings = config(family, 3)
     settings.num_labels, settings.problem_type = task.outputs, task.problem
-    if family == "llama":
+    if family in DECODERS:
         settings.pad_token_id = 0
     torch.manual_seed(0)
     model = getattr(transformers, task.auto).from_config(settings)

@@ -187,6 +187,22 @@ SMOLLM2_135M_INSTRUCT = SMOLLM2_135M.replace(
     name="smollm2-135m-instruct",
     checkpoint="HuggingFaceTB/SmolLM2-135M-Instruct",
 )
+QWEN25_500M = Model(
+    name="qwen2.5-0.5b",
+    checkpoint="Qwen/Qwen2.5-0.5B",
+    family="qwen2-0.5b",
+    parameters=494_032_768,
+    domain="general",
+    vocabulary="Qwen byte pairs",
+    objective="next token",
+    source="Qwen Team 2024, Apache-2.0",
+)
+QWEN25_7B = QWEN25_500M.replace(
+    name="qwen2.5-7b",
+    checkpoint="Qwen/Qwen2.5-7B",
+    family="qwen2-7b",
+    parameters=7_070_619_136,
+)
 
 # --- biomedical and scientific ----------------------------------------------------------------
 
@@ -341,6 +357,8 @@ MODELS: dict[str, Model] = {
         MODERNBERT_LARGE,
         SMOLLM2_135M,
         SMOLLM2_135M_INSTRUCT,
+        QWEN25_500M,
+        QWEN25_7B,
         PUBMED_BERT_BASE,
         PUBMED_BERT_FULLTEXT,
         PUBMED_BERT_LARGE,

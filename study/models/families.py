@@ -25,7 +25,7 @@ class Family:
         query_value: In a layer, the query and value projections; a fused one counts as both.
         block_ends: In a layer, the output projections of the attention and feed-forward blocks,
             which are added to the residual stream.
-        biases: Whether linear layers and norms have biases.
+        biases: Whether linear layers have biases.
         kept: Pretrained parts outside the body. Everything else outside it is initialised in every
             run, even where the checkpoint has weights for it.
         causal: Whether attention is causal, so that the last token represents the text.
@@ -103,6 +103,7 @@ FAMILIES: dict[str, Family] = {
         causal=True,
     ),
 }
+FAMILIES["qwen2"] = replace(FAMILIES["llama"], biases=True)  # of query, key and value
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class CompressedActivations(Technique):
 
     def objection(self, depths: Depths, kind: str) -> str | None:
         """The layers must have LayerNorm and GELU."""
-        if depths.family.biases:
+        if depths.family.biases and not depths.family.causal:
             return None
         return "its norms and activations are not LayerNorm and GELU, which it compresses"
 

@@ -38,6 +38,14 @@ DEBERTA_V3 = {
 }
 # As published with the checkpoints. The sizes of those missing here are rounded in the catalogue,
 # since their configuration was not available; MiniLM is counted in its own files.
+SMOLLM2 = hf.LlamaConfig(
+    vocab_size=49152,
+    hidden_size=576,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    intermediate_size=1536,
+)
 CONFIGS = {
     "bert-base": hf.BertConfig(vocab_size=30522, **BASE),
     "bert-large": hf.BertConfig(vocab_size=30522, **LARGE),
@@ -59,13 +67,23 @@ CONFIGS = {
     "modernbert-large": hf.ModernBertConfig(
         **LARGE | {"num_hidden_layers": 28, "intermediate_size": 2624}, vocab_size=50368
     ),
-    "smollm2-135m": hf.LlamaConfig(
-        vocab_size=49152,
-        hidden_size=576,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        intermediate_size=1536,
+    "smollm2-135m": SMOLLM2,
+    "smollm2-135m-instruct": SMOLLM2,
+    "qwen2.5-0.5b": hf.Qwen2Config(
+        vocab_size=151_936,
+        hidden_size=896,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        intermediate_size=4864,
+    ),
+    "qwen2.5-7b": hf.Qwen2Config(
+        vocab_size=152_064,
+        hidden_size=3584,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        intermediate_size=18_944,
     ),
     "pubmedbert-base": hf.BertConfig(vocab_size=30522, **BASE),
     "pubmedbert-base-fulltext": hf.BertConfig(vocab_size=30522, **BASE),

@@ -17,7 +17,7 @@ from study.techniques.inter_layer_scheduling import units_of
 from study.techniques.state import TrainState
 from study.training.memory import SavedActivations
 from tests.conftest import CPU
-from tests.families import TEXT, batch_of, bert_batch, logits_of, state_of, wide_bert
+from tests.families import DECODERS, TEXT, batch_of, bert_batch, logits_of, state_of, wide_bert
 
 # --- codes ------------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ def test_memory_with_recomputed_attention_is_linear_in_the_length():
         {"attention": "stored", "steps": "measured"},
     ],
 )
-@pytest.mark.parametrize("family", [f for f in TEXT if f not in ("llama", "modernbert")])
+@pytest.mark.parametrize("family", [f for f in TEXT if f not in (*DECODERS, "modernbert")])
 def test_evaluation_is_exact_and_merging_restores_the_model(family, options):
     plain, state = state_of(family), state_of(family)
     technique = CompressedActivations(**options)

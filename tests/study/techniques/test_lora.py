@@ -7,7 +7,7 @@ from torch import nn
 from study.core.seeding import Seed
 from study.models.families import FAMILIES, Depths
 from study.techniques import LoRA
-from tests.families import ALL, logits_of, state_of
+from tests.families import ALL, DECODERS, logits_of, state_of
 
 QUERY = "bert.encoder.layer.0.attention.self.query"
 STILL = LoRA(rank=4, scale=0.5, dropout=0.0)
@@ -54,7 +54,7 @@ def test_it_starts_at_the_pretrained_model_and_merges_back(kind, targets):
 
 TARGETS = {"modernbert": ["Wqkv"], "distilbert": ["q_lin", "v_lin"]}
 TARGETS |= {"deberta-v2": ["query_proj", "value_proj"], "mpnet": ["q", "v"]}
-TARGETS |= dict.fromkeys(["llama", "vit"], ["q_proj", "v_proj"])
+TARGETS |= dict.fromkeys([*DECODERS, "vit"], ["q_proj", "v_proj"])
 
 
 @pytest.mark.parametrize("kind", ALL)
