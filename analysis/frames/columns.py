@@ -45,6 +45,7 @@ RUN_NUMBERS = [
     *MEMORY,
     "trained_fraction",
     "retained",
+    "base_unchanged",
     "cut_rows",
     "cut_tokens",
 ]
@@ -75,6 +76,7 @@ COLUMNS = [
     "memory_savers",
     "trained_fraction",
     "retained",
+    "base_unchanged",
     "cut_rows",
     "cut_tokens",
     "versions",

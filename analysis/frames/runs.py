@@ -20,7 +20,7 @@ BY_NAME, TOLD, ASSUMED = "by its name", "as told", "assumed, no metric is named"
 LATER: dict[str, Any] = {  # columns that earlier versions did not save, with their meaning there
     **{"stage": "final", "tried": 1, "search": "", "task_type": "", "unit": ""},
     **{"direction_from": DEFINED, "memory_savers": ""},
-    **dict.fromkeys(["cut_rows", "cut_tokens", "retained", *MEMORY], np.nan),
+    **dict.fromkeys(["cut_rows", "cut_tokens", "retained", "base_unchanged", *MEMORY], np.nan),
 }
 RENAMED = {"floor": "dev_floor"}  # columns that earlier versions saved under another name
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from study.core.seeding import Seed, torch_rng
 from study.models.families import FAMILIES, depths_of, in_norm, lies_under, unknown_architecture
@@ -119,6 +119,12 @@ class Loaded:
             # id that batches are padded with.
             self._template.config.pad_token_id = self.processor.pad_token_id
         self.new = _new_parameters(model, self._template, report)
+
+    @property
+    def pretrained(self) -> dict[str, Tensor]:
+        """The parameters that are the checkpoint's, by name."""
+        named = self._template.named_parameters()
+        return {name: p.detach() for name, p in named if name not in self.new}
 
     def fresh(self, seed: Seed, dropout: float | None) -> nn.Module:
         """A copy to train, with its new parameters initialised from the `head` stream.

@@ -54,6 +54,7 @@ ROWS = "_rows"  # suffix of a split's name: its number of rows
 RETRIED = "retried"  # causes for which it was lost before, and how often
 # From the worker, see `study.training.result.RunResult.about`
 DEVICE, HOST, VERSIONS, RESUMED, NOT_KEPT = "device", "host", "versions", "resumed", "not_kept"
+BASE = "base_sha256"  # of the pretrained weights after training; only where none is trained
 MEMORY_SAVERS = "memory_savers"  # those in use, comma-separated; absent for none
 # From the driver, see `study.core.provenance.provenance`
 COMMIT, DIRTY = "commit", "dirty"
@@ -61,7 +62,7 @@ STREAMS = ("head", "order", "noise")  # the seeds
 RUN_TAGS = (
     *(KIND, KEY, CELL, STAGE, OUTCOME, COLLAPSE_RULE, METRIC, HIGHER_IS_BETTER, *STREAMS),
     *(f"{split}{ROWS}" for split in ("train", "dev", "test")),
-    *(DEVICE, HOST, VERSIONS, MEMORY_SAVERS, RESUMED, NOT_KEPT, COMMIT, DIRTY, RETRIED),
+    *(DEVICE, HOST, VERSIONS, MEMORY_SAVERS, RESUMED, NOT_KEPT, BASE, COMMIT, DIRTY, RETRIED),
 )
 
 SEED = "seed"
@@ -74,7 +75,7 @@ SECONDS = "seconds"
 RUN_METRICS = (
     *(DEV, TEST, DEV_FLOOR, TEST_FLOOR, SECONDS, "steps_per_second", "peak_memory_bytes"),
     *("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes"),
-    *("trained_fraction", "steps", "retained"),
+    *("trained_fraction", "steps", "retained", "base_unchanged"),
     *("cut_rows", "cut_tokens"),  # shares of rows and tokens lost to the maximum length; texts only
 )
 # Prefixes, then the name of a task that is only measured, a dot and its metric: the scores before

@@ -22,7 +22,8 @@ class RunResult(NamedTuple):
         started: Unix time in seconds.
         ended: Unix time in seconds.
         about: `device`, `host` and `versions` of the worker, the `memory_savers` in use, whether it
-            `resumed` the run, and why its model is `not_kept`.
+            `resumed` the run, why its model is `not_kept`, and the `base_sha256` of weights that it
+            has frozen.
     """
 
     outcome: Outcome
@@ -50,6 +51,7 @@ def packed(
         **({"memory_savers": memory_savers} if memory_savers else {}),
         **({"resumed": "true"} if resumed else {}),
         **({"not_kept": not_kept} if not_kept else {}),
+        **({"base_sha256": outcome.base.sha256} if outcome.base else {}),
     }
     facts = dict(outcome.facts)
     if data.truncation:

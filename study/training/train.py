@@ -19,6 +19,7 @@ from study.techniques.base import parts_of
 from study.techniques.state import no_heartbeat
 from study.training.checkpoint import ResumableCheckpoint
 from study.training.fit import Fit, Read, Setting, answers_of, begin
+from study.training.frozen_base import FrozenBase, frozen_base
 from study.training.memory import peak_memory, reset_peak_memory
 from study.training.retained import Skill, facts_of
 from study.training.tensor_file import CheckpointError, Tree
@@ -40,9 +41,11 @@ class Outcome:
             of the weights at that depth that a step trained.
         logits: Per split (`dev`, `test`) the model's outputs, shape (n_examples, n_outputs).
         texts: Per split the generated texts, where the metric is of these.
-        facts: `seconds`, `steps_per_second`, `peak_memory_bytes`, `trained_fraction`, `steps`, and
-            what the largest step held (`MemorySplit`), such as `activations_bytes`. With skills
-            also what it retained of them, see `training.retained.facts_of`.
+        facts: `seconds`, `steps_per_second`, `peak_memory_bytes`, `trained_fraction`, `steps`,
+            `base_unchanged` (1 or 0, where no pretrained weight is trained), and what the largest
+            step held (`MemorySplit`), such as `activations_bytes`. With skills also what it
+            retained of them, see `training.retained.facts_of`.
+        base: What became of the pretrained weights; None where any is trained.
         device: Kind of device.
     """
 
@@ -56,6 +59,7 @@ class Outcome:
     logits: dict[str, Outputs] = field(default_factory=dict)
     texts: dict[str, list[str]] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
+    base: FrozenBase | None = None
     device: str = "cpu"
 
 
@@ -97,6 +101,10 @@ def train(
     if fit.memory is not None:
         facts |= {f"{name}_bytes": float(n) for name, n in fit.memory._asdict().items()}
     facts |= facts_of(skills, None if test is None else fit.state, loaded.processor)
+    trained = {name for phase in fit.phases for name in phase.names}
+    base = frozen_base(fit.state, loaded, trained)
+    if base is not None:
+        facts["base_unchanged"] = float(base.unchanged)
     outcome = Outcome(
         "diverged",
         dev_floor=collapse.floor(setting.metric, setting.kind, data["dev"]),
@@ -107,6 +115,7 @@ def train(
             **_trained_curves(fit),
         },
         facts=facts,
+        base=base,
         device=device.type,
     )
     if fit.selected is not None and test is not None:

@@ -25,6 +25,7 @@ from study.tracking.entry import Entry, entry_of
 from study.tracking.outbox import Outbox
 from study.tracking.store import Store, StoreGoneError
 from study.tracking.writer import TrackingWriter
+from study.training.frozen_base import FrozenBase
 from study.training.result import packed
 from study.training.train import train
 from tests.conftest import CPU
@@ -124,8 +125,10 @@ def test_the_store_has_the_names_of_the_schema(home, study, outcomes, prepared):
     tracking = opened(home, study)
     run, outcome = next(iter(outcomes.items()))
     skill = dict.fromkeys((schema.BEFORE, schema.AFTER, schema.RETAINED), "text@8.perplexity")
-    facts = {f"{prefix}{name}": 0.9 for prefix, name in skill.items()} | {"retained": 0.9}
-    outcome = replace(outcome, facts=outcome.facts | facts)
+    facts = {f"{prefix}{name}": 0.9 for prefix, name in skill.items()}
+    facts |= {"retained": 0.9, "base_unchanged": 1.0}
+    base = FrozenBase("0" * 64, unchanged=True)
+    outcome = replace(outcome, facts=outcome.facts | facts, base=base)
     options = {"started": 100.0, "ended": 101.5, "resumed": True, "not_kept": "the disk is full"}
     options["memory_savers"] = "gradient_checkpointing"
     result = packed(outcome, prepared, **options)
