@@ -24,6 +24,18 @@ else:
 
 
 SHOWN = 10  # mistakes of one source that are listed
+ELSEWHERE = {  # fields under the names that they have in other libraries
+    **dict.fromkeys(("learning_rate", "base_lr"), "lr"),
+    **dict.fromkeys(("num_train_epochs", "num_epochs", "max_epochs", "n_epochs"), "epochs"),
+    **dict.fromkeys(("max_steps", "num_steps", "train_steps"), "steps"),
+    **dict.fromkeys(("per_device_train_batch_size", "train_batch_size"), "batch_size"),
+    **dict.fromkeys(("lr_scheduler_type", "scheduler", "lr_scheduler"), "schedule"),
+    **dict.fromkeys(("warmup_ratio", "warmup_steps"), "warmup"),
+    **dict.fromkeys(("max_grad_norm", "gradient_clip_val", "grad_clip"), "clip_norm"),
+    **dict.fromkeys(("max_seq_length", "max_seq_len", "max_len"), "max_length"),
+    **dict.fromkeys(("adam_epsilon", "epsilon"), "eps"),
+    **dict.fromkeys(("r", "lora_r"), "rank"),
+}
 
 
 class Mistake(NamedTuple):
@@ -114,7 +126,7 @@ class _DeferredErrors(ModelMetaclass):
             spec = super().__call__(*args, **fields)
         except ValidationError as error:
             mistakes = _mistakes(cast("type[Spec]", cls), error)
-        mistakes += cast("type[Spec]", cls).rules(fields)
+        mistakes = _without_misspelt(mistakes + cast("type[Spec]", cls).rules(fields))
         if not mistakes:
             return spec
         name = fields.get("name")
@@ -187,11 +199,17 @@ def _mistakes(cls: type[BaseModel], error: ValidationError) -> list[Mistake]:
             found |= dict.fromkeys(m.below(path) if path else m for m in inner.mistakes)
         else:
             found[Mistake(path, _explain(cls, detail))] = None
-    meant = {m.text for m in found if m.text.startswith("no such field")}
-    return [  # a misspelt field is one mistake, not two
+    return list(found)
+
+
+def _without_misspelt(mistakes: list[Mistake]) -> list[Mistake]:
+    """The mistakes without those of fields that are missing because their name is misspelt."""
+    meant = [m.text for m in mistakes if m.text.startswith("no such field")]
+    return [
         mistake
-        for mistake in found
-        if mistake.text != "is missing." or not any(f"{mistake.path!r}?" in text for text in meant)
+        for mistake in mistakes
+        if not mistake.text.startswith("is missing")
+        or not any(f"{mistake.path!r}?" in text for text in meant)
     ]
 
 
@@ -209,6 +227,8 @@ def _explain(cls: type[BaseModel], detail: ErrorDetails) -> str:
     value, kind, name = detail["input"], detail["type"], detail["loc"][0] if detail["loc"] else ""
     field = cls.model_fields.get(str(name))
     if kind == "extra_forbidden":
+        if (known := ELSEWHERE.get(str(name))) in cls.model_fields:
+            return f"no such field. Did you mean {known!r}?"
         return f"no such field. {did_you_mean(str(name), cls.model_fields)}".strip()
     if kind == "missing":
         return "is missing."

@@ -15,7 +15,7 @@ from study.planning.study import Study
 from study.tasks import Task, TaskData
 from study.tasks.collapse import floor_of, margin
 from study.tasks.kinds import Split
-from study.tasks.metrics import metric_named
+from study.tasks.metrics import Metric, metric_named
 from study.tasks.splits import ByGroup
 from study.training.prepare import truncation_of
 from study.training.truncation import Truncation
@@ -87,8 +87,15 @@ def _bar(task: Task, data: TaskData) -> str:
     side = "up to" if metric.higher_is_better else "down to"
     return (
         f"a constant answer scores {lowest * scale:.3g} on dev ({unit}); a run counts as "
-        f"collapsed {side} {bar * scale:.3g}"
+        f"collapsed {side} {bar * scale:.3g}{_why_above(metric, above)}"
     )
+
+
+def _why_above(metric: Metric, above: float) -> str:
+    """Why the bar is above the constant answer's score."""
+    if not metric.bounded or above <= 0.01:
+        return ""
+    return ", which chance can reach on so few rows"
 
 
 def _class_counts(gold: Any, labels: Any) -> dict[str, int]:

@@ -46,7 +46,7 @@ def test_the_rows_and_classes_of_each_part_are_given(tmp_path):
     above = share + 2 * (share * (1 - share) / len(dev)) ** 0.5
     assert bar == (
         f"task 'one': a constant answer scores {100 * share:.3g} on dev (accuracy, in points); a "
-        f"run counts as collapsed up to {100 * above:.3g}"
+        f"run counts as collapsed up to {100 * above:.3g}, which chance can reach on so few rows"
     )
 
 

@@ -110,6 +110,20 @@ def test_replace_checks_like_a_new_one():
     assert mistakes(Recipe().replace(lr=0)) == ["lr: 0 is not in (0, inf)."]
 
 
+def test_names_of_other_libraries_are_known():
+    assert mistakes(Recipe(learning_rate=1e-4, num_train_epochs=3)) == [
+        "learning_rate: no such field. Did you mean 'lr'?",
+        "num_train_epochs: no such field. Did you mean 'epochs'?",
+    ]
+    assert "Did you mean 'lr'?" not in str(mistakes(Task(name="a", learning_rate=1)))
+
+
+def test_a_misspelt_field_is_not_missing_as_well():
+    assert mistakes(Task(name="a", tran="t.csv", dev="d.csv", test="e.csv")) == [
+        "tran: no such field. Did you mean 'train'?"
+    ]
+
+
 def test_the_length_of_training_is_given_once():
     assert mistakes(Recipe(epochs=3, steps=10)) == [
         "epochs: and `steps` both say how long to train; leave one out."
