@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from study.core.spec import did_you_mean
 from study.tasks.kinds import KINDS
-from study.tasks.kinds.generation import Answer
+from study.tasks.kinds.generation import Answer, right_answer
 
 CLASSES = ("classification", "image")
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
@@ -175,6 +175,12 @@ def _generated(gold: list[tuple[str, ...]], predicted: list[Answer]) -> float:
     return float(np.mean([p.text in accepted for p, accepted in zip(predicted, gold, strict=True)]))
 
 
+def _choice(gold: Any, predicted: list[Answer]) -> float:
+    """Share of examples whose right choice is the most likely one."""
+    pairs = zip(predicted, map(right_answer, gold), strict=True)
+    return float(np.mean([answer.text == right for answer, right in pairs]))
+
+
 def _of_texts(compare: Callable[[str, str], float]) -> Callable[[Any, list[Answer]], float]:
     """Mean over examples of the best score of the generated text against any right answer."""
 
@@ -224,6 +230,7 @@ METRICS: dict[str, Metric] = {
         Metric("squad_f1", _squad(_overlap), kinds=("span",)),
         Metric("squad_em", _squad(_exact), kinds=("span",)),
         Metric("exact_match", _generated, kinds=("generation",)),
+        Metric("choice_accuracy", _choice, kinds=("generation",)),
         Metric("token_f1", _of_texts(_token_f1), kinds=("generation",), generates=True),
         Metric("rouge_l", _of_texts(_rouge_l), kinds=("generation",), generates=True),
         Metric(

@@ -81,6 +81,8 @@ class Task(Spec):
             `role` (`system`, `user`, `assistant`) and `content`, of which the last is the user's.
         end: For generation: learn and score the end after an answer. Without it an answer is right
             if generation begins with it, as for words that complete a sentence.
+        choices: For generation: column with a list of texts, one of which is the label; the most
+            likely one is chosen. Scored by `choice_accuracy`, or `perplexity` of the right one.
         id: Column with a unique id. Without a column `id`, rows are numbered; None numbers them
             even if there is such a column.
         truncate: Truncation of pairs that are too long: of the longer text (`longest_first`), or
@@ -119,6 +121,7 @@ class Task(Spec):
     standardise: bool = False
     chat: bool = False
     end: bool = True
+    choices: str | None = None
     id: str | None = "id"
     truncate: Literal["longest_first", "only_second"] = "longest_first"
     labels: tuple[str, ...] | None = None
@@ -179,6 +182,7 @@ class Task(Spec):
         if fields.get("chat") and kind != "generation":
             text = f"is for generation; a {kind} task has no conversations."
             mistakes.append(Mistake("chat", text))
+        mistakes += cls._choices_mistakes(fields)
         if fields.get("end") is False and kind != "generation":
             text = f"is for generation; a {kind} task has no texts that end."
             mistakes.append(Mistake("end", text))
@@ -189,6 +193,23 @@ class Task(Spec):
             text = f"is {label!r}, as the text is; a model would read the answer."
             mistakes.append(Mistake("label", text))
         return mistakes + cls._metric_mistakes(fields)
+
+    @classmethod
+    def _choices_mistakes(cls, fields: Mapping[str, Any]) -> list[Mistake]:
+        """Whether choices and metric belong together."""
+        kind, metric = fields.get("kind", "classification"), fields.get("metric", "accuracy")
+        if fields.get("choices") is None:
+            if metric != "choice_accuracy":
+                return []
+            return [
+                Mistake("choices", "is missing; 'choice_accuracy' needs the column of choices.")
+            ]
+        if kind != "generation":
+            return [Mistake("choices", f"is for generation; a {kind} task has classes.")]
+        if metric not in ("choice_accuracy", "perplexity"):
+            text = f"{metric!r} compares no choices; use choice_accuracy or perplexity."
+            return [Mistake("metric", text)]
+        return []
 
     @classmethod
     def _source_mistakes(cls, fields: Mapping[str, Any]) -> list[Mistake]:
@@ -314,7 +335,8 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     values = chain.from_iterable(rows.columns[task.label] for rows in tables.values())
     kind = KINDS[task.kind](task.labels or KINDS[task.kind].class_names(values))
     if isinstance(kind, Generation):
-        kind = replace(kind, chat=task.chat, end=task.end)
+        choices = task.choices is not None
+        kind = replace(kind, chat=task.chat, end=task.end, choices=choices)
     labels = f"{next(iter(tables.values())).source}, {task.label}"
     mistakes += checks.count_mistakes(kind, task.metric, labels)
     if task.labels is None:
@@ -380,6 +402,8 @@ def _read(task: Task, name: str, split: str, folders: list[str]) -> Rows:
     columns = {task.text: "text", task.label: "label"}
     if task.text_pair:
         columns.setdefault(task.text_pair, "text_pair")
+    if task.choices:
+        columns.setdefault(task.choices, "choices")
     if task.split is not None:
         for column in task.split.columns:
             columns.setdefault(column, "split")
@@ -418,7 +442,8 @@ def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
         for row, id_ in enumerate(rows.ids)
         if checks.is_broken(id_)
     ]
-    gold, label_mistakes = kind.gold(rows.columns[task.label], texts, pair)
+    beside = rows.columns[task.choices] if task.choices else pair
+    gold, label_mistakes = kind.gold(rows.columns[task.label], texts, beside)
     if task.metric == "entity_f1_strict" and not label_mistakes:
         label_mistakes = checks.not_counted(gold)
     problems += [(row, task.label, text) for row, text in label_mistakes]

@@ -19,8 +19,9 @@ class Answer(NamedTuple):
     """What a model makes of the right answer to a prompt.
 
     Attributes:
-        text: The text that was generated. Where none was: the right answer if each of its tokens is
-            the most likely one, so that greedy generation gives it; else None.
+        text: The text that was generated, or the most likely of several choices. Otherwise a right
+            answer of which each token is the most likely one, so that greedy generation gives it;
+            None if there is none.
         log_likelihood: Of the first right answer and the end after it, in nats; NaN where unknown.
         tokens: Their number.
     """
@@ -30,26 +31,40 @@ class Answer(NamedTuple):
     tokens: int
 
 
+class Choices(NamedTuple):
+    """The gold answer of an example with choices.
+
+    Attributes:
+        texts: What can be chosen.
+        right: Index of the right one.
+    """
+
+    texts: tuple[str, ...]
+    right: int
+
+
 Message = tuple[str, str]  # role and content
 
 
 @dataclass(frozen=True)
 class Generation(Kind):
-    """An answer to a prompt; gold is a tuple of right answers per example.
+    """An answer to a prompt; gold is a tuple of right answers per example, or `Choices`.
 
     A row is the prompt, an answer and the end-of-text token, and the loss is the mean over the
     tokens of the answers in a batch, the end included (see `end`). An example with several right
     answers is trained on the first of them, and has a row for each where it is evaluated: any may
-    be given, and likelihoods are those of the first. Prompt and answer are tokenised apart, so that
-    the model sees the same tokens when it generates; a space is put between them unless the prompt
-    ends with a line break. A prompt that is too long loses its beginning, the answer nothing. The
-    head is that of pretraining and no new one.
+    be given, and likelihoods are those of the first. An example with choices has a row for each of
+    these; the one with the highest likelihood, summed over its tokens, is chosen. Prompt and answer
+    are tokenised apart, so that the model sees the same tokens when it generates; a space is put
+    between them unless the prompt ends with a line break. A prompt that is too long loses its
+    beginning, the answer nothing. The head is that of pretraining and no new one.
 
     Attributes:
         chat: Whether prompts and answers are turns of a conversation, written by the checkpoint's
             chat template. A prompt may then be a conversation, a tuple of messages.
         end: Whether the end after an answer is learnt and scored. Without it an answer is right if
             generation begins with it, as for words that complete a sentence.
+        choices: Whether the label is one of several choices.
 
     Source: Touvron et al. 2023 (Llama 2), section 3.1, the loss on answers alone; Gao et al. 2021
         (language model evaluation harness), exact match by the most likely token of each place,
@@ -58,6 +73,7 @@ class Generation(Kind):
 
     chat: bool = False
     end: bool = True
+    choices: bool = False
     name = "generation"
     auto = "AutoModelForCausalLM"
     pretrained_head = True
@@ -86,7 +102,10 @@ class Generation(Kind):
         """A tuple of texts per example; numbers as they are written.
 
         A label may be a list of them, which no text is read as: it may be an answer in JSON.
+        `pairs` are the choices, lists of texts.
         """
+        if self.choices:
+            return _chosen(values, pairs or [])
         gold: list[tuple[str, ...]] = []
         mistakes: list[RowMistake] = []
         for row, (value, prompt) in enumerate(zip(values, texts, strict=True)):
@@ -105,8 +124,8 @@ class Generation(Kind):
     def encode(
         self, split: Split, processor: Any, *, max_length: int, truncate: str | bool
     ) -> Encoded:
-        """One row per right answer."""
-        owners = np.repeat(np.arange(len(split.ids)), [len(gold) for gold in split.gold])
+        """One row per right answer, or per choice."""
+        owners = np.repeat(np.arange(len(split.ids)), [len(_texts(gold)) for gold in split.gold])
         start, prompts, answers = self.tokens(split, processor)
         inputs, labels = [], []
         for prompt, answer in zip(prompts, answers, strict=True):
@@ -126,7 +145,7 @@ class Generation(Kind):
 
     def trained_on(self, split: Split) -> Split:
         """The rows with the first of their right answers."""
-        return split._replace(gold=[gold[:1] for gold in split.gold])
+        return split._replace(gold=[(right_answer(gold),) for gold in split.gold])
 
     def full_lengths(self, split: Split, processor: Any) -> Ints | None:
         """Tokens of prompt and answer."""
@@ -138,8 +157,8 @@ class Generation(Kind):
         self, split: Split, tokenizer: Any
     ) -> tuple[list[int], list[list[int]], list[list[int]]]:
         """Ids before every prompt, and per row of the prompt and of the answer with its end."""
-        gold = [answer for wordings in split.gold for answer in wordings]
-        asked = [p for p, own in zip(split.text, split.gold, strict=True) for _ in own]
+        gold = [text for own in split.gold for text in _texts(own)]
+        asked = [p for p, own in zip(split.text, split.gold, strict=True) for _ in _texts(own)]
         if self.chat:
             asked_ids, answered = _turns(asked, gold, tokenizer)
             return [], asked_ids, answered if self.end else [ids[:-1] for ids in answered]
@@ -182,15 +201,20 @@ class Generation(Kind):
 
     def answers(self, outputs: Outputs, data: Encoded) -> Any:
         """An `Answer` per example."""
-        right = outputs[:, 1].astype(np.int64) == _answer_tokens(data)
-        given = np.logical_and.reduceat(right, data.units[:-1])  # per row
+        given = outputs[:, 1].astype(np.int64) == _answer_tokens(data)
+        given = np.logical_and.reduceat(given, data.units[:-1])  # per row
+        sums = np.add.reduceat(outputs[:, 0].astype(np.float64), data.units[:-1])
         answers = []
-        for gold, row in zip(data.gold, _firsts(data), strict=True):
-            inside = slice(data.units[row], data.units[row + 1])
-            likelihood = float(outputs[inside, 0].sum(dtype=np.float64))
-            wordings = zip(gold, given[row : row + len(gold)], strict=True)
-            text = next((wording for wording, is_given in wordings if is_given), None)
-            answers.append(Answer(text, likelihood, inside.stop - inside.start))
+        for gold, first in zip(data.gold, _firsts(data), strict=True):
+            texts, right = _texts(gold), first
+            if isinstance(gold, Choices):
+                right += gold.right
+                text: str | None = texts[int(sums[first : first + len(texts)].argmax())]
+            else:
+                pairs = zip(texts, given[first : first + len(texts)], strict=True)
+                text = next((wording for wording, is_given in pairs if is_given), None)
+            tokens = int(data.units[right + 1] - data.units[right])
+            answers.append(Answer(text, float(sums[right]), tokens))
         return answers
 
     def generated(self, answers: Any, texts: Sequence[str]) -> Any:
@@ -199,26 +223,35 @@ class Generation(Kind):
 
     def perfect(self, references: Any) -> Any:
         """The right answers, each certain."""
-        return [Answer(gold[0], 0.0, 1) for gold in references]
+        return [Answer(right_answer(gold), 0.0, 1) for gold in references]
 
     def constants(self, data: Encoded) -> list[Any]:
         """The most frequent answer for all examples, and each token by its frequency in answers.
 
-        The frequencies are those in the rows of `data`; where these are not encoded, likelihoods
-        are NaN.
+        Of choices also the first of every example, the second, and so on. The frequencies are those
+        in the rows of `data`; where these are not encoded, likelihoods are NaN.
         """
-        ((text, _),) = Counter(text for gold in data.gold for text in gold).most_common(1)
-        if not data.columns:
-            return [[Answer(text, float("nan"), 1) for _ in data.gold]]
-        tokens, firsts = _answer_tokens(data), _firsts(data)
-        rows = [tokens[data.units[row] : data.units[row + 1]] for row in firsts]
-        _, numbers, counts = np.unique(
-            np.concatenate(rows), return_inverse=True, return_counts=True
-        )
-        logs = np.split(
-            np.log(counts / counts.sum())[numbers], np.cumsum(list(map(len, rows)))[:-1]
-        )
-        return [[Answer(text, float(each.sum()), len(each)) for each in logs]]
+        rights = Counter(text for gold in data.gold for text in _rights(gold))
+        ((text, _),) = rights.most_common(1)
+        answers = [Answer(text, float("nan"), 1) for _ in data.gold]
+        if data.columns:
+            tokens = _answer_tokens(data)
+            firsts = _firsts(data) + [getattr(gold, "right", 0) for gold in data.gold]
+            rows = [tokens[data.units[row] : data.units[row + 1]] for row in firsts]
+            together = np.concatenate(rows)
+            _, numbers, counts = np.unique(together, return_inverse=True, return_counts=True)
+            logs = np.log(counts / counts.sum())[numbers]
+            each = np.split(logs, np.cumsum(list(map(len, rows)))[:-1])
+            answers = [Answer(text, float(own.sum()), len(own)) for own in each]
+        most = max((len(gold.texts) for gold in data.gold if isinstance(gold, Choices)), default=0)
+        places = [
+            [
+                own._replace(text=gold.texts[place % len(gold.texts)])
+                for own, gold in zip(answers, data.gold, strict=True)
+            ]
+            for place in range(most)
+        ]
+        return [answers, *places]
 
     def is_constant(self, answers: Any) -> bool:
         """Whether the model certainly generates the same text for all examples."""
@@ -239,11 +272,42 @@ class Generation(Kind):
         answers = self.answers(outputs, data)
         return {
             "id": data.ids,
-            "label": [gold[0] for gold in data.gold],
+            "label": [right_answer(gold) for gold in data.gold],
             "answer": [answer.text or "" for answer in answers],
             "log_likelihood": [answer.log_likelihood for answer in answers],
             "tokens": [answer.tokens for answer in answers],
         }
+
+
+def _texts(gold: tuple[str, ...] | Choices) -> tuple[str, ...]:
+    """What an example has a row of: its right answers, or its choices."""
+    return gold.texts if isinstance(gold, Choices) else gold
+
+
+def _rights(gold: tuple[str, ...] | Choices) -> tuple[str, ...]:
+    """The right answers of an example."""
+    return (gold.texts[gold.right],) if isinstance(gold, Choices) else gold
+
+
+def right_answer(gold: tuple[str, ...] | Choices) -> str:
+    """The right answer that likelihoods are of."""
+    return _rights(gold)[0]
+
+
+def _chosen(
+    values: Sequence[Any], choices: Sequence[Any]
+) -> tuple[list[Choices], list[RowMistake]]:
+    """The gold answers of examples with choices, and the mistakes."""
+    gold, mistakes = [], []
+    for row, (value, listed) in enumerate(zip(values, map(unquoted, choices), strict=True)):
+        is_list = isinstance(listed, list | tuple | np.ndarray)
+        texts = tuple(map(str, listed)) if is_list else ()
+        gold.append(Choices(texts, texts.index(str(value)) if str(value) in texts else 0))
+        if len(set(texts)) < max(2, len(texts)) or not all(text.strip() for text in texts):
+            mistakes.append((row, f"has the choices {listed!r}; give two different texts or more."))
+        elif str(value) not in texts:
+            mistakes.append((row, f"{value!r} is none of the choices {', '.join(texts)}."))
+    return gold, mistakes
 
 
 def longest_answer(kind: Generation, split: Split, tokenizer: Any) -> int:

@@ -1,5 +1,6 @@
 """Generation: what is encoded and scored, against transformers, greedy generation and by hand."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from itertools import product
@@ -19,7 +20,7 @@ from study.models.loading import Loaded, meta_model
 from study.tasks import collapse
 from study.tasks.kinds import Generation, Split
 from study.tasks.kinds.encoded import collate
-from study.tasks.kinds.generation import Answer, prompt_ids, template_mistake
+from study.tasks.kinds.generation import Answer, Choices, prompt_ids, template_mistake
 from study.tasks.metrics import METRICS
 from study.training.fit import Setting
 from study.training.prepare import prepare, prepare_once
@@ -359,7 +360,7 @@ def test_predictions_have_a_row_per_example(here, rows):
 def test_a_metric_of_classes_is_refused(tmp_path):
     task = Task(name="t", kind="generation", train="a", dev="b", test="c")
     study = Study(name="s", tasks=[task], models=[], techniques=[Standard()], seeds=[0])
-    with pytest.raises(SpecError, match="use one of exact_match, perplexity"):
+    with pytest.raises(SpecError, match="use one of choice_accuracy, exact_match"):
         _ = study.tasks
 
 
@@ -509,3 +510,94 @@ def test_without_the_end_an_answer_may_go_on(here, tmp_path):
     assert task.replace(end=False).identity()["end"] is False
     assert task.replace(end=False).load().kind == open_end
     assert "end" in str(task.replace(kind="classification", metric="accuracy", end=False).error)
+
+
+# --- choices -------------------------------------------------------------------------------------
+
+CHOICE = replace(KIND, choices=True, end=False)
+
+
+def test_the_most_likely_choice_is_chosen(here):
+    """Summed over its tokens; by hand, with the first choice longer than the second."""
+    tokenizer = Loaded(here, KIND).processor
+    gold, mistakes = CHOICE.gold(["w5", "w6"], ["w1", "w2"], [["w4 w4", "w5"], '["w6", "w7"]'])
+    assert mistakes == []
+    assert gold == [Choices(("w4 w4", "w5"), 1), Choices(("w6", "w7"), 0)]
+    split = Split(["a", "b"], ["w1", "w2"], None, gold)
+    made = CHOICE.encode(split, tokenizer, **cut_at(8))
+    assert np.diff(made.units).tolist() == [2, 1, 1, 1]
+    outputs = np.array([[-1.0, 0], [-1.5, 0], [-2.0, 0], [-3.0, 0], [-2.5, 0]], np.float32)
+    first, second = CHOICE.answers(outputs, made)
+    assert first == Answer("w5", -2.0, 1)  # -2 against -2.5
+    assert second == Answer("w7", -3.0, 1)  # chosen, and the likelihood of the right one
+    assert METRICS["choice_accuracy"](made.gold, [first, second]) == 0.5
+    assert METRICS["perplexity"](made.gold, [first, second]) == pytest.approx(np.exp(2.5))
+    assert CHOICE.table(outputs, made)["label"] == ["w5", "w6"]
+    assert METRICS["choice_accuracy"](made.gold, CHOICE.perfect(made.gold)) == 1.0
+
+    trained = CHOICE.encode(CHOICE.trained_on(split), tokenizer, **cut_at(8))
+    assert trained.gold == [("w5",), ("w6",)]
+    assert trained.rows == 2
+
+
+def test_constant_choices_are_those_of_a_place(here):
+    """Of three rows the second choice is right in two, and no text is right twice."""
+    gold = [Choices(("a", "b"), 1), Choices(("c", "d", "e"), 1), Choices(("f", "g"), 0)]
+    split = Split(["1", "2", "3"], ["w1"] * 3, None, gold)
+    assert collapse.floor_of(METRICS["choice_accuracy"], CHOICE, split) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("label", "choices", "text"),
+    [
+        ("w9", ["w1", "w2"], "'w9' is none of the choices w1, w2"),
+        ("w1", ["w1"], "give two different texts or more"),
+        ("w1", ["w1", "w1"], "give two different texts or more"),
+        ("w1", "w1 or w2", "give two different texts or more"),
+    ],
+)
+def test_mistakes_of_choices(label, choices, text):
+    _, mistakes = CHOICE.gold([label], ["w1"], [choices])
+    assert text in mistakes[0][1]
+
+
+def test_a_model_learns_to_choose(here, tmp_path):
+    """From rows with a column of choices to the score, against likelihoods by transformers."""
+    task = answering_task(tmp_path)
+    for split in ("train", "dev", "test"):
+        file = tmp_path / f"{split}.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        labels = sorted({row["label"] for row in rows})
+        file.write_text("\n".join(json.dumps({**row, "options": labels}) for row in rows))
+    choosing = task.replace(metric="choice_accuracy", choices="options", end=False)
+    assert choosing.identity() != task.identity()
+    loaded = Loaded(here, KIND)
+    ready = prepare(choosing.load(), loaded.processor, 32)
+    recipe = Recipe(lr=1e-2, epochs=12, batch_size=8)
+    setting = Setting(recipe, Standard(), SEED, METRICS["choice_accuracy"], ready.kind)
+    outcome, model = train(setting, ready.splits, loaded, CPU)
+    test = ready.splits["test"]
+    assert outcome.test > collapse.floor(METRICS["choice_accuracy"], ready.kind, test)
+    right = 0
+    for example, gold in enumerate(test.gold):
+        sums = []
+        for row in np.flatnonzero(test.aside["owners"] == example):
+            labels = test.columns["labels"][test.starts[row] : test.starts[row + 1]]
+            before = logits_of(model.eval(), test, row)[:-1].log_softmax(-1)
+            inside = torch.tensor(labels[1:] != IGNORED)
+            ids = torch.tensor(labels[1:])[inside, None]
+            sums.append(float(before[inside].gather(1, ids).sum()))
+        right += int(np.argmax(sums)) == gold.right
+    assert outcome.test == pytest.approx(right / len(test.gold))
+
+
+def test_choices_and_their_metric_belong_together(tmp_path):
+    task = answering_task(tmp_path, rows=8)
+    for fields, text in (
+        ({"metric": "choice_accuracy"}, "choices is missing; 'choice_accuracy' needs"),
+        ({"choices": "options"}, None),
+        ({"choices": "options", "metric": "exact_match"}, "compares no choices"),
+        ({"choices": "options", "kind": "classification", "metric": "accuracy"}, "has classes"),
+    ):
+        changed = task.replace(**fields)
+        assert (text in str(changed.error)) if text else changed.choices == "options"
