@@ -56,11 +56,13 @@ def init(arguments: argparse.Namespace) -> int:
     records = read_records(table)
     guessed = guess(records, given=given)
     fields: dict[str, Any] = {"name": name, "train": train, **guessed.fields}
-    template = resources.files("study.designs").joinpath("own_data.py").read_text("utf-8")
+    file = "own_prompts.py" if fields["kind"] == "generation" else "own_data.py"
+    template = resources.files("study.designs").joinpath(file).read_text("utf-8")
     head, study = template.split("\n\nSTUDY = ")
     for field, value in fields.items():
         head = _with_field(head, field, value)
-    others = [m.name for m in METRICS.values() if fields["kind"] in m.kinds]
+    kinds = [m.name for m in METRICS.values() if fields["kind"] in m.kinds]
+    others = [name for name in kinds if name != "choice_accuracy"]  # needs a column of choices
     others.remove(fields["metric"])
     if guessed.classes != 2:  # those of one class against the other
         others = [name for name in others if name not in ("f1", "micro_f1_excl_negative")]
@@ -72,9 +74,7 @@ def init(arguments: argparse.Namespace) -> int:
         head = head.replace(" FreezeLower, KFold,", " ByGroup, FreezeLower,")
         head = head.replace("  # or ByGroup, ByTime;", "  # or KFold, ByTime;")
     first, rest = head.rstrip().split("\n", 1)
-    first = first.replace(
-        "Template for your own data: copy this file and", f"A study of {table.name}:"
-    )
+    first = re.sub("Template for .*: copy this file and", f"A study of {table.name}:", first)
     study = _with_field(study, "name", name)
     if len(records) < SMALL:
         study = study.replace(FIRST_LOOK, "")

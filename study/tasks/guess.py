@@ -15,6 +15,9 @@ NAMES = {  # usual names of columns, the most telling first
     "text_pair": ("text_pair", "sentence2", "text2", "question2", "hypothesis", "pair", "second"),
     "label": ("label", "labels", "gold", "target", "class", "category", "score", "rating", "y"),
     "several": ("tags", "topics"),
+    "prompt": ("prompt", "instruction", "question", "query"),
+    "answer": ("answer", "response", "completion", "output", "reply"),
+    "messages": ("messages", "conversation", "conversations"),
     "words": ("tokens", "words"),
     "tags": ("tags", "ner_tags", "labels", "label"),
     "id": ("id", "guid", "idx"),
@@ -63,6 +66,8 @@ def guess(records: Records, *, given: Mapping[str, str] | None = None) -> Guess:
         fields = {"kind": "span", "metric": "squad_f1", "text": "question"}
         fields |= {"text_pair": "context", "label": "answers"}
         return Guess(fields | _id(values), ["question, context and answers: spans, as in SQuAD."])
+    if asked := _prompts(values, given):
+        return asked
     lists = [name for name in columns if _are_lists(values[name])]
     words = _named("words", lists, given.get("text"))
     tags = _named("tags", [name for name in lists if name != words], given.get("label"))
@@ -97,6 +102,24 @@ def guess(records: Records, *, given: Mapping[str, str] | None = None) -> Guess:
     reasons += [] if "group" in given else _groups(others)
     classes = len(set(map(str, values[label]))) if kind["kind"] == "classification" else 0
     return Guess(named | kind | ids, reasons, classes)
+
+
+def _prompts(values: Mapping[str, Sequence[Any]], given: Mapping[str, str]) -> Guess | None:
+    """The guess at texts to generate; None where no columns are named so, or answers are few."""
+    fields: dict[str, Any] = {"kind": "generation", "metric": "token_f1"}
+    if (talks := _named("messages", list(values))) and _are_lists(values[talks]):
+        fields |= {"text": talks, "label": talks, "chat": True}
+        reason = f"{talks!r} holds conversations: the last message of each is to be generated."
+        return Guess(fields | _id(values), [reason])
+    prompt = given.get("text") or _named("prompt", list(values))
+    answer = given.get("label") or _named("answer", list(values))
+    if not prompt or not answer or not {prompt, answer} - {*given.values()}:
+        return None
+    distinct = set(map(str, values[answer]))
+    if len(distinct) <= CLASSES or _numbers(values[answer])[0]:
+        return None
+    reason = f"{prompt!r} and {answer!r} hold {len(distinct)} answers: texts to generate, by names."
+    return Guess(fields | {"text": prompt, "label": answer} | _id(values), [reason])
 
 
 def _why_text(name: str) -> str:

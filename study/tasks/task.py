@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from study.core.spec import Mistake, Spec, SpecError, did_you_mean, few
 from study.tasks import checks, metrics
 from study.tasks.kinds import KINDS, Generation, Kind, Regression, Split
+from study.tasks.kinds.generation import conversation
 from study.tasks.pictures import read_folder, with_files
 from study.tasks.reading import read_rows, resolve
 from study.tasks.rows import Rows
@@ -79,6 +80,8 @@ class Task(Spec):
         chat: For generation: write prompts and answers as turns of a conversation, by the
             checkpoint's chat template. A prompt may then be a list of messages, objects with
             `role` (`system`, `user`, `assistant`) and `content`, of which the last is the user's.
+            Where `label` names the same column as `text`, conversations are whole, and the last
+            message, the assistant's, is the answer.
         end: For generation: learn and score the end after an answer. Without it an answer is right
             if generation begins with it, as for words that complete a sentence.
         choices: For generation: column with a list of texts, one of which is the label; the most
@@ -189,7 +192,8 @@ class Task(Spec):
         if kind == "generation" and fields.get("text_pair") is not None:
             text = "is not read by a generation task; write both texts into the prompt."
             mistakes.append(Mistake("text_pair", text))
-        if label in (text_column, fields.get("text_pair")):
+        whole = kind == "generation" and fields.get("chat") and label == text_column
+        if label in (text_column, fields.get("text_pair")) and not whole:
             text = f"is {label!r}, as the text is; a model would read the answer."
             mistakes.append(Mistake("label", text))
         return mistakes + cls._metric_mistakes(fields)
@@ -418,7 +422,10 @@ def _read(task: Task, name: str, split: str, folders: list[str]) -> Rows:
 def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
     problems: list[tuple[int, str, str]] = []  # row, column, message
     texts = []
-    for row, value in enumerate(rows.columns[task.text]):
+    given, labels = rows.columns[task.text], rows.columns[task.label]
+    if task.text == task.label:
+        given, labels = map(list, zip(*map(conversation, given), strict=True))
+    for row, value in enumerate(given):
         try:
             texts.append(kind.parse_text(value))
         except ValueError as error:
@@ -443,7 +450,7 @@ def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
         if checks.is_broken(id_)
     ]
     beside = rows.columns[task.choices] if task.choices else pair
-    gold, label_mistakes = kind.gold(rows.columns[task.label], texts, beside)
+    gold, label_mistakes = kind.gold(labels, texts, beside)
     if task.metric == "entity_f1_strict" and not label_mistakes:
         label_mistakes = checks.not_counted(gold)
     problems += [(row, task.label, text) for row, text in label_mistakes]

@@ -310,6 +310,19 @@ def _chosen(
     return gold, mistakes
 
 
+def conversation(value: Any) -> tuple[Any, Any]:
+    """The messages of a whole conversation before the last, and the last one's content.
+
+    What is no such conversation is returned as it is, with an empty answer.
+    """
+    turns = unquoted(value)
+    turns = list(turns) if isinstance(turns, list | tuple | np.ndarray) else []
+    last = turns[-1] if turns and isinstance(turns[-1], dict) else {}
+    if last.get("role") != "assistant":
+        return value, ""
+    return turns[:-1], last.get("content", "")
+
+
 def longest_answer(kind: Generation, split: Split, tokenizer: Any) -> int:
     """Tokens of the longest answer with those that stand before every prompt, and the end."""
     start, _, answers = kind.tokens(split, tokenizer)

@@ -1,6 +1,7 @@
 """`study init`: tables of every kind become study files that run, with what was guessed said."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -217,3 +218,35 @@ def test_what_cannot_be_guessed_is_said():
         guess(rows(body=["a", "b", "c"]))
     with pytest.raises(SpecError, match="text: no column looks like it; the columns are label"):
         guess(rows(label=[1, 2, 1]))
+
+
+def test_prompts_and_conversations_become_generation(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked = [f"Say {number} and what follows" for number in range(40)]
+    answers = [f"{number} {number * number} words" for number in range(40)]
+    with Path("asked.csv").open("w", newline="") as file:
+        pairs = zip(asked, answers, strict=True)
+        csv.writer(file).writerows([("Instruction", "Response"), *pairs])
+    turns = [
+        [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        for prompt, answer in zip(asked, answers, strict=True)
+    ]
+    talks = "\n".join(json.dumps({"messages": each}) for each in turns)
+    Path("talks.jsonl").write_text(talks)
+    for file in ("asked.csv", "talks.jsonl"):
+        assert run_command(["init", file]) == 0
+    assert "texts to generate" in capsys.readouterr().out
+    one, two = (load_study(Path(f"{name}_study.py")) for name in ("asked", "talks"))
+    (task,) = one.tasks
+    assert (task.kind, task.text, task.label, task.chat) == (
+        *("generation", "Instruction", "Response"),
+        False,
+    )
+    assert task.load().splits["dev"].gold[0][0] in answers
+    assert [own.name for own in one.retains] == ["wikipedia_text", "facts"]
+    (talk,) = two.tasks
+    assert (talk.text, talk.label, talk.chat) == ("messages", "messages", True)
+    assert talk.load().splits["dev"].gold[0][0] in answers
+
+    classes = guess([{"prompt": asked[row], "answer": "ab"[row % 2]} for row in range(40)])
+    assert classes.fields["kind"] == "classification"

@@ -601,3 +601,33 @@ def test_choices_and_their_metric_belong_together(tmp_path):
     ):
         changed = task.replace(**fields)
         assert (text in str(changed.error)) if text else changed.choices == "options"
+
+
+def test_whole_conversations_end_with_the_answer(tmp_path):
+    """The common layout: all messages in one column."""
+    talks = [
+        [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"}],
+        [
+            {"role": "system", "content": "w3"},
+            {"role": "user", "content": "w4"},
+            {"role": "assistant", "content": "w5"},
+            {"role": "user", "content": "w6"},
+            {"role": "assistant", "content": "w7"},
+        ],
+    ]
+    for split in ("train", "dev", "test"):
+        lines = [json.dumps({"messages": each}) for each in talks]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "dev", "test")}
+    fields = {"name": "talks", "kind": "generation", "metric": "perplexity", **files}
+    task = Task(**fields, text="messages", label="messages", chat=True)
+    train = task.load().splits["train"]
+    assert train.gold == [("w2",), ("w7",)]
+    assert train.text[0] == (("user", "w1"),)
+    assert train.text[1][-1] == ("user", "w6")
+    assert "as the text is" in str(Task(**fields, text="messages", label="messages").error)
+
+    talks[0].pop()
+    (tmp_path / "dev.jsonl").write_text("\n".join(json.dumps({"messages": m}) for m in talks))
+    with pytest.raises(SpecError, match=r"row 1, messages is empty; give the answer"):
+        task.replace(name="unanswered").load()
