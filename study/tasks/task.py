@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from study.core.spec import Mistake, Spec, SpecError, did_you_mean, few
 from study.tasks import checks, metrics
 from study.tasks.kinds import KINDS, Generation, Kind, Regression, Split
-from study.tasks.kinds.generation import conversation
+from study.tasks.kinds.conversations import conversation
 from study.tasks.pictures import read_folder, with_files
 from study.tasks.reading import read_rows, resolve
 from study.tasks.rows import Rows

@@ -7,8 +7,9 @@ import numpy as np
 from study.core.spec import Mistake
 from study.tasks import TaskData
 from study.tasks.kinds.base import QUESTION_TOKENS
+from study.tasks.kinds.conversations import template_mistake
 from study.tasks.kinds.encoded import Encoded
-from study.tasks.kinds.generation import Generation, longest_answer, template_mistake
+from study.tasks.kinds.generation import Generation, longest_answer
 
 SHOWN = 5  # rows that are named of those with the same mistake
 CHECKPOINT = "checkpoint"  # path of mistakes of the model

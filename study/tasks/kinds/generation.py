@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from study.tasks.kinds.base import Kind, Outputs, RowMistake, Split, row_starts, unquoted
+from study.tasks.kinds.conversations import check_roles, turns
 from study.tasks.kinds.encoded import Encoded, Ints
 from study.tasks.kinds.tagging import IGNORED
 
@@ -41,9 +42,6 @@ class Choices(NamedTuple):
 
     texts: tuple[str, ...]
     right: int
-
-
-Message = tuple[str, str]  # role and content
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class Generation(Kind):
                 messages = tuple((str(turn["role"]), str(turn["content"])) for turn in given)
             except KeyError as error:
                 raise ValueError(f"has a message without {error}.") from error
-            _check_roles(messages)
+            check_roles(messages)
             return messages
         return super().parse_text(value)
 
@@ -160,7 +158,7 @@ class Generation(Kind):
         gold = [text for own in split.gold for text in _texts(own)]
         asked = [p for p, own in zip(split.text, split.gold, strict=True) for _ in _texts(own)]
         if self.chat:
-            asked_ids, answered = _turns(asked, gold, tokenizer)
+            asked_ids, answered = turns(asked, gold, tokenizer)
             return [], asked_ids, answered if self.end else [ids[:-1] for ids in answered]
         options = {"add_special_tokens": False, "verbose": False}  # no warning about lengths
         prompts = [prompt.rstrip(" ") for prompt in asked]
@@ -310,81 +308,10 @@ def _chosen(
     return gold, mistakes
 
 
-def conversation(value: Any) -> tuple[Any, Any]:
-    """The messages of a whole conversation before the last, and the last one's content.
-
-    What is no such conversation is returned as it is, with an empty answer.
-    """
-    turns = unquoted(value)
-    turns = list(turns) if isinstance(turns, list | tuple | np.ndarray) else []
-    last = turns[-1] if turns and isinstance(turns[-1], dict) else {}
-    if last.get("role") != "assistant":
-        return value, ""
-    return turns[:-1], last.get("content", "")
-
-
 def longest_answer(kind: Generation, split: Split, tokenizer: Any) -> int:
     """Tokens of the longest answer with those that stand before every prompt, and the end."""
     start, _, answers = kind.tokens(split, tokenizer)
     return len(start) + max(map(len, answers))
-
-
-def template_mistake(prompt: str | tuple[Message, ...], tokenizer: Any) -> str | None:
-    """What prevents a tokenizer's chat template from being used; None if nothing does."""
-    if not tokenizer.chat_template:
-        return "its tokenizer has no chat template; take a chat model, or leave out chat=True."
-    asked, answered = _written(prompt, None, tokenizer), _written(prompt, "yes", tokenizer)
-    if answered[: len(asked)] != asked or len(answered) == len(asked):
-        return (
-            "its chat template writes a prompt differently when an answer follows, so that the "
-            "tokens of the answer cannot be told; use chat=False with a prompt of your own."
-        )
-    return None
-
-
-def _turns(
-    prompts: Sequence[str | tuple[Message, ...]], answers: Sequence[str], tokenizer: Any
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Ids of each prompt and of each answer, up to the token that ends a turn."""
-    asked, answered = [], []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        before = _written(prompt, None, tokenizer)
-        ids = _written(prompt, answer, tokenizer)[len(before) :]
-        end = tokenizer.eos_token_id
-        if end in ids:  # templates often write a line break after it, which nothing reads
-            ids = ids[: len(ids) - ids[::-1].index(end)]
-        asked.append(before)
-        answered.append(ids if end in ids else [*ids, end])
-    return asked, answered
-
-
-def _written(prompt: str | tuple[Message, ...], answer: str | None, tokenizer: Any) -> list[int]:
-    """Ids of a conversation, up to where the answer begins if there is none."""
-    messages = (("user", prompt),) if isinstance(prompt, str) else prompt
-    turns = [{"role": role, "content": content} for role, content in messages]
-    if answer is not None:
-        turns.append({"role": "assistant", "content": answer})
-    ids: list[int] = tokenizer.apply_chat_template(
-        turns, add_generation_prompt=answer is None, tokenize=True, return_dict=False
-    )
-    return ids
-
-
-def _check_roles(messages: Sequence[Message]) -> None:
-    """That a conversation is one: maybe `system`, then `user` and `assistant` by turns.
-
-    Raises:
-        ValueError: If not, or if the last message is not the user's.
-    """
-    roles = [role for role, _ in messages]
-    turns = roles[1:] if roles[0] == "system" else roles
-    if not turns or turns != (["user", "assistant"] * len(turns))[: len(turns)]:
-        raise ValueError(
-            f"has messages of {', '.join(roles)}; after an optional system message they must be of "
-            "user and assistant by turns."
-        )
-    if turns[-1] != "user":
-        raise ValueError("ends with a message of assistant; give that one as the label.")
 
 
 def _scored(batch: Mapping[str, Tensor]) -> Tensor:

@@ -19,8 +19,9 @@ from study.models.families import depths_of
 from study.models.loading import Loaded, meta_model
 from study.tasks import collapse
 from study.tasks.kinds import Generation, Split
+from study.tasks.kinds.conversations import template_mistake
 from study.tasks.kinds.encoded import collate
-from study.tasks.kinds.generation import Answer, Choices, prompt_ids, template_mistake
+from study.tasks.kinds.generation import Answer, Choices, prompt_ids
 from study.tasks.metrics import METRICS
 from study.training.fit import Setting
 from study.training.prepare import prepare, prepare_once
