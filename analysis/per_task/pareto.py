@@ -209,7 +209,7 @@ def pareto_table(frame: pd.DataFrame) -> Table:
         "Test mean": lambda r: score_text(r.test_mean, r.scale),
         "Test sd": lambda r: sd_text(r.test_sd, r.scale),
     }
-    skills = "mean share retained, " if retained_columns(frame) else ""
+    skills = "share retained, " if retained_columns(frame) else ""
     notes = [
         n_note(frame),
         "On Pareto front: no other configuration of the task and model is at least as good in all "

@@ -33,8 +33,8 @@ def recommend(
         max_memory: Limit on the memory of every run of a configuration, in bytes: the peak of a
             GPU, on a CPU what a step holds; None for no limit.
         max_seconds: Limit on its mean seconds per run; None for no limit.
-        keep: The least share of other skills that every run of a configuration must have retained
-            (see `frames.load.load_retained`), such as 0.95; None for no limit.
+        keep: The least share of every other skill that each run of a configuration must have
+            retained (see `frames.load.load_retained`), such as 0.95; None for no limit.
         prefer: How ties on dev are broken: `stable` by fewer failures, smaller sd (where all have
             15 seeds and the tests of spread show it), higher dev mean, then lower cost; `fast` by
             fewer failures, lower cost, then as `stable`; `score` by the best dev mean alone.
@@ -163,7 +163,7 @@ def _sentence(row: RowTuple) -> str:
         text = f"{block}: {row.recommended}, {row.confidence} confidence"
     text += f" (test {row.metric} {test} over {row.n:.0f} {seeds}"
     if pd.notna(row.retained_mean):
-        text += f"; {retained_text(row)} % of other skills retained"
+        text += f"; {retained_text(row)} % retained of the skill that lost most"
     text += f"; {', '.join(costs)} per run)." if costs else ")."
     if row.ranked == 1:
         text += " There is no other to compare it with."

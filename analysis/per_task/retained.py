@@ -14,8 +14,8 @@ from analysis.statistics.intervals import mean_interval
 
 FIELDS = ("retained_mean", "retained_low", "retained_high", "retained_sd")
 RETAINED = (
-    "Retained: share of the untouched checkpoint's score on other tasks that runs still have, "
-    "mean over these tasks and seeds with its 95% t interval; at 100% nothing is lost."
+    "Retained: share of the untouched checkpoint's score that a run still has on the other task "
+    "that lost most, mean over seeds with its 95% t interval; at 100% nothing is lost."
 )
 
 

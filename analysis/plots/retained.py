@@ -13,7 +13,7 @@ MARKERS = "osD^vP*X"
 
 
 def plot_retained(runs: pd.DataFrame, labels: list[str], *, scale: float) -> Figure:
-    """Test score against the share of other skills retained, a point per run.
+    """Test score against the share retained of the skill that lost most, a point per run.
 
     Args:
         runs: Runs of one task and model with their `retained`; those without one are left out.
@@ -46,7 +46,7 @@ def plot_retained(runs: pd.DataFrame, labels: list[str], *, scale: float) -> Fig
         key.axis("off")
         first = runs.iloc[0]
         metric = metric_text(first["metric"], bool(first["higher_is_better"]), scale=scale)
-        axes.set_xlabel("other skills retained, %")
+        axes.set_xlabel("retained of the skill that lost most, %")
         axes.set_ylabel(f"test {metric}")
         axes.margins(0.08)
     return figure

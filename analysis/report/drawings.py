@@ -145,8 +145,8 @@ def retained(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Drawing]:
                 f"retained{number}",
                 task,
                 model,
-                "Test score against the share of other skills retained: small markers are runs, "
-                "large ones means; at 100 nothing is lost.",
+                "Test score against the share retained of the skill that lost most: small markers "
+                "are runs, large ones means; at 100 nothing is lost.",
                 plot_retained(block, known, scale=float(own["scale"].iloc[0])),
             )
 

@@ -53,7 +53,7 @@ def add_commands(commands: Commands) -> None:
         "--keep",
         type=share,
         metavar="SHARE",
-        help="least share of other skills that every run retained, such as 0.95; see `retains`",
+        help="least share of every skill in `retains` that all runs must have kept, such as 0.95",
     )
     parser.add_argument(
         "--prefer",

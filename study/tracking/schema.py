@@ -79,7 +79,7 @@ RUN_METRICS = (
     *("cut_rows", "cut_tokens"),  # shares of rows and tokens lost to the maximum length; texts only
 )
 # Prefixes, then the name of a task that is only measured, a dot and its metric: the scores before
-# and after training, and the share retained; the metric `retained` is the mean of these shares.
+# and after training, and the share retained; the metric `retained` is the least of these shares.
 BEFORE, AFTER, RETAINED = "before.", "after.", "retained."
 CURVE = "/"
 TRAINED_CURVE = "trained/depth_"  # prefix; of techniques that choose step by step what they train

@@ -73,7 +73,7 @@ def facts_of(skills: Sequence[Skill], state: TrainState | None, tokenizer: Any) 
 
     Returns:
         `before.<name>` of each skill; with a model also `after.<name>` and `retained.<name>`, see
-        `Skill.kept`, and their mean `retained`, NaN if any is.
+        `Skill.kept`, and the least of these, `retained`: no gain hides a loss. NaN if any is.
     """
     facts = {f"before.{skill.name}": skill.before for skill in skills}
     if state is None or not skills:
@@ -82,7 +82,7 @@ def facts_of(skills: Sequence[Skill], state: TrainState | None, tokenizer: Any) 
     kept = [skill.kept(score) for skill, score in zip(skills, after, strict=True)]
     facts |= {f"after.{skill.name}": n for skill, n in zip(skills, after, strict=True)}
     facts |= {f"retained.{skill.name}": n for skill, n in zip(skills, kept, strict=True)}
-    return facts | {"retained": sum(kept) / len(kept)}
+    return facts | {"retained": float(np.min(kept))}
 
 
 def measured_before(

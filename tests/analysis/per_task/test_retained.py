@@ -83,7 +83,7 @@ def test_recommend_keeps_to_a_limit_on_forgetting(runs):
     assert kept["recommended"] == "middling"
     assert kept["unfitting"] == "Standard: a run retained 80.0%, not 90.0%"
     assert kept["retained"] == pytest.approx(0.9)
-    assert "% of other skills retained" in advice(recommend(runs, keep=0.9))[0]
+    assert "% retained of the skill that lost most" in advice(recommend(runs, keep=0.9))[0]
     assert recommend(runs, keep=0.95).iloc[0]["recommended"] == "gentle"
     nothing = recommend(runs, keep=1.5).iloc[0]
     assert (nothing["recommended"], nothing["fitting"]) == ("", 0)

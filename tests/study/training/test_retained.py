@@ -138,11 +138,15 @@ def test_share_kept_by_hand(metric, before, after, kept, skill):
     assert found == pytest.approx(kept, nan_ok=True)
 
 
-def test_the_mean_over_skills_is_unknown_where_one_is(loaded, data, skill):
+def test_no_gain_hides_a_loss_and_one_unknown_share_is_one_too_many(loaded, data, skill):
     [known] = before_of([skill], loaded)
     lacking = known._replace(name="lacking.exact_match", metric=METRICS["exact_match"], before=0.0)
     outcome, _ = train(setting_of(), data, loaded, CPU, skills=[known, lacking])
     assert math.isnan(outcome.facts["retained"])
+    gained = known._replace(name="gained.perplexity", before=10 * known.before)
+    outcome, _ = train(setting_of(), data, loaded, CPU, skills=[known, gained])
+    shares = [outcome.facts[f"retained.{each.name}"] for each in (known, gained)]
+    assert outcome.facts["retained"] == shares[0] < shares[1]
     assert outcome.facts["retained.other.perplexity"] > 0
     assert facts_of([], None, None) == {}
 
