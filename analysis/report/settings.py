@@ -14,6 +14,7 @@ RECIPE = "recipe."
 MAIN = {
     "lr": "learning rate {}",
     "epochs": "{} epochs",
+    "steps": "{} steps",
     "batch_size": "batch size {}",
     "max_length": "at most {} tokens",
 }
@@ -27,7 +28,13 @@ def recipe_line(settings: pd.DataFrame) -> str:
     Args:
         settings: As `load_settings` gives them.
     """
-    of = settings.groupby("name")["value"].unique()
+    # Steps are in place of epochs; without them they are null.
+    counted = (settings["name"] == f"{RECIPE}steps") & (settings["value"] != "null")
+    cells = pd.MultiIndex.from_frame(settings[CELL])
+    in_steps = cells.isin(cells[counted])
+    unused = (settings["name"] == f"{RECIPE}steps") & ~counted
+    unused |= (settings["name"] == f"{RECIPE}epochs") & in_steps
+    of = settings[~unused].groupby("name")["value"].unique()
     images = list(of.get("task.kind", [])) == ['"image"']
     parts = []
     for name, words in MAIN.items():

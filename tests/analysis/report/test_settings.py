@@ -43,6 +43,11 @@ def test_the_recipe_is_named_in_a_line(two_tasks):
         {("a", "m", f"c{i}"): {**RECIPE, "recipe.lr": i * 1e-4} for i in range(1, 6)}
     )
     assert recipe_line(searched).startswith("learning rate 0.0001 to 0.0005, 3 epochs")
+    both = {("a", "m", "Standard"): {**RECIPE, "recipe.steps": None}}
+    both[("a", "m", "LoRA")] = {**RECIPE, "recipe.steps": 40}
+    assert recipe_line(settings(both)).startswith("learning rate 5e-5, 3 epochs, 40 steps, batch")
+    del both[("a", "m", "Standard")]
+    assert recipe_line(settings(both)).startswith("learning rate 5e-5, 40 steps, batch size 16")
     images = settings({("a", "m", "Standard"): {**RECIPE, "task.kind": "image"}})
     assert recipe_line(images).endswith("batch size 16")
     assert recipe_line(settings({})) == ""
