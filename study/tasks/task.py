@@ -84,6 +84,8 @@ class Task(Spec):
             message, the assistant's, is the answer.
         end: For generation: learn and score the end after an answer. Without it an answer is right
             if generation begins with it, as for words that complete a sentence.
+        loss_per: For generation: the loss is a mean over the tokens of answers, or (`row`) over
+            rows of their tokens' means, so that a long answer counts no more than a short one.
         choices: For generation: column with a list of texts, one of which is the label; the most
             likely one is chosen. Scored by `choice_accuracy`, or `perplexity` of the right one.
         id: Column with a unique id. Without a column `id`, rows are numbered; None numbers them
@@ -124,6 +126,7 @@ class Task(Spec):
     standardise: bool = False
     chat: bool = False
     end: bool = True
+    loss_per: Literal["token", "row"] = "token"
     choices: str | None = None
     id: str | None = "id"
     truncate: Literal["longest_first", "only_second"] = "longest_first"
@@ -189,6 +192,8 @@ class Task(Spec):
         if fields.get("end") is False and kind != "generation":
             text = f"is for generation; a {kind} task has no texts that end."
             mistakes.append(Mistake("end", text))
+        if fields.get("loss_per", "token") != "token" and kind != "generation":
+            mistakes.append(Mistake("loss_per", f"is for generation, not for {kind}."))
         if kind == "generation" and fields.get("text_pair") is not None:
             text = "is not read by a generation task; write both texts into the prompt."
             mistakes.append(Mistake("text_pair", text))
@@ -324,6 +329,8 @@ class Task(Spec):
             identity["chat"] = True
         if not self.end:
             identity["end"] = False
+        if self.loss_per != "token":
+            identity["loss_per"] = self.loss_per
         return identity
 
 
@@ -340,7 +347,7 @@ def _load(task: Task, data_folder: str | None) -> TaskData:
     kind = KINDS[task.kind](task.labels or KINDS[task.kind].class_names(values))
     if isinstance(kind, Generation):
         choices = task.choices is not None
-        kind = replace(kind, chat=task.chat, end=task.end, choices=choices)
+        kind = replace(kind, chat=task.chat, end=task.end, choices=choices, loss_per=task.loss_per)
     labels = f"{next(iter(tables.values())).source}, {task.label}"
     mistakes += checks.count_mistakes(kind, task.metric, labels)
     if task.labels is None:

@@ -225,9 +225,13 @@ class TrainState:
         bf16 = self.recipe.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             if weights is not None:
-                return functional_call(self.model, dict(weights), kwargs=inputs)
-            with self._checkpointed() if self.gradient_checkpointing else nullcontext():
-                return self.model(**inputs)
+                outputs = functional_call(self.model, dict(weights), kwargs=inputs)
+            else:
+                with self._checkpointed() if self.gradient_checkpointing else nullcontext():
+                    outputs = self.model(**inputs)
+        if targets and (loss := self.kind.loss(outputs, batch)) is not None:
+            outputs.loss = loss
+        return outputs
 
     def _checkpointed(self) -> AbstractContextManager[None]:
         generators = tuple(self._pass_rngs.values())

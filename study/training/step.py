@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from study.tasks.kinds.tagging import IGNORED
+from study.tasks.kinds import Kind
 from study.techniques.base import Technique, chooses_by_step, drops_moments
 from study.techniques.state import Group, Names, Phase, TrainState, plain_groups
 from study.training.memory import (
@@ -104,7 +104,7 @@ def one_step(
         meter.counting() if meter else nullcontext(),
         step_in_backward(optimizer) if in_backward else nullcontext(),
     ):
-        parts = list(parts_of_batch(batch, state.recipe.micro_batch_size))
+        parts = list(parts_of_batch(batch, state.recipe.micro_batch_size, state.kind))
         losses = [_backward(technique, state, *part) for part in parts]
     gradients = 0
     if in_backward:
@@ -140,25 +140,17 @@ def drop_states_of_frozen(optimizer: torch.optim.Optimizer) -> None:
         del optimizer.state[parameter]
 
 
-def parts_of_batch(batch: Mapping[str, Tensor], size: int | None) -> Iterator[Part]:
+def parts_of_batch(batch: Mapping[str, Tensor], size: int | None, kind: Kind) -> Iterator[Part]:
     """The parts of a batch that have a pass each: those with targets, whose mean is defined."""
     rows = len(next(iter(batch.values())))
     if size is None or size >= rows:
         yield Part(0, dict(batch), None)
         return
-    whole = _targets(batch)
+    whole = kind.targets(batch)
     for number, start in enumerate(range(0, rows, size)):
         part = {name: tensor[start : start + size] for name, tensor in batch.items()}
-        if (own := _targets(part)) or not whole:
+        if (own := kind.targets(part)) or not whole:
             yield Part(number, part, own / whole if whole else 1.0)
-
-
-def _targets(batch: Mapping[str, Tensor]) -> int:
-    """Number of what the loss is a mean over: labelled tokens, or rows."""
-    named = batch.get("labels", next(iter(batch.values())))
-    if named.ndim > 1 and not named.is_floating_point() and not named.is_meta:
-        return int((named != IGNORED).sum())
-    return len(named)
 
 
 def _backward(

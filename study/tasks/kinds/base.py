@@ -19,6 +19,7 @@ from study.core.spec import did_you_mean
 from study.tasks.kinds.encoded import TARGETS, Encoded, Ints
 
 QUESTION_TOKENS = 64  # longer questions are truncated
+IGNORED = -100  # label of a token that has no target, as in transformers
 Outputs = npt.NDArray[np.float32]  # (n_units, n_outputs)
 RowMistake = tuple[int, str]  # index of a row, and its error message
 
@@ -145,6 +146,17 @@ class Kind(ABC):
     def stored(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """What a run keeps of each unit, row by row, shape (n_units of the batch, outputs)."""
         return self.units(outputs, batch)
+
+    def loss(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """The task's loss where it is not the one that the model computes; None where it is."""
+        return None
+
+    def targets(self, batch: Mapping[str, Tensor]) -> int:
+        """Number of what the loss is a mean over: labelled tokens, or rows."""
+        named = batch.get("labels", next(iter(batch.values())))
+        if named.ndim > 1 and not named.is_floating_point() and not named.is_meta:
+            return int((named != IGNORED).sum())
+        return len(named)
 
     def divergence(self, p: Any, q: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """KL(p || q) of the predicted distributions, mean over units.

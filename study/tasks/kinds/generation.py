@@ -3,17 +3,16 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from study.tasks.kinds.base import Kind, Outputs, RowMistake, Split, row_starts, unquoted
+from study.tasks.kinds.base import IGNORED, Kind, Outputs, RowMistake, Split, row_starts, unquoted
 from study.tasks.kinds.conversations import check_roles, turns
 from study.tasks.kinds.encoded import Encoded, Ints
-from study.tasks.kinds.tagging import IGNORED
 
 
 class Answer(NamedTuple):
@@ -63,6 +62,8 @@ class Generation(Kind):
         end: Whether the end after an answer is learnt and scored. Without it an answer is right if
             generation begins with it, as for words that complete a sentence.
         choices: Whether the label is one of several choices.
+        loss_per: The loss is a mean over the answers' tokens, or over rows of their tokens' means,
+            so that a long answer counts no more than a short one.
 
     Source: Touvron et al. 2023 (Llama 2), section 3.1, the loss on answers alone; Gao et al. 2021
         (language model evaluation harness), exact match by the most likely token of each place,
@@ -72,6 +73,7 @@ class Generation(Kind):
     chat: bool = False
     end: bool = True
     choices: bool = False
+    loss_per: Literal["token", "row"] = "token"
     name = "generation"
     auto = "AutoModelForCausalLM"
     pretrained_head = True
@@ -185,6 +187,21 @@ class Generation(Kind):
             inputs["shift_labels"] = batch["labels"][:, 1:][scored]
         return inputs
 
+    def loss(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """The mean over rows where `loss_per` says so; the model's own is that over tokens."""
+        if self.loss_per == "token" or batch["labels"].is_meta:
+            return None
+        scored = _scored(batch)
+        right = batch["labels"][:, 1:][scored]
+        each = functional.cross_entropy(outputs.logits.float(), right, reduction="none")
+        per_row = scored.sum(1)
+        weights = (1 / per_row.clamp(min=1)).repeat_interleave(per_row)
+        return (each * weights).sum() / (per_row > 0).sum()
+
+    def targets(self, batch: Mapping[str, Tensor]) -> int:
+        """Rows or tokens."""
+        return len(batch["labels"]) if self.loss_per == "row" else super().targets(batch)
+
     def units(self, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """The logits before each token of an answer, shape (n_tokens, vocabulary)."""
         logits: Tensor = outputs.logits
@@ -256,11 +273,13 @@ class Generation(Kind):
         return answers[0].text is not None and all(a.text == answers[0].text for a in answers)
 
     def loss_to_beat(self, data: Encoded) -> float:
-        """Entropy of the tokens of answers less 0.01, in nats."""
+        """Entropy of the tokens of answers, weighted as in the loss, less 0.01, in nats."""
         from scipy import stats  # slow to import
 
-        _, counts = np.unique(_answer_tokens(data), return_counts=True)
-        return float(stats.entropy(counts)) - 0.01
+        lengths = np.diff(data.units)
+        per_row = np.repeat(1 / lengths, lengths) if self.loss_per == "row" else None
+        _, numbers = np.unique(_answer_tokens(data), return_inverse=True)
+        return float(stats.entropy(np.bincount(numbers, per_row))) - 0.01
 
     def table(self, outputs: Outputs, data: Encoded) -> dict[str, Any]:
         """`label` (the first right answer), its `log_likelihood` and `tokens`, and `answer`.

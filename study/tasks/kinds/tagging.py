@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from study.tasks.kinds.base import (
+    IGNORED,
     Kind,
     Outputs,
     RowMistake,
@@ -23,7 +24,6 @@ from study.tasks.kinds.classes import entropy
 from study.tasks.kinds.encoded import Encoded, Ints
 
 TAG = re.compile(r"O|[BI]-.+")
-IGNORED = -100  # transformers excludes these positions from the loss
 
 
 class Tagging(Kind):

@@ -85,9 +85,9 @@ def test_a_part_without_labels_is_left_out():
     state = state_of("bert", "tagging", dropout=0.0)
     batch = batch_of("bert", "tagging")
     batch["labels"][2] = -100
-    parts = [part.number for part in parts_of_batch(batch, 1)]
+    parts = [part.number for part in parts_of_batch(batch, 1, state.kind)]
     assert parts == [0, 1, 3]
-    assert sum(part.share for part in parts_of_batch(batch, 1)) == pytest.approx(1.0)
+    assert sum(part.share for part in parts_of_batch(batch, 1, state.kind)) == pytest.approx(1.0)
     state.recipe = Recipe(micro_batch_size=1, clip_norm=None)
     phase = Phase(state.recipe, state.trainable)
     groups = [state.parameters(group) for group in plain_groups(state)]

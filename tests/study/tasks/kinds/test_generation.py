@@ -23,10 +23,12 @@ from study.tasks.kinds.conversations import template_mistake
 from study.tasks.kinds.encoded import collate
 from study.tasks.kinds.generation import Answer, Choices, prompt_ids
 from study.tasks.metrics import METRICS
+from study.techniques.state import TrainState
 from study.training.fit import Setting
 from study.training.prepare import prepare, prepare_once
 from study.training.result import predictions_of
 from study.training.row_checks import text_mistakes
+from study.training.step import parts_of_batch
 from study.training.train import train
 from tests.conftest import CPU
 from tests.families import family_model
@@ -640,3 +642,43 @@ def test_whole_conversations_end_with_the_answer(tmp_path):
     (tmp_path / "dev.jsonl").write_text("\n".join(json.dumps({"messages": m}) for m in talks))
     with pytest.raises(SpecError, match=r"row 1, messages is empty; give the answer"):
         task.replace(name="unanswered").load()
+
+
+# --- the loss ------------------------------------------------------------------------------------
+
+
+def test_a_long_answer_counts_no_more_than_a_short_one(here, rows, tmp_path):
+    """The mean over rows of each row's own mean loss, by transformers a row at a time."""
+    kind = replace(KIND, loss_per="row")
+    loaded = Loaded(here, kind)
+    data = prepare(rows, loaded.processor, 32).splits["train"]
+    batch = collate(data, np.arange(6))
+    assert len(set(np.diff(data.units[:7]))) > 1
+    recipe = Recipe(micro_batch_size=4)
+    fresh = loaded.fresh(SEED, None).eval()
+    state = TrainState(fresh, recipe, SEED, depths_of(fresh), CPU, kind, lambda: iter(()))
+    each = []
+    for row in range(6):
+        one = collate(data, np.array([row]))
+        each.append(fresh(**one).loss)
+    by_hand = torch.stack(each).mean()
+    assert float(state.forward(batch).loss) == pytest.approx(float(by_hand), rel=1e-5)
+    assert float(state.forward(batch).loss) != pytest.approx(float(fresh(**batch).loss), rel=1e-4)
+    parts = list(parts_of_batch(batch, 4, kind))
+    together = sum(part.share * state.forward(part.batch).loss for part in parts)
+    assert float(together) == pytest.approx(float(by_hand), rel=1e-5)
+
+    lengths, tokens = np.diff(data.units), data.columns["labels"]
+    weights = np.repeat(1 / lengths, lengths) / len(lengths)
+    tokens = tokens[tokens != IGNORED]
+    shares = [weights[tokens == token].sum() for token in np.unique(tokens)]
+    entropy = -sum(share * np.log(share) for share in shares)
+    assert kind.loss_to_beat(data) == pytest.approx(entropy - 0.01)
+    assert KIND.loss_to_beat(data) != pytest.approx(entropy - 0.01, rel=1e-4)
+
+    task = answering_task(tmp_path, rows=8)
+    assert task.replace(loss_per="row").load().kind == kind
+    assert task.replace(loss_per="row").identity()["loss_per"] == "row"
+    assert "loss_per" not in task.identity()
+    other = task.replace(kind="classification", metric="accuracy", loss_per="row")
+    assert "is for generation, not for classification" in str(other.error)
