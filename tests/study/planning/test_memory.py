@@ -69,8 +69,9 @@ def test_a_prediction_is_what_a_real_step_holds(family, dropout, savers, tmp_pat
     real = bench.measured(Standard(), savers, dropout)
     assert split[:3] == real[:3]
     # Padding is not predicted. Its mask counts where fused attention saves it; at this width of 16
-    # it is a tenth, in a model of base size 1%.
-    assert split.activations == pytest.approx(real.activations, rel=0.11)
+    # it is a tenth, an eighth of rows of bytes, which are longer, and 1% in a model of base size.
+    rel = 0.13 if family == "qwen2" else 0.11
+    assert split.activations == pytest.approx(real.activations, rel=rel)
     assert split.activations <= 1.02 * real.activations
 
 
