@@ -87,7 +87,7 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
         name: _draws(dev[name], sign, stream(task, model, name, "pareto")) for name in names
     }  # each (1 + RESAMPLES, 3)
     used, front = list(GOALS[:3]), np.empty((0, 0), dtype=bool)
-    kept = {name: parts[name]["retained"].dropna().to_numpy("float64") for name in names}
+    kept = {name: _kept(parts[name]) for name in names}
     if names:
         goals = np.stack([drawn[name] for name in names], axis=1)  # (draw, cell, goal)
         if all(kept[name].size > 1 for name in names):
@@ -136,12 +136,13 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
 def costs_of(cell: pd.DataFrame) -> Mapping[str, float]:
     """Mean seconds per run, and of any run the most memory in bytes and the least retained.
 
-    NaN if unknown.
+    NaN if unknown, of any finished run too: a run that diverged has kept nothing to measure.
     """
+    kept = cell.loc[cell["outcome"] != "missing", "retained"]
     return {
         "seconds": float(cell["seconds"].mean()),
         "memory": float(cell["needed_memory"].max()),
-        "retained": float(cell["retained"].min()),
+        "retained": float(kept.min(skipna=False)) if len(kept) else np.nan,
     }
 
 
@@ -156,6 +157,13 @@ def _draws(own: Scores, sign: float, rng: np.random.Generator) -> FloatArray:
         means[1:] = widened(means[1:], means[0], x.size)
         drawn.append(means)
     return np.stack([drawn[0], -x[which].std(axis=1, ddof=1), drawn[1]], axis=1)
+
+
+def _kept(cell: pd.DataFrame) -> FloatArray:
+    """What each finished run retained; empty if that is unknown of any."""
+    kept = cell.loc[cell["outcome"] != "missing", "retained"]
+    values: FloatArray = kept.to_numpy("float64") if kept.notna().all() else np.empty(0)
+    return values
 
 
 def _means(values: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -52,7 +52,7 @@ def retained(skills: pd.DataFrame) -> pd.DataFrame:
     rows: list[Row] = []
     for (*cell, skill), part in final.groupby([*CELL, "skill"]):
         metric, after = str(part["metric"].iloc[0]), part["after"].to_numpy("float64")
-        scores = part[["before", "after"]].to_numpy()
+        scores = final.loc[final["skill"] == skill, ["before", "after"]].to_numpy()
         share = meaning(metric).direction != "lower" and (np.abs(scores) <= 1).all()
         row: Row = dict(zip(CELL, cell, strict=True)) | {"skill": skill, "metric": metric}
         row |= {"scale": 100.0 if share else 1.0, "n": len(part)}

@@ -83,11 +83,28 @@ def _readable_retains(study: Study) -> tuple[list[Task], list[Mistake]]:
     readable, mistakes = [], []
     for task in study.located_retains():
         try:
-            task.load()
-            readable.append(task)
+            data = task.load()
         except SpecError as error:
             mistakes += error.mistakes
+        else:
+            readable.append(task)
+            mistakes += _score_mistakes(task, data)
     return readable, mistakes
+
+
+def _score_mistakes(task: Task, data: TaskData) -> list[Mistake]:
+    """Whether the metric of a task that is only measured scores right answers."""
+    gold = data.kind.references(data.splits["test"])
+    try:
+        score = metric_named(task.metric)(gold, data.kind.perfect(gold))
+    except Exception as error:  # a user's metric can raise anything
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+    else:
+        if np.isfinite(score):
+            return []
+        why = f"it is {score}"
+    text = f"{task.metric!r} does not score right answers: {why}"
+    return [Mistake(f"task {task.name!r}, metric", text)]
 
 
 def _label_mistakes(task: Task, data: TaskData) -> list[Mistake]:

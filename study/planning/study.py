@@ -1,5 +1,6 @@
 """`Study`: tasks x models x configurations x seeds, and the specs that it is made of."""
 
+import re
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -398,6 +399,12 @@ def _measured_mistakes(fields: Mapping[str, Any]) -> list[Mistake]:
             for index, task in enumerate(listed)
             if isinstance(task, Task) and not KINDS[task.kind].pretrained_head
         ]
+    stored = [re.sub(r"[^\w.-]", "_", t.name) for t in retains if isinstance(t, Task)]
+    mistakes += [
+        Mistake(f"retains[{index}].name", f"is stored as {name!r}, as another one is; rename it.")
+        for index, name in enumerate(stored)
+        if name in stored[:index] and retains[index].name not in [t.name for t in retains[:index]]
+    ]
     names = [task.name for task in tasks if isinstance(task, Task)]
     text = "is also the name of a task that is trained on: {}."
     return mistakes + [

@@ -115,11 +115,20 @@ def _prompts(values: Mapping[str, Sequence[Any]], given: Mapping[str, str]) -> G
     answer = given.get("label") or _named("answer", list(values))
     if not prompt or not answer or not {prompt, answer} - {*given.values()}:
         return None
+    if _named("label", [name for name in values if name not in (prompt, answer)]):
+        return None  # texts with a label of their own
     distinct = set(map(str, values[answer]))
     if len(distinct) <= CLASSES or _numbers(values[answer])[0]:
         return None
-    reason = f"{prompt!r} and {answer!r} hold {len(distinct)} answers: texts to generate, by names."
-    return Guess(fields | {"text": prompt, "label": answer} | _id(values), [reason])
+    reasons = [
+        f"{prompt!r} and {answer!r} hold {len(distinct)} answers: texts to generate, by names."
+    ]
+    ids = _id(values)
+    unread = [name for name in values if name not in (prompt, answer, ids.get("id"))]
+    if unread:
+        few = ", ".join(map(repr, unread[:SHOWN]))
+        reasons.append(f"not read: {few}; write what a model needs of them into the prompt.")
+    return Guess(fields | {"text": prompt, "label": answer} | ids, reasons)
 
 
 def _why_text(name: str) -> str:

@@ -444,7 +444,11 @@ def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
         for row, value in enumerate(pair or [])
         if not isinstance(value, str)
     ]
-    used = [task.text, *([task.text_pair] if task.text_pair else []), task.label]
+    used = [task.text, *filter(None, (task.text_pair, task.choices)), task.label]
+    for row, text in enumerate(texts):  # what was written as JSON
+        inside = [content for _, content in text] if isinstance(text, tuple) and text else []
+        if task.kind == "generation" and any(map(checks.is_broken, inside)):
+            problems.append((row, task.text, checks.BROKEN))
     problems += [
         (row, name, checks.BROKEN)
         for name in used

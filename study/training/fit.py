@@ -28,18 +28,11 @@ from study.tasks.kinds.encoded import (
 from study.techniques.base import Technique, chooses_by_step
 from study.techniques.state import Group, Phase, TrainState, no_heartbeat
 from study.training.checkpoint import digest, restore
-from study.training.generate import generate
+from study.training.generate import evaluated_together, generate
 from study.training.memory import MemorySplit, state_bytes
 from study.training.savers import MemorySavers
 from study.training.step import one_step, start_phase
 from study.training.tensor_file import CheckpointError, Tree
-
-EVALUATION_BATCH = {
-    "cpu": 16,
-    "cuda": 128,
-}  # per device type; few rows, so that a CPU can cache them
-
-EVALUATED_PER_TRAINED = 4  # rows: evaluating one holds far less than training on one
 
 
 @dataclass(frozen=True)
@@ -412,19 +405,13 @@ def predict(state: TrainState, data: Encoded) -> Outputs:
     outputs = np.empty((data.units[-1], state.kind.outputs), np.float32)
     state.model.eval()
     with torch.inference_mode():
-        for rows, batch in evaluation_batches(data, _evaluated_together(state)):
+        for rows, batch in evaluation_batches(data, evaluated_together(state)):
             batch = _to_device(batch, state.device)
             units = state.kind.stored(state.forward(batch, targets=False), batch)
             indices = [np.arange(data.units[row], data.units[row + 1]) for row in rows]
             outputs[np.concatenate(indices)] = units.float().cpu().numpy()
             state.heartbeat()
     return outputs
-
-
-def _evaluated_together(state: TrainState) -> int:
-    """Rows of an evaluation batch; few where training has few, as memory is short."""
-    usual, part = EVALUATION_BATCH[state.device.type], state.recipe.micro_batch_size
-    return usual if part is None else min(usual, EVALUATED_PER_TRAINED * part)
 
 
 def score(setting: Setting, read: Read, data: Encoded) -> float:

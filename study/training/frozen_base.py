@@ -49,5 +49,5 @@ def _sha256(weights: dict[str, Tensor]) -> str:
     hashed = hashlib.sha256()
     for name in sorted(weights):
         hashed.update(name.encode())
-        hashed.update(weights[name].cpu().contiguous().view(torch.uint8).numpy().data)
+        hashed.update(weights[name].cpu().reshape(-1).view(torch.uint8).numpy().data)
     return hashed.hexdigest()

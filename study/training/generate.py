@@ -4,13 +4,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from study.models.families import longest_input
 from study.tasks.kinds.encoded import Encoded
 from study.tasks.kinds.generation import prompt_ids
 from study.techniques.state import TrainState
 
-TOGETHER = {"cpu": 16, "cuda": 128}  # prompts of a batch, by device type
+EVALUATION_BATCH = {"cpu": 16, "cuda": 128}  # rows, by device; few, so that a CPU can cache them
+EVALUATED_PER_TRAINED = 4  # rows: evaluating one holds far less than training on one
 LONGER = 2  # at most this many times the longest right answer is generated
 
 
@@ -28,7 +30,11 @@ def generate(state: TrainState, data: Encoded, tokenizer: Any) -> list[str]:
     Returns:
         A text per example, without special tokens and without space around it.
     """
-    from transformers import GenerationConfig  # takes seconds
+    from transformers import GenerationConfig, StoppingCriteriaList  # takes seconds
+
+    def beat(ids: Tensor, scores: Any) -> Tensor:
+        state.heartbeat()
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)  # never stops
 
     prompts = prompt_ids(data)
     most = LONGER * int(np.diff(data.units).max())
@@ -43,7 +49,9 @@ def generate(state: TrainState, data: Encoded, tokenizer: Any) -> list[str]:
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     model: Any = state.model.eval()
     bf16 = state.recipe.precision == "bfloat16"
-    step = TOGETHER[state.device.type]
+    step = evaluated_together(state)
+    # What is not set here would be taken from the checkpoint's, such as a penalty for repetition.
+    own, model.generation_config = model.generation_config, GenerationConfig()
     for start in range(0, len(order), step):
         rows = order[start : start + step]
         longest = len(prompts[rows[0]])
@@ -61,8 +69,15 @@ def generate(state: TrainState, data: Encoded, tokenizer: Any) -> list[str]:
                 input_ids=torch.from_numpy(ids).to(state.device),
                 attention_mask=torch.from_numpy(mask).to(state.device),
                 generation_config=settings,
+                stopping_criteria=StoppingCriteriaList([beat]),
             )
         for row, each in zip(rows, found[:, longest:].tolist(), strict=True):
             texts[row] = tokenizer.decode(each, skip_special_tokens=True).strip()
-        state.heartbeat()
+    model.generation_config = own
     return texts
+
+
+def evaluated_together(state: TrainState) -> int:
+    """Rows of an evaluation batch; few where training has few, as memory is short."""
+    usual, part = EVALUATION_BATCH[state.device.type], state.recipe.micro_batch_size
+    return usual if part is None else min(usual, EVALUATED_PER_TRAINED * part)

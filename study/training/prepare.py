@@ -26,7 +26,7 @@ from study.training.truncation import Truncation, truncation
 ENCODERS = ("tokenizers", "transformers", "pillow")
 # Of the cache; raise it with every change of `kinds` that changes encoded data, and with every new
 # check of it: what is in the cache is not checked again.
-FORMAT = 4
+FORMAT = 5
 
 
 class Prepared(NamedTuple):

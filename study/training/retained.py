@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,9 +120,9 @@ def measured_before(
             "recipe": [recipe.threads, recipe.precision, recipe.micro_batch_size],
             "environment": environment(device, [skill.metric.score]),
         }
-        file = folder and folder / f"{digest(content)}.json"
-        if file and file.is_file():
-            known.append(skill._replace(before=float(json.loads(file.read_text("utf-8")))))
+        file = folder / f"{digest(content)}.json" if folder else None
+        if (score := _read(file)) is not None:
+            known.append(skill._replace(before=score))
             continue
         if state is None:
             torch.set_num_threads(recipe.threads)
@@ -133,9 +134,16 @@ def measured_before(
             )
         known.append(skill._replace(before=skill.score(state, loaded.processor)))
         if file:
-            with atomic(file) as partial:
+            with suppress(OSError), atomic(file, sync=True) as partial:  # the score is known
                 partial.write_text(json.dumps(known[-1].before), "utf-8")
     return known
+
+
+def _read(file: Path | None) -> float | None:
+    """A score that was kept; None if there is none, or the file is damaged."""
+    with suppress(OSError, ValueError):
+        return float(json.loads(file.read_text("utf-8"))) if file else None
+    return None
 
 
 def _content(rows: Encoded) -> str:

@@ -43,8 +43,11 @@ def text_mistakes(data: TaskData, tokenizer: Any, max_length: int) -> list[Mista
                 '"eos_token" in tokenizer_config.json to the one that it was trained with.'
             )
             return [*mistakes, Mistake(CHECKPOINT, text)]
-        if data.kind.chat and (mistake := template_mistake(some.text[0], tokenizer)):
-            return [*mistakes, Mistake(CHECKPOINT, mistake)]
+        every = [text for split in data.splits.values() for text in split.text]
+        by_roles = {str([role for role, _ in t]) if isinstance(t, tuple) else "": t for t in every}
+        for prompt in by_roles.values() if data.kind.chat else ():
+            if mistake := template_mistake(prompt, tokenizer):
+                return [*mistakes, Mistake(CHECKPOINT, mistake)]
         taken = max(longest_answer(data.kind, split, tokenizer) for split in data.splits.values())
         by = "the longest answer"
     elif data.truncate == "only_second":

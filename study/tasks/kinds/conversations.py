@@ -27,7 +27,11 @@ def template_mistake(prompt: str | tuple[Message, ...], tokenizer: Any) -> str |
     """What prevents a tokenizer's chat template from being used; None if nothing does."""
     if not tokenizer.chat_template:
         return "its tokenizer has no chat template; take a chat model, or leave out chat=True."
-    asked, answered = _written(prompt, None, tokenizer), _written(prompt, "yes", tokenizer)
+    try:
+        asked, answered = _written(prompt, None, tokenizer), _written(prompt, "yes", tokenizer)
+    except Exception as error:  # templates raise errors of jinja, and others
+        roles = ["user"] if isinstance(prompt, str) else [role for role, _ in prompt]
+        return f"its chat template refuses messages of {', '.join(roles)}: {error}"
     if answered[: len(asked)] != asked or len(answered) == len(asked):
         return (
             "its chat template writes a prompt differently when an answer follows, so that the "

@@ -89,9 +89,11 @@ class Generation(Kind):
         given = unquoted(value)
         if isinstance(given, list) and given and all(isinstance(turn, dict) for turn in given):
             try:
-                messages = tuple((str(turn["role"]), str(turn["content"])) for turn in given)
+                messages = tuple((str(turn["role"]), turn["content"]) for turn in given)
             except KeyError as error:
                 raise ValueError(f"has a message without {error}.") from error
+            if other := [content for _, content in messages if not isinstance(content, str)]:
+                raise ValueError(f"has a message whose content is {other[0]!r}, not text.")
             check_roles(messages)
             return messages
         return super().parse_text(value)
@@ -127,9 +129,11 @@ class Generation(Kind):
         """One row per right answer, or per choice."""
         owners = np.repeat(np.arange(len(split.ids)), [len(_texts(gold)) for gold in split.gold])
         start, prompts, answers = self.tokens(split, processor)
+        longest = np.zeros(len(split.ids), np.int64)  # so that all rows of an example are cut alike
+        np.maximum.at(longest, owners, list(map(len, answers)))
         inputs, labels = [], []
-        for prompt, answer in zip(prompts, answers, strict=True):
-            room = max(0, max_length - len(start) - len(answer))
+        for prompt, answer, most in zip(prompts, answers, longest[owners].tolist(), strict=True):
+            room = max(0, max_length - len(start) - most)
             given = [*start, *prompt[max(0, len(prompt) - room) :]]
             inputs.append([*given, *answer])
             labels.append([*[IGNORED] * len(given), *answer])
@@ -318,7 +322,8 @@ def _chosen(
     gold, mistakes = [], []
     for row, (value, listed) in enumerate(zip(values, map(unquoted, choices), strict=True)):
         is_list = isinstance(listed, list | tuple | np.ndarray)
-        texts = tuple(map(str, listed)) if is_list else ()
+        plain = is_list and all(isinstance(each, str | int | float) for each in listed)
+        texts = tuple(map(str, listed)) if plain else ()
         gold.append(Choices(texts, texts.index(str(value)) if str(value) in texts else 0))
         if len(set(texts)) < max(2, len(texts)) or not all(text.strip() for text in texts):
             mistakes.append((row, f"has the choices {listed!r}; give two different texts or more."))

@@ -91,6 +91,30 @@ def test_recommend_keeps_to_a_limit_on_forgetting(runs):
     assert "Standard: retained unknown" in unknown["unfitting"]
 
 
+def test_a_run_that_diverged_has_kept_nothing_that_is_known(runs):
+    gentle = runs["configuration"] == "gentle"
+    half = gentle & (runs.groupby("configuration").cumcount() < 10)
+    lost = runs.assign(
+        retained=runs["retained"].mask(half), outcome=runs["outcome"].mask(half, "diverged")
+    )
+    lost.loc[half, ["dev", "test"]] = np.nan
+    found = recommend(lost, keep=0.95).iloc[0]
+    assert (found["recommended"], found["fitting"]) == ("", 0)
+    assert "gentle: retained unknown" in found["unfitting"]
+    assert "retained" not in pareto(lost)["goals"].iloc[0]
+    missing = runs.assign(
+        retained=runs["retained"].mask(half), outcome=runs["outcome"].mask(half, "missing")
+    )
+    missing.loc[half, ["dev", "test"]] = np.nan
+    assert recommend(missing, keep=0.95).iloc[0]["recommended"] == "gentle"
+
+
+def test_a_skill_has_one_unit():
+    frame = skills_frame().query("skill == 'facts'").assign(metric="my_score")
+    frame.loc[frame["configuration"] == "LoRA", "after"] = 1.4  # so it is no share
+    assert retained(frame)["scale"].tolist() == [1.0, 1.0]
+
+
 def skills_frame():
     rows = []
     for name, after in (("Standard", [25.0, 40.0]), ("LoRA", [20.0, 22.0])):

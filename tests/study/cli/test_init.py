@@ -248,5 +248,9 @@ def test_prompts_and_conversations_become_generation(tmp_path, monkeypatch, caps
     assert (talk.text, talk.label, talk.chat) == ("messages", "messages", True)
     assert talk.load().splits["dev"].gold[0][0] in answers
 
+    labelled = [{"question": asked[i], "answer": answers[i], "label": i % 2} for i in range(40)]
+    assert guess(labelled).fields["kind"] == "classification"
+    alpaca = [{"instruction": asked[i], "input": "x", "output": answers[i]} for i in range(40)]
+    assert "not read: 'input'" in guess(alpaca).reasons[1]
     classes = guess([{"prompt": asked[row], "answer": "ab"[row % 2]} for row in range(40)])
     assert classes.fields["kind"] == "classification"

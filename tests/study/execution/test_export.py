@@ -11,7 +11,7 @@ from study import LNSR, Adapters, BiasedAdam, LoRA, Recipe, Standard, Study, Sup
 from study.execution.saved_models import export
 from study.planning.runs import run_from
 from study.tasks.kinds.encoded import evaluation_batches
-from study.training.fit import EVALUATION_BATCH
+from study.training.generate import EVALUATION_BATCH
 from study.training.train import train
 from tests.conftest import CPU, PAIRS
 

@@ -90,6 +90,19 @@ def test_rows_that_cannot_be_read_are_said_before_the_first_run(task, model, tmp
     assert "leaves no room" in "\n".join(map(str, problems(long)))
 
 
+def test_names_that_a_store_would_not_tell_apart_are_refused(task, model):
+    with pytest.raises(SpecError, match=r"retains\[1\].name is stored as 'a_1', as another one is"):
+        study_of(task, model, measured(task, "a@1"), measured(task, "a+1")).runs()
+
+
+def test_a_metric_that_fails_is_said_before_the_first_run(task, model, tmp_path, monkeypatch):
+    (tmp_path / "failing_metric.py").write_text("def fails(gold, predicted):\n    return 1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    failing = measured(task).replace(metric="failing_metric:fails")
+    (mistake,) = problems(study_of(task, model, failing))
+    assert "does not score right answers: ZeroDivisionError" in str(mistake)
+
+
 def test_a_task_needs_training_rows_unless_it_has_test_rows_alone():
     for fields, text in (
         ({"name": "a", "dev": "d.csv", "test": "t.csv"}, "train is missing"),

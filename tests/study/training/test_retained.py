@@ -169,6 +169,10 @@ def test_the_untouched_checkpoint_is_measured_once(loaded, skill, tmp_path):
     file.write_text(json.dumps(7.5))  # so that reading it can be told from measuring
     assert before_of([skill], loaded, tmp_path)[0].before == 7.5
     assert before_of([skill], loaded, tmp_path, identity="another")[0].before == first.before
+    file.write_text("")  # of a machine that lost its power
+    assert before_of([skill], loaded, tmp_path)[0].before == first.before
+    file.unlink()
+    before_of([skill], loaded, tmp_path)
     fewer = skill._replace(metric=METRICS["exact_match"])
     assert before_of([fewer], loaded, tmp_path)[0].before != 7.5
     assert len(list(tmp_path.iterdir())) == 3

@@ -25,6 +25,7 @@ from study.tasks.kinds.generation import Answer, Choices, prompt_ids
 from study.tasks.metrics import METRICS
 from study.techniques.state import TrainState
 from study.training.fit import Setting
+from study.training.generate import generate
 from study.training.prepare import prepare, prepare_once
 from study.training.result import predictions_of
 from study.training.row_checks import text_mistakes
@@ -468,6 +469,24 @@ def squad_f1(right: str, given: str) -> float:
     return 2 * common / (len(right.split()) + len(given.split()))
 
 
+def test_a_checkpoints_own_settings_of_generation_are_not_used(here, rows):
+    """A penalty for repetition, as instruction-tuned models bring it, is not greedy."""
+    loaded = Loaded(here, KIND)
+    data = prepare(rows, loaded.processor, 32).splits["test"]
+    beats = []
+    fresh = loaded.fresh(SEED, None).eval()
+    recipe = Recipe(micro_batch_size=1)
+    state = TrainState(
+        *(fresh, recipe, SEED, depths_of(fresh), CPU, KIND, lambda: iter(())),
+        heartbeat=lambda: beats.append(1),
+    )
+    plain = generate(state, data, loaded.processor)
+    fresh.generation_config.repetition_penalty = 5.0
+    assert generate(state, data, loaded.processor) == plain
+    assert fresh.generation_config.repetition_penalty == 5.0
+    assert len(beats) > 2 * 50 / 4  # at every token of every batch of four
+
+
 def test_texts_are_kept_and_rescored(here, rows, tmp_path):
     loaded = Loaded(here, KIND)
     ready = prepare(rows, loaded.processor, 32)
@@ -551,6 +570,20 @@ def test_the_most_likely_choice_is_chosen(here):
     assert trained.rows == 2
 
 
+def test_all_choices_follow_the_same_prompt(here):
+    """Where it is cut, as much of it as beside the longest choice."""
+    tokenizer = Loaded(here, KIND).processor
+    gold = [Choices(("w1", "w2 w3 w4"), 0)]
+    split = Split(["a"], ["w5 w6 w7 w8 w9"], None, gold)
+    made = CHOICE.encode(split, tokenizer, **cut_at(6))
+    prompts = [
+        made.columns["input_ids"][a:b][made.columns["labels"][a:b] == IGNORED].tolist()
+        for a, b in zip(made.starts[:-1], made.starts[1:], strict=True)
+    ]
+    assert prompts[0] == prompts[1]
+    assert len(prompts[0]) == 3
+
+
 def test_constant_choices_are_those_of_a_place(here):
     """Of three rows the second choice is right in two, and no text is right twice."""
     gold = [Choices(("a", "b"), 1), Choices(("c", "d", "e"), 1), Choices(("f", "g"), 0)]
@@ -565,6 +598,7 @@ def test_constant_choices_are_those_of_a_place(here):
         ("w1", ["w1"], "give two different texts or more"),
         ("w1", ["w1", "w1"], "give two different texts or more"),
         ("w1", "w1 or w2", "give two different texts or more"),
+        ("w1", ["w1", None], "give two different texts or more"),
     ],
 )
 def test_mistakes_of_choices(label, choices, text):
@@ -682,3 +716,19 @@ def test_a_long_answer_counts_no_more_than_a_short_one(here, rows, tmp_path):
     assert "loss_per" not in task.identity()
     other = task.replace(kind="classification", metric="accuracy", loss_per="row")
     assert "is for generation, not for classification" in str(other.error)
+
+
+@pytest.mark.parametrize("content", [None, [{"type": "text", "text": "w1"}]])
+def test_a_message_must_have_text(content):
+    with pytest.raises(ValueError, match="has a message whose content is"):
+        KIND.parse_text([{"role": "user", "content": content}])
+
+
+def test_a_template_that_refuses_a_role_is_said(talking):
+    talking.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + TEMPLATE
+    )
+    assert template_mistake("w1", talking) is None
+    refused = template_mistake((("system", "w2"), ("user", "w1")), talking)
+    assert "refuses messages of system, user: no system" in str(refused)
