@@ -23,6 +23,7 @@ _HOMES = {  # loaded when first used: torch takes a second, which `study --help`
     "study.models": ("Model",),
     "study.planning.budget": ("Budget",),
     "study.planning.search": ("Search", "Tune"),
+    "study.planning.slimfit": ("slimfit",),
     "study.planning.study": ("Configuration", "Seeds", "Study", "TaskOverrides"),
     "study.tasks": ("ByGroup", "ByTime", "KFold", "Task"),
 }
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from study.planning.budget import Budget as Budget
     from study.planning.search import Search as Search
     from study.planning.search import Tune as Tune
+    from study.planning.slimfit import slimfit as slimfit
     from study.planning.study import Configuration as Configuration
     from study.planning.study import Seeds as Seeds
     from study.planning.study import Study as Study

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
+from study.core.sizes import size_of
+
 Action = Callable[[argparse.Namespace], int]
 
 
@@ -78,9 +80,7 @@ def share(text: str) -> float:
 
 def size(text: str) -> float:
     """A size such as 8GB or 500MB, in bytes."""
-    units = {"MB": 1e6, "GB": 1e9, "MiB": 2.0**20, "GiB": 2.0**30}
-    number = text.rstrip("MGiB")
     try:
-        return float(number) * units[text[len(number) :]]
-    except (KeyError, ValueError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 8GB or 500MB") from None
+        return size_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
