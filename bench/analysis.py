@@ -46,9 +46,9 @@ def main() -> int:
     """Run the benchmarks and print which bars are met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", metavar="PYTHON", help="interpreter with rliable and deepsig")
-    parser.add_argument("--quick", action="store_true", help="a fiftieth of the runs and examples")
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the runs and examples")
     arguments = parser.parse_args()
-    share = 50 if arguments.quick else 1
+    share = 20 if arguments.quick else 1
     theirs = peers(arguments.against) if arguments.against else STORED
     figures = [
         versus(
