@@ -68,11 +68,13 @@ class Recipe(Spec):
     @classmethod
     def rules(cls, fields: Mapping[str, Any]) -> list[Mistake]:
         """A batch is split only into smaller ones, and the length is given once."""
+        mistakes = []
         if fields.get("steps") is not None and "epochs" in fields:
-            return [Mistake("epochs", "and `steps` both say how long to train; leave one out.")]
+            text = "and `steps` both say how long to train; leave one out."
+            mistakes.append(Mistake("epochs", text))
         whole = fields.get("batch_size", cls.model_fields["batch_size"].default)
         part = fields.get("micro_batch_size")
         if isinstance(whole, int) and isinstance(part, int) and part >= whole > 0:
             text = f"{part} is not less than batch_size={whole}; leave it out."
-            return [Mistake("micro_batch_size", text)]
-        return []
+            mistakes.append(Mistake("micro_batch_size", text))
+        return mistakes

@@ -1,6 +1,5 @@
 """`Study`: tasks x models x configurations x seeds, and the specs that it is made of."""
 
-import re
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -17,6 +16,7 @@ from study.planning.runs import Cell, Run, compact_ranges, round_robin
 from study.planning.search import Search, Tune, tuning_mistakes
 from study.tasks import Task
 from study.tasks.kinds import KINDS
+from study.tasks.metrics import stored_name
 from study.techniques import TECHNIQUES, Technique
 from study.techniques.base import short, technique_from
 from study.training.savers import MemorySavers
@@ -381,11 +381,11 @@ def _override_mistakes(fields: Mapping[str, Any]) -> list[Mistake]:
 
 def _measured_mistakes(fields: Mapping[str, Any]) -> list[Mistake]:
     """Whether tasks have rows to train on, and what is measured keeps its head of pretraining."""
-    tasks, retains = ([*(fields.get(name) or [])] for name in ("tasks", "retains"))
+    tasks, retains = _numbered(fields.get("tasks")), _numbered(fields.get("retains"))
     mistakes = [
         Mistake(f"tasks[{index}].train", "is missing; only a task in `retains` can do without.")
-        for index, task in enumerate(tasks)
-        if isinstance(task, Task) and task.train is None
+        for index, task in tasks
+        if task.train is None
     ]
     if not retains:
         return mistakes
@@ -396,22 +396,25 @@ def _measured_mistakes(fields: Mapping[str, Any]) -> list[Mistake]:
                 f"is {task.kind!r}, whose head is new, so that with `retains` there is nothing to "
                 "measure before training; use generation.",
             )
-            for index, task in enumerate(listed)
-            if isinstance(task, Task) and not KINDS[task.kind].pretrained_head
+            for index, task in listed
+            if not KINDS[task.kind].pretrained_head
         ]
-    stored = [re.sub(r"[^\w.-]", "_", t.name) for t in retains if isinstance(t, Task)]
-    mistakes += [
-        Mistake(f"retains[{index}].name", f"is stored as {name!r}, as another one is; rename it.")
-        for index, name in enumerate(stored)
-        if name in stored[:index] and retains[index].name not in [t.name for t in retains[:index]]
-    ]
-    names = [task.name for task in tasks if isinstance(task, Task)]
-    text = "is also the name of a task that is trained on: {}."
-    return mistakes + [
-        Mistake(f"retains[{index}].name", text.format(task.name))
-        for index, task in enumerate(retains)
-        if isinstance(task, Task) and task.name in names
-    ]
+    trained, stored = {task.name for _, task in tasks}, dict[str, str]()
+    for index, task in retains:
+        path, name = f"retains[{index}].name", stored_name(task.name)
+        if task.name in trained:
+            text = f"is also the name of a task that is trained on: {task.name}."
+            mistakes.append(Mistake(path, text))
+        if stored.setdefault(name, task.name) != task.name:
+            text = f"is stored as {name!r}, as another one is; rename it."
+            mistakes.append(Mistake(path, text))
+    return mistakes
+
+
+def _numbered(listed: Any) -> list[tuple[int, Task]]:
+    """The tasks in a list with their places; what is no task is a mistake of its own."""
+    found = enumerate(listed) if isinstance(listed, list | tuple) else ()
+    return [(index, task) for index, task in found if isinstance(task, Task)]
 
 
 def _resource_mistakes(fields: Mapping[str, Any]) -> list[Mistake]:

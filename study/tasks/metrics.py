@@ -240,6 +240,11 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def stored_name(name: str) -> str:
+    """A name as a store has it in a metric's; signs that MLflow refuses become `_`."""
+    return re.sub(r"[^\w.\- ]", "_", name)
+
+
 def metric_named(name: str) -> Metric:
     """A built-in metric by name, or a user's by `"module:name"`.
 

@@ -6,7 +6,7 @@ nothing of `study`; the names that it reads are in `analysis/frames/columns.py`,
 of them ever changes.
 """
 
-import re
+from study.tasks.metrics import stored_name
 
 # What MLflow and its tables on PostgreSQL take (checked with 3.17.2).
 NAME_LENGTH, TAG_LENGTH = 250, 8000
@@ -104,13 +104,9 @@ def metric_key(name: str) -> str:
     prefix, slash, own = name.partition("/")
     if not slash:
         is_skill = name.startswith((BEFORE, AFTER, RETAINED))
-        return _allowed(name)[:NAME_LENGTH] if is_skill else name
-    own = _allowed(own)[: NAME_LENGTH - len(prefix) - 1]
+        return stored_name(name)[:NAME_LENGTH] if is_skill else name
+    own = stored_name(own)[: NAME_LENGTH - len(prefix) - 1]
     return f"{prefix}/{own if own.strip('.') else '_' * max(len(own), 1)}"
-
-
-def _allowed(name: str) -> str:
-    return re.sub(r"[^\w.\- ]", "_", name)
 
 
 def storable(text: str) -> str:

@@ -95,6 +95,15 @@ def test_names_that_a_store_would_not_tell_apart_are_refused(task, model):
         study_of(task, model, measured(task, "a@1"), measured(task, "a+1")).runs()
 
 
+def test_what_is_no_task_hides_no_other_mistake(task, model):
+    with pytest.raises(SpecError) as caught:
+        study_of(task, model, "facts", measured(task, "a@1"), measured(task, "a+1")).runs()
+    assert [mistake.path for mistake in caught.value.mistakes] == ["retains[0]", "retains[2].name"]
+    given = {"tasks": [task], "models": [model], "techniques": [Standard()], "seeds": [0]}
+    with pytest.raises(SpecError, match="retains"):
+        Study(name="s", retains=5, **given).runs()
+
+
 def test_a_metric_that_fails_is_said_before_the_first_run(task, model, tmp_path, monkeypatch):
     (tmp_path / "failing_metric.py").write_text("def fails(gold, predicted):\n    return 1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
