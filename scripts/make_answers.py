@@ -1,4 +1,4 @@
-"""Build the bundled tasks `sentences` and `wikipedia` from the rows of SQuAD 2.0.
+"""Build the bundled tasks `squad_sentences` and `wikipedia_text` from the rows of SQuAD 2.0.
 
     python scripts/make_answers.py FOLDER
 
@@ -19,7 +19,7 @@ from typing import Any
 OUT = Path(__file__).parents[1] / "study" / "bundled" / "answers"
 SIZES = {"train": 400, "dev": 64, "test": 120}
 SENTENCE, QUESTION, ANSWER, WORDING = (6, 20), 11, 4, 6  # words; the first is a range
-PASSAGES, PROMPT, WORDS = 32, 8, 40  # of `wikipedia`
+PASSAGES, PROMPT, WORDS = 32, 8, 40  # of `wikipedia_text`
 END = re.compile(r'(?<=[.!?])\s+(?=[A-Z"])')
 
 

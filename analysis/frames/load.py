@@ -164,23 +164,12 @@ def load_retained(study: str, uri: str | None = None) -> pd.DataFrame:
     long = read_experiment(study, uri or default_uri())
     runs, metrics = _frame(long, study), long.metrics
     keys = long.tags[long.tags["name"] == KEY].set_index("run")["value"]
-    parts = []
-    for column, prefix in SKILL.items():
-        own = metrics[metrics["name"].str.startswith(prefix)]
-        name = own["name"].str.removeprefix(prefix).str.rsplit(".", n=1, expand=True)
-        name = name.reindex(columns=[0, 1])
-        parts.append(
-            pd.DataFrame(
-                {
-                    "key": own["run"].map(keys),
-                    "skill": name[0],
-                    "metric": name[1],
-                    "name": column,
-                    "value": own["value"].astype("float64"),
-                }
-            )
-        )
-    wide = pd.concat(parts).pivot(index=["key", "skill", "metric"], columns="name", values="value")
+    pattern = rf"^(?P<of>{'|'.join(SKILL)})\.(?P<skill>.+)\.(?P<metric>[^.]+)$"
+    named = metrics["name"].str.extract(pattern)
+    found = named.assign(key=metrics["run"].map(keys), value=metrics["value"].astype("float64"))
+    wide = found.dropna(subset="of").pivot(
+        index=["key", "skill", "metric"], columns="of", values="value"
+    )
     wide = wide.reindex(columns=list(SKILL)).dropna(subset="after").reset_index()
     merged = runs[IDENTITY].merge(wide, on="key")
     return merged.sort_values(["skill", "key"], ignore_index=True)

@@ -230,13 +230,12 @@ def best_strategy(runs: pd.DataFrame, prefer: Preference = "stable") -> pd.DataF
         unscored configurations. For the configuration picked: tried (as in `cells`), n, finished,
         asked, failed, dev_mean, test mean and sd with intervals that hold for all configurations at
         once, since the choice and the test scores are of the same runs, what it retained (see
-        `retained_of`), and, on dev, the possible
-        ranks (rank_low to rank_high out of `ranked`), probability_best and probability_near_best
-        (within half a point; NaN where scores are not shares). For best_dev: dev_corrected, its dev
-        mean minus its selection bias (`optimism`); expected_test, the expected test mean when
-        choosing the best dev mean of as many new runs; best_test, the configuration with the best
-        test mean; `agrees` (1 if that is best_dev, NaN where a test mean is missing); and regret,
-        how far best_dev is from it on test.
+        `retained_of`), and, on dev, the possible ranks (rank_low to rank_high out of `ranked`),
+        probability_best and probability_near_best (within half a point; NaN where scores are not
+        shares). For best_dev: dev_corrected, its dev mean minus its selection bias (`optimism`);
+        expected_test, the expected test mean when choosing the best dev mean of as many new runs;
+        best_test, the configuration with the best test mean; `agrees` (1 if that is best_dev, NaN
+        where a test mean is missing); and regret, how far best_dev is from it on test.
         Against the baseline on test: the difference (recommended minus baseline) with its
         Welch interval, again for all at once, p (Welch's, or of a permutation test where a run
         failed: `method`; see `statistics.location.mean_difference`), p_holm (over all

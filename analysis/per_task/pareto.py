@@ -91,8 +91,9 @@ def _block(task: str, model: str, block: pd.DataFrame) -> list[Row]:
     if names:
         goals = np.stack([drawn[name] for name in names], axis=1)  # (draw, cell, goal)
         if all(kept[name].size > 1 for name in names):
-            rngs = [stream(task, model, name, "retained") for name in names]
-            means = [_means(kept[name], rng) for name, rng in zip(names, rngs, strict=True)]
+            rngs = {name: stream(task, model, name, "retained") for name in names}
+            which = {name: _observed_and_drawn(kept[name].size, rngs[name]) for name in names}
+            means = [_means(kept[name], which[name]) for name in names]
             goals = np.concatenate([goals, np.stack(means, axis=1)[:, :, None]], axis=2)
             used.append("retained")
         slack = _slack(goals, np.array([dev[name].all_floor.size for name in names]))
@@ -138,11 +139,11 @@ def costs_of(cell: pd.DataFrame) -> Mapping[str, float]:
 
     NaN if unknown, of any finished run too: a run that diverged has kept nothing to measure.
     """
-    kept = cell.loc[cell["outcome"] != "missing", "retained"]
+    kept = _kept(cell)
     return {
         "seconds": float(cell["seconds"].mean()),
         "memory": float(cell["needed_memory"].max()),
-        "retained": float(kept.min(skipna=False)) if len(kept) else np.nan,
+        "retained": float(kept.min()) if kept.size else np.nan,
     }
 
 
@@ -150,13 +151,9 @@ def _draws(own: Scores, sign: float, rng: np.random.Generator) -> FloatArray:
     """Mean, -sd and -failure rate: observed, then resampled; shape (1 + RESAMPLES, 3)."""
     coded = sign * np.where(own.failed & np.isnan(own.values), own.floor, own.values)
     x, failed = coded[~np.isnan(coded)], own.failed[~np.isnan(coded)]
-    which = np.concatenate([np.arange(x.size)[None], resample(x.size, rng, RESAMPLES)])
-    drawn = []
-    for each in (x, -failed.astype(np.float64)):
-        means = each[which].mean(axis=1)
-        means[1:] = widened(means[1:], means[0], x.size)
-        drawn.append(means)
-    return np.stack([drawn[0], -x[which].std(axis=1, ddof=1), drawn[1]], axis=1)
+    which = _observed_and_drawn(x.size, rng)
+    means, failures = (_means(each, which) for each in (x, -failed.astype(np.float64)))
+    return np.stack([means, -x[which].std(axis=1, ddof=1), failures], axis=1)
 
 
 def _kept(cell: pd.DataFrame) -> FloatArray:
@@ -166,9 +163,13 @@ def _kept(cell: pd.DataFrame) -> FloatArray:
     return values
 
 
-def _means(values: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """The mean observed, then those of resamples; shape (1 + RESAMPLES,)."""
-    which = np.concatenate([np.arange(values.size)[None], resample(values.size, rng, RESAMPLES)])
+def _observed_and_drawn(n: int, rng: np.random.Generator) -> IntArray:
+    """Which of n runs each draw has: all of them, then resamples; shape (1 + RESAMPLES, n)."""
+    return np.concatenate([np.arange(n)[None], resample(n, rng, RESAMPLES)])
+
+
+def _means(values: FloatArray, which: IntArray) -> FloatArray:
+    """The mean observed, then those of resamples, widened; shape (1 + RESAMPLES,)."""
     means = values[which].mean(axis=1)
     means[1:] = widened(means[1:], means[0], values.size)
     return np.asarray(means)

@@ -74,7 +74,7 @@ def init(arguments: argparse.Namespace) -> int:
         head = head.replace(" FreezeLower, KFold,", " ByGroup, FreezeLower,")
         head = head.replace("  # or ByGroup, ByTime;", "  # or KFold, ByTime;")
     first, rest = head.rstrip().split("\n", 1)
-    first = re.sub("Template for .*: copy this file and", f"A study of {table.name}:", first)
+    first = f'"""A study of {table.name}:{first.partition("copy this file and")[2]}'
     study = _with_field(study, "name", name)
     if len(records) < SMALL:
         study = study.replace(FIRST_LOOK, "")

@@ -128,8 +128,8 @@ def recommend(arguments: argparse.Namespace) -> int:
     """Recommend a configuration, with its uncertainty and the lines to paste.
 
     Configurations are chosen by dev score among those within the limits on memory, time and
-    forgetting. The
-    exit code is 1 if none is within the limits, none has a score, or all runs failed.
+    forgetting. The exit code is 1 if none is within the limits, none has a score, or all runs
+    failed.
     """
     from analysis import by_group, caveats, load_runs
     from analysis.across_tasks.groups import sentences

@@ -187,13 +187,14 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
             skills.append(Skill(name, metric, data.kind, data.splits["test"]))
         if not skills:
             return skills
-        shared = self._shared
+        shared, model = self._shared, run.cell.model
+        weights = shared.weights.get(model.name)  # `_weights` has compared this machine's with it
         return measured_before(
             skills,
             setting,
             loaded,
             self._device,
-            identity=self._local(run.cell.model).identity(),
+            identity=weights.identity if weights else model.identity(),
             folder=shared.folder / UNTOUCHED if shared.folder.is_dir() else None,
             heartbeat=watchdog.heartbeat,
         )

@@ -1,6 +1,6 @@
 """Checks of data, checkpoints and techniques before the first run of a study starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -26,6 +26,8 @@ from study.training.prepare import cache_file, prepare_once
 from study.training.row_checks import CHECKPOINT
 from study.training.savers import MemorySavers, misfit
 
+Check = Callable[[Task, TaskData], list[Mistake]]
+
 
 class _Architecture(NamedTuple):
     """A model of the study without weights, with the head of one kind of task."""
@@ -46,8 +48,8 @@ def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
         study: The study.
         encoded: The cache of encoded data, which the runs read later; None keeps nothing.
     """
-    readable, mistakes = _readable_tasks(study)
-    measured, unreadable = _readable_retains(study)
+    readable, mistakes = _readable(study.located_tasks(), _label_mistakes)
+    measured, unreadable = _readable(study.located_retains(), _score_mistakes)
     mistakes += unreadable
     architectures, checkpoint_mistakes = _architectures(study)
     mistakes += checkpoint_mistakes
@@ -64,31 +66,17 @@ def problems(study: Study, encoded: Path | None = None) -> list[Mistake]:
     return list(dict.fromkeys(mistakes)) or _duplicate_mistakes(study)
 
 
-def _readable_tasks(study: Study) -> tuple[list[Task], list[Mistake]]:
-    """The tasks whose data can be read, and what is wrong with the others."""
+def _readable(tasks: Sequence[Task], check: Check) -> tuple[list[Task], list[Mistake]]:
+    """The tasks whose data can be read, and what is wrong with the others or found by the check."""
     readable, mistakes = [], []
-    for task in study.located_tasks():
+    for task in tasks:
         try:
             data = task.load()
         except SpecError as error:
             mistakes += error.mistakes
         else:
             readable.append(task)
-            mistakes += _label_mistakes(task, data)
-    return readable, mistakes
-
-
-def _readable_retains(study: Study) -> tuple[list[Task], list[Mistake]]:
-    """The tasks that are only measured and can be read, and what is wrong with the others."""
-    readable, mistakes = [], []
-    for task in study.located_retains():
-        try:
-            data = task.load()
-        except SpecError as error:
-            mistakes += error.mistakes
-        else:
-            readable.append(task)
-            mistakes += _score_mistakes(task, data)
+            mistakes += check(task, data)
     return readable, mistakes
 
 

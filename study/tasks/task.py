@@ -444,15 +444,13 @@ def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
         for row, value in enumerate(pair or [])
         if not isinstance(value, str)
     ]
-    used = [task.text, *filter(None, (task.text_pair, task.choices)), task.label]
-    for row, text in enumerate(texts):  # what was written as JSON
-        inside = [content for _, content in text] if isinstance(text, tuple) and text else []
-        if task.kind == "generation" and any(map(checks.is_broken, inside)):
-            problems.append((row, task.text, checks.BROKEN))
+    beside = rows.columns[task.choices] if task.choices else pair
+    # Texts as parsed, since a list may be written as text.
+    used = [(task.text, texts), (task.text_pair or task.choices, beside), (task.label, labels)]
     problems += [
-        (row, name, checks.BROKEN)
-        for name in used
-        for row, value in enumerate(rows.columns[name])
+        (row, str(name), checks.BROKEN)
+        for name, values in used
+        for row, value in enumerate(values or [])
         if checks.is_broken(value)
     ]
     problems += [
@@ -460,7 +458,6 @@ def _split(rows: Rows, task: Task, kind: Kind) -> tuple[Split, list[Mistake]]:
         for row, id_ in enumerate(rows.ids)
         if checks.is_broken(id_)
     ]
-    beside = rows.columns[task.choices] if task.choices else pair
     gold, label_mistakes = kind.gold(labels, texts, beside)
     if task.metric == "entity_f1_strict" and not label_mistakes:
         label_mistakes = checks.not_counted(gold)

@@ -334,6 +334,17 @@ class Combined(Technique):
             part.merge(model)
 
 
+def check_epochs(recipe: Recipe, title: str) -> None:
+    """That a recipe counts epochs, as a technique with phases of epochs does.
+
+    Raises:
+        SpecError: If it counts steps.
+    """
+    if recipe.steps is not None:
+        text = "counts epochs, and the recipe has `steps`; give it `epochs` instead."
+        raise SpecError(title, [Mistake("epochs", text)])
+
+
 def technique_from(data: Mapping[str, Any], known: Mapping[str, type[Technique]]) -> Technique:
     """The technique whose `canonical()` this is.
 

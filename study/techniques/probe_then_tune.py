@@ -6,7 +6,7 @@ from study.core.recipe import Recipe
 from study.core.spec import Mistake, SpecError
 from study.models.families import Depths
 from study.tasks.kinds import KINDS
-from study.techniques.base import Technique
+from study.techniques.base import Technique, check_epochs
 from study.techniques.state import Phase, TrainState
 
 
@@ -44,9 +44,7 @@ class ProbeThenTune(Technique):
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Refuse a recipe that is too short for both phases, or counts in steps."""
-        if recipe.steps is not None:
-            text = "counts epochs, and the recipe has `steps`; give it `epochs` instead."
-            raise SpecError("ProbeThenTune", [Mistake("epochs", text)])
+        check_epochs(recipe, self.title)
         if self.epochs >= recipe.epochs:
             text = f"{self.epochs} epochs of probing leave none of the recipe's {recipe.epochs}."
             raise SpecError("ProbeThenTune", [Mistake("epochs", text)])

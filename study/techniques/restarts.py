@@ -7,7 +7,7 @@ from study.core.seeding import Seed, derive
 from study.core.spec import Mistake, SpecError
 from study.models.families import Depths
 from study.tasks.kinds import KINDS
-from study.techniques.base import Technique
+from study.techniques.base import Technique, check_epochs
 from study.techniques.state import Starts
 
 
@@ -45,9 +45,7 @@ class Restarts(Technique):
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Refuse a recipe that ends before the comparison, or counts in steps."""
-        if recipe.steps is not None:
-            text = "counts epochs, and the recipe has `steps`; give it `epochs` instead."
-            raise SpecError("Restarts", [Mistake("epochs", text)])
+        check_epochs(recipe, self.title)
         if self.epochs >= recipe.epochs:
             text = f"{self.epochs} leaves nothing to train of the recipe's {recipe.epochs} epochs."
             raise SpecError("Restarts", [Mistake("epochs", text)])

@@ -40,8 +40,8 @@ def frozen_base(state: TrainState, loaded: Loaded, trained: set[str]) -> FrozenB
     base = {name: own[name] for name in start if name in own}
     if len(base) < len(start) or any(name in trained for name, _ in base.values()):
         return None
-    now = {name: parameter.detach() for name, (_, parameter) in base.items()}
-    same = all(torch.equal(now[name].cpu(), kept) for name, kept in start.items())
+    now = {name: parameter.detach().cpu() for name, (_, parameter) in base.items()}
+    same = all(torch.equal(now[name], kept) for name, kept in start.items())
     return FrozenBase(_sha256(now), same)
 
 
@@ -49,5 +49,5 @@ def _sha256(weights: dict[str, Tensor]) -> str:
     hashed = hashlib.sha256()
     for name in sorted(weights):
         hashed.update(name.encode())
-        hashed.update(weights[name].cpu().reshape(-1).view(torch.uint8).numpy().data)
+        hashed.update(weights[name].reshape(-1).view(torch.uint8).numpy().data)
     return hashed.hexdigest()

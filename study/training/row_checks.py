@@ -43,11 +43,10 @@ def text_mistakes(data: TaskData, tokenizer: Any, max_length: int) -> list[Mista
                 '"eos_token" in tokenizer_config.json to the one that it was trained with.'
             )
             return [*mistakes, Mistake(CHECKPOINT, text)]
-        every = [text for split in data.splits.values() for text in split.text]
-        by_roles = {str([role for role, _ in t]) if isinstance(t, tuple) else "": t for t in every}
-        for prompt in by_roles.values() if data.kind.chat else ():
-            if mistake := template_mistake(prompt, tokenizer):
-                return [*mistakes, Mistake(CHECKPOINT, mistake)]
+        if data.kind.chat:
+            for prompt in _of_each_pattern(data):
+                if mistake := template_mistake(prompt, tokenizer):
+                    return [*mistakes, Mistake(CHECKPOINT, mistake)]
         taken = max(longest_answer(data.kind, split, tokenizer) for split in data.splits.values())
         by = "the longest answer"
     elif data.truncate == "only_second":
@@ -57,6 +56,13 @@ def text_mistakes(data: TaskData, tokenizer: Any, max_length: int) -> list[Mista
         text = f"{max_length} leaves no room for the text beside {by}, up to {taken}; raise it."
         mistakes.append(Mistake("recipe.max_length", text))
     return mistakes
+
+
+def _of_each_pattern(data: TaskData) -> list[Any]:
+    """A prompt of each sequence of roles, and one that is a plain text."""
+    prompts = [text for split in data.splits.values() for text in split.text]
+    roles = [tuple(role for role, _ in p) if isinstance(p, tuple) else () for p in prompts]
+    return list(dict(zip(roles, prompts, strict=True)).values())
 
 
 def processor_mistakes(processor: Any) -> list[Mistake]:

@@ -275,6 +275,19 @@ def test_loss_and_likelihoods_are_those_of_transformers(here, rows):
     assert float(loss) == pytest.approx(-float(torch.stack(by_hand).mean()), rel=1e-5)
 
 
+def greedy_alone(model, tokenizer, prompt, most):
+    """What transformers generates for one prompt, without padding."""
+    ids = torch.tensor(prompt)[None]
+    new = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=most,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+    )[0, ids.shape[1] :]
+    return tokenizer.decode(new, skip_special_tokens=True).strip()
+
+
 def test_scores_equal_those_of_one_row_at_a_time_and_greedy_generation(any_decoder, rows):
     """On 50 rows, of which a trained model gets some right and some wrong."""
     loaded = Loaded(any_decoder, KIND)
@@ -292,15 +305,8 @@ def test_scores_equal_those_of_one_row_at_a_time_and_greedy_generation(any_decod
     for row in range(50):
         inside = slice(test.starts[row], test.starts[row + 1])
         ids, labels = test.columns["input_ids"][inside], test.columns["labels"][inside]
-        prompt = torch.tensor(ids[labels == IGNORED])[None]
-        new = model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=int(np.diff(test.units).max()),
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-        )[0, prompt.shape[1] :]
-        text = tokenizer.decode(new, skip_special_tokens=True).strip()
+        prompt = ids[labels == IGNORED]
+        text = greedy_alone(model, tokenizer, prompt, int(np.diff(test.units).max()))
         generated.append(text == test.gold[row][0])
         before = logits_of(model, test, row)[:-1].log_softmax(-1)
         shifted = torch.tensor(labels[1:])
@@ -435,17 +441,8 @@ def test_generated_texts_are_those_of_one_prompt_at_a_time(any_decoder, rows):
     outcome, model = train(setting, data, loaded, CPU)
     test, tokenizer = data["test"], loaded.processor
     model.eval()
-    alone = []
-    for prompt in prompt_ids(test):
-        ids = torch.tensor(prompt)[None]
-        new = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=2 * int(np.diff(test.units).max()),
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-        )[0, ids.shape[1] :]
-        alone.append(tokenizer.decode(new, skip_special_tokens=True).strip())
+    most = 2 * int(np.diff(test.units).max())
+    alone = [greedy_alone(model, tokenizer, prompt, most) for prompt in prompt_ids(test)]
     assert outcome.texts["test"] == alone
     assert len(set(alone)) > 2
     assert outcome.test == pytest.approx(
